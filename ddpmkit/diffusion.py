@@ -1,0 +1,174 @@
+"""The Gaussian diffusion process: coefficients, the forward process, conversions between eps, x0 and v, one step back.
+
+Notation of Ho et al. (2020), "Denoising Diffusion Probabilistic Models" (https://arxiv.org/abs/2006.11239); arrays are
+indexed from 0, so index t here is the paper's t + 1. This module does not know which schedule made the coefficients,
+which network predicts, or how a sampler walks.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import Prediction, Schedule
+from ddpmkit.errors import InputError
+
+__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Posterior"]
+
+
+class Denoised(NamedTuple):
+    """The two estimates at (x, t), of one shape [B, C, H, W]."""
+
+    x0: Tensor
+    eps: Tensor
+
+
+class Posterior(NamedTuple):
+    """q(x_s | x_t, x0) for s < t: mean [B, C, H, W] and variance, the same for every pixel."""
+
+    mean: Tensor
+    variance: float
+
+
+class GaussianDiffusion(nn.Module):
+    """The process that a schedule describes, with its coefficients as float32 buffers computed in float64.
+
+    The buffers, each [T]: `alpha_t`, `alpha_bar`, `sqrt_alpha_bar`, `sqrt_one_minus_alpha_bar`, `posterior_variance`,
+    `log_snr`. They are functions of the recipe, so they are in no checkpoint and no average of weights.
+    """
+
+    alpha_t: Tensor
+    alpha_bar: Tensor
+    sqrt_alpha_bar: Tensor
+    sqrt_one_minus_alpha_bar: Tensor
+    posterior_variance: Tensor
+    log_snr: Tensor
+
+    def __init__(self, alphas_cumprod: Tensor, prediction: Prediction = "epsilon") -> None:
+        """`alphas_cumprod`: float64 [T]. Raises InputError when it is no schedule, or one that `prediction` forbids."""
+        super().__init__()
+        check_alphas_cumprod(alphas_cumprod, prediction)
+        self.prediction: Prediction = prediction
+        self.timesteps = len(alphas_cumprod)
+        # A step back subtracts numbers near 1 (1 - alpha_bar is 4e-5 at t = 0, T = 1000): that is done in float64.
+        self._alpha_bar: list[float] = alphas_cumprod.tolist()
+        for name, values in coefficients(alphas_cumprod).items():
+            self.register_buffer(name, values.float(), persistent=False)
+
+    @classmethod
+    def from_schedule(cls, schedule: Schedule, prediction: Prediction = "epsilon") -> "GaussianDiffusion":
+        """The process of a schedule component."""
+        return cls(schedule.alphas_cumprod(), prediction)
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t from x0 [B, C, H, W], t int64 [B] and standard noise: Ho et al. (2020), eq. 4."""
+        return _at(self.sqrt_alpha_bar, t) * x0 + _at(self.sqrt_one_minus_alpha_bar, t) * noise
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should answer at (x_t, t): eps, x0, or v of Salimans & Ho (2022), section 4."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "x0":
+            return x0
+        return _at(self.sqrt_alpha_bar, t) * noise - _at(self.sqrt_one_minus_alpha_bar, t) * x0
+
+    def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
+        """x0 and eps from the network's answer: x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, solved for each."""
+        signal, sigma = _at(self.sqrt_alpha_bar, t), _at(self.sqrt_one_minus_alpha_bar, t)
+        if self.prediction == "epsilon":
+            return Denoised((x - sigma * output) / signal, output)
+        if self.prediction == "x0":
+            return Denoised(output, (x - signal * output) / sigma)
+        return Denoised(signal * x - sigma * output, sigma * x + signal * output)
+
+    def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
+        """q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
+
+        s = t - 1 is the ordinary step, s = -1 the finished image; larger strides are Nichol & Dhariwal (2021), eq. 19.
+        """
+        bar_t, bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
+        alpha = bar_t / bar_s
+        mean = math.sqrt(bar_s) * (1 - alpha) / (1 - bar_t) * x0 + math.sqrt(alpha) * (1 - bar_s) / (1 - bar_t) * x
+        return Posterior(mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha))
+
+    def p_sample(self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None) -> Tensor:
+        """One ancestral step from x_t to x_s (s: t - 1) given the estimate of x0: Ho et al. (2020), algorithm 2.
+
+        At t = 0 the posterior's variance is 0, so the last step adds no noise.
+        """
+        mean, variance = self.posterior(x0_hat, x, t, t - 1 if s is None else s)
+        return mean + math.sqrt(variance) * noise
+
+    def alpha_bar_at(self, t: int) -> float:
+        """alpha_bar in double precision; 1 at t = -1, the clean image."""
+        return self._alpha_bar[t] if t >= 0 else 1.0
+
+    def sampling_timesteps(self, steps: int) -> list[int]:
+        """`steps` timesteps from T-1 downwards, evenly spread, ending at 0 (one step: T-1 alone).
+
+        Raises InputError when `steps` is not in 1 .. T.
+        """
+        if not 1 <= steps <= self.timesteps:
+            raise InputError(f"sampler.steps = {steps} is not between 1 and diffusion.timesteps = {self.timesteps}.")
+        spread = torch.linspace(self.timesteps - 1, 0, steps, dtype=torch.float64)
+        return [int(t) for t in spread.round()]
+
+
+class Denoiser:
+    """A network and its process as one question: what are x0 and eps at (x, t)?
+
+    `network` is called as `(x, t int64 [B], label)`; whatever it predicts, the answer is both estimates in float32.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        process: GaussianDiffusion,
+        label: Tensor | None = None,
+    ) -> None:
+        """`label`: int64 [B] of the batch that will be asked about, or None."""
+        self.network = network
+        self.process = process
+        self.label = label
+
+    def __call__(self, x: Tensor, t: int) -> Denoised:
+        """x [B, C, H, W] at timestep t in 0 .. T-1."""
+        times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        output = self.network(x, times, self.label).to(x.dtype)
+        return self.process.denoised(output, x, times)
+
+
+def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
+    """All coefficients of the process by name, float64 [T], from alpha_bar float64 [T]: Ho et al. (2020), eq. 4-7."""
+    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    alpha_t = alphas_cumprod / previous
+    return {
+        "alpha_t": alpha_t,
+        "alpha_bar": alphas_cumprod,
+        "sqrt_alpha_bar": alphas_cumprod.sqrt(),
+        "sqrt_one_minus_alpha_bar": (1 - alphas_cumprod).sqrt(),
+        "posterior_variance": (1 - previous) / (1 - alphas_cumprod) * (1 - alpha_t),
+        "log_snr": alphas_cumprod.log() - (1 - alphas_cumprod).log(),
+    }
+
+
+def check_alphas_cumprod(alphas_cumprod: Tensor, prediction: Prediction) -> None:
+    """Refuse what is no schedule: dtype, range, order, and zero signal where x0 could not be recovered from eps."""
+    if alphas_cumprod.ndim != 1 or len(alphas_cumprod) == 0 or alphas_cumprod.dtype != torch.float64:
+        raise InputError("a schedule must give alpha_bar as a non-empty float64 vector.")
+    if not bool(((alphas_cumprod >= 0) & (alphas_cumprod < 1)).all()) or bool((alphas_cumprod[:-1] <= 0).any()):
+        raise InputError("a schedule must give alpha_bar between 0 and 1; 0 is allowed at the last step only.")
+    if bool((alphas_cumprod.diff() >= 0).any()):
+        raise InputError("a schedule must give a strictly decreasing alpha_bar.")
+    if float(alphas_cumprod[-1]) == 0 and prediction == "epsilon":
+        raise InputError(
+            "this schedule ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
+            remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+        )
+
+
+def _at(values: Tensor, t: Tensor) -> Tensor:
+    """values[t] as [B, 1, 1, 1], to multiply images with."""
+    return values[t][:, None, None, None]

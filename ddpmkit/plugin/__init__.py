@@ -1,0 +1,23 @@
+"""The authoring facade: all that a plugin needs beside `ddpmkit.contracts` and the maths of `ddpmkit.diffusion`.
+
+Importing it imports no torch and no plugin.
+"""
+
+from ddpmkit.download import download
+from ddpmkit.environment import cache_folder, setting
+from ddpmkit.errors import ComponentUnavailable, DdpmkitError, InputError
+from ddpmkit.plugin.component import API_VERSION, Component, ComponentConfig
+from ddpmkit.plugin.hookspecs import hookimpl
+
+__all__ = [
+    "API_VERSION",
+    "Component",
+    "ComponentConfig",
+    "ComponentUnavailable",
+    "DdpmkitError",
+    "InputError",
+    "cache_folder",
+    "download",
+    "hookimpl",
+    "setting",
+]

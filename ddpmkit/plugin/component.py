@@ -1,0 +1,84 @@
+"""The record a plugin declares for each of its components, and the base class of their configs.
+
+A component is data until it is used: names of the code that implements it, never the code itself. This module does not
+know where components come from.
+"""
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ddpmkit.contracts import KINDS, RUNTIME
+
+__all__ = ["API_VERSION", "Component", "ComponentConfig", "resolve"]
+
+API_VERSION = 1
+"""The version of the contracts in `ddpmkit.contracts` that this core speaks."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class ComponentConfig(BaseModel):
+    """Base of a component's config: unknown keys refused, no silent conversion, immutable.
+
+    The docstring under a field becomes its description in `plugins show`, the JSON schema and the docs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One interchangeable part, declared as data and imported when used.
+
+    Raises ValueError when a field is malformed, which quarantines the plugin that declared it.
+    """
+
+    kind: str
+    """One of `ddpmkit.contracts.KINDS`."""
+    name: str
+    """Lower-case words joined by hyphens; a recipe writes `use = "namespace/name"`."""
+    target: str
+    """`package.module:Class`, called as `Class(config, **runtime)` with the names in `ddpmkit.contracts.RUNTIME`."""
+    summary: str
+    """One line for `plugins list`."""
+    config: str = "ddpmkit.plugin:ComponentConfig"
+    """`package:Model`, a subclass of `ComponentConfig`; its module must import no torch."""
+    api: int = API_VERSION
+    requires: tuple[str, ...] = ()
+    """Top-level modules that must be installed for the target to work (`wandb`)."""
+    provides: tuple[str, ...] = ()
+    """Capabilities this component offers to the others of a recipe."""
+    needs: tuple[str, ...] = ()
+    """Capabilities that another part of the recipe must offer; `a|b` is satisfied by either."""
+
+    def __post_init__(self) -> None:
+        """Refuse malformed declarations."""
+        if self.kind not in KINDS:
+            raise ValueError(f"component {self.name!r} has the unknown kind {self.kind!r}; kinds are {', '.join(KINDS)}")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"component name {self.name!r} must be lower-case words joined by hyphens")
+        if self.api != API_VERSION:
+            raise ValueError(f"component {self.name!r} speaks api {self.api}; this ddpmkit speaks api {API_VERSION}")
+        for reference in (self.target, self.config):
+            if not _REFERENCE.fullmatch(reference):
+                raise ValueError(f"component {self.name!r}: {reference!r} is not of the form 'package.module:Name'")
+
+
+def resolve(reference: str) -> Any:
+    """Import what `package.module:Name` names. Raises ImportError or AttributeError."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check_config_model(model: Any, component: Component) -> type[ComponentConfig]:
+    """`model` itself when it can serve as the config of `component`. Raises TypeError."""
+    if not (isinstance(model, type) and issubclass(model, ComponentConfig)):
+        raise TypeError(f"{component.config} must be a subclass of ddpmkit.plugin.ComponentConfig")
+    if taken := sorted(set(model.model_fields) & {*RUNTIME[component.kind], "use"}):
+        raise TypeError(f"{component.config} has fields named like what the core passes in: {', '.join(taken)}")
+    return model

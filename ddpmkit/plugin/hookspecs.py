@@ -1,0 +1,33 @@
+"""The hooks a plugin may implement: all of them, on one page.
+
+Mark an implementation with `@hookimpl`. Hooks are called once, in no promised order; results are sorted by name.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from ddpmkit.plugin.component import Component
+
+if TYPE_CHECKING:
+    import click
+
+__all__ = ["PROJECT", "ddpmkit_commands", "ddpmkit_components", "hookimpl"]
+
+PROJECT = "ddpmkit"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def ddpmkit_components() -> Iterable[Component]:
+    """The components this plugin offers. Declared as data: do not import torch to answer."""
+    raise NotImplementedError
+
+
+@hookspec
+def ddpmkit_commands() -> Iterable["click.Command"]:
+    """Commands to add to `ddpmkit`. A name that ddpmkit itself has is refused."""
+    raise NotImplementedError

@@ -1,0 +1,70 @@
+"""Stateless randomness: every draw is a pure function of the seed and of what it is for.
+
+The streams are Philox4x64 counters (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the key is
+(seed, purpose), the counter names the draw. So a resume needs no stored generator, image 17 is the same image whatever
+the batch size, and two ranks see what one would have seen. Numbers are drawn on the CPU, so that the device does not
+change them. This module does not know what the numbers are used for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from numpy.random import Generator, Philox
+from torch import Tensor
+
+__all__ = ["ImageNoise", "Purpose", "normal", "permutation", "stream", "uniform_integers"]
+
+
+class Purpose(IntEnum):
+    """What a stream is for; streams of unlike purpose never overlap. The numbers are part of the seed's meaning."""
+
+    ORDER = 1
+    TIMESTEP = 2
+    NOISE = 3
+    AUGMENT = 4
+    INIT = 5
+    VALIDATION = 6
+    SAMPLE = 7
+    SPLIT = 8
+
+
+def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
+    """The generator for one draw, named by up to three counters (step, index in the global batch, ...)."""
+    first, second, third = (*counters, 0, 0, 0)[:3]
+    # Word 0 of the counter advances as numbers are taken; the other three name the draw.
+    return Generator(Philox(key=[seed, int(purpose)], counter=[0, first, second, third]))
+
+
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The order of images in one epoch: int64 [length]."""
+    return stream(seed, Purpose.ORDER, epoch).permutation(length)
+
+
+def uniform_integers(seed: int, purpose: Purpose, step: int, indices: Sequence[int], high: int) -> Tensor:
+    """One integer in 0 .. high-1 per index: int64 [len(indices)]."""
+    return torch.tensor([int(stream(seed, purpose, step, index).integers(high)) for index in indices])
+
+
+def normal(seed: int, purpose: Purpose, step: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Standard normal noise per index: float32 [len(indices), *shape], on the CPU."""
+    out = np.empty((len(indices), *shape), dtype=np.float32)
+    for row, index in enumerate(indices):
+        stream(seed, purpose, step, index).standard_normal(dtype=np.float32, out=out[row])
+    return torch.from_numpy(out)
+
+
+@dataclass(frozen=True)
+class ImageNoise:
+    """Noise of generated images: a function of (seed, image index, draw). A `ddpmkit.contracts.NoiseSource`."""
+
+    seed: int
+    indices: Sequence[int]
+    shape: tuple[int, ...]
+    device: torch.device
+
+    def __call__(self, draw: int) -> Tensor:
+        """Float32 [len(indices), *shape] on `device`."""
+        return normal(self.seed, Purpose.SAMPLE, draw, self.indices, self.shape).to(self.device)

@@ -1,0 +1,1 @@
+"""The default plugins of ddpmkit: one folder each, none knows another."""

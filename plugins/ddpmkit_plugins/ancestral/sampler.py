@@ -1,0 +1,32 @@
+"""The reverse Markov chain: Ho et al. (2020), algorithm 2 (https://arxiv.org/abs/2006.11239)."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from ddpmkit.contracts import NoiseSource, SamplerState
+from ddpmkit.diffusion import Denoiser
+from ddpmkit_plugins.ancestral import AncestralConfig
+
+
+class AncestralSampler:
+    """Draws x_s from q(x_s | x_t, x0_hat), with the posterior's own variance; fewer steps than T take longer strides."""
+
+    def __init__(self, config: AncestralConfig) -> None:
+        """Nothing is built ahead."""
+        self.config = config
+
+    def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
+        """Every frame, from pure noise to the finished image."""
+        x = noise(0)
+        for draw, (t, s) in enumerate(pairwise([*denoiser.process.sampling_timesteps(steps), -1]), start=1):
+            x0_hat = denoiser(x, t).x0
+            if self.config.clip_x0:
+                x0_hat = x0_hat.clamp(-1, 1)
+            yield SamplerState(t + 1, x, x0_hat)
+            # The last step's posterior is a point: no noise is drawn for it.
+            x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(draw), s)
+        yield SamplerState(0, x, x)
+
+    def network_calls(self, steps: int) -> int:
+        """One a step."""
+        return steps

@@ -1,0 +1,28 @@
+"""The DDIM sampler: manifest and config."""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class DdimConfig(ComponentConfig):
+    """Keys of `[sampler]` when `use = "ddim"`."""
+
+    eta: float = Field(default=0.0, ge=0, le=1)
+    """Share of the ancestral sampler's noise that each step adds: 0 is deterministic, 1 as noisy as DDPM."""
+    clip_x0: bool = True
+    """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the sampler."""
+    yield Component(
+        kind="sampler",
+        name="ddim",
+        target="ddpmkit_plugins.ddim.sampler:DdimSampler",
+        config="ddpmkit_plugins.ddim:DdimConfig",
+        summary="the non-Markovian process, deterministic at eta = 0 (Song et al. 2021)",
+    )

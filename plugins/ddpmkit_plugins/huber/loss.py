@@ -1,0 +1,19 @@
+"""Quadratic for small errors, linear for large ones: Huber (1964), "Robust Estimation of a Location Parameter"."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction
+from ddpmkit_plugins.huber import HuberConfig
+
+
+class HuberLoss:
+    """e^2 / 2 up to delta, then delta (|e| - delta / 2); the same at every timestep."""
+
+    def __init__(self, config: HuberConfig, *, prediction: Prediction) -> None:
+        """Every parameterisation is treated alike."""
+        self.delta = config.delta
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        """[B, C, H, W] twice, [B] -> [B]."""
+        return F.huber_loss(prediction, target, reduction="none", delta=self.delta).flatten(1).mean(dim=1)
