@@ -1,0 +1,1 @@
+"""Training: optimizer steps, the average of the weights, the validation loss."""

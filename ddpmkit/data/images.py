@@ -1,0 +1,82 @@
+"""From stored pictures to training batches: order, crop, flip, scale.
+
+Every choice is a pure function of (seed, step, index in the global batch). It does not know where pictures are stored.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpmkit.contracts import Dataset, ImageShape
+from ddpmkit.randomness import Purpose, permutation, stream
+
+__all__ = ["Batch", "ImageSource", "to_float", "to_uint8"]
+
+
+class Batch(NamedTuple):
+    """`x0` float32 [B, C, H, W] in [-1, 1] and `label` int64 [B]."""
+
+    x0: Tensor
+    label: Tensor
+
+
+class ImageSource:
+    """A dataset as the training sees it: an endless sequence of batches, and plain pictures by index."""
+
+    def __init__(self, dataset: Dataset, image_shape: ImageShape, *, seed: int = 0, flip: bool = False) -> None:
+        """The dataset's pictures may be larger than `image_shape`: batches take a random crop, `plain` the centre."""
+        self.dataset = dataset
+        self.image_shape = image_shape
+        self.seed = seed
+        self.flip = flip
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, step: int, positions: range, batch_size: int) -> Batch:
+        """The `positions` (of 0 .. batch_size-1) of the global batch that optimizer step `step` (from 0) sees.
+
+        Epochs follow each other without a seam: no image is left out or seen twice before all were seen.
+        """
+        indices = np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
+        pictures = self.dataset.images(indices)
+        out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
+        for row, position in enumerate(positions):
+            out[row] = self._augmented(pictures[row], step, position)
+        return Batch(to_float(torch.from_numpy(out)), torch.from_numpy(self.dataset.labels(indices)))
+
+    def plain(self, indices: NDArray[np.int64]) -> Tensor:
+        """uint8 [B, C, H, W]: the centre of each picture, not flipped."""
+        _, height, width = self.image_shape
+        pictures = self.dataset.images(indices)
+        top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
+        return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.dataset))
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, permutation(self.seed, epoch, len(self.dataset))
+        return int(self._order[1][place])
+
+    def _augmented(self, picture: NDArray[np.uint8], step: int, position: int) -> NDArray[np.uint8]:
+        _, height, width = self.image_shape
+        draw = stream(self.seed, Purpose.AUGMENT, step, position)
+        top = int(draw.integers(picture.shape[1] - height + 1))
+        left = int(draw.integers(picture.shape[2] - width + 1))
+        mirrored = self.flip and draw.random() < 0.5
+        crop = picture[:, top : top + height, left : left + width]
+        return crop[:, :, ::-1] if mirrored else crop
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 0 .. 255 -> float32 [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float [-1, 1] -> uint8 0 .. 255, on the CPU; what lies outside is clipped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()

@@ -1,0 +1,125 @@
+"""From a recipe to working parts: the one place where components meet.
+
+It does not know in what order they are used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Tracker
+from ddpmkit.data.images import ImageSource
+from ddpmkit.diffusion import GaussianDiffusion
+from ddpmkit.errors import ComponentUnavailable, InputError
+from ddpmkit.randomness import Purpose, stream
+from ddpmkit.recipe import MetricSection, Part, Recipe
+from ddpmkit.rundir import RunFolder
+from ddpmkit.runtime import Runtime, choose_runtime, seeded_build
+from ddpmkit.sampling.generate import ImageGenerator
+
+__all__ = ["BuiltMetric", "Model", "build_images", "build_metrics", "build_model", "build_trackers"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The process, the network and the device they are on."""
+
+    recipe: Recipe
+    runtime: Runtime
+    process: GaussianDiffusion
+    network: nn.Module
+
+    def loss(self) -> Loss:
+        """The recipe's loss."""
+        loss: Loss = self.recipe.loss.build(prediction=self.recipe.diffusion.prediction)
+        return loss
+
+    def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
+        """Draw images from `network` with the recipe's sampler and number of steps, or with others.
+
+        Raises InputError when `steps` is not in 1 .. T.
+        """
+        settings = self.recipe.sampler.settings
+        steps = steps or settings.steps or self.process.timesteps
+        self.process.sampling_timesteps(steps)
+        return ImageGenerator(
+            network=network,
+            process=self.process,
+            sampler=sampler or self.recipe.sampler.build(),
+            image_shape=self.recipe.data.settings.image_shape,
+            steps=steps,
+            batch_size=settings.batch_size,
+            runtime=self.runtime,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+
+@dataclass(frozen=True)
+class BuiltMetric:
+    """A metric and what the recipe says of its use."""
+
+    part: Part[MetricSection]
+    metric: Metric
+
+    @property
+    def name(self) -> str:
+        """As a recipe writes it."""
+        return self.part.component.use
+
+    @property
+    def num_samples(self) -> int:
+        """Generated images: the recipe's number, or the protocol's."""
+        return self.part.settings.num_samples or self.metric.protocol.num_samples
+
+
+def build_model(recipe: Recipe, device: str | None = None) -> Model:
+    """The process and a network with the weights that the recipe's seed gives."""
+    runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
+    diffusion, data = recipe.diffusion, recipe.data.settings
+    schedule = recipe.schedule.build(timesteps=diffusion.timesteps)
+    process = GaussianDiffusion.from_schedule(schedule, diffusion.prediction).to(runtime.device)
+    # torch's generator takes 64 bits of seed; drawn from our own stream, so that it is no other purpose's stream.
+    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))):
+        network: nn.Module = recipe.backbone.build(
+            image_shape=data.image_shape, num_classes=0, out_channels=data.channels
+        )
+    return Model(recipe, runtime, process, network.to(runtime.device))
+
+
+def build_images(recipe: Recipe, split: str) -> ImageSource:
+    """The recipe's pictures. Raises InputError when there are none to train on."""
+    data = recipe.data.settings
+    classes = None if data.classes == "all" else data.classes
+    dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
+    if split == "train" and len(dataset) == 0:
+        raise InputError(f"the dataset {recipe.data.component.use!r} has no training image.")
+    return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip)
+
+
+def build_metrics(
+    recipe: Recipe, device: torch.device, *, skip_unavailable: bool, remark: Callable[[str], None]
+) -> list[BuiltMetric]:
+    """The recipe's metrics, or those that can work here when the others may be skipped.
+
+    Raises ComponentUnavailable for one that cannot, before any work has started.
+    """
+    built = []
+    for part in recipe.metrics:
+        try:
+            built.append(BuiltMetric(part, part.build(device=device)))
+        except ComponentUnavailable as error:
+            if not skip_unavailable:
+                raise
+            remark(f"skipped metric {part.component.use!r}: {error.message}")
+    return built
+
+
+def build_trackers(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Tracker]]:
+    """The recipe's trackers by name."""
+    return [(part.component.use, part.build(run_folder=folder.path)) for part in recipe.trackers]

@@ -1,0 +1,119 @@
+"""A run folder, opened: sample it, score it, look into it.
+
+It does not train.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
+from ddpmkit.contracts import Picture, RunEnded, Scores
+from ddpmkit.errors import InputError
+from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
+from ddpmkit.experiment.outcomes import draw_samples, evaluate
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Recipe, read_lock
+from ddpmkit.report import write_report
+from ddpmkit.rundir import RunFolder
+from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.visualize import visualize
+from ddpmkit.tracking import Display, LogFile, Quiet
+
+__all__ = ["Run", "load"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left: its recipe, and its weights at one checkpoint."""
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+    recipe: Recipe
+    model: Model
+    ended: RunEnded | None = None
+    """How the run ended, when it was this process that ran it."""
+
+    @property
+    def step(self) -> int:
+        """The optimizer step of the weights."""
+        return self.checkpoint.step
+
+    def sample(
+        self, count: int, *, seed: int | None = None, steps: int | None = None, weights: str | None = None
+    ) -> Tensor:
+        """Draw `count` images: uint8 [count, C, H, W] on the CPU.
+
+        `seed` None is the recipe's: image i is then image i of the run's own grids. `steps` is 1 .. T, `weights` "ema"
+        or "raw"; None: the recipe's.
+        """
+        return self.generator(weights, steps).images(range(count), self._seed(seed))
+
+    def evaluate(
+        self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
+    ) -> list[Scores]:
+        """Score the weights by every metric of the recipe, and add the scores to the run's log.
+
+        Raises InputError when the recipe has no metric, ComponentUnavailable when one cannot work here.
+        """
+        display = display or Quiet()
+        if not self.recipe.metrics:
+            raise InputError(
+                f"the recipe of {self.folder.path} has no [[metric]].",
+                remedies=["--metric clean-fid scores the run by a metric that its recipe does not have"],
+            )
+        metrics = build_metrics(
+            self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
+        )
+        images, log, outcomes = build_images(self.recipe, "train"), LogFile(self.folder), []
+        for built in metrics:
+            generator = self.generator(built.metric.protocol.weights)
+            scores, _ = evaluate(built, generator, images, self.step, self._seed(None), display, num_samples=num_samples)
+            log.scores(scores)
+            outcomes.append(scores)
+        return outcomes
+
+    def visualize(self, *, seed: int | None = None, display: Display | None = None) -> list[Picture]:
+        """Write the pictures of the forward and the reverse process; the two strips."""
+        images = build_images(self.recipe, "train")
+        generator = self.generator()
+        display = display or Quiet()
+        return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display))
+
+    def report(self) -> Path:
+        """Write `report.html` anew from what is in the folder."""
+        return write_report(self.folder.path)
+
+    def generator(self, weights: str | None = None, steps: int | None = None) -> ImageGenerator:
+        """What draws images from this run's weights."""
+        part = "model" if (weights or self.recipe.sampler.settings.weights) == "raw" else "ema"
+        tensors = self.checkpoint.tensors(part) or self.checkpoint.tensors("model")
+        network = self.model.network
+        network.load_state_dict(tensors)
+        return self.model.generator(network.eval().requires_grad_(False), steps=steps)
+
+    def _seed(self, seed: int | None) -> int:
+        return self.recipe.train.seed if seed is None else seed
+
+
+def load(
+    path: Path | str, *, registry: Registry | None = None, device: str | None = None, ended: RunEnded | None = None
+) -> Run:
+    """Open a run folder at its newest checkpoint, or one checkpoint folder.
+
+    Raises InputError when there is nothing to open or it is damaged; a checkpoint named by path never falls back.
+    """
+    path = Path(path)
+    if (path / "manifest.json").exists():
+        folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path)
+    else:
+        folder, found = RunFolder(path), newest_checkpoint(path / "checkpoints")
+        if found is None:
+            raise InputError(
+                f"{path} holds no checkpoint (looked in {(path / 'checkpoints').resolve()}).",
+                remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
+            )
+        checkpoint = found
+    recipe = read_lock(checkpoint.lock, registry).recipe
+    return Run(folder, checkpoint, recipe, build_model(recipe, device), ended)

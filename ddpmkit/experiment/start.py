@@ -1,0 +1,100 @@
+"""Begin a run, or go on with it: the same call does both.
+
+It does not know what happens between the first step and the last.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
+from ddpmkit.contracts import RunEnded
+from ddpmkit.errors import InputError
+from ddpmkit.experiment.assembly import build_images, build_metrics, build_model, build_trackers
+from ddpmkit.experiment.run import Run, load
+from ddpmkit.experiment.session import Session
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Recipe, differences, lock_text, read_lock, read_recipe
+from ddpmkit.rundir import RunFolder, write_atomically
+from ddpmkit.tracking import Audience, Display, LogFile, Quiet
+
+__all__ = ["default_folder", "run"]
+
+
+def run(
+    recipe: Recipe | Path | str | Mapping[str, Any],
+    out: Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    skip_unavailable_metrics: bool = False,
+    display: Display | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Train, sample and score by a recipe (a file, plain data, or a `Recipe`), in the folder `out`.
+
+    A folder that holds a checkpoint of the same experiment is gone on with. `overrides` are `key=value` strings as for
+    `--set`; `stop` is asked before every step. Raises InputError for what cannot be used, RunFailed for a run that
+    broke off; what was written stays.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, overrides=overrides, registry=registry)
+    elif overrides:
+        raise InputError("overrides belong to a recipe that is read; this one has been read already.")
+    display = display or Quiet()
+    folder = RunFolder(Path(out) if out is not None else default_folder(recipe))
+    for note in recipe.notes:
+        display.remark(note)
+
+    model = build_model(recipe)
+    metrics = build_metrics(
+        recipe, model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
+    )
+    images, held_out = build_images(recipe, "train"), build_images(recipe, "val")
+    if len(held_out) == 0:
+        display.remark("there are no validation images: no validation loss")
+    folder.create()
+    checkpoint = _checkpoint_to_resume(folder, recipe, images.dataset.fingerprint, registry, display)
+    write_atomically(folder.lock, lock_text(recipe, images.dataset.fingerprint).encode())
+
+    listeners = [("metrics.jsonl", LogFile(folder)), ("display", display), *build_trackers(recipe, folder)]
+    session = Session(model, folder, images, held_out, metrics, Audience(listeners), display)
+    ended: RunEnded = session.run(checkpoint, stop)
+    return load(folder.path, registry=registry, ended=ended)
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """`results/<name>` below the current folder."""
+    return Path("results") / recipe.name
+
+
+def _checkpoint_to_resume(
+    folder: RunFolder, recipe: Recipe, fingerprint: str, registry: Registry | None, display: Display
+) -> Checkpoint | None:
+    """The newest checkpoint, once it is sure that it belongs to this experiment.
+
+    Raises InputError where recipe or data changed so that the weights would no longer be what the recipe says.
+    """
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        return None
+    before = read_lock(checkpoint.lock, registry)
+    changes = differences(before.recipe.as_data(), recipe.as_data())
+    elsewhere = ["--out DIR starts another run", f"remove {folder.path} to start over"]
+    if refused := [change for change in changes if change.affects_model]:
+        raise InputError(
+            f"{folder.path} holds a run by another recipe, at step {checkpoint.step}:\n"
+            + "\n".join(f"    {change}" for change in refused),
+            remedies=[*elsewhere, "put the recipe back as it was to go on with it"],
+        )
+    if before.dataset_fingerprint != fingerprint:
+        raise InputError(f"the training images are not those that {folder.path} was trained on.", remedies=elsewhere)
+    for change in changes:
+        display.remark(f"changed since the last start: {change}")
+    if checkpoint.step > recipe.train.steps:
+        raise InputError(
+            f"{folder.path} is at step {checkpoint.step} already; train.steps = {recipe.train.steps} lies behind it.",
+            remedies=elsewhere,
+        )
+    display.remark(f"going on from {checkpoint.path}")
+    return checkpoint

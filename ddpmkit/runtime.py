@@ -1,0 +1,68 @@
+"""Where the arithmetic happens: device, precision, repeatability.
+
+The one place that asks torch what the machine has. It does not know what is computed.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ddpmkit.errors import InputError
+
+__all__ = ["Runtime", "choose_runtime", "seeded_build"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device and the number format of the network's forward pass on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Mixed precision where `dtype` asks for it; weights and losses stay float32."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    @contextlib.contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Keep cuDNN to algorithms that give the same bits each time, and put its settings back afterwards."""
+        before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Runtime:
+    """`auto` is the accelerator when there is one, and bfloat16 where it is native (CUDA, compute capability 8).
+
+    Raises InputError for a device that torch does not know or does not have here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"train.device = {device!r} cannot be used here: {str(error).splitlines()[0]}",
+            remedies=['train.device = "auto" takes what there is', 'train.device = "cpu" always works'],
+        ) from error
+    if precision == "auto":
+        native = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
+        precision = "bfloat16" if native else "float32"
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+
+@contextlib.contextmanager
+def seeded_build(seed: int) -> Iterator[None]:
+    """Build modules from torch's own generator at `seed`, and leave that generator as it was found."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,84 @@
+"""Any number of images from a network, in batches.
+
+Image i is a function of (weights, sampler, seed, i), whatever batch it is drawn in. It does not know who wants them.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import ImageShape, Sampler, SamplerState
+from ddpmkit.data.images import to_uint8
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit.randomness import ImageNoise
+from ddpmkit.runtime import Runtime
+
+__all__ = ["ImageGenerator"]
+
+
+@dataclass(frozen=True)
+class ImageGenerator:
+    """A network with all it takes to draw images from it."""
+
+    network: nn.Module
+    process: GaussianDiffusion
+    sampler: Sampler
+    image_shape: ImageShape
+    steps: int
+    batch_size: int
+    runtime: Runtime
+
+    def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
+        """The reverse process of the images with these indices, as one batch: every frame, pure noise first."""
+        noise = ImageNoise(seed, indices, tuple(self.image_shape), self.runtime.device)
+        frames = self.sampler.sample(Denoiser(self._predict, self.process), noise, self.steps)
+        with self._evaluating():
+            while True:
+                # Entered anew for each frame: a generator must not leave its caller in inference mode.
+                with torch.inference_mode():
+                    frame = next(frames, None)
+                if frame is None:
+                    return
+                yield frame
+
+    def batches(self, indices: range, seed: int) -> Iterator[Tensor]:
+        """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`."""
+        for start in range(0, len(indices), self.batch_size):
+            *_, last = self.frames(indices[start : start + self.batch_size], seed)
+            yield to_uint8(last.x)
+
+    def images(self, indices: range, seed: int) -> Tensor:
+        """uint8 [len(indices), C, H, W] on the CPU."""
+        return torch.cat(list(self.batches(indices, seed)))
+
+    def network_calls(self, count: int) -> int:
+        """How often the network is asked for `count` images."""
+        return -(-count // self.batch_size) * self.sampler.network_calls(self.steps)
+
+    def seconds_per_call(self) -> float:
+        """How long the network takes for one batch here: the second of two calls, the first being slow to start."""
+        x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
+        t = torch.zeros(self.batch_size, dtype=torch.int64, device=self.runtime.device)
+        with self._evaluating(), torch.inference_mode():
+            self._predict(x, t, None).sum().item()
+            started = time.perf_counter()
+            self._predict(x, t, None).sum().item()
+        return time.perf_counter() - started
+
+    def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        with self.runtime.autocast():
+            out: Tensor = self.network(x, t, label)
+        return out
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train(was_training)

@@ -1,0 +1,78 @@
+"""The forward and the reverse process at five moments: 0, 25, 50, 75 and 99 %.
+
+99 % stands for the last frame: noise on the way forward, the finished image on the way back. It does not know which
+network or sampler makes the frames.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpmkit.contracts import Picture
+from ddpmkit.data.images import ImageSource, to_float, to_uint8
+from ddpmkit.randomness import Purpose, normal
+from ddpmkit.rundir import RunFolder
+from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.pictures import grid, save_png, strip
+from ddpmkit.tracking import Display
+
+__all__ = ["MOMENTS", "forward_frames", "reverse_frames", "visualize"]
+
+MOMENTS = (0, 25, 50, 75, 99)
+"""Percent of the way."""
+
+Frame = tuple[int, Tensor]
+"""t, the number of noising steps in the picture (0 clean, T noise), and uint8 [N, C, H, W]."""
+
+
+def visualize(
+    generator: ImageGenerator, images: ImageSource, folder: RunFolder, step: int, seed: int, display: Display
+) -> Iterator[Picture]:
+    """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips."""
+    count = min(8, generator.batch_size)
+    with display.work("forward and reverse process", generator.sampler.network_calls(generator.steps)) as advance:
+        forward = forward_frames(generator, images, min(count, len(images)), seed)
+        reverse = reverse_frames(generator, count, seed, advance)
+    yield Picture(step, "forward", _write(folder, "forward", forward))
+    yield Picture(step, "reverse", _write(folder, "backward", reverse))
+
+
+def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
+    """x_t of the first training images under one draw of noise, from clean to the last t."""
+    process = generator.process
+    pictures = images.plain(np.arange(count, dtype=np.int64))
+    noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
+    frames = []
+    for percent in MOMENTS:
+        t = _at(percent, process.timesteps)
+        if t == 0:
+            frames.append((0, pictures))
+            continue
+        # The paper's x_t has t noising steps; the process counts its steps from 0.
+        times = torch.full((count,), t - 1, device=process.alpha_bar.device)
+        noised = process.q_sample(to_float(pictures).to(times.device), times, noise.to(times.device))
+        frames.append((t, to_uint8(noised)))
+    return frames
+
+
+def reverse_frames(generator: ImageGenerator, count: int, seed: int, advance: Callable[[int], None]) -> list[Frame]:
+    """The first `count` images of `seed` on their way from pure noise to what `sample` gives for them."""
+    frames = []
+    for frame in generator.frames(range(count), seed):
+        frames.append((frame.t, to_uint8(frame.x)))
+        advance(1)
+    return [frames[_at(percent, len(frames) - 1)] for percent in MOMENTS]
+
+
+def _at(percent: int, last: int) -> int:
+    return last if percent == MOMENTS[-1] else percent * last // 100
+
+
+def _write(folder: RunFolder, name: str, frames: Sequence[Frame]) -> Path:
+    for t, images in frames:
+        save_png(grid(images), folder.visualization(f"{name}_t{t:04d}"))
+    captions = [f"{percent} %  (t = {t})" for percent, (t, _) in zip(MOMENTS, frames, strict=True)]
+    return save_png(strip([images for _, images in frames], captions), folder.visualization(name))

@@ -1,0 +1,57 @@
+"""All that a trainer needs to go on, as named tensors and back.
+
+It does not know how tensors are kept.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ddpmkit.training.trainer import Trainer
+
+__all__ = ["restore", "state_tensors"]
+
+
+def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
+    """The parts of a checkpoint: `model`, `ema` (when kept), `optimizer`, `progress`."""
+    parts = {
+        "model": dict(trainer.network.state_dict()),
+        "optimizer": _optimizer_tensors(trainer),
+        "progress": {"loss_sums": trainer.by_quarter.sums, "loss_counts": trainer.by_quarter.counts},
+    }
+    if trainer.ema is not None:
+        parts["ema"] = dict(trainer.ema.network.state_dict())
+    return parts
+
+
+def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put the trainer where it was after optimizer step `step`, bit for bit."""
+    trainer.network.load_state_dict(parts["model"])
+    if trainer.ema is not None:
+        trainer.ema.network.load_state_dict(parts["ema"])
+    _restore_optimizer(trainer, parts["optimizer"])
+    trainer.by_quarter.sums.copy_(parts["progress"]["loss_sums"])
+    trainer.by_quarter.counts.copy_(parts["progress"]["loss_counts"])
+    trainer.step = step
+
+
+def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """`weight name/moment`. Learning rate and betas are functions of the recipe and of the step."""
+    state = trainer.optimizer.state
+    return {
+        f"{name}/{moment}": value
+        for name, weight in trainer.network.named_parameters()
+        for moment, value in state.get(weight, {}).items()
+    }
+
+
+def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    weights = dict(trainer.network.named_parameters())
+    trainer.optimizer.state.clear()
+    for key, value in tensors.items():
+        name, _, moment = key.rpartition("/")
+        weight = weights[name]
+        # Moments lie in memory as their weights do (channels last): the fused Adam walks both side by side.
+        place = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value, device=weight.device)
+        trainer.optimizer.state[weight][moment] = place.copy_(value).detach()

@@ -1,0 +1,61 @@
+"""Residual blocks: weight-standardized convolution, group norm, FiLM by the time embedding, SiLU."""
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WeightStandardizedConv2d(nn.Conv2d):
+    """A convolution whose filters have mean 0 and variance 1: Qiao et al. (2019), https://arxiv.org/abs/1903.10520.
+
+    It works well with group norm, which removes the scale that standardizing takes away.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C_in, H, W] -> [B, C_out, H, W]."""
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        weight = (self.weight - mean) * (variance + 1e-5).rsqrt()
+        return self._conv_forward(input, weight, self.bias)
+
+
+class SinusoidalEmbedding(nn.Module):
+    """sin and cos of t at geometrically spaced frequencies: Vaswani et al. (2017), section 3.5."""
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int) -> None:
+        """`dim`: even."""
+        super().__init__()
+        half = dim // 2
+        exponent = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
+        frequencies = torch.exp(-math.log(10_000) * exponent).float()
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """int64 [B] -> float [B, dim]."""
+        angle = t[:, None] * self.frequencies
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolution blocks and a skip; the time embedding scales and shifts the first: Perez et al. (2018), FiLM."""
+
+    def __init__(self, dim_in: int, dim_out: int, *, time_dim: int, groups: int) -> None:
+        """`dim_in` -> `dim_out` channels; `groups` divides `dim_out`."""
+        super().__init__()
+        self.film = nn.Linear(time_dim, 2 * dim_out)
+        self.conv1 = WeightStandardizedConv2d(dim_in, dim_out, 3, padding=1)
+        self.norm1 = nn.GroupNorm(groups, dim_out)
+        self.conv2 = WeightStandardizedConv2d(dim_out, dim_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, dim_out)
+        self.skip = nn.Identity() if dim_in == dim_out else nn.Conv2d(dim_in, dim_out, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x [B, dim_in, H, W], time [B, time_dim] after its activation -> [B, dim_out, H, W]."""
+        scale, shift = self.film(time)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(torch.addcmul(shift, self.norm1(self.conv1(x)), scale + 1))
+        h = F.silu(self.norm2(self.conv2(h)))
+        return h + cast(Tensor, self.skip(x))
