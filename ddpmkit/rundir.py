@@ -82,7 +82,10 @@ class RunFolder:
                     yield record
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of steps after `step`: a run that resumes there will write them again."""
+        """Drop the lines and the samples of steps after `step`: a run that resumes there will make them again."""
+        for picture in (self.path / "samples").glob("step-*.png"):
+            if picture > self.samples(step):
+                picture.unlink()
         if self.metrics.exists():
             kept = [json.dumps(record, ensure_ascii=False) for record in self.records() if record["step"] <= step]
             write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())

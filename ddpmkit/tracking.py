@@ -1,4 +1,4 @@
-"""Telling everyone who wants to know: trackers, the display, the log file.
+"""Telling everyone who wants to know: trackers and the display.
 
 One that raises is named and switched off; the run goes on. It does not know what the listeners do with an event.
 """
@@ -6,13 +6,11 @@ One that raises is named and switched off; the run goes on. It does not know wha
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Protocol
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
-from ddpmkit.rundir import RunFolder
 
-__all__ = ["Audience", "Display", "LogFile", "Quiet"]
+__all__ = ["Audience", "Display", "Quiet"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,22 +53,6 @@ class Quiet:
     def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """Nobody watches."""
         yield lambda _done: None
-
-
-class LogFile:
-    """`metrics.jsonl`, a tracker like any other but for one thing: when it fails, the run stops."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        """`folder` exists."""
-        self.folder = folder
-
-    def step(self, event: StepRecord) -> None:
-        """One line."""
-        self.folder.append("step", asdict(event))
-
-    def scores(self, event: Scores) -> None:
-        """One line."""
-        self.folder.append("scores", {**asdict(event)})
 
 
 class Audience:

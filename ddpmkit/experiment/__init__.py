@@ -3,7 +3,7 @@
 Everything the command line does goes through here. It does not know how a terminal is drawn.
 """
 
-from ddpmkit.experiment.run import Run, load
+from ddpmkit.experiment.result import Run, load
 from ddpmkit.experiment.start import run
 
 __all__ = ["Run", "load", "run"]

@@ -6,11 +6,11 @@ It does not know how any of them is done.
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from ddpmkit.checkpoint import Checkpoint, save_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
-from ddpmkit.evaluation import Reference
 from ddpmkit.experiment.assembly import BuiltMetric, Model
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
 from ddpmkit.report import write_report
@@ -44,7 +44,6 @@ class Session:
         self.recipe = model.recipe
         self.loss = model.loss()
         self.trainer = Trainer(model.network, model.process, self.loss, images, self.recipe.train, model.runtime)
-        self.references: dict[int, Reference] = {}
 
     def run(self, checkpoint: Checkpoint | None, stop: Callable[[], bool]) -> RunEnded:
         """Go on from `checkpoint` (None: from the start) until the recipe's last step or until `stop()` is true.
@@ -68,9 +67,10 @@ class Session:
         )
         try:
             with self.model.runtime.repeatable():
+                already = self.trainer.step == steps and self.folder.report.exists()
                 finished = self._train(stop)
-            if finished:
-                self._finish()
+                if finished and not already:
+                    self._finish()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             self.audience.run_ended(RunEnded(self.trainer.step, "stopped" if stopped else "failed"))
@@ -112,17 +112,18 @@ class Session:
             held_out = validation_loss(
                 self.trainer.averaged(), self.model.process, self.loss, self.held_out, self.model.runtime
             )
-        self.audience.step(
-            StepRecord(
-                step=self.trainer.step,
-                loss=outcome.loss,
-                loss_by_quarter=self.trainer.by_quarter.take(),
-                gradient_norm=outcome.gradient_norm,
-                learning_rate=outcome.learning_rate,
-                images_per_second=images_per_second,
-                validation_loss=held_out,
-            )
+        record = StepRecord(
+            step=self.trainer.step,
+            loss=outcome.loss,
+            loss_by_quarter=self.trainer.by_quarter.take(),
+            gradient_norm=outcome.gradient_norm,
+            learning_rate=outcome.learning_rate,
+            images_per_second=images_per_second,
+            validation_loss=held_out,
         )
+        # The log is written whatever the trackers do, and a log that cannot be written stops the run.
+        self.folder.append("step", asdict(record))
+        self.audience.step(record)
 
     def _checkpoint(self) -> None:
         self.folder.sync_log()
@@ -133,23 +134,25 @@ class Session:
     def _intervals(self, step: int) -> None:
         """Samples and scores that are due after `step` and not there yet."""
         if self._due(self.recipe.train.sample_every, step) and not self.folder.samples(step).exists():
-            weights = self.recipe.sampler.settings.weights
-            path = draw_samples(self._generator(weights), self.folder, self.recipe.sampler.settings.count,
-                                self.recipe.train.seed, step, self.display)
+            settings, seed = self.recipe.sampler.settings, self.recipe.train.seed
+            generator = self._generator(settings.weights)
+            path = draw_samples(generator, self.folder, settings.count, seed, step, self.display)
             self.audience.picture(Picture(step, "samples", path))
-        known = {(record["step"], record["metric"], record["protocol"]) for record in self.folder.records("scores")}
-        for number, built in enumerate(self.metrics):
-            due = self._due(built.part.settings.every, step)
-            if due and (step, built.name, built.metric.protocol.name) not in known:
-                self.audience.scores(self._evaluate(number, built, step))
-    
-    def _evaluate(self, number: int, built: BuiltMetric, step: int) -> Scores:
-        generator = self._generator(built.metric.protocol.weights)
-        reference = self.references.get(number)
-        scores, self.references[number] = evaluate(
-            built, generator, self.images, step, self.recipe.train.seed, self.display, reference
+        for built in self.metrics:
+            if self._due(built.part.settings.every, step) and not self._scored(built, step):
+                scores = self._evaluate(built, step)
+                self.folder.append("scores", asdict(scores))
+                self.audience.scores(scores)
+
+    def _scored(self, built: BuiltMetric, step: int) -> bool:
+        wanted = (step, built.name, built.metric.protocol.name)
+        return any(
+            (record["step"], record["metric"], record["protocol"]) == wanted for record in self.folder.records("scores")
         )
-        return scores
+
+    def _evaluate(self, built: BuiltMetric, step: int) -> Scores:
+        generator = self._generator(built.metric.protocol.weights)
+        return evaluate(built, generator, self.images, step, self.recipe.train.seed, self.display)
 
     def _generator(self, weights: str) -> ImageGenerator:
         return self.model.generator(self.trainer.averaged() if weights == "ema" else self.trainer.network)

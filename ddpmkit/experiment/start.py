@@ -11,12 +11,12 @@ from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
 from ddpmkit.contracts import RunEnded
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import build_images, build_metrics, build_model, build_trackers
-from ddpmkit.experiment.run import Run, load
+from ddpmkit.experiment.result import Run, load
 from ddpmkit.experiment.session import Session
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, differences, lock_text, read_lock, read_recipe
 from ddpmkit.rundir import RunFolder, write_atomically
-from ddpmkit.tracking import Audience, Display, LogFile, Quiet
+from ddpmkit.tracking import Audience, Display, Quiet
 
 __all__ = ["default_folder", "run"]
 
@@ -57,7 +57,7 @@ def run(
     checkpoint = _checkpoint_to_resume(folder, recipe, images.dataset.fingerprint, registry, display)
     write_atomically(folder.lock, lock_text(recipe, images.dataset.fingerprint).encode())
 
-    listeners = [("metrics.jsonl", LogFile(folder)), ("display", display), *build_trackers(recipe, folder)]
+    listeners = [("display", display), *build_trackers(recipe, folder)]
     session = Session(model, folder, images, held_out, metrics, Audience(listeners), display)
     ended: RunEnded = session.run(checkpoint, stop)
     return load(folder.path, registry=registry, ended=ended)

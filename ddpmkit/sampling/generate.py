@@ -5,7 +5,7 @@ Image i is a function of (weights, sampler, seed, i), whatever batch it is drawn
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,9 +51,13 @@ class ImageGenerator:
             *_, last = self.frames(indices[start : start + self.batch_size], seed)
             yield to_uint8(last.x)
 
-    def images(self, indices: range, seed: int) -> Tensor:
-        """uint8 [len(indices), C, H, W] on the CPU."""
-        return torch.cat(list(self.batches(indices, seed)))
+    def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda more: None) -> Tensor:
+        """uint8 [len(indices), C, H, W] on the CPU; `progress` is told of each batch how many more are done."""
+        batches = []
+        for batch in self.batches(indices, seed):
+            batches.append(batch)
+            progress(len(batch))
+        return torch.cat(batches)
 
     def network_calls(self, count: int) -> int:
         """How often the network is asked for `count` images."""

@@ -3,7 +3,7 @@
 It does not train.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -12,14 +12,14 @@ from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
-from ddpmkit.experiment.outcomes import draw_samples, evaluate
+from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, read_lock
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.visualize import visualize
-from ddpmkit.tracking import Display, LogFile, Quiet
+from ddpmkit.tracking import Display, Quiet
 
 __all__ = ["Run", "load"]
 
@@ -66,11 +66,11 @@ class Run:
         metrics = build_metrics(
             self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
         )
-        images, log, outcomes = build_images(self.recipe, "train"), LogFile(self.folder), []
+        images, outcomes = build_images(self.recipe, "train"), []
         for built in metrics:
             generator = self.generator(built.metric.protocol.weights)
-            scores, _ = evaluate(built, generator, images, self.step, self._seed(None), display, num_samples=num_samples)
-            log.scores(scores)
+            scores = evaluate(built, generator, images, self.step, self._seed(None), display, num_samples)
+            self.folder.append("scores", asdict(scores))
             outcomes.append(scores)
         return outcomes
 
