@@ -1,0 +1,86 @@
+"""What an evaluation will cost, said before it starts.
+
+It does not know how images are drawn, only how often a network is asked for them and how long one answer takes.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ddpmkit.contracts import ImageShape, Metric
+
+__all__ = ["EvaluationCost", "estimate_cost"]
+
+_PROBE_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class EvaluationCost:
+    """The work of one evaluation."""
+
+    metric: str
+    protocol: str
+    images: int
+    network_calls: int
+    batch_size: int
+    reference_images: int = 0
+    """Real images still to be measured; 0 when the reference is there already."""
+    seconds: float | None = None
+    """None: not estimated."""
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        parts = [
+            f"{self.images:,} samples",
+            f"{self.network_calls:,} network calls in batches of {self.batch_size}",
+        ]
+        if self.reference_images:
+            parts.append(f"{self.reference_images:,} real images to measure first")
+        if self.seconds is not None:
+            parts.append(f"about {_in_words(self.seconds)}")
+        return f"{self.metric} ({self.protocol}): {', '.join(parts)}"
+
+
+def estimate_cost(
+    metric: Metric,
+    *,
+    name: str,
+    num_samples: int,
+    network_calls: int,
+    batch_size: int,
+    seconds_per_call: float,
+    image_shape: ImageShape,
+    reference_images: int = 0,
+) -> EvaluationCost:
+    """The cost of drawing `num_samples` images in `network_calls` calls, and of measuring them and the reference."""
+    measuring = (num_samples + reference_images) * _seconds_per_image(metric, image_shape)
+    return EvaluationCost(
+        metric=name,
+        protocol=metric.protocol.name,
+        images=num_samples,
+        network_calls=network_calls,
+        batch_size=batch_size,
+        reference_images=reference_images,
+        seconds=network_calls * seconds_per_call + measuring,
+    )
+
+
+def _seconds_per_image(metric: Metric, image_shape: ImageShape) -> float:
+    """How long the metric takes for one image here; the first batch is slower than the others and does not count."""
+    grey = torch.full((_PROBE_IMAGES, *image_shape), 128, dtype=torch.uint8)
+    metric.measure_generated(grey)
+    started = time.perf_counter()
+    metric.measure_generated(grey)
+    return (time.perf_counter() - started) / _PROBE_IMAGES
+
+
+def _in_words(seconds: float) -> str:
+    """The one unit that suits: seconds, minutes or hours."""
+    if seconds < 90:
+        count, unit = max(1, round(seconds)), "second"
+    elif seconds < 90 * 60:
+        count, unit = round(seconds / 60), "minute"
+    else:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{count} {unit}{'' if count == 1 else 's'}"

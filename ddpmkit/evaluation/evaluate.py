@@ -1,0 +1,47 @@
+"""From generated images to scores.
+
+It does not know which network or sampler drew the images, nor what the metric measures.
+"""
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+from ddpmkit.contracts import Metric, Scores
+from ddpmkit.evaluation.reference import Reference
+from ddpmkit.evaluation.state import measured
+
+__all__ = ["evaluate_metric"]
+
+
+def evaluate_metric(
+    metric: Metric,
+    *,
+    name: str,
+    step: int,
+    real: Reference,
+    generated: Iterable[Tensor],
+    num_samples: int,
+    progress: Callable[[int], None],
+) -> Scores:
+    """The scores of `num_samples` images, given as uint8 batches [B, C, H, W] of any size, after step `step`.
+
+    `name` is the recipe's `use`; `progress` is told how many images are done so far. Raises ValueError when the batches
+    are of another type or number, InputError when the metric cannot score so few.
+    """
+    count, state = measured(metric, metric.measure_generated, generated, progress)
+    if count != num_samples:
+        raise ValueError(f"{num_samples} samples were asked for, {count} came")
+    protocol = metric.protocol
+    return Scores(
+        step=step,
+        metric=name,
+        protocol=protocol.name,
+        comparable=protocol.comparable,
+        num_samples=num_samples,
+        num_reference=real.num_images,
+        values=metric.scores(dict(real.state), state),
+        floor=real.floor,
+        better=metric.better,
+        facts={**protocol.facts, **real.facts},
+    )

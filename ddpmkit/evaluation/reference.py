@@ -1,0 +1,115 @@
+"""What a metric knows about the real images, and its floor: how far one half of them is from the other.
+
+Measured once and kept on disk, so that evaluating every 100 steps does not look at the same pictures each time. It does
+not know what the metric measures, nor what will be compared with the reference.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpmkit.contracts import Metric
+from ddpmkit.data.images import ImageSource
+from ddpmkit.errors import InputError
+from ddpmkit.evaluation import cache
+from ddpmkit.evaluation.state import State, measured
+from ddpmkit.randomness import Purpose, stream
+
+__all__ = ["Reference", "cached_reference", "reference_states"]
+
+# Not the run's own seed: the floor of a dataset must not depend on who trains on it.
+_SPLIT_SEED = 0
+_BATCH_SIZE = 64
+_FEWEST_FOR_HALVES = 4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The merged state of all real images, and the metric's scores between two random halves of them."""
+
+    num_images: int
+    state: State
+    floor: Mapping[str, float]
+    """Empty where there are too few images to be halved."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the floor was measured on."""
+        if not self.floor:
+            return {"floor": f"none: halving {self.num_images} images leaves too few"}
+        small, large = self.num_images // 2, (self.num_images + 1) // 2
+        return {"floor": f"one random half of the reference against the other, {small:,} and {large:,} images"}
+
+
+def reference_states(
+    metric: Metric,
+    images: ImageSource,
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    progress: Callable[[int], None],
+) -> Reference:
+    """The reference of `metric` over all `images`, from the cache folder when it is there.
+
+    `name` and `settings` are the recipe's `use` and the metric's config as plain data; `progress` is told how many
+    images are done so far. Raises InputError when there are no images.
+    """
+    found = cached_reference(metric, images, name=name, settings=settings)
+    if found is not None:
+        progress(found.num_images)
+        return found
+    reference = _measure(metric, images, progress)
+    cache.store(_key(metric, images, name, settings), reference.num_images, reference.state, reference.floor)
+    return reference
+
+
+def cached_reference(
+    metric: Metric, images: ImageSource, *, name: str, settings: Mapping[str, Any]
+) -> Reference | None:
+    """The reference if an earlier run left it in the cache folder: then an evaluation need not measure real images."""
+    found = cache.fetch(_key(metric, images, name, settings))
+    return None if found is None else Reference(*found)
+
+
+def _measure(metric: Metric, images: ImageSource, progress: Callable[[int], None]) -> Reference:
+    count = len(images)
+    if count == 0:
+        raise InputError("there are no real images to compare with.", remedies=["data.root with images in train/"])
+    order = stream(_SPLIT_SEED, Purpose.SPLIT).permutation(count)
+    if count < _FEWEST_FOR_HALVES:
+        _, state = measured(metric, metric.measure_real, _batches(images, order), progress)
+        return Reference(count, state, {})
+    middle = count // 2
+    _, first = measured(metric, metric.measure_real, _batches(images, order[:middle]), progress)
+    _, second = measured(
+        metric, metric.measure_real, _batches(images, order[middle:]), lambda done: progress(middle + done)
+    )
+    return Reference(count, metric.merge(first, second), metric.scores(first, second))
+
+
+def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor]:
+    # In the order in which they are stored: that is how a memory map is read fastest.
+    in_order = np.sort(indices)
+    for start in range(0, len(in_order), _BATCH_SIZE):
+        yield images.plain(in_order[start : start + _BATCH_SIZE])
+
+
+def _key(metric: Metric, images: ImageSource, name: str, settings: Mapping[str, Any]) -> str:
+    """A hash of all that the state depends on."""
+    protocol = metric.protocol
+    identity = {
+        "metric": name,
+        "implementation": f"{type(metric).__module__}:{type(metric).__qualname__}",
+        "settings": dict(settings),
+        "protocol": protocol.name,
+        "facts": dict(protocol.facts),
+        "images": images.dataset.fingerprint,
+        "image_shape": list(images.image_shape),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""The Fréchet distance between two Gaussians: Dowson & Landau (1982), as used by Heusel et al. (2017), eq. 6."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Of `n` vectors: mean float64 [D] and unbiased covariance float64 [D, D]."""
+
+    n: int
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments(n: int, total: Tensor, outer: Tensor) -> Moments:
+    """From the sum [D] and the sum of outer products [D, D] of `n` > 1 vectors, float64."""
+    mean = total / n
+    return Moments(n, mean, (outer - n * torch.outer(mean, mean)) / (n - 1))
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2).
+
+    With S1 = F F^T, S1 S2 has the eigenvalues of F^T S2 F, which is symmetric: its root needs no general sqrtm, and
+    singular covariances (fewer images than features) need no offset.
+    """
+    shift = first.mean - second.mean
+    # Where a rank is deficient, the square root would turn rounding of 1e-16 into 1e-8 for every empty direction. The
+    # side of fewer images has fewer directions, and `factor` leaves out its empty ones.
+    narrow, wide = sorted((first, second), key=lambda moments: moments.n)
+    columns = factor(narrow.covariance)
+    squares = torch.linalg.eigvalsh(columns.T @ wide.covariance @ columns)
+    cross = squares.clamp(min=0).sqrt().sum()
+    distance = shift @ shift + first.covariance.trace() + second.covariance.trace() - 2 * cross
+    return max(0.0, float(distance))
+
+
+def factor(covariance: Tensor) -> Tensor:
+    """F [D, r] with F F^T = covariance [D, D], r its numerical rank."""
+    variances, directions = torch.linalg.eigh(covariance)
+    # The cut of numpy.linalg.matrix_rank.
+    kept = variances > variances[-1] * len(variances) * torch.finfo(variances.dtype).eps
+    columns: Tensor = directions[:, kept] * variances[kept].sqrt()
+    return columns
