@@ -21,7 +21,7 @@ def draw_samples(
     generator: ImageGenerator, folder: RunFolder, count: int, seed: int, step: int, display: Display
 ) -> Path:
     """Write the grid of the first `count` images of `seed` as the samples of `step`."""
-    with display.work(f"{count} samples", count) as advance:
+    with display.work(f"{count} samples", generator.frame_count(count)) as advance:
         images = generator.images(range(count), seed, advance)
     return save_png(grid(images), folder.samples(step))
 

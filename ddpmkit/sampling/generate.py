@@ -45,23 +45,29 @@ class ImageGenerator:
                     return
                 yield frame
 
-    def batches(self, indices: range, seed: int) -> Iterator[Tensor]:
-        """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`."""
+    def batches(
+        self, indices: range, seed: int, progress: Callable[[int], None] = lambda more: None
+    ) -> Iterator[Tensor]:
+        """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
+
+        `progress` is told of each frame: 1 more.
+        """
         for start in range(0, len(indices), self.batch_size):
-            *_, last = self.frames(indices[start : start + self.batch_size], seed)
-            yield to_uint8(last.x)
+            for frame in self.frames(indices[start : start + self.batch_size], seed):
+                progress(1)
+            yield to_uint8(frame.x)
 
     def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda more: None) -> Tensor:
-        """uint8 [len(indices), C, H, W] on the CPU; `progress` is told of each batch how many more are done."""
-        batches = []
-        for batch in self.batches(indices, seed):
-            batches.append(batch)
-            progress(len(batch))
-        return torch.cat(batches)
+        """uint8 [len(indices), C, H, W] on the CPU."""
+        return torch.cat(list(self.batches(indices, seed, progress)))
+
+    def frame_count(self, count: int) -> int:
+        """How many frames go by for `count` images: one a network call of every batch, and its finished images."""
+        return self.network_calls(count) + self._batch_count(count)
 
     def network_calls(self, count: int) -> int:
         """How often the network is asked for `count` images."""
-        return -(-count // self.batch_size) * self.sampler.network_calls(self.steps)
+        return self._batch_count(count) * self.sampler.network_calls(self.steps)
 
     def seconds_per_call(self) -> float:
         """How long the network takes for one batch here: the second of two calls, the first being slow to start."""
@@ -72,6 +78,9 @@ class ImageGenerator:
             started = time.perf_counter()
             self._predict(x, t, None).sum().item()
         return time.perf_counter() - started
+
+    def _batch_count(self, count: int) -> int:
+        return -(-count // self.batch_size)
 
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         with self.runtime.autocast():

@@ -33,7 +33,7 @@ def visualize(
 ) -> Iterator[Picture]:
     """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips."""
     count = min(8, generator.batch_size)
-    with display.work("forward and reverse process", generator.sampler.network_calls(generator.steps)) as advance:
+    with display.work("forward and reverse process", generator.frame_count(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
     yield Picture(step, "forward", _write(folder, "forward", forward))

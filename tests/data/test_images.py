@@ -1,0 +1,86 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.data.images import ImageSource, to_float, to_uint8
+
+
+class Numbered:
+    """Picture i has the pixels 10 i + column, so that crops and flips can be read off."""
+
+    class_names = ("a",)
+    fingerprint = "numbered"
+
+    def __init__(self, length: int, height: int = 8, width: int = 8) -> None:
+        self.shape = (length, 3, height, width)
+        columns = np.arange(width, dtype=np.uint8)
+        self.pixels = np.broadcast_to((10 * np.arange(length, dtype=np.uint8))[:, None, None, None] + columns, self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.asarray(self.pixels[indices])
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.zeros(len(indices), dtype=np.int64)
+
+
+def shown(source: ImageSource, steps: int, batch_size: int) -> list[int]:
+    batches = [to_uint8(source.batch(step, range(batch_size), batch_size).x0) for step in range(steps)]
+    return [int(picture.min()) // 10 for batch in batches for picture in batch]
+
+
+def test_every_epoch_shows_every_image_once_without_a_seam_between_epochs() -> None:
+    source = ImageSource(Numbered(7), ImageShape(3, 8, 8), seed=1)
+    order = shown(source, steps=7, batch_size=3)
+    for epoch in range(3):
+        assert sorted(order[7 * epoch : 7 * epoch + 7]) == list(range(7))
+    assert order[:7] != order[7:14]
+
+
+def test_a_batch_is_a_function_of_its_step_alone() -> None:
+    shape = ImageShape(3, 6, 6)
+    source = ImageSource(Numbered(7), shape, seed=1, flip=True)
+    forward = [source.batch(step, range(4), 4).x0 for step in range(5)]
+    fresh = ImageSource(Numbered(7), shape, seed=1, flip=True)
+    for step in reversed(range(5)):
+        assert torch.equal(fresh.batch(step, range(4), 4).x0, forward[step])
+
+
+def test_two_halves_of_a_batch_are_the_batch() -> None:
+    source = ImageSource(Numbered(20), ImageShape(3, 6, 6), seed=3, flip=True)
+    whole = source.batch(2, range(8), 8).x0
+    halves = [source.batch(2, range(4), 8).x0, source.batch(2, range(4, 8), 8).x0]
+    assert torch.equal(whole, torch.cat(halves))
+
+
+def test_flips_are_half_of_all_and_crops_reach_every_place() -> None:
+    source = ImageSource(Numbered(1, width=10), ImageShape(3, 8, 8), seed=0, flip=True)
+    rows = [to_uint8(source.batch(step, range(1), 1).x0)[0, 0, 0] for step in range(400)]
+    flipped = [bool(row[0] > row[-1]) for row in rows]
+    assert 160 < sum(flipped) < 240
+    assert set(Counter(int(row.min()) for row in rows)) == {0, 1, 2}
+
+
+def test_plain_pictures_are_centred_and_never_flipped() -> None:
+    source = ImageSource(Numbered(2, width=12), ImageShape(3, 8, 8), seed=0, flip=True)
+    assert source.plain(np.array([1]))[0, 0, 0].tolist() == [10 + column for column in range(2, 10)]
+
+
+def test_pixels_survive_the_way_to_floats_and_back() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    floats = to_float(pixels)
+    assert (floats.min().item(), floats.max().item()) == (-1.0, 1.0)
+    assert torch.equal(to_uint8(floats), pixels)
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_seeds_of_any_size(seed: int) -> None:
+    source = ImageSource(Numbered(3), ImageShape(3, 8, 8), seed=seed, flip=True)
+    assert source.batch(10**9, range(2), 2).x0.shape == (2, 3, 8, 8)

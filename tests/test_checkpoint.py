@@ -1,0 +1,97 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, save_checkpoint
+from ddpmkit.errors import InputError, RunFailed
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.lock.toml"
+    file.write_text('name = "x"\n')
+    return file
+
+
+def parts(value: float = 1.0) -> dict[str, dict[str, torch.Tensor]]:
+    model = {"weight": torch.full((4, 3, 3, 3), value).to(memory_format=torch.channels_last)}
+    return {"model": model, "optimizer": {"weight/step": torch.tensor(3.0)}}
+
+
+def test_what_was_saved_is_read_back_bit_for_bit(tmp_path: Path, lock: Path) -> None:
+    saved = parts(torch.pi)
+    save_checkpoint(tmp_path / "checkpoints", 7, saved, lock)
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.step == 7
+    assert found.path.name == "step-00000007"
+    assert torch.equal(found.tensors("model")["weight"], saved["model"]["weight"])
+    assert found.tensors("ema") == {}
+    assert found.lock.read_text() == lock.read_text()
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle_and_no_partial_folder_stays(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    assert {file.suffix for file in saved.path.iterdir()} == {".safetensors", ".json", ".toml"}
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000007"]
+
+
+def test_every_flipped_byte_is_found(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    for file in saved.path.iterdir():
+        content = file.read_bytes()
+        for place in range(0, len(content), max(1, len(content) // 40)):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(InputError, match=r"checkpoint .*step-00000007"):
+                open_checkpoint(saved.path)
+        file.write_bytes(content)
+    open_checkpoint(saved.path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "recipe.lock.toml"])
+def test_the_newest_that_verifies_wins_and_a_damaged_one_is_set_aside_and_named(
+    tmp_path: Path, lock: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, 7, parts(7), lock)
+    newer = save_checkpoint(folder, 8, parts(8), lock)
+    (newer.path / name).unlink()
+    with caplog.at_level(logging.WARNING):
+        found = newest_checkpoint(folder)
+    assert found is not None
+    assert found.step == 7
+    assert "step-00000008.damaged" in caplog.text
+    assert not newer.path.exists()
+
+
+def test_when_none_verifies_that_is_an_error_and_not_a_fresh_start(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    (saved.path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 checkpoints"):
+        newest_checkpoint(tmp_path / "checkpoints")
+
+
+def test_a_file_that_only_the_manifest_knows_to_be_elsewhere_is_refused(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    manifest = saved.path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["files"]["../outside"] = "0" * 64
+    manifest.write_text(json.dumps(content, indent=2) + "\n")
+    with pytest.raises(InputError, match="damaged"):
+        open_checkpoint(saved.path)
+
+
+def test_newest_first_by_number_not_by_name(tmp_path: Path, lock: Path) -> None:
+    for step in (9, 100_000_000, 10):
+        save_checkpoint(tmp_path / "checkpoints", step, parts(), lock)
+    assert [int(path.name[5:]) for path in checkpoint_folders(tmp_path / "checkpoints")] == [100_000_000, 10, 9]
+
+
+def test_a_save_that_fails_leaves_no_trace(tmp_path: Path, lock: Path) -> None:
+    lock.unlink()
+    with pytest.raises(RunFailed, match="could not be written"):
+        save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
