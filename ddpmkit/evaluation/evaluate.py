@@ -26,7 +26,7 @@ def evaluate_metric(
 ) -> Scores:
     """The scores of `num_samples` images, given as uint8 batches [B, C, H, W] of any size, after step `step`.
 
-    `name` is the recipe's `use`; `progress` is told how many images are done so far. Raises ValueError when the batches
+    `name` is the recipe's `use`; `progress` is told how many more images are done. Raises ValueError when the batches
     are of another type or number, InputError when the metric cannot score so few.
     """
     count, state = measured(metric, metric.measure_generated, generated, progress)

@@ -58,7 +58,7 @@ def reference_states(
     """The reference of `metric` over all `images`, from the cache folder when it is there.
 
     `name` and `settings` are the recipe's `use` and the metric's config as plain data; `progress` is told how many
-    images are done so far. Raises InputError when there are no images.
+    more images are done. Raises InputError when there are no images.
     """
     found = cached_reference(metric, images, name=name, settings=settings)
     if found is not None:
@@ -87,9 +87,7 @@ def _measure(metric: Metric, images: ImageSource, progress: Callable[[int], None
         return Reference(count, state, {})
     middle = count // 2
     _, first = measured(metric, metric.measure_real, _batches(images, order[:middle]), progress)
-    _, second = measured(
-        metric, metric.measure_real, _batches(images, order[middle:]), lambda done: progress(middle + done)
-    )
+    _, second = measured(metric, metric.measure_real, _batches(images, order[middle:]), progress)
     return Reference(count, metric.merge(first, second), metric.scores(first, second))
 
 

@@ -24,7 +24,7 @@ def measured(
 ) -> tuple[int, dict[str, Tensor]]:
     """How many images there were, and the merged state of their uint8 batches [B, C, H, W].
 
-    `progress` is told how many images are done so far. Raises ValueError for other batches, or none.
+    `progress` is told how many more images are done. Raises ValueError for other batches, or none.
     """
     done = 0
     merged: dict[str, Tensor] | None = None
@@ -34,7 +34,7 @@ def measured(
         state = {name: tensor.cpu() for name, tensor in measure(batch).items()}
         merged = state if merged is None else metric.merge(merged, state)
         done += len(batch)
-        progress(done)
+        progress(len(batch))
     if merged is None:
         raise ValueError("there are no images to measure")
     return done, merged

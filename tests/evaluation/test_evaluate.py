@@ -1,0 +1,80 @@
+"""From generated batches to scores."""
+
+import pytest
+import torch
+
+from ddpmkit.evaluation import evaluate_metric, reference_states
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (37, 3, 8, 8), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def evaluate(new_metric, new_source):
+    def call(batches, num_samples=37, progress=lambda more: None):
+        metric = new_metric({"extractor SHA-256": "abc"})
+        real = reference_states(metric, new_source(20), name="mean-variance", settings={}, progress=lambda more: None)
+        return evaluate_metric(
+            metric,
+            name="mean-variance",
+            step=300,
+            real=real,
+            generated=iter(batches),
+            num_samples=num_samples,
+            progress=progress,
+        )
+
+    return call
+
+
+def test_the_scores_are_those_of_all_images_against_the_reference(evaluate, images, new_source):
+    progress = []
+    scores = evaluate(images.split(10), progress=progress.append)
+    real = torch.from_numpy(new_source(20).dataset.pictures).double().mean(dim=(1, 2, 3))
+    brightness = images.double().mean(dim=(1, 2, 3))
+    assert scores.values["mean"] == pytest.approx(abs(float(real.mean() - brightness.mean())), rel=1e-9)
+    assert scores.values["variance"] == pytest.approx(
+        abs(float(real.var(correction=0) - brightness.var(correction=0))), rel=1e-9
+    )
+    assert progress == [10, 10, 10, 7]
+
+
+def test_the_batch_size_changes_nothing(evaluate, images):
+    whole = evaluate([images])
+    for size in (1, 7, 36):
+        assert evaluate(images.split(size)).values == pytest.approx(whole.values, rel=1e-9)
+
+
+def test_a_score_carries_its_rules(evaluate, images):
+    scores = evaluate([images])
+    assert (scores.step, scores.metric, scores.protocol, scores.comparable) == (300, "mean-variance", "plain", True)
+    assert (scores.num_samples, scores.num_reference) == (37, 20)
+    assert scores.better == {"mean": "lower", "variance": "lower"}
+    assert scores.floor.keys() == scores.values.keys()
+    assert scores.facts == {
+        "reference": "as stored",
+        "extractor SHA-256": "abc",
+        "floor": "one random half of the reference against the other, 10 and 10 images",
+    }
+
+
+@pytest.mark.parametrize("num_samples", [36, 38])
+def test_another_number_of_images_than_agreed_is_refused(evaluate, images, num_samples):
+    with pytest.raises(ValueError, match=f"{num_samples} samples were asked for, 37 came"):
+        evaluate([images], num_samples=num_samples)
+
+
+@pytest.mark.parametrize(
+    ("batches", "complaint"),
+    [
+        ([torch.zeros(2, 3, 8, 8)], "uint8"),
+        ([torch.zeros(3, 8, 8, dtype=torch.uint8)], r"\[3, 8, 8\]"),
+        ([], "no images"),
+    ],
+)
+def test_what_is_no_batch_of_uint8_images_is_refused(evaluate, batches, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        evaluate(batches)

@@ -1,0 +1,117 @@
+"""The reference: all real images, their halves, and the copy on disk."""
+
+import numpy as np
+import pytest
+import torch
+
+from ddpmkit.errors import InputError
+from ddpmkit.evaluation import cached_reference, reference_states
+
+SETTINGS = {"depth": 1}
+
+
+def brightness(source):
+    return source.dataset.pictures.astype(np.float64).mean(axis=(1, 2, 3))
+
+
+def measure(metric, source, settings=SETTINGS, progress=lambda more: None):
+    return reference_states(metric, source, name="mean-variance", settings=settings, progress=progress)
+
+
+def test_the_reference_is_all_real_images_each_once(new_metric, new_source):
+    source, metric, progress = new_source(151), new_metric(), []
+    reference = measure(metric, source, progress=progress.append)
+    assert reference.num_images == float(reference.state["n"]) == sum(metric.measured) == sum(progress) == 151
+    np.testing.assert_allclose(float(reference.state["sum"]), brightness(source).sum(), rtol=1e-12)
+
+
+def test_the_floor_is_the_score_between_two_random_halves(new_metric, new_source):
+    source = new_source(151)
+    reference = measure(new_metric(), source)
+    # Philox(seed 0, purpose SPLIT = 8), written out: the split is part of what a floor means.
+    order = np.random.Generator(np.random.Philox(key=[0, 8], counter=[0, 0, 0, 0])).permutation(151)
+    first, second = brightness(source)[order[:75]], brightness(source)[order[75:]]
+    assert reference.floor == pytest.approx(
+        {"mean": abs(first.mean() - second.mean()), "variance": abs(first.var() - second.var())}, rel=1e-9
+    )
+    assert reference.floor["mean"] > 0.1
+    assert reference.facts == {"floor": "one random half of the reference against the other, 75 and 76 images"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_images_to_halve_have_no_floor(new_metric, new_source, count):
+    reference = measure(new_metric(), new_source(count))
+    assert reference.num_images == float(reference.state["n"]) == count
+    assert reference.floor == {}
+    assert "none" in reference.facts["floor"]
+
+
+def test_no_images_are_an_error_for_people(new_metric, new_source):
+    with pytest.raises(InputError, match="no real images"):
+        measure(new_metric(), new_source(0))
+
+
+@pytest.mark.parametrize("count", [2, 151])
+def test_a_reference_from_disk_equals_a_fresh_one(new_metric, new_source, count):
+    fresh = measure(new_metric(), new_source(count))
+    later, progress = new_metric(), []
+    cached = measure(later, new_source(count), progress=progress.append)
+    assert later.measured == []
+    assert progress == [count]
+    assert (cached.num_images, cached.floor, cached.facts) == (fresh.num_images, fresh.floor, fresh.facts)
+    assert cached.state.keys() == fresh.state.keys()
+    for name, tensor in fresh.state.items():
+        torch.testing.assert_close(cached.state[name], tensor, rtol=0, atol=0)
+
+
+def test_whether_a_reference_is_on_disk_can_be_asked_without_measuring(new_metric, new_source):
+    metric, source = new_metric(), new_source(20)
+    assert cached_reference(metric, source, name="mean-variance", settings=SETTINGS) is None
+    assert metric.measured == []
+    measure(metric, source)
+    assert cached_reference(metric, source, name="mean-variance", settings=SETTINGS) is not None
+
+
+def test_other_images_facts_settings_or_size_are_another_reference(new_metric, new_source):
+    measure(new_metric(), new_source(20))
+    smaller = new_source(20)
+    smaller.image_shape = smaller.image_shape._replace(height=4)
+    for metric, source, settings in [
+        (new_metric(), new_source(20, fingerprint="second"), SETTINGS),
+        (new_metric({"extractor SHA-256": "another"}), new_source(20), SETTINGS),
+        (new_metric(), new_source(20), {"depth": 2}),
+        (new_metric(), smaller, SETTINGS),
+    ]:
+        measure(metric, source, settings)
+        assert sum(metric.measured) == 20
+
+
+def flip_a_bit(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda content: content[:-5], lambda content: b""])
+def test_a_damaged_file_is_measured_again_not_believed(new_metric, new_source, cache_folder, caplog, damage):
+    fresh = measure(new_metric(), new_source(151))
+    (file,) = cache_folder.rglob("*.safetensors")
+    file.write_bytes(damage(file.read_bytes()))
+    again = new_metric()
+    reference = measure(again, new_source(151))
+    assert sum(again.measured) == 151
+    assert reference.floor == fresh.floor
+    assert reference.state == fresh.state
+    assert str(file) in caplog.text
+    assert measure(unasked := new_metric(), new_source(151)).floor == fresh.floor
+    assert unasked.measured == []
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_survived(new_metric, new_source, cache_folder, caplog):
+    cache_folder.write_text("a file where the folder should be")
+    assert measure(new_metric(), new_source(20)).num_images == 20
+    assert "cannot be kept" in caplog.text
+
+
+def test_nothing_but_the_reference_stays_in_the_cache(new_metric, new_source, cache_folder):
+    measure(new_metric(), new_source(20))
+    (entry,) = (cache_folder / "references").iterdir()
+    assert entry.suffix == ".safetensors"
