@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit_plugins.attention_unet import AttentionUnetConfig
+from ddpmkit_plugins.attention_unet.attention import LinearAttention
+from ddpmkit_plugins.attention_unet.blocks import ResidualBlock, SinusoidalEmbedding, WeightStandardizedConv2d
+from ddpmkit_plugins.attention_unet.unet import AttentionUnet
+
+
+def unet(shape: ImageShape, config: AttentionUnetConfig | None = None, num_classes: int = 0) -> AttentionUnet:
+    torch.manual_seed(0)
+    config = config or AttentionUnetConfig(dim=8)
+    return AttentionUnet(config, image_shape=shape, num_classes=num_classes, out_channels=shape.channels)
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """The last convolution starts at zero: give it weights, so that something can be seen."""
+    nn.init.normal_(network.out.weight, std=0.1)  # type: ignore[arg-type, union-attr]
+    return network
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (9, 12), (32, 32), (36, 36), (20, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_from_eight_up_keeps_its_shape(height: int, width: int, channels: int) -> None:
+    shape = ImageShape(channels, height, width)
+    assert unet(shape)(torch.randn(2, *shape), torch.tensor([0, 49]), None).shape == (2, *shape)
+
+
+def test_it_has_the_size_of_the_network_it_descends_from() -> None:
+    config = AttentionUnetConfig(dim=16, linear_attention_levels=(0, 1, 2, 3))
+    parameters = sum(weight.numel() for weight in unet(ImageShape(3, 32, 32), config).parameters())
+    assert parameters == pytest.approx(2.47e6, rel=0.005)
+
+
+@pytest.mark.parametrize("levels", [(), (0,), (1, 3), (0, 1, 2, 3)])
+def test_linear_attention_stands_on_the_levels_that_are_named(levels: tuple[int, ...]) -> None:
+    network = unet(ImageShape(3, 32, 32), AttentionUnetConfig(dim=8, linear_attention_levels=levels))
+    seen: dict[int, int] = {}
+    for module in network.modules():
+        if isinstance(module, LinearAttention):
+            module.register_forward_hook(
+                lambda _module, inputs, _out: seen.update({inputs[0].shape[-1]: seen.get(inputs[0].shape[-1], 0) + 1})
+            )
+    network(torch.randn(1, 3, 32, 32), torch.tensor([3]), None)
+    assert seen == {32 >> level: 2 for level in levels}
+
+
+def test_it_starts_by_predicting_zero() -> None:
+    out = unet(ImageShape(3, 16, 16))(torch.randn(2, 3, 16, 16), torch.tensor([0, 9]), None)
+    assert torch.count_nonzero(out) == 0
+
+
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    network = awake(unet(ImageShape(3, 16, 16)))
+    x, t = torch.randn(3, 3, 16, 16), torch.tensor([1, 20, 40])
+    alone = torch.cat([network(x[i : i + 1], t[i : i + 1], None) for i in range(3)])
+    torch.testing.assert_close(network(x, t, None), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_time_and_label_matter_and_gradients_reach_every_weight() -> None:
+    # dim 16: a group of one channel would cancel the bias of the convolution before it.
+    network = awake(unet(ImageShape(3, 16, 16), AttentionUnetConfig(dim=16), num_classes=3))
+    x, t, label = torch.randn(2, 3, 16, 16), torch.tensor([1, 40]), torch.tensor([0, 2])
+    out = network(x, t, label)
+    assert not torch.allclose(out, network(x, t.flip(0), label))
+    assert not torch.allclose(out, network(x, t, label.flip(0)))
+    out.square().sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().max() > 1e-6, name
+
+
+def test_filters_are_standardized_whatever_the_weights() -> None:
+    torch.manual_seed(0)
+    conv = WeightStandardizedConv2d(6, 4, 3, padding=1)
+    x = torch.randn(2, 6, 8, 8)
+    weight = conv.weight.detach().double()
+    mean = weight.mean(dim=(1, 2, 3), keepdim=True)
+    std = (weight.var(dim=(1, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = torch.nn.functional.conv2d(x.double(), (weight - mean) / std, conv.bias.detach().double(), padding=1)  # type: ignore[union-attr]
+    torch.testing.assert_close(conv(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_film_scales_by_one_plus_scale_and_shifts() -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(8, 8, time_dim=4, groups=8)
+    nn.init.zeros_(block.film.weight)
+    with torch.no_grad():
+        block.film.bias.copy_(torch.cat([torch.full((8,), 0.5), torch.full((8,), 2.0)]))
+    x = torch.randn(1, 8, 6, 6)
+    silu = torch.nn.functional.silu
+    inner = silu(1.5 * block.norm1(block.conv1(x)) + 2.0)
+    expected = silu(block.norm2(block.conv2(inner))) + x
+    torch.testing.assert_close(block(x, torch.zeros(1, 4)), expected)
+
+
+def test_linear_attention_is_the_formula_of_efficient_attention() -> None:
+    torch.manual_seed(0)
+    layer = LinearAttention(8, heads=2, head_dim=4)
+    layer.to_out = nn.Sequential(nn.Identity())
+    x = torch.randn(1, 8, 3, 5)
+    qkv = layer.to_qkv(layer.norm(x)).flatten(2)[0]
+    q, k, v = (part.reshape(2, 4, 15) for part in qkv.chunk(3, dim=0))
+    expected = torch.zeros(2, 4, 15)
+    for head in range(2):
+        for pixel in range(15):
+            weights = torch.softmax(k[head], dim=1) @ v[head].T
+            expected[head, :, pixel] = torch.softmax(q[head, :, pixel], dim=0) / math.sqrt(4) @ weights
+    torch.testing.assert_close(layer(x), x + expected.reshape(1, 8, 3, 5), rtol=1e-5, atol=1e-5)
+
+
+def test_time_embedding_is_sines_and_cosines() -> None:
+    embedding = SinusoidalEmbedding(16)(torch.tensor([0, 3]))
+    assert embedding[0].tolist() == [0.0] * 8 + [1.0] * 8
+    assert embedding[1, 0].item() == pytest.approx(math.sin(3))
+    assert embedding[1, 7].item() == pytest.approx(math.sin(3 / 10_000), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"dim": 12}, {"dim": 0}, {"linear_attention_levels": (4,)}, {"multipliers": (1, 0)}, {"groups": 5}]
+)
+def test_configs_that_cannot_be_built_are_refused(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        AttentionUnetConfig(**keys)  # type: ignore[arg-type]

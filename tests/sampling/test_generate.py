@@ -1,0 +1,94 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.diffusion import GaussianDiffusion
+from ddpmkit.runtime import Runtime
+from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit_plugins.ancestral import AncestralConfig
+from ddpmkit_plugins.ancestral.sampler import AncestralSampler
+from ddpmkit_plugins.cosine import CosineConfig
+from ddpmkit_plugins.cosine.schedule import CosineSchedule
+
+
+class Shrink(nn.Module):
+    """A prediction per image: no image can see another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.9))
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        self.modes.append(self.training)
+        return self.weight * x + 0.001 * t[:, None, None, None]
+
+
+def generator(batch_size: int, steps: int = 10, network: nn.Module | None = None) -> ImageGenerator:
+    process = GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=10))
+    return ImageGenerator(
+        network=network or Shrink(),
+        process=process,
+        sampler=AncestralSampler(AncestralConfig()),
+        image_shape=ImageShape(3, 8, 10),
+        steps=steps,
+        batch_size=batch_size,
+        runtime=Runtime(torch.device("cpu"), torch.float32),
+    )
+
+
+def test_image_17_is_the_same_image_whatever_the_batch_size() -> None:
+    expected = generator(batch_size=20).images(range(20), seed=5)
+    assert expected.shape == (20, 3, 8, 10)
+    assert expected.dtype == torch.uint8
+    for batch_size in (1, 7, 64):
+        assert torch.equal(generator(batch_size).images(range(20), seed=5), expected)
+    assert torch.equal(generator(3).images(range(17, 18), seed=5)[0], expected[17])
+
+
+def test_another_seed_gives_other_images() -> None:
+    images = generator(4)
+    assert not torch.equal(images.images(range(4), seed=5), images.images(range(4), seed=6))
+
+
+def test_frames_go_from_pure_noise_to_the_image_that_is_returned() -> None:
+    images = generator(4)
+    frames = list(images.frames(range(4), seed=5))
+    assert [frame.t for frame in frames] == list(range(10, -1, -1))
+    first = frames[0].x
+    assert abs(first.mean()) < 0.1
+    assert first.std().item() == pytest.approx(1, abs=0.1)
+    assert torch.equal(((frames[-1].x + 1) * 127.5).round().clamp(0, 255).byte(), images.images(range(4), seed=5))
+
+
+@pytest.mark.parametrize("count, batch_size, steps", [(20, 8, 10), (1, 8, 4), (8, 8, 1)])
+def test_the_announced_numbers_of_calls_and_frames_are_those_made(count: int, batch_size: int, steps: int) -> None:
+    network = Shrink()
+    images = generator(batch_size, steps, network)
+    seen: list[int] = []
+    images.images(range(count), 0, seen.append)
+    assert len(network.modes) == images.network_calls(count)
+    assert sum(seen) == images.frame_count(count)
+
+
+def test_the_network_draws_in_evaluation_mode_and_is_left_as_it_was() -> None:
+    network = Shrink().train()
+    generator(4, network=network).images(range(4), seed=0)
+    assert set(network.modes) == {False}
+    assert network.training
+
+
+def test_the_caller_is_never_left_in_inference_mode() -> None:
+    frames: Iterator[object] = generator(2).frames(range(2), seed=0)
+    next(frames)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_bfloat16_is_for_the_network_alone() -> None:
+    images = generator(2)
+    low = ImageGenerator(**{**vars(images), "runtime": Runtime(torch.device("cpu"), torch.bfloat16)})
+    *_, last = low.frames(range(2), seed=0)
+    assert last.x.dtype == torch.float32
