@@ -1,0 +1,86 @@
+"""Options that several commands share, each written once.
+
+It does not know what a command does with them.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.discovery import Discovery
+    from ddpmkit.plugin.registry import Registry
+
+__all__ = ["PluginChoice", "plugin_options", "run_argument", "set_option", "skip_metrics_option"]
+
+_log = logging.getLogger(__name__)
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class PluginChoice:
+    """Which plugins a command may use."""
+
+    files: Sequence[Path]
+    third_party: bool
+
+    def discover(self) -> "Discovery":
+        """All that is installed, and the files. Raises InputError when a file is not there."""
+        from ddpmkit.plugin.discovery import discover
+
+        return discover(self.files, third_party=self.third_party)
+
+    def registry(self) -> "Registry":
+        """The usable components; each plugin that had to be set aside is named in a warning."""
+        registry = self.discover().registry()
+        for plugin in registry.quarantined:
+            _log.warning(
+                "plugin %s (%s %s) is left out: %s", plugin.entry_name, plugin.distribution, plugin.version,
+                plugin.reason,
+            )  # fmt: skip
+        return registry
+
+
+def plugin_options(command: Command) -> Command:
+    """Add `--plugin` and `--no-plugins`; the command gets both as `plugins`, a `PluginChoice`."""
+
+    @click.option(
+        "--plugin",
+        "plugin_files",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Load the components of a Python file, as local/NAME. May be repeated.",
+    )
+    @click.option("--no-plugins", is_flag=True, help="Keep to what ddpmkit brings itself, and to --plugin files.")
+    @functools.wraps(command)
+    def with_plugins(*args: Any, plugin_files: tuple[Path, ...], no_plugins: bool, **kwargs: Any) -> Any:
+        return command(*args, plugins=PluginChoice(plugin_files, third_party=not no_plugins), **kwargs)
+
+    return with_plugins
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe, as in train.steps=200 or schedule.use=linear. May be repeated.",
+)
+"""`--set`; the command gets `overrides`, a tuple of strings."""
+
+skip_metrics_option = click.option(
+    "--skip-unavailable-metrics",
+    is_flag=True,
+    help="Go on without the metrics that cannot work here, instead of refusing to start.",
+)
+"""`--skip-unavailable-metrics`; the command gets `skip_unavailable_metrics`."""
+
+run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+"""The folder of a run, or one checkpoint in it; the command gets `run_folder`."""
