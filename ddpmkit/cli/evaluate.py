@@ -1,0 +1,46 @@
+"""`ddpmkit evaluate`."""
+
+from pathlib import Path
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, skip_metrics_option
+from ddpmkit.cli.terminal import Terminal, aligned
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@run_argument
+@click.option("--num-samples", type=click.IntRange(min=2), help="Images to draw.  [default: the recipe's]")
+@skip_metrics_option
+@plugin_options
+@click.pass_obj
+def evaluate(
+    terminal: Terminal,
+    run_folder: Path,
+    num_samples: int | None,
+    skip_unavailable_metrics: bool,
+    plugins: PluginChoice,
+) -> None:
+    """Score the newest checkpoint of RUN by every metric of its recipe.
+
+    Says first what that will cost. A score says how it was taken, and what real images score against real ones.
+
+    \b
+    ddpmkit evaluate results/afhq_cat
+    ddpmkit evaluate results/afhq_cat --num-samples 1000
+    """
+    from ddpmkit.cli.display import open_display
+
+    with open_display(terminal) as display:
+        from ddpmkit.evaluation import describe_scores
+        from ddpmkit.experiment import load
+
+        run = load(run_folder, registry=plugins.registry())
+        outcomes = run.evaluate(
+            num_samples=num_samples, skip_unavailable_metrics=skip_unavailable_metrics, display=display
+        )
+    for scores in outcomes:
+        for line in aligned(describe_scores(scores)):
+            terminal.out.print(line)

@@ -1,0 +1,128 @@
+"""`ddpmkit` itself: which commands there are, and what becomes of an error in one of them.
+
+Commands are imported when they are asked for. It does not know what they do.
+"""
+
+import difflib
+import importlib
+import logging
+from collections import Counter
+from typing import Any
+
+import click
+
+from ddpmkit import __version__
+from ddpmkit.errors import DdpmkitError
+
+__all__ = ["COMMANDS", "main"]
+
+_log = logging.getLogger(__name__)
+
+COMMANDS = {
+    "run": "ddpmkit.cli.run:run",
+    "sample": "ddpmkit.cli.sample:sample",
+    "evaluate": "ddpmkit.cli.evaluate:evaluate",
+    "visualize": "ddpmkit.cli.visualize:visualize",
+    "data": "ddpmkit.cli.data:data",
+    "recipe": "ddpmkit.cli.recipe:recipe",
+    "plugins": "ddpmkit.cli.plugins:plugins",
+}
+"""ddpmkit's own commands, in the order of `--help`."""
+
+_PLUGIN_COMMANDS = f"{__name__}.plugin_commands"
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class Root(click.Group):
+    """The group of all commands: our own, then those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Our own in the order in which they are needed, then those of plugins by name."""
+        return [*COMMANDS, *_plugin_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; plugins are looked at only for a name that is not ours."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        return _plugin_commands(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises UsageError for a name that is not there, with the nearest one that is."""
+        known = self.list_commands(ctx) if args[0] not in COMMANDS else [args[0]]
+        if args[0] not in known and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Commands are {', '.join(known)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error that can be explained is explained, and every error becomes an exit code."""
+        from ddpmkit.cli.terminal import Terminal
+
+        terminal = ctx.obj = Terminal(verbose=ctx.params["verbose"])
+        with terminal.logging():
+            try:
+                return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+                raise  # click's own affair, and in its hands
+            except KeyboardInterrupt:
+                terminal.show_note("interrupted")
+                code = EXIT_INTERRUPTED
+            except DdpmkitError as error:
+                terminal.show_error(error)
+                code = error.exit_code
+            except OSError as error:
+                terminal.show_os_error(error)
+                code = EXIT_FAILED
+            except Exception:
+                terminal.show_bug()
+                code = EXIT_FAILED
+        raise click.exceptions.Exit(code)
+
+
+def _plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
+    """The commands of plugins by name; plugins are looked at once per invocation."""
+    if _PLUGIN_COMMANDS not in ctx.meta:
+        ctx.meta[_PLUGIN_COMMANDS] = _find_plugin_commands()
+    found: dict[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
+    return found
+
+
+def _find_plugin_commands() -> dict[str, click.Command]:
+    """What plugins offer, without the commands whose name is taken already."""
+    from ddpmkit.plugin.discovery import discover
+
+    offered = [
+        (command.name or "", plugin.found, command) for plugin in discover().plugins for command in plugin.commands
+    ]
+    times = Counter([*COMMANDS, *(name for name, _, _ in offered)])
+    accepted = {}
+    for name, found, command in sorted(offered, key=lambda offer: offer[0]):
+        if times[name] > 1:
+            owner = "ddpmkit itself" if name in COMMANDS else "another plugin, which is refused too"
+            _log.warning(
+                "command %r of plugin %s (%s %s) is refused: the name is taken by %s",
+                name, found.entry_name, found.distribution, found.version, owner,
+            )  # fmt: skip
+        else:
+            accepted[name] = command
+    return accepted
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ddpmkit")
+@click.option("-v", "--verbose", is_flag=True, help="Show the debug log, and the traceback of an error.")
+def main(verbose: bool) -> None:
+    """Train, sample and score denoising diffusion models from recipes of interchangeable parts.
+
+    \b
+    ddpmkit run recipes/quickstart.toml      train on drawn critters, nothing to download
+    ddpmkit sample results/quickstart        draw new images from what was learned
+    ddpmkit plugins list                     what a recipe can be made of
+    """

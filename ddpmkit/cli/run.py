@@ -1,0 +1,68 @@
+"""`ddpmkit run`."""
+
+from pathlib import Path
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.terminal import Terminal
+
+__all__ = ["run"]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), help="The run's folder.  [default: results/RECIPE_NAME]"
+)
+@set_option
+@skip_metrics_option
+@plugin_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    recipe: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    skip_unavailable_metrics: bool,
+    plugins: PluginChoice,
+) -> None:
+    """Train, sample and score by RECIPE, a TOML file.
+
+    The same command again goes on from the last checkpoint. Ctrl-C saves the run and stops it.
+
+    \b
+    ddpmkit run recipes/quickstart.toml
+    ddpmkit run recipes/afhq_cat.toml --set train.steps=2000 --out results/short
+    """
+    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.stopping import StopRequest
+    from ddpmkit.cli.summary import summary
+    from ddpmkit.recipe import read_recipe
+
+    terminal: Terminal = ctx.obj
+    registry = plugins.registry()
+    # Read before torch is imported, so that a slip in it is told at once.
+    resolved = read_recipe(recipe, overrides=overrides, registry=registry)
+    display = open_display(terminal)
+    with StopRequest(display.remark) as stop:
+        try:
+            with display:
+                from ddpmkit import experiment
+
+                experiment.run(
+                    resolved,
+                    out,
+                    registry=registry,
+                    skip_unavailable_metrics=skip_unavailable_metrics,
+                    display=display,
+                    stop=stop,
+                )
+        except KeyboardInterrupt:
+            terminal.show_note("interrupted")
+            ctx.exit(stop.exit_code)
+        finally:
+            for line in summary(display.standing):
+                terminal.out.print(line)
+    if display.standing.ended is not None and display.standing.ended.status == "stopped":
+        ctx.exit(stop.exit_code)

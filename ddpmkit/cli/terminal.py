@@ -1,0 +1,105 @@
+"""The terminal: where results and talk go, and how errors and log messages look there.
+
+Results go to stdout, everything else to stderr. No text of ours is wrapped, highlighted or read as markup, so source
+excerpts keep their columns. It does not know which command is running.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.text import Text
+from rich.traceback import Traceback
+
+from ddpmkit.errors import DdpmkitError
+
+__all__ = ["Terminal", "aligned"]
+
+_OURS = ("ddpmkit", "ddpmkit_plugins")
+
+
+def _console(*, stderr: bool) -> Console:
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def aligned(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Lines of label and text in two columns."""
+    width = max((len(label) for label, _ in pairs), default=0)
+    for label, text in pairs:
+        yield f"  {label:<{width}}  {text}"
+
+
+@dataclass
+class Terminal:
+    """stdout for results, stderr for the rest."""
+
+    verbose: bool = False
+    out: Console = field(default_factory=lambda: _console(stderr=False))
+    err: Console = field(default_factory=lambda: _console(stderr=True))
+
+    def show_note(self, text: str) -> None:
+        """A line on stderr."""
+        self.err.print(text)
+
+    def show_error(self, error: DdpmkitError) -> None:
+        """What is wrong, then each way out on a line of its own; the traceback only when asked for."""
+        if self.verbose:
+            self._show_traceback()
+        self.err.print(Text.assemble(("error:", "bold red"), " ", error.message))
+        for remedy in error.remedies:
+            self.err.print(Text.assemble(("  - ", "dim"), remedy))
+
+    def show_os_error(self, error: OSError) -> None:
+        """The system's own words (no space, no permission) and the file they are about."""
+        if self.verbose:
+            self._show_traceback()
+        place = f"{error.filename}: " if error.filename is not None else ""
+        self.err.print(Text.assemble(("error:", "bold red"), f" {place}{error.strerror or error}"))
+
+    def show_bug(self) -> None:
+        """The traceback of what nobody foresaw."""
+        self._show_traceback()
+        self.err.print(
+            Text.assemble(
+                ("error:", "bold red"), " this is a bug in ddpmkit or in a plugin; the lines above say where."
+            )
+        )
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Show warnings of every library, and with `verbose` our own debug messages, on stderr."""
+        handler = _ConsoleHandler(self.err)
+        levels = {"": logging.WARNING} | dict.fromkeys(_OURS, logging.DEBUG if self.verbose else logging.NOTSET)
+        before = {name: logging.getLogger(name).level for name in levels}
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
+
+    def _show_traceback(self) -> None:
+        self.err.print(Traceback(suppress=["click"]), soft_wrap=False)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints through the console that also draws the live display, so that neither breaks the other."""
+
+    _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow"}  # noqa: RUF012 -- never changed
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One message, with its exception if it has one."""
+        head = (f"{record.levelname.lower()}:", self._STYLES.get(record.levelno, "dim"))
+        try:
+            self._console.print(Text.assemble(head, " ", self.format(record)))
+        except Exception:
+            self.handleError(record)

@@ -1,0 +1,34 @@
+"""`ddpmkit visualize`."""
+
+from pathlib import Path
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument
+from ddpmkit.cli.terminal import Terminal
+
+__all__ = ["visualize"]
+
+
+@click.command()
+@run_argument
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other noise.  [default: the recipe's]")
+@plugin_options
+@click.pass_obj
+def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:
+    """Picture how images become noise, and noise becomes images, at 0, 25, 50, 75 and 99 % of the way.
+
+    Writes RUN/viz/forward.png and RUN/viz/backward.png, and each moment as a picture of its own.
+
+    \b
+    ddpmkit visualize results/quickstart
+    """
+    from ddpmkit.cli.display import open_display
+
+    with open_display(terminal) as display:
+        from ddpmkit.experiment import load
+
+        run = load(run_folder, registry=plugins.registry())
+        pictures = run.visualize(seed=seed, display=display)
+    for picture in pictures:
+        terminal.out.print(str(picture.path))
