@@ -95,7 +95,7 @@ def score_text(scores: Mapping[str, Any]) -> str:
     """`Scores`, or the line of them in a run's log, in a few words."""
     values = ", ".join(f"{name} {value:.4g}{_floor(scores, name)}" for name, value in scores["values"].items())
     protocol = scores["protocol"] if scores["comparable"] else f"{scores['protocol']}, not comparable"
-    return f"{values} · {scores['num_samples']:,} samples, {protocol} · step {scores['step']:,}"
+    return f"{values} at step {scores['step']:,} · {scores['num_samples']:,} samples, {protocol}"
 
 
 def in_clock_time(seconds: float) -> str:
@@ -104,4 +104,4 @@ def in_clock_time(seconds: float) -> str:
 
 
 def _floor(scores: Mapping[str, Any], name: str) -> str:
-    return f" (real against real {scores['floor'][name]:.4g})" if name in scores["floor"] else ""
+    return f" (floor {scores['floor'][name]:.4g})" if name in scores["floor"] else ""

@@ -1,0 +1,142 @@
+import errno
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ddpmkit.cli import main, root
+from ddpmkit.errors import InputError, RunFailed
+from ddpmkit.plugin.discovery import Discovery, FoundPlugin, LoadedPlugin
+
+
+@pytest.fixture
+def offer(monkeypatch):
+    """Have plugins offer commands: pairs of a plugin's entry name and a command."""
+
+    def install(*offers: tuple[str, click.Command]) -> None:
+        plugins = tuple(
+            LoadedPlugin(FoundPlugin(entry, "acme", "ddpmkit-acme", "1.0"), (), (command,)) for entry, command in offers
+        )
+        monkeypatch.setattr("ddpmkit.plugin.discovery.discover", lambda: Discovery(plugins, ()))
+
+    return install
+
+
+def raising(error: BaseException) -> click.Command:
+    @click.command()
+    def zigzag() -> None:
+        """Go this way and that."""
+        raise error
+
+    return zigzag
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["data", "fetch", "--help"]])
+def test_help_comes_quickly_and_without_torch(arguments):
+    heavy = "{'torch', 'wandb', 'PIL', 'scipy', 'torchvision'}"
+    code = (
+        "import sys, atexit\n"
+        f"atexit.register(lambda: print('heavy:', sorted({heavy} & set(sys.modules))))\n"
+        f"from ddpmkit.cli import main; main({arguments}, prog_name='ddpmkit')"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in done.stdout
+    # Importing torch alone takes longer than this; the usual time is a third of a second.
+    assert time.monotonic() - began < 3
+
+
+def test_help_lists_every_command_in_the_order_of_need():
+    text = CliRunner().invoke(main, ["--help"]).output
+    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
+    assert listed[: len(root.COMMANDS)] == list(root.COMMANDS)
+
+
+def test_every_command_shows_an_example():
+    for name in ("run", "sample", "evaluate", "visualize"):
+        assert f"  ddpmkit {name} " in CliRunner().invoke(main, [name, "--help"]).output
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ddpmkit", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ddpmkit, version ")
+
+
+def test_an_unknown_command_exits_2_and_names_the_nearest():
+    result = CliRunner().invoke(main, ["smaple"])
+    assert result.exit_code == 2
+    assert "No such command 'smaple'. Did you mean 'sample'?" in result.stderr
+
+
+def test_commands_of_plugins_appear_and_run(offer):
+    @click.command()
+    def zigzag() -> None:
+        """Go this way and that."""
+        click.echo("zig")
+
+    offer(("acme.zigzag", zigzag))
+    assert "zigzag     Go this way and that." in CliRunner().invoke(main, ["--help"]).output
+    assert CliRunner().invoke(main, ["zigzag"]).output == "zig\n"
+
+
+def test_a_plugin_cannot_take_a_command_of_ours(offer, caplog):
+    offer(("acme.run", click.Command("run", help="Run away.")))
+    assert "Run away" not in CliRunner().invoke(main, ["--help"]).output
+    (message,) = caplog.messages
+    assert (
+        message == "command 'run' of plugin acme.run (ddpmkit-acme 1.0) is refused: the name is taken by ddpmkit itself"
+    )
+
+
+def test_two_plugins_with_one_name_are_both_refused(offer, caplog):
+    offer(("acme.a", click.Command("zigzag")), ("other.b", click.Command("zigzag")))
+    assert CliRunner().invoke(main, ["zigzag"]).exit_code == 2
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "text"),
+    [
+        (InputError("bad input", remedies=["do better"]), 2, "error: bad input\n  - do better\n"),
+        (RunFailed("it broke"), 1, "error: it broke\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "error: a.png: No space left on device\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_for_people(offer, error, exit_code, text):
+    offer(("acme.zigzag", raising(error)))
+    result = CliRunner().invoke(main, ["zigzag"])
+    assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", text)
+
+
+def test_a_bug_shows_its_traceback(offer):
+    offer(("acme.zigzag", raising(ZeroDivisionError("oh"))))
+    result = CliRunner().invoke(main, ["zigzag"])
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: oh" in result.stderr
+    assert result.stderr.endswith("error: this is a bug in ddpmkit or in a plugin; the lines above say where.\n")
+
+
+def test_verbose_shows_the_traceback_of_bad_input(offer):
+    offer(("acme.zigzag", raising(InputError("bad input"))))
+    assert "InputError: bad input" in CliRunner().invoke(main, ["-v", "zigzag"]).stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path):
+    plugin = tmp_path / "pipe.py"
+    plugin.write_text(
+        "import sys, os\nfrom ddpmkit.cli import main, root\nimport click\n"
+        "@main.command()\n@click.pass_obj\ndef flood(terminal):\n"
+        "    for _ in range(100_000): terminal.out.print('x' * 100)\n"
+        "root.COMMANDS['flood'] = '__main__:flood'\n"
+        "main(['flood'])\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {plugin} | head -1"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

@@ -1,0 +1,38 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from ddpmkit.cli.stopping import StopRequest
+
+
+@pytest.fixture
+def told():
+    return threading.Event()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(number, told):
+    with StopRequest(lambda _text: told.set()) as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        assert stop()
+        assert told.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        assert stop.exit_code == 128 + number
+
+
+def test_before_anyone_listens_a_signal_ends_at_once(told):
+    with StopRequest(lambda _text: told.set()) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.exit_code == 143
+
+
+def test_the_signals_are_given_back(told):
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest(lambda _text: told.set()):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before

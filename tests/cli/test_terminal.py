@@ -1,0 +1,63 @@
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.errors import InputError
+
+
+def terminal(*, colour: bool = False, verbose: bool = False) -> Terminal:
+    err = Console(
+        file=io.StringIO(), width=40, soft_wrap=True, highlight=False, markup=False, emoji=False,
+        force_terminal=colour, color_system="standard" if colour else None, _environ={},
+    )  # fmt: skip
+    return Terminal(verbose=verbose, err=err)
+
+
+def test_source_excerpts_keep_their_columns():
+    excerpt = "cats.toml:12:1: unknown key [train] :cat: 'stepz' in a line longer than the terminal is wide\n" + (
+        "   12 | stepz = 10_000      # a comment that reaches beyond the edge\n      | ^^^^^"
+    )
+    shown = terminal()
+    shown.show_error(InputError(excerpt, remedies=["did you mean 'steps'?", "[known]: steps, seed"]))
+    assert shown.err.file.getvalue() == f"error: {excerpt}\n  - did you mean 'steps'?\n  - [known]: steps, seed\n"
+
+
+def test_only_the_head_is_coloured():
+    shown = terminal(colour=True)
+    shown.show_error(InputError("step 12 of 'x' is 3.5"))
+    assert shown.err.file.getvalue() == "\x1b[1;31merror:\x1b[0m step 12 of 'x' is 3.5\n"
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_tracebacks_are_for_those_who_ask(verbose):
+    shown = terminal(verbose=verbose)
+    try:
+        raise InputError("no")
+    except InputError as error:
+        shown.show_error(error)
+    assert ("Traceback" in shown.err.file.getvalue()) == verbose
+
+
+def test_the_system_says_what_it_is_about():
+    shown = terminal()
+    shown.show_os_error(OSError(28, "No space left on device", "results/x/samples/a.png"))
+    assert shown.err.file.getvalue() == "error: results/x/samples/a.png: No space left on device\n"
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_log(verbose):
+    shown, ours, other = terminal(verbose=verbose), logging.getLogger("ddpmkit.x"), logging.getLogger("other")
+    with shown.logging():
+        ours.debug("a detail")
+        other.info("chatter")
+        other.warning("of %d [things]", 2)
+    ours.debug("too late")
+    expected = ["debug: a detail"] * verbose + ["warning: of 2 [things]"]
+    assert shown.err.file.getvalue().splitlines() == expected
+
+
+def test_two_columns():
+    assert list(aligned([("N", "5"), ("reference", "all")])) == ["  N          5", "  reference  all"]
