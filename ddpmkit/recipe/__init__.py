@@ -1,0 +1,52 @@
+"""Recipes: TOML in, a checked `Recipe` or all its errors out. Importing it imports no torch."""
+
+from ddpmkit.recipe.differences import Change, differences
+from ddpmkit.recipe.json_schema import recipe_schema, schema_text
+from ddpmkit.recipe.lock import Lock, lock_text, read_lock
+from ddpmkit.recipe.positions import Key, Origin, Position, Span
+from ddpmkit.recipe.problems import Problem, RecipeError
+from ddpmkit.recipe.reading import read_recipe
+from ddpmkit.recipe.recipe import Part, Recipe
+from ddpmkit.recipe.schema import (
+    BackboneSection,
+    DataSection,
+    DiffusionSection,
+    LossSection,
+    MetricSection,
+    SamplerSection,
+    ScheduleSection,
+    TrackerSection,
+    TrainSection,
+)
+from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text
+
+__all__ = [
+    "BackboneSection",
+    "Change",
+    "DataSection",
+    "DiffusionSection",
+    "Key",
+    "Lock",
+    "LossSection",
+    "MetricSection",
+    "Origin",
+    "Part",
+    "Position",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "SamplerSection",
+    "ScheduleSection",
+    "Span",
+    "TomlLine",
+    "TrackerSection",
+    "TrainSection",
+    "differences",
+    "lock_text",
+    "read_lock",
+    "read_recipe",
+    "recipe_schema",
+    "schema_text",
+    "toml_lines",
+    "toml_text",
+]

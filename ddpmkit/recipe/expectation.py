@@ -1,0 +1,90 @@
+"""What a key takes, in words, from the JSON schema of its model.
+
+It does not know recipes: any pydantic model will do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+
+from ddpmkit.recipe.problems import listed
+from ddpmkit.recipe.writing import toml_value
+
+__all__ = ["Expectations"]
+
+_NOUNS = {
+    "integer": ("an integer", "integers"),
+    "number": ("a number", "numbers"),
+    "string": ("a string", "strings"),
+    "boolean": ("true or false", "true or false"),
+    "object": ("a table", "tables"),
+}
+_BOUNDS = {
+    "minimum": "of at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "of at most {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "divisible by {}",
+}
+
+
+class Expectations:
+    """The fields of one model, described."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        """A model that has no JSON schema is described by its field names alone."""
+        self.names = tuple(model.model_fields)
+        try:
+            schema = model.model_json_schema()
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            schema = {}
+        self._fields: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
+        self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
+
+    def of(self, name: str) -> str | None:
+        """`an integer of at least 1`; None when it cannot be said."""
+        return self._words(self._fields.get(name, {}))
+
+    def described(self, name: str) -> str:
+        """`steps`, an integer of at least 1 (default 10_000)."""
+        field = self._fields.get(name, {})
+        words = self._words(field)
+        default = field.get("default")
+        return (
+            f"`{name}`"
+            + (f", {words}" if words else "")
+            + (f" (default {toml_value(default)})" if default is not None else "")
+        )
+
+    def purpose(self, name: str) -> str | None:
+        """What the model's author wrote under the field."""
+        description = self._fields.get(name, {}).get("description")
+        return " ".join(description.split()) if description else None
+
+    def _words(self, schema: Mapping[str, Any], plural: bool = False) -> str | None:
+        if "$ref" in schema:
+            return self._words(self._definitions.get(schema["$ref"].rpartition("/")[2], {}), plural)
+        if "enum" in schema or "const" in schema:
+            return listed([toml_value(choice) for choice in schema.get("enum", [schema.get("const")])])
+        if "anyOf" in schema:
+            choices = [self._words(choice, plural) for choice in schema["anyOf"] if choice.get("type") != "null"]
+            return listed([choice for choice in choices if choice]) if all(choices) else None
+        kind = schema.get("type")
+        if kind == "array":
+            return self._list(schema, plural)
+        if kind not in _NOUNS:
+            return None
+        noun = _NOUNS[kind][plural]
+        if kind == "string" and schema.get("minLength", 0) > 0:
+            noun = "non-empty strings" if plural else "a non-empty string"
+        bounds = [words.format(toml_value(schema[bound])) for bound, words in _BOUNDS.items() if bound in schema]
+        return " ".join([noun, listed(bounds, "and")]) if bounds else noun
+
+    def _list(self, schema: Mapping[str, Any], plural: bool) -> str:
+        length = f"{schema['minItems']} " if schema.get("minItems", 0) == schema.get("maxItems") else ""
+        prefix = schema.get("prefixItems", [])
+        entry = prefix[0] if prefix and all(item == prefix[0] for item in prefix) else schema.get("items", {})
+        words = self._words(entry, plural=True) if isinstance(entry, Mapping) else None
+        return f"{'lists' if plural else 'a list'} of {length}{words or 'entries'}"

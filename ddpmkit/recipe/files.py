@@ -1,0 +1,171 @@
+"""One recipe file as values with their places, or a clear answer why it cannot be read.
+
+It does not know what the values mean.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, time
+from pathlib import Path
+from typing import Any
+
+from ddpmkit.recipe.positions import Key, Origin, Position, Span, locate
+from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
+
+__all__ = ["Layer", "as_toml_data", "read_file"]
+
+_DEEPEST = 50
+_TOML_ERROR = re.compile(
+    r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
+)
+_BARE_VALUE = re.compile(r"([A-Za-z_./~][\w./~-]*)\s*(?:#.*)?$")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The values of one source, before they meet others."""
+
+    source: str
+    """As it is shown to people."""
+    values: dict[str, Any]
+    positions: Mapping[Key, Position] = field(default_factory=dict)
+
+    def origin(self, key: Key) -> Origin:
+        """Where `key` is written in this layer; the nearest table around it when it is not written itself."""
+        while key and key not in self.positions:
+            key = key[:-1]
+        return Origin(self.source, self.positions.get(key))
+
+    def problem(self, message: str, key: Key = (), *hints: str) -> Problem:
+        """A problem with the value at `key`."""
+        origin = self.origin(key)
+        return Problem(message, self.source, origin.position.value if origin.position else None, hints)
+
+
+def read_file(path: Path, blame: Problem | None = None) -> Layer:
+    """The values of a TOML file. Raises RecipeError, at `blame`'s place where another file asked for this one."""
+    source = os.path.normpath(path)
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        message, hints = _why_unreadable(path, error)
+        if blame is not None:
+            raise RecipeError([Problem(f"{blame.message}: {message}", blame.source, blame.span, hints)]) from error
+        raise RecipeError([Problem(message, source, None, hints)]) from error
+    text = _decoded(content, source)
+    try:
+        values = as_toml_data(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError([_syntax_problem(str(error), text, source)]) from error
+    except RecursionError as error:
+        raise RecipeError([Problem("nested too deeply", source)]) from error
+    except ValueError as error:
+        raise RecipeError([Problem(str(error), source)]) from error
+    return Layer(source, values, locate(text))
+
+
+def as_toml_data(value: Any, depth: int = 0) -> Any:
+    """A copy made of what TOML can hold. Raises ValueError for anything else."""
+    if depth > _DEEPEST:
+        raise ValueError("nested too deeply")
+    match value:
+        case Mapping():
+            if strange := [key for key in value if not isinstance(key, str)]:
+                raise ValueError(f"the key {strange[0]!r} is no string")
+            return {as_toml_data(key): as_toml_data(entry, depth + 1) for key, entry in value.items()}
+        case list() | tuple():
+            return [as_toml_data(entry, depth + 1) for entry in value]
+        case os.PathLike():
+            return as_toml_data(os.fspath(value))
+        case str() if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise ValueError(f"{value!r} is no valid text")
+        case int() if not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number of TOML has at most 64 bits")
+        case str() | bool() | int() | float() | date() | time():
+            return value
+    raise ValueError(f"{value!r} ({type(value).__name__}) has no form in TOML")
+
+
+def _decoded(content: bytes, source: str) -> str:
+    """The text with plain line ends, without the mark that some editors put first."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise RecipeError([Problem("this file is UTF-16; a recipe must be UTF-8", source)])
+    if b"\0" in content:
+        raise RecipeError([Problem("this is no text file; a recipe is TOML, in UTF-8", source)])
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        start = content.rfind(b"\n", 0, error.start) + 1
+        text = content[start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
+        span = Span(line, len(content[start : error.start].decode("utf-8-sig")) + 1, 1, text)
+        raise RecipeError([Problem(f"byte 0x{content[error.start]:02x} is no UTF-8", source, span)]) from error
+
+
+def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple[str, ...]]:
+    """What is wrong, and what to read instead."""
+    if isinstance(error, ValueError):
+        return f"{str(path)!r} is no file name", ()
+    if path.is_dir():
+        recipes = sorted(str(entry) for entry in path.glob("*.toml"))[:8]
+        return f"{path} is a folder, not a recipe", (f"recipes in it: {', '.join(recipes)}",) if recipes else ()
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"{path} cannot be read: {error.strerror or error}", ()
+    return f"there is no file {path}", tuple(_near_names(path))
+
+
+def _near_names(path: Path) -> list[str]:
+    folder = path.parent
+    if not folder.is_dir():
+        return [f"there is no folder {folder.resolve()} either"]
+    names = sorted(entry.name for entry in folder.glob("*.toml"))
+    close = did_you_mean(path.name, names) or did_you_mean(f"{path.name}.toml", names)
+    suggestion = [f"did you mean {folder / close}?"] if close else []
+    if not names:
+        return [f"looked in {folder.resolve()}, which holds no .toml file"]
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return [*suggestion, f"recipes in {folder.resolve()}: {', '.join(names[:12])}{more}"]
+
+
+def _syntax_problem(error: str, text: str, source: str) -> Problem:
+    """tomllib's finding at its place, with the usual remedy for what is written there."""
+    found = _TOML_ERROR.fullmatch(error)
+    what, lines = (found["what"] if found else error), text.split("\n")
+    if found is None or found["line"] is None:
+        line = len(text.rstrip("\n").split("\n"))
+        return Problem(
+            f"the file ends too early: {_lowered(what)}",
+            source,
+            Span(line, len(lines[line - 1]) + 1, 1, lines[line - 1]),
+        )
+    line, column = int(found["line"]), int(found["column"])
+    full = lines[line - 1]
+    if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate")):
+        written = len(full) - len(full.lstrip())
+        return Problem(
+            "this is written twice",
+            source,
+            Span(line, written + 1, max(1, len(full.strip())), full),
+            ("keep one of them",),
+        )
+    width, hints = 1, tuple[str, ...]()
+    if what == "Invalid value" and (bare := _BARE_VALUE.match(full, column - 1)):
+        word = bare[1]
+        width = len(word)
+        hints = (_unquoted(word),)
+    return Problem(f"not valid TOML: {_lowered(what)}", source, Span(line, column, width, full), hints)
+
+
+def _unquoted(word: str) -> str:
+    if word.lower() in ("true", "false"):
+        return f"TOML writes {word.lower()}"
+    if word.lower() in ("none", "null", "nil"):
+        return "TOML has no such value: leave the key out"
+    return f'text needs quotes: "{word}"'
+
+
+def _lowered(what: str) -> str:
+    return what[:1].lower() + what[1:]

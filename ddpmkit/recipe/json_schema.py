@@ -1,0 +1,72 @@
+"""The JSON schema of recipes, from which editors offer keys, defaults and descriptions.
+
+It says which keys a section can have. Which of them fit the component in use only `ddpmkit recipe check` knows, since
+that may be written in another layer.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
+
+__all__ = ["recipe_schema", "schema_text"]
+
+_REFERENCE = "#/$defs/{model}"
+
+
+def schema_text(registry: Registry) -> str:
+    """The schema as it is written to a file."""
+    return json.dumps(recipe_schema(registry), indent=2, ensure_ascii=False) + "\n"
+
+
+def recipe_schema(registry: Registry) -> dict[str, Any]:
+    """One property a section, with the keys of every component in `registry` that can fill it."""
+    models: list[type[BaseModel]] = [Header, *(section.model for section in SECTIONS.values())]
+    models += [entry.config_model() for section in SECTIONS.values() for entry in _components(registry, section)]
+    references, shared = models_json_schema(
+        [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCE
+    )
+    definitions = shared.get("$defs", {})
+    by_model = {
+        model: definitions.pop(reference["$ref"].rpartition("/")[2]) for (model, _), reference in references.items()
+    }
+    sections = {name: _section(section, registry, by_model) for name, section in SECTIONS.items()}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "ddpmkit recipe",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": by_model[Header]["properties"] | sections | {"lock": {"type": "object"}},
+        "$defs": definitions,
+    }
+
+
+def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """The table of one section; of another distribution's component any key may be there."""
+    own = by_model[section.model]
+    properties = dict(own["properties"])
+    components = _components(registry, section)
+    for entry in components:
+        for key, field in by_model[entry.config_model()].get("properties", {}).items():
+            described = field | {"description": f"{entry.use}: {field.get('description', '')}".rstrip(": ")}
+            known = properties.get(key)
+            properties[key] = described if known is None else {"anyOf": [*known.get("anyOf", [known]), described]}
+    table: dict[str, Any] = {"type": "object", "description": own.get("description", ""), "properties": properties}
+    if section.kind is None:
+        table["additionalProperties"] = False
+    else:
+        built_in = [{"const": entry.use, "description": entry.component.summary} for entry in components]
+        elsewhere = {"type": "string", "pattern": "/"}
+        properties["use"] = properties["use"] | {"anyOf": [*built_in, elsewhere]}
+        foreign = {"properties": {"use": elsewhere}, "required": ["use"]}
+        table["if"], table["else"] = foreign, {"propertyNames": {"enum": list(properties)}}
+    return {"type": "array", "items": table} if section.many else table
+
+
+def _components(registry: Registry, section: SectionKind) -> list[Any]:
+    return list(registry.of_kind(section.kind)) if section.kind else []

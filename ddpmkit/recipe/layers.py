@@ -1,0 +1,148 @@
+"""Several sources as one tree: `extends` chains, then `--set`, the later over the earlier.
+
+Tables merge; arrays and plain values replace. It knows of components only that a section which changes its `use` can
+keep nothing that belonged to the former one.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddpmkit.plugin.registry import BUILTIN_NAMESPACE
+from ddpmkit.recipe.files import Layer, as_toml_data, read_file
+from ddpmkit.recipe.overrides import Override, parse_override
+from ddpmkit.recipe.positions import Key, Origin
+from ddpmkit.recipe.problems import Problem, RecipeError
+from ddpmkit.recipe.schema import SECTIONS, section_at
+
+__all__ = ["Layered", "file_layers", "layered"]
+
+
+@dataclass
+class Layered:
+    """The merged tree; where each of its parts was written; what was dropped, and what is wrong, on the way."""
+
+    source: str
+    """The topmost source, which is to blame for what nobody wrote."""
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Key, Origin] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def origin(self, key: Key) -> Origin:
+        """Who wrote `key`, or the nearest table around it."""
+        while key and key not in self.origins:
+            key = key[:-1]
+        return self.origins.get(key, Origin(self.source))
+
+    def merge(self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]) -> None:
+        """Lay `new` over `table`, which stands at `key`."""
+        self._restart(key, table, new, origin)
+        for name, value in new.items():
+            here = (*key, name)
+            below = table.get(name)
+            if isinstance(value, Mapping) and isinstance(below, dict):
+                self.origins[here] = origin(here)
+                self.merge(here, below, value, origin)
+            else:
+                self._forget(here)
+                table[name] = as_toml_data(value)
+                self.origins |= {written: origin(written) for written in _keys(here, value)}
+
+    def override(self, override: Override) -> None:
+        """Lay a single value over the tree."""
+        table: Any = self.values
+        key: Key = ()
+        for name in override.key[:-1]:
+            part: str | int = int(name) if isinstance(table, list) and name.isdecimal() else name
+            key = (*key, part)
+            if isinstance(table, dict):
+                section = SECTIONS.get(name) if table is self.values else None
+                table = table.setdefault(name, [] if section is not None and section.many else {})
+            else:
+                table = table[part] if isinstance(part, int) and part < len(table) else None
+            if not isinstance(table, dict | list):
+                self.problems.append(Problem(f"the recipe has no table `{_dotted(key)}`", override.source))
+                return
+        if isinstance(table, list):
+            message = f"`{_dotted(key)}` is a list: set it whole, or a key of one of its tables ({_dotted(key)}.0.KEY)"
+            self.problems.append(Problem(message, override.source))
+            return
+        self.merge(key, table, {override.key[-1]: override.value}, lambda _: Origin(override.source))
+
+    def _restart(
+        self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]
+    ) -> None:
+        """Drop the old component's keys when `new` names another."""
+        section = section_at(key)
+        if section is None or "use" not in new:
+            return
+        before, after = table.get("use", section.default_use), new["use"]
+        dropped = [name for name in table if name not in section.keys]
+        if not dropped or not isinstance(before, str) or not isinstance(after, str) or _same(before, after):
+            return
+        for name in dropped:
+            del table[name]
+        written = ", ".join(f"{name} ({self.origins[*key, name]})" for name in dropped)
+        for name in dropped:
+            self._forget((*key, name))
+        self.notes.append(f"{origin((*key, 'use'))}: {section} uses {after} instead of {before}; dropped {written}")
+
+    def _forget(self, key: Key) -> None:
+        for written in [written for written in self.origins if written[: len(key)] == key]:
+            del self.origins[written]
+
+
+def layered(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Layered:
+    """Merge layers, the topmost last, then apply `key=value` strings."""
+    tree = Layered(layers[-1].source)
+    for layer in layers:
+        tree.merge((), tree.values, layer.values, layer.origin)
+    parsed = [parse_override(text) for text in overrides]
+    tree.problems += [item for item in parsed if isinstance(item, Problem)]
+    # `use` first: a component and its keys may be set in any order.
+    for override in sorted(
+        (item for item in parsed if isinstance(item, Override)), key=lambda item: item.key[-1] != "use"
+    ):
+        tree.override(override)
+    return tree
+
+
+def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """`top` and what it extends (relative to `folder`), the base first. Raises RecipeError.
+
+    `extends` itself is used up; a base's `name` is its own and is not inherited.
+    """
+    values = dict(top.values)
+    extends = values.pop("extends", None)
+    if extends is None:
+        return [top]
+    here = ("extends",)
+    if not isinstance(extends, str) or not extends:
+        raise RecipeError([top.problem("`extends` must be the name of a recipe file", here)])
+    path = folder / Path(extends).expanduser()
+    if path.resolve() in seen:
+        circle = " -> ".join(os.path.relpath(file) for file in (*seen[seen.index(path.resolve()) :], path.resolve()))
+        raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
+    base = read_file(path, blame=top.problem("`extends`", here))
+    base = Layer(base.source, {name: value for name, value in base.values.items() if name != "name"}, base.positions)
+    return [*file_layers(base, path.parent, (*seen, path.resolve())), Layer(top.source, values, top.positions)]
+
+
+def _keys(key: Key, value: Any) -> Iterator[Key]:
+    """`key` and all keys inside its value."""
+    yield key
+    if isinstance(value, Mapping | list):
+        for part, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _keys((*key, part), inner)
+
+
+def _same(first: str, second: str) -> bool:
+    """A bare name means the built-in."""
+    return first.removeprefix(f"{BUILTIN_NAMESPACE}/") == second.removeprefix(f"{BUILTIN_NAMESPACE}/")
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key))

@@ -1,0 +1,40 @@
+"""Whether the parts of a recipe fit together: what one needs, another must provide.
+
+It does not know what a capability means; `prediction:v` and its like are provided by the process itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe.problems import Problem
+from ddpmkit.recipe.recipe import Part
+from ddpmkit.recipe.validation import Table
+
+__all__ = ["unmet_needs"]
+
+
+def unmet_needs(parts: Sequence[tuple[Table, Part[Any]]], prediction: str, registry: Registry) -> Iterator[Problem]:
+    """One problem for each need (`a|b` is met by either) that no part of the recipe meets."""
+    provided = {f"prediction:{prediction}"}
+    provided |= {capability for _, part in parts for capability in part.component.component.provides}
+    for table, part in parts:
+        for need in part.component.component.needs:
+            alternatives = need.split("|")
+            if provided.isdisjoint(alternatives):
+                what = " or ".join(f"`{alternative}`" for alternative in alternatives)
+                message = (
+                    f"{part.component.kind} `{part.component.use}` needs {what}, which nothing in this recipe provides"
+                )
+                yield table.problem(message, ("use",), *_providers(alternatives, registry))
+
+
+def _providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
+    for alternative in alternatives:
+        capability, _, prediction = alternative.partition(":")
+        if capability == "prediction":
+            yield f'diffusion.prediction = "{prediction}" provides it'
+        for entries in registry.components.values():
+            for entry in entries.values():
+                if alternative in entry.component.provides:
+                    yield f"{entry.kind} `{entry.use}` provides it"

@@ -1,0 +1,70 @@
+"""`--set KEY=VALUE`: one value for one key.
+
+It does not know what the keys mean.
+"""
+
+import re
+import tomllib
+from typing import Any, NamedTuple
+
+from ddpmkit.recipe.files import as_toml_data
+from ddpmkit.recipe.problems import Problem
+
+__all__ = ["Override", "parse_override"]
+
+_OPENING = re.compile(r"""["'\[{]""")
+
+
+class Override(NamedTuple):
+    """A key as written, dots resolved, and its value."""
+
+    key: tuple[str, ...]
+    value: Any
+    source: str
+
+
+def parse_override(text: str) -> Override | Problem:
+    """`train.steps=200`, `metric.0.every=100`, `schedule.use=linear`, `'data.classes=["cat"]'`.
+
+    The value is TOML; what is no TOML and opens no quote or bracket is taken as the text it is.
+    """
+    source = f"--set {text}"
+    name, equals, value = (part.strip() for part in text.partition("="))
+    key = _dotted(name)
+    if not equals or not key:
+        return Problem("this is not of the form KEY=VALUE", source, hints=("for example --set train.steps=200",))
+    if not value:
+        return Problem("the value is missing", source, hints=(f"""an empty text is --set '{name}=""'""",))
+    try:
+        return Override(key, as_toml_data(_value(value)), source)
+    except tomllib.TOMLDecodeError:
+        return Problem(
+            f"{value} is no TOML value",
+            source,
+            hints=("put the whole argument into single quotes, so that the shell keeps the double ones",),
+        )
+    except (ValueError, RecursionError) as error:
+        return Problem(str(error) if isinstance(error, ValueError) else "nested too deeply", source)
+
+
+def _dotted(name: str) -> tuple[str, ...]:
+    """The parts of a TOML key, or () when it is none."""
+    try:
+        table = tomllib.loads(f"{name} = 0") if "\n" not in name else {}
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return ()
+    parts: list[str] = []
+    while isinstance(table, dict) and table:
+        ((part, table),) = table.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _value(text: str) -> Any:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        if _OPENING.match(text):
+            raise
+        return text
+    return table["value"] if len(table) == 1 else text

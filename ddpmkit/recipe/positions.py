@@ -1,0 +1,127 @@
+"""Where every key and value of a TOML text stands: line, column, and the line itself.
+
+`tomllib` gives values without places, so the text is read a second time, by tree-sitter. It does not know which keys
+mean something.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import tree_sitter_toml
+from tree_sitter import Language, Node, Parser
+
+__all__ = ["Key", "Origin", "Position", "Span", "locate"]
+
+Key = tuple[str | int, ...]
+"""The way to a value: `("train", "steps")`, `("metric", 0, "every")`."""
+
+_TOML = Language(tree_sitter_toml.language())
+
+
+class Span(NamedTuple):
+    """A stretch of one line. Lines and columns count characters, from 1."""
+
+    line: int
+    column: int
+    width: int
+    text: str
+    """The whole line."""
+
+
+class Position(NamedTuple):
+    """Where a key stands, and where its value begins. A table's value is its header; an array's entry has no key."""
+
+    key: Span
+    value: Span
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who wrote a value: a file, with the place in it, or `--set ...`, or a caller's own data."""
+
+    source: str
+    position: Position | None = None
+
+    def __str__(self) -> str:
+        """`recipes/mine.toml:14`."""
+        return f"{self.source}:{self.position.key.line}" if self.position else self.source
+
+
+def locate(text: str) -> dict[Key, Position]:
+    """The position of every table, key and array entry of a valid TOML text."""
+    return _Locator(text.split("\n")).of(Parser(_TOML).parse(text.encode()).root_node)
+
+
+@dataclass
+class _Locator:
+    lines: list[str]
+    positions: dict[Key, Position] = field(default_factory=dict)
+    lengths: dict[Key, int] = field(default_factory=dict)
+    """Entries so far of each array of tables."""
+
+    def of(self, document: Node) -> dict[Key, Position]:
+        for node in document.named_children:
+            if node.type == "pair":
+                self._pair((), node)
+            elif node.type in ("table", "table_array_element"):
+                self._table(node)
+        return self.positions
+
+    def _table(self, node: Node) -> None:
+        header, *pairs = (child for child in node.named_children if child.type != "comment")
+        *parents, (name, last) = _parts(header)
+        key: Key = ()
+        for parent, part in parents:
+            key = self._entry((*key, parent))
+            self.positions.setdefault(key, Position(self._span(part), self._span(part)))
+        key = (*key, name)
+        if node.type == "table_array_element":
+            self.lengths[key] = self.lengths.get(key, 0) + 1
+            self.positions.setdefault(key, Position(self._span(last), self._span(last)))
+        key = self._entry(key)
+        self.positions[key] = Position(self._span(last), self._span(last))
+        for pair in pairs:
+            if pair.type == "pair":
+                self._pair(key, pair)
+
+    def _pair(self, table: Key, node: Node) -> None:
+        name_node, value = (child for child in node.named_children if child.type != "comment")
+        key = table
+        for name, part in _parts(name_node):
+            key = (*key, name)
+            self.positions.setdefault(key, Position(self._span(part), self._span(value)))
+        self._value(key, value)
+
+    def _value(self, key: Key, node: Node) -> None:
+        if node.type == "array":
+            for index, entry in enumerate(child for child in node.named_children if child.type != "comment"):
+                self.positions[(*key, index)] = Position(self._span(entry), self._span(entry))
+                self._value((*key, index), entry)
+        elif node.type == "inline_table":
+            for pair in node.named_children:
+                self._pair(key, pair)
+
+    def _entry(self, key: Key) -> Key:
+        """The table itself, or the newest of an array of tables."""
+        return (*key, self.lengths[key] - 1) if key in self.lengths else key
+
+    def _span(self, node: Node) -> Span:
+        """tree-sitter counts bytes, from 0; a value of several lines is marked on its first."""
+        (row, start), (end_row, end) = node.start_point, node.end_point
+        line = self.lines[row]
+        encoded = line.encode()
+        column = len(encoded[:start].decode())
+        last = len(encoded[:end].decode()) if end_row == row else len(line)
+        return Span(row + 1, column + 1, max(1, last - column), line)
+
+
+def _parts(node: Node) -> Iterator[tuple[str, Node]]:
+    """The names of a possibly dotted, possibly quoted key, unquoted, with their nodes."""
+    if node.type == "dotted_key":
+        for child in node.named_children:
+            yield from _parts(child)
+    else:
+        text = (node.text or b"").decode()
+        yield next(iter(tomllib.loads(f"{text} = 0"))), node

@@ -1,0 +1,99 @@
+"""A checked recipe: every component chosen, every key validated, every default filled in.
+
+Made by `ddpmkit.recipe.reading.read_recipe`; it does not know where its values came from beyond being able to say so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ddpmkit.plugin.component import ComponentConfig
+from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.recipe.positions import Key, Origin
+from ddpmkit.recipe.schema import (
+    BackboneSection,
+    ComponentSection,
+    DataSection,
+    DiffusionSection,
+    LossSection,
+    MetricSection,
+    SamplerSection,
+    ScheduleSection,
+    TrackerSection,
+    TrainSection,
+)
+from ddpmkit.recipe.writing import toml_text
+
+__all__ = ["Part", "Recipe"]
+
+SettingsT = TypeVar("SettingsT", bound=ComponentSection)
+
+
+@dataclass(frozen=True)
+class Part(Generic[SettingsT]):
+    """A component as a recipe uses it."""
+
+    component: RegisteredComponent
+    settings: SettingsT
+    """The keys of the section that belong to the core."""
+    config: ComponentConfig
+    """The keys that belong to the component."""
+
+    def build(self, **runtime: Any) -> Any:
+        """The component itself, from its config and the runtime objects in `ddpmkit.contracts.RUNTIME`.
+
+        Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails.
+        """
+        return self.component.build(self.config, **runtime)
+
+    def as_data(self) -> dict[str, Any]:
+        """The section as plain TOML data."""
+        return self.settings.model_dump(mode="json", exclude_none=True) | self.config.model_dump(
+            mode="json", exclude_none=True
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that defines a run."""
+
+    name: str
+    data: Part[DataSection]
+    diffusion: DiffusionSection
+    schedule: Part[ScheduleSection]
+    backbone: Part[BackboneSection]
+    loss: Part[LossSection]
+    sampler: Part[SamplerSection]
+    train: TrainSection
+    metrics: tuple[Part[MetricSection], ...] = ()
+    trackers: tuple[Part[TrackerSection], ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What a reader of the recipe should know: keys that a layer dropped."""
+    origins: Mapping[Key, Origin] = field(default_factory=dict, compare=False, repr=False)
+    """Who wrote what; a key that is not here has its default."""
+
+    @property
+    def parts(self) -> tuple[Part[Any], ...]:
+        """Every component in use."""
+        one_each = (self.data, self.schedule, self.backbone, self.loss, self.sampler)
+        return (*one_each, *self.metrics, *self.trackers)
+
+    def as_data(self) -> dict[str, Any]:
+        """The recipe as plain TOML data, defaults included; reading it back gives an equal recipe."""
+        data: dict[str, Any] = {
+            "name": self.name,
+            "data": self.data.as_data(),
+            "diffusion": self.diffusion.model_dump(mode="json"),
+            "schedule": self.schedule.as_data(),
+            "backbone": self.backbone.as_data(),
+            "loss": self.loss.as_data(),
+            "sampler": self.sampler.as_data(),
+            "train": self.train.model_dump(mode="json"),
+            "metric": [part.as_data() for part in self.metrics],
+            "tracker": [part.as_data() for part in self.trackers],
+        }
+        return {name: value for name, value in data.items() if value != []}
+
+    def to_toml(self) -> str:
+        """`as_data` as TOML text."""
+        return toml_text(self.as_data())

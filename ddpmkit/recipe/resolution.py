@@ -1,0 +1,149 @@
+"""From the merged tree to a recipe: choose the components, check every key, let the parts check each other.
+
+Nothing is built and nothing heavy is imported; all problems are found before any is raised. It does not know how the
+tree came about.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ddpmkit.errors import PluginError
+from ddpmkit.plugin.component import ComponentConfig
+from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.recipe.expectation import Expectations
+from ddpmkit.recipe.guidance import homes_of, unknown_at_top
+from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.needs import unmet_needs
+from ddpmkit.recipe.positions import Key
+from ddpmkit.recipe.problems import RecipeError
+from ddpmkit.recipe.recipe import Part, Recipe
+from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, ComponentSection, Header, SectionKind
+from ddpmkit.recipe.validation import Table, validate
+
+__all__ = ["resolve"]
+
+
+def resolve(tree: Layered, registry: Registry, default_name: str) -> Recipe:
+    """The recipe that the tree describes. Raises RecipeError with everything that is wrong."""
+    return _Resolution(tree, registry).recipe(default_name)
+
+
+class _Resolution:
+    """The tree's `problems` grow on the way."""
+
+    def __init__(self, tree: Layered, registry: Registry) -> None:
+        self.tree, self.registry = tree, registry
+        self.parts: list[tuple[Table, Part[Any]]] = []
+
+    def recipe(self, default_name: str) -> Recipe:
+        name = self._header(default_name)
+        found = {
+            section.name: self._many(section) if section.many else self._one(section) for section in SECTIONS.values()
+        }
+        self._check_steps(found["sampler"], found["diffusion"])
+        if all(value is not None for value in found.values()):
+            self.tree.problems += unmet_needs(self.parts, found["diffusion"].prediction, self.registry)
+        if self.tree.problems:
+            raise RecipeError(self.tree.problems)
+        found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}
+        return Recipe(name=name, notes=tuple(self.tree.notes), origins=self.tree.origins, **found)
+
+    def _header(self, default_name: str) -> str:
+        """Check what stands above the sections, and that nothing else does."""
+        table = Table(self.tree, (), {"name": default_name}, "the recipe")
+        for key, value in self.tree.values.items():
+            if key == "extends":
+                self.tree.problems.append(table.problem("`extends` belongs into a recipe file", (key,)))
+            elif key in Header.model_fields:
+                table = replace(table, values={**table.values, key: value})
+            elif key not in SECTIONS and key != LOCK_TABLE:
+                message, *hints = unknown_at_top(self.registry, key, value)
+                self.tree.problems.append(table.problem(message, (key,), *hints, at_key=True))
+        header = validate(Header, table)
+        return header.name if header is not None else default_name
+
+    def _one(self, section: SectionKind) -> Any:
+        values = self.tree.values.get(section.name, {})
+        return (
+            self._section(section, (section.name,), values) if isinstance(values, Mapping) else self._misshapen(section)
+        )
+
+    def _many(self, section: SectionKind) -> Any:
+        entries = self.tree.values.get(section.name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            return self._misshapen(section)
+        parts = [self._section(section, (section.name, index), entry) for index, entry in enumerate(entries)]
+        return tuple(parts) if None not in parts else None
+
+    def _misshapen(self, section: SectionKind) -> None:
+        table = Table(self.tree, (), {}, str(section))
+        shape = "a list of tables" if section.many else "a table"
+        self.tree.problems.append(
+            table.problem(
+                f"`{section.name}` must be {shape}", (section.name,), f"write its keys below {section}", at_key=True
+            )
+        )
+
+    def _section(self, section: SectionKind, key: Key, values: Mapping[str, Any]) -> Any:
+        """The section's model, or the part that fills the section; None when there was a problem."""
+        table = Table(self.tree, key, values, str(section), elsewhere=partial(homes_of, self.registry, section))
+        if section.kind is None:
+            return validate(section.model, table)
+        settings = validate(
+            section.model, replace(table, values={k: v for k, v in values.items() if k in section.keys})
+        )
+        component = self._component(section, table)
+        model = self._config_model(section, table, component) if component is not None else None
+        if component is None or model is None:
+            return None
+        own = replace(
+            table,
+            values={k: v for k, v in values.items() if k not in section.keys},
+            owner=f"{component.kind} `{component.use}`",
+            others=(Expectations(section.model),),
+        )
+        config = validate(model, own)
+        if not isinstance(settings, ComponentSection) or config is None:
+            return None
+        # In its shortest form, so that one component has one spelling in a resolved recipe.
+        part = Part(component, settings.model_copy(update={"use": component.use}), config)
+        self.parts.append((table, part))
+        return part
+
+    def _component(self, section: SectionKind, table: Table) -> RegisteredComponent | None:
+        """What `use` names; one that is no text at all is reported with the section's other keys."""
+        use = table.values.get("use", section.default_use)
+        if not isinstance(use, str) or not use or section.kind is None:
+            return None
+        try:
+            return self.registry.get(section.kind, use)
+        except PluginError as error:
+            self.tree.problems.append(table.problem(f"there is no {section.kind} `{use}`", ("use",), *error.remedies))
+            return None
+
+    def _config_model(
+        self, section: SectionKind, table: Table, component: RegisteredComponent
+    ) -> type[ComponentConfig] | None:
+        """The component's model. A broken plugin is a problem of the recipe that uses it."""
+        try:
+            model = component.config_model()
+        except PluginError as error:
+            self.tree.problems.append(table.problem(error.message.rstrip("."), ("use",), *error.remedies))
+            return None
+        if taken := sorted(section.keys & set(model.model_fields)):
+            message = (
+                f"{component.kind} `{component.use}` claims keys of {section} that are the core's: {', '.join(taken)}"
+            )
+            report = f"report it to the authors of {component.origin}, which provides it"
+            self.tree.problems.append(table.problem(message, ("use",), report))
+            return None
+        return model
+
+    def _check_steps(self, sampler: Any, diffusion: Any) -> None:
+        if sampler is None or diffusion is None or (sampler.settings.steps or 0) <= diffusion.timesteps:
+            return
+        table = Table(self.tree, ("sampler",), {}, "[sampler]")
+        message = f"`steps` in [sampler] is {sampler.settings.steps}, but diffusion.timesteps is {diffusion.timesteps}"
+        self.tree.problems.append(table.problem(message, ("steps",), "a sampler visits each timestep at most once"))

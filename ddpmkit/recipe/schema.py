@@ -1,0 +1,262 @@
+"""The keys of a recipe that belong to the core, section by section.
+
+The text under a key is its description in error messages, the JSON schema and the docs. Every other key of a section
+belongs to the component that the section uses. This module knows components only by the names of the defaults.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from ddpmkit.contracts import ImageShape, Prediction
+from ddpmkit.recipe.positions import Key
+
+__all__ = [
+    "LOCK_TABLE",
+    "SECTIONS",
+    "BackboneSection",
+    "ComponentSection",
+    "DataSection",
+    "DiffusionSection",
+    "Header",
+    "LossSection",
+    "MetricSection",
+    "SamplerSection",
+    "ScheduleSection",
+    "SectionKind",
+    "TrackerSection",
+    "TrainSection",
+    "section_at",
+]
+
+LOCK_TABLE = "lock"
+"""What a lock file holds beside a recipe. Reading a recipe passes it over, so that a lock can be run."""
+
+Pixels = Annotated[int, Field(ge=8)]
+Interval = Annotated[int, Field(ge=0)]
+Word = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Unknown keys refused, no silent conversion, immutable, finite numbers."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class Header(Section):
+    """What stands above the first section."""
+
+    extends: Word | None = None
+    """A recipe to start from, relative to this file: tables merge, arrays and plain values replace."""
+    name: Word
+    """Name of the run and of its folder; when absent, the recipe file's. Not inherited through `extends`."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name.startswith(".") or not name.isprintable() or set(name) & set("/\\") or len(name.encode()) > 200:
+            raise ValueError("this cannot be the name of a folder")
+        return name
+
+
+class ComponentSection(Section):
+    """A section that is filled by a component."""
+
+    use: Word
+    """The component: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class DataSection(ComponentSection):
+    """`[data]`: the pictures."""
+
+    use: Word = "critters"
+    """The dataset: a built-in (`name`) or another distribution's (`namespace/name`)."""
+    image_size: Pixels | tuple[Pixels, Pixels] = 32
+    """Side of the square images in pixels, or `[height, width]`."""
+    channels: Literal[1, 3] = 3
+    """3 for colour, 1 for grayscale."""
+    classes: Literal["all"] | Annotated[tuple[Word, ...], Field(min_length=1)] = "all"
+    """The classes to use, by name."""
+    flip: bool = True
+    """Mirror each picture left to right at half of its visits."""
+    crop_margin: float = Field(default=1.0, ge=1, le=4)
+    """Images are decoded this much larger, and a random crop of `image_size` is taken at every visit."""
+
+    @field_validator("classes")
+    @classmethod
+    def _named_once(cls, classes: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if twice := {name for name in classes if isinstance(classes, tuple) and classes.count(name) > 1}:
+            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
+        return classes
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """What the network sees."""
+        size = self.image_size
+        return ImageShape(self.channels, *((size, size) if isinstance(size, int) else size))
+
+    @property
+    def decoded_shape(self) -> ImageShape:
+        """What the dataset delivers; larger where `crop_margin` leaves room for a random crop."""
+        channels, height, width = self.image_shape
+        return ImageShape(channels, int(height * self.crop_margin), int(width * self.crop_margin))
+
+
+class DiffusionSection(Section):
+    """`[diffusion]`: the process."""
+
+    timesteps: int = Field(default=50, ge=1, le=10_000)
+    """T, the number of noising steps."""
+    prediction: Prediction = "epsilon"
+    """What the network answers: the noise, the clean image, or v of Salimans & Ho (2022)."""
+
+
+class ScheduleSection(ComponentSection):
+    """`[schedule]`: how fast the signal fades."""
+
+    use: Word = "cosine"
+    """The schedule: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class BackboneSection(ComponentSection):
+    """`[backbone]`: the network."""
+
+    use: Word = "attention-unet"
+    """The network: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class LossSection(ComponentSection):
+    """`[loss]`: what is minimised."""
+
+    use: Word = "l1"
+    """The loss: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class SamplerSection(ComponentSection):
+    """`[sampler]`: the way from noise to image."""
+
+    use: Word = "ancestral"
+    """The sampler: a built-in (`name`) or another distribution's (`namespace/name`)."""
+    steps: int | None = Field(default=None, ge=1)
+    """Steps from noise to image; when absent, `diffusion.timesteps`, which is also the most."""
+    count: int = Field(default=36, ge=1)
+    """Images of a grid of samples."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images drawn at once; the images do not depend on it."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Which weights draw the samples: their moving average, or as the last step left them."""
+
+
+class TrainSection(Section):
+    """`[train]`: the optimisation, and how often to look at it."""
+
+    steps: int = Field(default=10_000, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images of one optimizer step, over all devices together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a batch is computed in, to save memory; it must divide `batch_size`."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of Adam."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decay of Adam's two moments."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate grows from 0."""
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0 never clips."""
+    ema_decay: float = Field(default=0.995, ge=0, lt=1)
+    """Decay of the moving average of the weights; 0 keeps none."""
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """The one number that all randomness of the run is a function of."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network; `auto` is bfloat16 where the device is made for it."""
+    device: Word = "auto"
+    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log."""
+    sample_every: Interval = 1000
+    """Steps between two grids of samples; 0: only at the end."""
+    validate_every: Interval = 1000
+    """Steps between two validation losses; 0: only at the end."""
+    checkpoint_every: Interval = 1000
+    """Steps between two checkpoints; 0: only at the end."""
+
+    @field_validator("accumulate")
+    @classmethod
+    def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")
+        if batch_size and batch_size % accumulate:
+            raise ValueError(f"{accumulate} does not divide batch_size = {batch_size}")
+        return accumulate
+
+
+class MetricSection(ComponentSection):
+    """`[[metric]]`: a score, taken during the run and at its end."""
+
+    use: Word
+    """The metric: a built-in (`name`) or another distribution's (`namespace/name`)."""
+    every: Interval = 0
+    """Steps between two scores; 0: only at the end."""
+    num_samples: int | None = Field(default=None, ge=2)
+    """Images to generate for a score; when absent, as many as the metric's protocol asks for."""
+
+
+class TrackerSection(ComponentSection):
+    """`[[tracker]]`: someone who is told how the run goes."""
+
+    use: Word
+    """The tracker: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+@dataclass(frozen=True)
+class SectionKind:
+    """One of the sections a recipe can have."""
+
+    name: str
+    model: type[Section]
+    kind: str | None = None
+    """The kind of component that fills it."""
+    many: bool = False
+    """Whether it may be written several times, as `[[name]]`."""
+
+    def __str__(self) -> str:
+        """As its header is written."""
+        return f"[[{self.name}]]" if self.many else f"[{self.name}]"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the section that belong to the core."""
+        return frozenset(self.model.model_fields)
+
+    @property
+    def default_use(self) -> str | None:
+        """The component when the recipe names none; None where there is no default."""
+        use = self.model.model_fields.get("use")
+        return use.default if use is not None and not use.is_required() else None
+
+
+SECTIONS: Mapping[str, SectionKind] = {
+    section.name: section
+    for section in (
+        SectionKind("data", DataSection, "dataset"),
+        SectionKind("diffusion", DiffusionSection),
+        SectionKind("schedule", ScheduleSection, "schedule"),
+        SectionKind("backbone", BackboneSection, "backbone"),
+        SectionKind("loss", LossSection, "loss"),
+        SectionKind("sampler", SamplerSection, "sampler"),
+        SectionKind("train", TrainSection),
+        SectionKind("metric", MetricSection, "metric", many=True),
+        SectionKind("tracker", TrackerSection, "tracker", many=True),
+    )
+}
+"""Every section, in the order in which a resolved recipe shows them."""
+
+
+def section_at(key: Key) -> SectionKind | None:
+    """The section whose table stands at `key`: `("data",)`, or `("metric", 0)` for one of many."""
+    section = SECTIONS.get(str(key[0])) if key else None
+    return section if section is not None and len(key) == 1 + section.many else None

@@ -1,0 +1,152 @@
+"""A section's values as a checked model, or everything that is wrong with them.
+
+It does not know sections or components: a table, a model and the names around them are all it sees.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ddpmkit.recipe.expectation import Expectations
+from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.positions import Key
+from ddpmkit.recipe.problems import Problem, did_you_mean
+from ddpmkit.recipe.writing import toml_value
+
+__all__ = ["Table", "validate"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the recipe, or the part of it that one model describes."""
+
+    tree: Layered
+    key: Key
+    values: Mapping[str, Any]
+    title: str
+    """`[train]`, `[[metric]]`."""
+    owner: str = ""
+    """Who asks for these keys, where it is not the core: `schedule cosine`."""
+    others: Sequence[Expectations] = field(default=())
+    """Further keys that may stand in the same table."""
+    elsewhere: Callable[[str], Sequence[str]] = lambda _: ()
+    """Where else in a recipe a key of this name belongs, in sentences."""
+
+    def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
+        """A problem with the value at `path` in this table."""
+        origin = self.tree.origin((*self.key, *path))
+        span = (origin.position.key if at_key else origin.position.value) if origin.position else None
+        return Problem(message, origin.source, span, tuple(hint for hint in hints if hint))
+
+
+def validate(model: type[ModelT], table: Table) -> ModelT | None:
+    """The model, or None when problems were added to the table's tree.
+
+    In pydantic's JSON mode, which takes arrays for tuples and texts for paths and is strict in all else.
+    """
+    try:
+        return model.model_validate_json(pydantic_core.to_json(table.values, inf_nan_mode="constants"))
+    except ValidationError as error:
+        expectations = Expectations(model)
+        table.tree.problems += [_problem(table, expectations, *item) for item in _by_path(error, table.values)]
+    except Exception as error:  # a validator of someone else's model may do anything
+        message = f"the config of {table.owner or table.title} broke with {type(error).__name__}: {error}"
+        table.tree.problems.append(table.problem(message, ("use",)))
+    return None
+
+
+def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Key, ErrorDetails]]:
+    """The errors by the value they are about, one each.
+
+    A union reports once for each of its choices. The choice that got furthest into the value says most, so an error
+    about a value gives way to one about something inside it.
+    """
+    found: dict[Key, ErrorDetails] = {}
+    for details in error.errors(include_url=False):
+        found.setdefault(_path(details, values), details)
+    return [
+        (path, details)
+        for path, details in found.items()
+        if not path or not any(other[: len(path)] == path and len(other) > len(path) for other in found)
+    ]
+
+
+def _path(details: ErrorDetails, values: Any) -> Key:
+    """pydantic's location without the names of union choices that it weaves in."""
+    path: Key = ()
+    for part in details["loc"]:
+        inside = part in values if isinstance(values, Mapping) else isinstance(values, list) and isinstance(part, int)
+        if inside:
+            path, values = (*path, part), values[part]
+    return (*path, details["loc"][-1]) if details["type"] == "missing" else path
+
+
+def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
+    name, title = ".".join(map(str, path)), table.title
+    match details["type"]:
+        case "extra_forbidden" if len(path) == 1:
+            return _unknown_key(table, expectations, name)
+        case "extra_forbidden":
+            return table.problem(f"unknown key `{name}` in {title}", path, at_key=True)
+        case "missing":
+            needed = f"; the {table.owner} needs it" if table.owner else ""
+            known = expectations.described(name) if len(path) == 1 else None
+            return table.problem(f"{title} lacks `{name}`{needed}", ("use",), known, expectations.purpose(name))
+        case "value_error" | "assertion_error" if not path:
+            return table.problem(f"{title}: {_said(details)}")
+        case "value_error" | "assertion_error":
+            return table.problem(f"`{name}` in {title}: {_said(details)}", path)
+    value = details["input"]
+    wanted = expectations.of(str(path[0])) if path else None
+    if wanted is None or not path:
+        return table.problem(f"`{name}` in {title}: {details['msg']}" if path else f"{title}: {details['msg']}", path)
+    verb = "is" if len(path) == 1 else "has"
+    hint = _same_value(value, wanted)
+    message = f"`{path[0]}` in {title} must be {wanted}, but {verb} {_shown(value)}"
+    return table.problem(message, path, hint, expectations.purpose(str(path[0])))
+
+
+def _unknown_key(table: Table, expectations: Expectations, name: str) -> Problem:
+    known = (*table.others, expectations)
+    names = [key for group in known for key in group.names]
+    close = did_you_mean(name, names)
+    described = next((group.described(close) for group in known if close in group.names), None) if close else None
+    elsewhere = table.elsewhere(name)
+    return table.problem(
+        f"unknown key `{name}` in {table.title}",
+        (name,),
+        f"did you mean {described}?" if described and not elsewhere else None,
+        *elsewhere,
+        f"keys of {table.title}: {', '.join(names)}",
+        at_key=True,
+    )
+
+
+def _said(details: ErrorDetails) -> str:
+    """The validator's own words, without pydantic's prefix."""
+    return details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def _shown(value: Any) -> str:
+    text = toml_value(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _same_value(value: Any, wanted: str) -> str | None:
+    """The same thing, as it should have been written."""
+    match value:
+        case float() if "integer" in wanted and value.is_integer():
+            return f"write {toml_value(int(value))}: in TOML a point or an exponent makes a number that is no integer"
+        case str() if "true or false" in wanted and value.lower() in ("true", "false"):
+            return f"write {value.lower()}, without quotes"
+        case str() if "a list of" in wanted and "strings" in wanted:
+            return f"write [{toml_value(value)}]"
+        case str() if value.isdecimal() and ("integer" in wanted or "number" in wanted):
+            return f"write {value}, without quotes"
+    return None
