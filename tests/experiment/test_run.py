@@ -1,0 +1,255 @@
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ddpmkit
+from ddpmkit.checkpoint import newest_checkpoint
+from ddpmkit.errors import ComponentUnavailable, InputError
+from ddpmkit.experiment import Run
+from ddpmkit.sampling.visualize import forward_frames, reverse_frames
+from ddpmkit.tracking import Quiet
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "data": {"use": "critters", "image_size": 8, "size": 8, "val_size": 4},
+    "diffusion": {"timesteps": 6},
+    "backbone": {"dim": 8, "multipliers": [1, 2], "linear_attention_levels": [1], "heads": 1, "head_dim": 8},
+    "sampler": {"count": 4, "batch_size": 4},
+    "train": {"steps": 20, "batch_size": 4, "log_every": 1, "sample_every": 0, "checkpoint_every": 0, "validate_every": 0},
+}
+
+
+def changed(**sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**SMALL.get(name, {}), **sections.get(name, {})} if name != "name" else SMALL["name"]
+        for name in {*SMALL, *sections}
+    }
+
+
+def train(out: Path, steps: int = 20, **keys: Any) -> Run:
+    return ddpmkit.run(changed(train={"steps": steps, **keys}), out)
+
+
+def records(folder: Path, event: str = "step") -> list[dict[str, Any]]:
+    """The log without the one number that is a matter of time."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines if line["event"] == event]
+
+
+def state(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    return {part: checkpoint.tensors(part) for part in ("model", "ema", "optimizer")}
+
+
+def assert_equal_bits(first: Path, second: Path) -> None:
+    one, two = state(first), state(second)
+    for part in ("model", "ema", "optimizer"):
+        assert one[part].keys() == two[part].keys()
+        assert len(one[part]) > 0
+        for key, value in one[part].items():
+            assert torch.equal(value, two[part][key]), f"{part}: {key}"
+
+
+class Listening(Quiet):
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+
+    def remark(self, text: str) -> None:
+        self.remarks.append(text)
+
+
+def test_twenty_steps_are_nine_a_stop_and_eleven_bit_for_bit(tmp_path: Path) -> None:
+    train(tmp_path / "straight")
+    train(tmp_path / "resumed", steps=9)
+    train(tmp_path / "resumed", steps=20)
+    assert_equal_bits(tmp_path / "straight", tmp_path / "resumed")
+    steps = [record["step"] for record in records(tmp_path / "resumed")]
+    assert steps == list(range(1, 21))
+
+
+def test_a_run_stopped_between_records_writes_the_log_it_would_have_written(tmp_path: Path) -> None:
+    recipe = changed(train={"steps": 20, "log_every": 5})
+    ddpmkit.run(recipe, tmp_path / "straight")
+    calls = iter(range(1000))
+    stopped = ddpmkit.run(recipe, tmp_path / "resumed", stop=lambda: next(calls) == 8)
+    assert stopped.ended is not None
+    assert (stopped.ended.status, stopped.step) == ("stopped", 8)
+    finished = ddpmkit.run(recipe, tmp_path / "resumed")
+    assert finished.ended is not None
+    assert finished.ended.status == "finished"
+    assert records(tmp_path / "straight") == records(tmp_path / "resumed")
+    assert_equal_bits(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_the_same_recipe_twice_gives_the_same_log_and_the_same_pictures(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        train(tmp_path / name, steps=6, sample_every=3)
+    assert records(tmp_path / "first") == records(tmp_path / "second")
+    pictures = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.png"))
+    assert len(pictures) == 2 + 10 + 2  # two grids, five moments of two processes, two strips
+    for picture in pictures:
+        assert (tmp_path / "first" / picture).read_bytes() == (tmp_path / "second" / picture).read_bytes()
+
+
+def test_a_finished_run_given_again_changes_nothing(tmp_path: Path) -> None:
+    train(tmp_path, steps=3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = train(tmp_path, steps=3)
+    assert again.ended is not None
+    assert again.ended.status == "finished"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_cut_off_after_the_last_checkpoint_is_made_by_the_same_command(tmp_path: Path) -> None:
+    train(tmp_path, steps=3)
+    grid = tmp_path / "samples" / "step-00000003.png"
+    before = grid.read_bytes()
+    grid.unlink()
+    (tmp_path / "report.html").unlink()
+    train(tmp_path, steps=3)
+    assert grid.read_bytes() == before
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "section, keys",
+    [
+        ("backbone", {"dim": 16}),
+        ("schedule", {"use": "linear"}),
+        ("loss", {"use": "l2"}),
+        ("diffusion", {"prediction": "v"}),
+        ("train", {"learning_rate": 0.5}),
+        ("train", {"seed": 1}),
+    ],
+)
+def test_a_recipe_that_would_mean_another_model_is_refused_with_the_difference(
+    tmp_path: Path, section: str, keys: dict[str, Any]
+) -> None:
+    train(tmp_path, steps=2)
+    (key,) = keys
+    with pytest.raises(InputError, match="another recipe") as caught:
+        ddpmkit.run(changed(**{section: {**({"steps": 4} if section == "train" else {}), **keys}}), tmp_path)
+    assert f"{section}.{key}" in str(caught.value)
+    assert "--out" in str(caught.value)
+
+
+def test_a_recipe_that_only_looks_more_often_goes_on_and_says_what_changed(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    listening = Listening()
+    ddpmkit.run(changed(train={"steps": 4, "sample_every": 2}), tmp_path, display=listening)
+    assert any("train.steps" in remark for remark in listening.remarks)
+    assert any("train.sample_every" in remark for remark in listening.remarks)
+
+
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+        path = tmp_path / "data" / "train" / "cat" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    recipe = {**SMALL, "data": {"use": "image-folder", "root": str(tmp_path / "data"), "image_size": 8}}
+    recipe["train"] = {**SMALL["train"], "steps": 1}
+    ddpmkit.run(recipe, tmp_path / "run")
+    Image.fromarray(255 - pixels).save(path)
+    recipe["train"] = {**SMALL["train"], "steps": 2}
+    with pytest.raises(InputError, match="training images are not those"):
+        ddpmkit.run(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "data, diffusion",
+    [
+        ({"image_size": 36}, {}),
+        ({"image_size": [9, 14]}, {}),
+        ({"channels": 1}, {}),
+        ({"classes": ["dog"]}, {}),
+        ({"classes": ["wild"]}, {}),
+        ({"classes": "all"}, {}),
+        ({"classes": ["cat"], "size": 1}, {}),
+        ({"crop_margin": 1.5, "flip": False}, {}),
+        ({}, {"prediction": "v"}),
+        ({}, {"prediction": "x0"}),
+    ],
+)
+def test_every_kind_of_picture_and_prediction_runs_to_its_end(
+    tmp_path: Path, data: dict[str, Any], diffusion: dict[str, Any]
+) -> None:
+    run = ddpmkit.run(changed(data=data, diffusion=diffusion, train={"steps": 2, "accumulate": 2}), tmp_path)
+    shape = run.recipe.data.settings.image_shape
+    assert run.sample(3).shape == (3, *shape)
+    assert (tmp_path / "report.html").exists()
+    assert len(list((tmp_path / "viz").glob("*.png"))) == 12
+    assert [record["validation_loss"] is not None for record in records(tmp_path)] == [False, True]
+
+
+def test_parts_are_swapped_by_one_key_each(tmp_path: Path) -> None:
+    recipe = changed(
+        schedule={"use": "linear"}, loss={"use": "huber"}, sampler={"use": "ddim", "steps": 3}, train={"steps": 2}
+    )
+    run = ddpmkit.run(recipe, tmp_path)
+    assert run.sample(2).shape == (2, 3, 8, 8)
+
+
+def test_the_reverse_process_goes_from_pure_noise_to_what_sample_gives(tmp_path: Path) -> None:
+    run = train(tmp_path, steps=2)
+    frames = reverse_frames(run.generator(), 4, seed=0, advance=lambda more: None)
+    assert [t for t, _ in frames] == [6, 5, 3, 2, 0]
+    assert torch.equal(frames[-1][1], run.sample(4, seed=0))
+    first = frames[0][1].float() / 127.5 - 1
+    # Standard normal noise, cut off at one standard deviation by the range of a picture: 32 % of it lies outside.
+    assert ((first.abs() > 0.99).float().mean() - 0.32).abs() < 0.08
+
+
+def test_the_forward_process_goes_from_the_images_to_noise(tmp_path: Path) -> None:
+    run = train(tmp_path, steps=2)
+    images = ddpmkit.experiment.assembly.build_images(run.recipe, "train")
+    frames = forward_frames(run.generator(), images, 4, seed=0)
+    assert [t for t, _ in frames] == [0, 1, 3, 4, 6]
+    assert torch.equal(frames[0][1], images.plain(np.arange(4)))
+    noise = frames[-1][1].float() / 127.5 - 1
+    assert abs(float(np.corrcoef(frames[0][1].flatten(), noise.flatten())[0, 1])) < 0.15
+
+
+def test_a_checkpoint_alone_can_be_sampled(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", steps=2)
+    expected = run.sample(3, seed=5)
+    alone = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(run.checkpoint.path, alone)
+    shutil.rmtree(tmp_path / "run")
+    assert torch.equal(ddpmkit.load(alone).sample(3, seed=5), expected)
+
+
+def test_averaged_and_raw_weights_are_both_to_be_had(tmp_path: Path) -> None:
+    run = train(tmp_path, steps=5, learning_rate=0.01)
+    assert not torch.equal(run.sample(2, weights="raw"), run.sample(2, weights="ema"))
+    assert torch.equal(run.sample(2), run.sample(2, weights="ema"))
+
+
+@pytest.mark.parametrize("path", ["nowhere", "."])
+def test_a_folder_without_a_run_is_named(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        ddpmkit.load(tmp_path / path)
+
+
+def test_more_steps_than_the_process_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sampler\.steps = 7"):
+        train(tmp_path, steps=1).sample(1, steps=7)
+
+
+def test_a_metric_that_cannot_work_is_said_before_training_and_can_be_skipped(tmp_path: Path) -> None:
+    recipe = {**changed(train={"steps": 1}), "metric": [{"use": "clean-fid", "inception": str(tmp_path / "no.pt")}]}
+    with pytest.raises(ComponentUnavailable) as caught:
+        ddpmkit.run(recipe, tmp_path / "run")
+    assert "--skip-unavailable-metrics" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    listening = Listening()
+    ddpmkit.run(recipe, tmp_path / "run", skip_unavailable_metrics=True, display=listening)
+    assert any("skipped metric 'clean-fid'" in remark for remark in listening.remarks)
