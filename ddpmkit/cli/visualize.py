@@ -12,7 +12,9 @@ __all__ = ["visualize"]
 
 @click.command()
 @run_argument
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other noise.  [default: the recipe's]")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Another seed gives other noise.  [default: the recipe's]"
+)
 @plugin_options
 @click.pass_obj
 def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:

@@ -1,0 +1,75 @@
+"""Small parts of a run, as an unpackaged plugin: `--plugin tests/cli/parts.py`."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import ImageShape, MetricProtocol
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    for kind, name in (("dataset", "greys"), ("backbone", "pixelwise"), ("metric", "brightness")):
+        yield Component(kind=kind, name=name, target=f"{__name__}:{name.title()}", summary=f"a {kind}")
+
+
+class Greys:
+    """Image i is uniformly grey, of level i."""
+
+    class_names = ("grey",)
+    fingerprint = "greys"
+
+    def __init__(self, config: ComponentConfig, *, split: str, classes: object, image_shape: ImageShape) -> None:
+        self.image_shape = image_shape
+        self.size = 64 if split == "train" else 16
+
+    def __len__(self) -> int:
+        return self.size
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(indices[:, None, None, None], (len(indices), *self.image_shape)).astype(np.uint8)
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        return np.zeros_like(indices)
+
+
+class Pixelwise(nn.Module):
+    """A network that sees one pixel at a time."""
+
+    def __init__(
+        self, config: ComponentConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
+    ) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(image_shape.channels, out_channels, 1)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return self.layer(x)
+
+
+class Brightness:
+    """How far the mean grey level is off."""
+
+    better: ClassVar = {"distance": "lower"}
+    protocol = MetricProtocol("plain", num_samples=32, weights="ema", comparable=True, facts={"resize": "none"})
+
+    def __init__(self, config: ComponentConfig, *, device: torch.device) -> None:
+        pass
+
+    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
+        return {
+            "sum": images.double().mean(dim=(1, 2, 3)).sum(),
+            "count": torch.tensor(len(images), dtype=torch.float64),
+        }
+
+    measure_generated = measure_real
+
+    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: first[name] + second[name] for name in first}
+
+    def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
+        means = [float(state["sum"] / state["count"]) for state in (real, generated)]
+        return {"distance": abs(means[0] - means[1])}

@@ -1,0 +1,232 @@
+"""The commands that make a run and open it again, on a run so small that it takes no time."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ddpmkit.cli import main
+
+PARTS = str(Path(__file__).with_name("parts.py"))
+RECIPE = """
+name = "tiny"
+[data]
+use = "local/greys"
+image_size = 8
+[diffusion]
+timesteps = 5
+[backbone]
+use = "local/pixelwise"
+[sampler]
+count = 4
+[train]
+steps = 4
+batch_size = 4
+log_every = 2
+device = "cpu"
+[[metric]]
+use = "local/brightness"
+"""
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPMKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(recipe, tmp_path_factory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("results") / "tiny"
+    return folder, invoke("run", recipe, "--out", folder, "--plugin", PARTS)
+
+
+@pytest.fixture
+def finished(made) -> Path:
+    return made[0]
+
+
+def test_a_run_says_what_it_made_and_what_to_try_next(made):
+    folder, result = made
+    assert result.exit_code == 0, result.stderr
+    first, *_, sample, evaluate = result.stdout.splitlines()
+    assert first.startswith("finished: 4 steps in ")
+    assert sample == f"  ddpmkit sample {folder} -n 64"
+    assert evaluate == f"  ddpmkit evaluate {folder}"
+    for path in ("samples/step-00000004.png", "viz/forward.png", "viz/backward.png", "report.html", "checkpoints"):
+        assert f"  {folder}/{path}\n" in result.stdout
+    assert "step 4/4  loss " in result.stderr
+    assert "\x1b" not in result.stderr + result.stdout
+
+
+def test_the_same_command_again_finds_the_run_complete(recipe, finished):
+    result = invoke("run", recipe, "--out", finished, "--plugin", PARTS)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("complete already: all 4 steps were done before")
+    assert "local/brightness  distance" in result.stdout  # the score of the log
+
+
+def test_set_changes_the_recipe(recipe, tmp_path):
+    result = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", "train.steps=2")
+    assert result.stdout.startswith("finished: 2 steps")
+
+
+def test_a_recipe_with_errors_exits_2_before_torch_is_imported(tmp_path):
+    (tmp_path / "bad.toml").write_text("[train]\nstepz = 3\n")
+    code = (
+        "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules))\n"
+        f"from ddpmkit.cli import main; main(['run', {str(tmp_path / 'bad.toml')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    excerpt = done.stderr.splitlines()
+    (source,) = [line for line in excerpt if line.endswith("| stepz = 3")]
+    marker = excerpt[excerpt.index(source) + 1]
+    assert marker.index("^") == source.index("stepz")
+
+
+def test_a_recipe_that_is_not_there_exits_2(tmp_path):
+    result = invoke("run", tmp_path / "none.toml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error:")
+
+
+def test_a_local_part_needs_its_file(recipe, tmp_path):
+    result = invoke("run", recipe, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "local/greys" in result.stderr
+
+
+def test_a_plugin_file_that_is_not_there_exits_2(recipe):
+    result = invoke("run", recipe, "--plugin", "none.py")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --plugin none.py: no such file")
+
+
+def test_a_failed_run_exits_1_and_says_how_to_go_on(recipe, tmp_path):
+    result = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", "train.learning_rate=1e300")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("failed at step ")
+    assert "error: step " in result.stderr
+
+
+def test_samples_do_not_depend_on_how_many_are_asked_for(finished, tmp_path):
+    few, many = tmp_path / "few", tmp_path / "many"
+    result = invoke("sample", finished, "-n", 2, "--separate", "--out", few, "--plugin", PARTS)
+    assert (result.exit_code, result.stdout) == (0, f"2 images in {few}\n")
+    invoke("sample", finished, "-n", 3, "--separate", "--out", many, "--plugin", PARTS)
+    assert [path.name for path in sorted(many.iterdir())] == ["00000.png", "00001.png", "00002.png"]
+    for name in ("00000.png", "00001.png"):
+        assert (few / name).read_bytes() == (many / name).read_bytes()
+    with Image.open(few / "00000.png") as picture:
+        assert picture.size == (8, 8)
+    assert (few / "00000.png").read_bytes() != (few / "00001.png").read_bytes()
+
+
+def test_samples_of_the_runs_own_seed_are_its_own_grid(finished, tmp_path):
+    invoke("sample", finished, "-n", 4, "--out", tmp_path / "grid.png", "--plugin", PARTS)
+    assert (tmp_path / "grid.png").read_bytes() == (finished / "samples" / "step-00000004.png").read_bytes()
+
+
+def test_what_is_drawn_is_named_by_all_it_depends_on(finished):
+    result = invoke(
+        "sample", finished, "--seed", 7, "--steps", 3, "--weights", "raw", "--plugin", PARTS
+    )  # fmt: skip
+    path = finished / "samples" / "seed-7-n-16-at-00000004-3-steps-raw.png"
+    assert result.stdout == f"{path}\n"
+    assert path.exists()
+
+
+def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
+    result = invoke("sample", finished, "-n", 1, "--out", tmp_path / "mine", "--plugin", PARTS)
+    assert result.stdout == f"{tmp_path}/mine/seed-0-n-1-at-00000004.png\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--out", "cats.jpg"], "  - --out cats.png"),
+        (["--steps", "6"], "5"),
+        (["-n", "0"], "-n"),
+        (["--weights", "best"], "'ema', 'raw'"),
+    ],
+    ids=" ".join,
+)
+def test_bad_options_of_sample_exit_2(finished, arguments, text):
+    result = invoke("sample", finished, *arguments, "--plugin", PARTS)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "visualize"])
+def test_a_folder_without_a_run_exits_2(command, tmp_path):
+    result = invoke(command, tmp_path / "none")
+    assert result.exit_code == 2
+    assert "holds no checkpoint" in result.stderr
+
+
+def test_evaluate_says_its_cost_first_and_every_rule_after(finished):
+    result = invoke("evaluate", finished, "--num-samples", 16, "--plugin", PARTS)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.index("16 samples, 5 network calls") < result.stderr.index("samples ...")
+    rows = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert rows["metric"] == "local/brightness (plain protocol)"
+    assert "real against real" in rows["distance"]
+    assert (rows["samples"], rows["resize"]) == ("16", "none")
+
+
+def test_visualize_names_both_strips(finished):
+    result = invoke("visualize", finished, "--seed", 1, "--plugin", PARTS)
+    assert result.stdout.splitlines() == [f"{finished}/viz/forward.png", f"{finished}/viz/backward.png"]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_run_and_the_same_command_goes_on(recipe, tmp_path, number, exit_code):
+    command = [sys.executable, "-m", "ddpmkit", "run", str(recipe), "--out", str(tmp_path), "--plugin", PARTS]
+    running = subprocess.Popen(
+        [*command, "--set", "train.steps=1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with running:
+        for line in running.stderr:
+            if line.startswith("step"):
+                running.send_signal(number)
+                break
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == exit_code
+    assert "stopping: the run is saved at the end of this step" in err
+    assert out.startswith("stopped at step ")
+    step = int(out.split()[3].replace(",", ""))
+    assert out.splitlines()[-1] == f"next: the same command goes on from {tmp_path}/checkpoints/step-{step:08d}"
+
+    again = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", f"train.steps={step + 2}")
+    assert again.stdout.startswith("finished: 2 more steps")
+
+
+def test_critters_from_the_shell(tmp_path):
+    (tmp_path / "critters.toml").write_text(
+        '[data]\nuse = "critters"\nimage_size = 8\n[diffusion]\ntimesteps = 4\n[backbone]\ndim = 8\n'
+        '[train]\nsteps = 4\nbatch_size = 4\ndevice = "cpu"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpmkit", "run", "critters.toml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "critters" / "report.html").exists()
+    assert "  ddpmkit sample results/critters -n 64\n" in done.stdout
