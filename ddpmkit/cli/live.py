@@ -23,6 +23,8 @@ from ddpmkit.contracts import StepRecord
 
 __all__ = ["LiveDisplay"]
 
+_COLOUR = "cyan"
+
 
 class LiveDisplay(PlainDisplay):
     """The plain display, with a panel in place of its lines about steps and work."""
@@ -32,7 +34,7 @@ class LiveDisplay(PlainDisplay):
         super().__init__(console, clock)
         self._work = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=None, complete_style=_COLOUR),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -77,7 +79,7 @@ class LiveDisplay(PlainDisplay):
             title_align="left",
             subtitle=Text(str(started.folder), style="dim"),
             subtitle_align="right",
-            border_style="cyan",
+            border_style=_COLOUR,
         )
 
     def _bar(self) -> Table:
@@ -89,7 +91,7 @@ class LiveDisplay(PlainDisplay):
         row.add_column(justify="right")
         row.add_row(
             Text.assemble("step ", (f"{step:,}", "bold"), f" / {last:,}"),
-            ProgressBar(total=last, completed=step),
+            ProgressBar(total=last, completed=step, complete_style=_COLOUR),
             f"{step / last:.0%}",
         )
         return row

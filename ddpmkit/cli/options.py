@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
     from ddpmkit.plugin.registry import Registry
 
-__all__ = ["PluginChoice", "plugin_options", "run_argument", "set_option", "skip_metrics_option"]
+__all__ = ["PluginChoice", "plugin_options", "run_argument", "seed_option", "set_option", "skip_metrics_option"]
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,22 @@ skip_metrics_option = click.option(
     help="Go on without the metrics that cannot work here, instead of refusing to start.",
 )
 """`--skip-unavailable-metrics`; the command gets `skip_unavailable_metrics`."""
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise click.BadParameter(f"{text!r} is no whole number in 0 .. 2**63 - 1.")
+    return number
+
+
+seed_option = click.option(
+    "--seed", metavar="N", type=_seed, help="Another seed gives other images.  [default: the recipe's]"
+)
+"""`--seed`; the command gets `seed`, an int or None."""
 
 run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 """The folder of a run, or one checkpoint in it; the command gets `run_folder`."""

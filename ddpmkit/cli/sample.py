@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
@@ -20,9 +20,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".n
 @click.command()
 @run_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=16, show_default=True, help="How many images.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Another seed gives other images.  [default: the recipe's]"
-)
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other images.  [default: the recipe's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.  [default: the recipe's]")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Averaged or raw.  [default: the recipe's]")
 @click.option(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["visualize"]
@@ -12,9 +12,7 @@ __all__ = ["visualize"]
 
 @click.command()
 @run_argument
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Another seed gives other noise.  [default: the recipe's]"
-)
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other noise.  [default: the recipe's]")
 @plugin_options
 @click.pass_obj
 def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:

@@ -164,6 +164,8 @@ def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
         (["--out", "cats.jpg"], "  - --out cats.png"),
         (["--steps", "6"], "5"),
         (["-n", "0"], "-n"),
+        (["--seed", str(2**63)], "is no whole number in 0 .. 2**63 - 1"),
+        (["--seed", "cat"], "'cat' is no whole number"),
         (["--weights", "best"], "'ema', 'raw'"),
     ],
     ids=" ".join,
