@@ -53,7 +53,9 @@ def read_file(path: Path, blame: Problem | None = None) -> Layer:
     except (OSError, ValueError) as error:
         message, hints = _why_unreadable(path, error)
         if blame is not None:
-            raise RecipeError([Problem(f"{blame.message}: {message}", blame.source, blame.span, hints)]) from error
+            raise RecipeError(
+                [Problem(f"{blame.message} {source}: {message}", blame.source, blame.span, hints)]
+            ) from error
         raise RecipeError([Problem(message, source, None, hints)]) from error
     text = _decoded(content, source)
     try:
@@ -108,13 +110,13 @@ def _decoded(content: bytes, source: str) -> str:
 def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple[str, ...]]:
     """What is wrong, and what to read instead."""
     if isinstance(error, ValueError):
-        return f"{str(path)!r} is no file name", ()
+        return "this cannot be the name of a file", ()
     if path.is_dir():
         recipes = sorted(str(entry) for entry in path.glob("*.toml"))[:8]
-        return f"{path} is a folder, not a recipe", (f"recipes in it: {', '.join(recipes)}",) if recipes else ()
+        return "this is a folder, not a recipe", (f"recipes in it: {', '.join(recipes)}",) if recipes else ()
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"{path} cannot be read: {error.strerror or error}", ()
-    return f"there is no file {path}", tuple(_near_names(path))
+        return f"this file cannot be read: {error.strerror or error}", ()
+    return "there is no such file", tuple(_near_names(path))
 
 
 def _near_names(path: Path) -> list[str]:

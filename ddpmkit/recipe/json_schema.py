@@ -33,7 +33,8 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     )
     definitions = shared.get("$defs", {})
     by_model = {
-        model: definitions.pop(reference["$ref"].rpartition("/")[2]) for (model, _), reference in references.items()
+        model: _properties(definitions.pop(reference["$ref"].rpartition("/")[2]))
+        for (model, _), reference in references.items()
     }
     sections = {name: _section(section, registry, by_model) for name, section in SECTIONS.items()}
     return {
@@ -41,22 +42,21 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "title": "ddpmkit recipe",
         "type": "object",
         "additionalProperties": False,
-        "properties": by_model[Header]["properties"] | sections | {"lock": {"type": "object"}},
+        "properties": by_model[Header] | sections | {"lock": {"type": "object"}},
         "$defs": definitions,
     }
 
 
 def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     """The table of one section; of another distribution's component any key may be there."""
-    own = by_model[section.model]
-    properties = dict(own["properties"])
+    properties = dict(by_model[section.model])
     components = _components(registry, section)
     for entry in components:
-        for key, field in by_model[entry.config_model()].get("properties", {}).items():
+        for key, field in by_model[entry.config_model()].items():
             described = field | {"description": f"{entry.use}: {field.get('description', '')}".rstrip(": ")}
             known = properties.get(key)
             properties[key] = described if known is None else {"anyOf": [*known.get("anyOf", [known]), described]}
-    table: dict[str, Any] = {"type": "object", "description": own.get("description", ""), "properties": properties}
+    table: dict[str, Any] = {"type": "object", "description": section.model.__doc__, "properties": properties}
     if section.kind is None:
         table["additionalProperties"] = False
     else:
@@ -66,6 +66,14 @@ def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, di
         foreign = {"properties": {"use": elsewhere}, "required": ["use"]}
         table["if"], table["else"] = foreign, {"propertyNames": {"enum": list(properties)}}
     return {"type": "array", "items": table} if section.many else table
+
+
+def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model, without the titles that pydantic makes of their names."""
+    return {
+        name: {keyword: value for keyword, value in field.items() if keyword != "title"}
+        for name, field in schema.get("properties", {}).items()
+    }
 
 
 def _components(registry: Registry, section: SectionKind) -> list[Any]:

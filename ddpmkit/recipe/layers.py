@@ -126,7 +126,7 @@ def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[L
     if path.resolve() in seen:
         circle = " -> ".join(os.path.relpath(file) for file in (*seen[seen.index(path.resolve()) :], path.resolve()))
         raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
-    base = read_file(path, blame=top.problem("`extends`", here))
+    base = read_file(path, blame=top.problem("`extends` asks for", here))
     base = Layer(base.source, {name: value for name, value in base.values.items() if name != "name"}, base.positions)
     return [*file_layers(base, path.parent, (*seen, path.resolve())), Layer(top.source, values, top.positions)]
 

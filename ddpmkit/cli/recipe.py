@@ -1,0 +1,104 @@
+"""`ddpmkit recipe`: check a recipe, show what it resolves to, print the JSON schema for editors.
+
+It does not know what a recipe's keys mean.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
+from ddpmkit.cli.terminal import Terminal
+from ddpmkit.errors import InputError
+
+if TYPE_CHECKING:
+    from ddpmkit.recipe import Recipe
+
+__all__ = ["recipe"]
+
+_file = click.Path(path_type=Path)
+
+
+@click.group()
+def recipe() -> None:
+    """Check and show recipes."""
+
+
+@recipe.command()
+@click.argument("files", metavar="RECIPE...", type=_file, nargs=-1, required=True)
+@set_option
+@plugin_options
+@click.pass_obj
+def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+    """Check recipes without running them: every error at once, nothing heavy imported.
+
+    Exit code 2 when one of them cannot be used.
+    """
+    from ddpmkit.recipe import read_recipe
+
+    registry, bad = plugins.registry(), 0
+    for file in files:
+        try:
+            checked = read_recipe(file, overrides=overrides, registry=registry)
+        except InputError as error:
+            terminal.show_error(error)
+            bad += 1
+        else:
+            click.echo(f"{file}: good ({_summary(checked)})")
+            for note in checked.notes:
+                click.echo(f"  - {note}")
+    if bad:
+        raise click.exceptions.Exit(InputError.exit_code)
+
+
+@recipe.command()
+@click.argument("file", metavar="RECIPE", type=_file)
+@click.option("--origins", is_flag=True, help="Say behind each key which file and line set it.")
+@set_option
+@plugin_options
+@click.pass_obj
+def show(terminal: Terminal, file: Path, origins: bool, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+    """Print a recipe with everything it extends merged and every default filled in."""
+    from rich.syntax import Syntax
+
+    from ddpmkit.recipe import read_recipe
+
+    shown = read_recipe(file, overrides=overrides, registry=plugins.registry())
+    text = _with_origins(shown) if origins else shown.to_toml()
+    if terminal.out.is_terminal:
+        terminal.out.print(Syntax(text.rstrip(), "toml", background_color="default"))
+    else:
+        click.echo(text, nl=False)
+
+
+@recipe.command()
+@plugin_options
+def schema(plugins: PluginChoice) -> None:
+    """Print the JSON schema of recipes, with the keys of every installed component."""
+    from ddpmkit.recipe import schema_text
+
+    click.echo(schema_text(plugins.registry()), nl=False)
+
+
+def _summary(recipe: "Recipe") -> str:
+    """The run in one line."""
+    channels, height, width = recipe.data.settings.image_shape
+    parts = (recipe.data, recipe.backbone, recipe.schedule, recipe.loss, recipe.sampler)
+    return (
+        f"{recipe.name}: {', '.join(part.component.use for part in parts)}; {recipe.train.steps} steps at "
+        f"{height} x {width} px, {'grayscale' if channels == 1 else 'colour'}, T = {recipe.diffusion.timesteps}"
+    )
+
+
+def _with_origins(recipe: "Recipe") -> str:
+    """The resolved recipe, each key followed by who set it."""
+    from ddpmkit.recipe import toml_lines
+
+    lines = list(toml_lines(recipe.as_data()))
+    width = max(len(line.text) for line in lines if line.key)
+    out = []
+    for line in lines:
+        origin = f"  # {recipe.origins.get(line.key, 'default')}" if line.key else ""
+        out.append(f"{line.text.ljust(width) if line.key else line.text}{origin}\n")
+    return "".join(out)
