@@ -20,7 +20,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".n
 @click.command()
 @run_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=16, show_default=True, help="How many images.")
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other images.  [default: the recipe's]")
+@seed_option
 @click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.  [default: the recipe's]")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Averaged or raw.  [default: the recipe's]")
 @click.option(

@@ -12,7 +12,7 @@ __all__ = ["visualize"]
 
 @click.command()
 @run_argument
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other noise.  [default: the recipe's]")
+@seed_option
 @plugin_options
 @click.pass_obj
 def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:

@@ -168,7 +168,7 @@ def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
         (["--seed", "cat"], "'cat' is no whole number"),
         (["--weights", "best"], "'ema', 'raw'"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_options_of_sample_exit_2(finished, arguments, text):
     result = invoke("sample", finished, *arguments, "--plugin", PARTS)
