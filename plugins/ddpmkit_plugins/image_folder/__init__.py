@@ -1,0 +1,29 @@
+"""Pictures in folders, one folder a class: manifest and config."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class ImageFolderConfig(ComponentConfig):
+    """Keys of `[data]` when `use = "image-folder"`."""
+
+    root: str = Field(min_length=1)
+    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What to do about files that are no whole picture: stop and name them, or name them and go on without."""
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the dataset."""
+    yield Component(
+        kind="dataset",
+        name="image-folder",
+        target="ddpmkit_plugins.image_folder.dataset:ImageFolder",
+        config="ddpmkit_plugins.image_folder:ImageFolderConfig",
+        summary="JPEG, PNG and other pictures in one folder a class (the layout of AFHQ)",
+    )

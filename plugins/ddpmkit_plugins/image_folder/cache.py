@@ -1,0 +1,89 @@
+"""Decoded pictures on disk, found by what their files look like from outside: names, sizes, times.
+
+It does not know how a picture is decoded.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.plugin import cache_folder
+
+VERSION = 1
+"""Counts changes of the decoding: pictures decoded by another version are not used."""
+_log = logging.getLogger(__name__)
+
+
+def listing_key(root: Path, files: Sequence[Path], shape: ImageShape) -> str:
+    """A hash of names, sizes and times of the files: cheap to compute, different when any of them was written to."""
+    digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), list(shape)]).encode())
+    for path in files:
+        found = path.stat()
+        digest.update(f"\0{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+class Decoded(NamedTuple):
+    """Pictures uint8 [N, C, H, W], a hash of them, and why the files that are missing among them were left out."""
+
+    pixels: NDArray[np.uint8]
+    digest: str
+    bad: Mapping[str, str]
+
+
+def fetch(key: str) -> Decoded | None:
+    """What is kept under `key`, with the pictures mapped into memory; None when there is nothing, or not all of it."""
+    pixels_file, facts_file = _places(key)
+    try:
+        facts = json.loads(facts_file.read_text(encoding="utf-8"))
+        pixels: NDArray[np.uint8] = np.load(pixels_file, mmap_mode="r", allow_pickle=False)
+        if pixels.dtype != np.uint8 or list(pixels.shape) != facts["shape"]:
+            return None
+        return Decoded(pixels, facts["digest"], facts["bad"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def store(key: str, decoded: Decoded) -> Path | None:
+    """Keep pictures under `key`; None, with a warning, when the cache folder cannot be written."""
+    pixels_file, facts_file = _places(key)
+    facts = {"shape": list(decoded.pixels.shape), "digest": decoded.digest, "bad": dict(decoded.bad)}
+    encoded = io.BytesIO()
+    np.save(encoded, decoded.pixels, allow_pickle=False)
+    try:
+        pixels_file.parent.mkdir(parents=True, exist_ok=True)
+        _write(pixels_file, encoded.getbuffer())
+        # The facts come last: without them the pictures are not believed.
+        _write(facts_file, json.dumps(facts).encode())
+    except OSError as error:
+        _log.warning("decoded pictures cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
+        return None
+    return pixels_file
+
+
+def _write(place: Path, content: bytes | memoryview) -> None:
+    """Whole or not at all, whoever else writes the same file at the same time."""
+    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as partial:
+        try:
+            partial.write(content)
+            partial.flush()
+            os.fsync(partial.fileno())
+            Path(partial.name).replace(place)
+        except BaseException:
+            Path(partial.name).unlink(missing_ok=True)
+            raise
+
+
+def _places(key: str) -> tuple[Path, Path]:
+    folder = cache_folder() / "images"
+    return folder / f"{key}.npy", folder / f"{key}.json"

@@ -1,0 +1,89 @@
+"""Pictures in folders as a dataset: decoded once, in parallel, then mapped into memory.
+
+It does not know in what order they will be asked for.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.plugin import InputError
+from ddpmkit_plugins.image_folder import ImageFolderConfig, cache
+from ddpmkit_plugins.image_folder.decoding import decode_all
+from ddpmkit_plugins.image_folder.listing import Listing, list_pictures
+
+_NAMED = 20
+_log = logging.getLogger(__name__)
+
+
+class ImageFolder:
+    """One split of `root/<split>/<class>/*`."""
+
+    def __init__(
+        self, config: ImageFolderConfig, *, split: str, classes: tuple[str, ...] | None, image_shape: ImageShape
+    ) -> None:
+        """Raises InputError for folders that are not there and, by policy, for files that are no pictures."""
+        root = Path(config.root).expanduser()
+        listing = list_pictures(root, split, classes)
+        decoded = _decoded(root, split, listing, image_shape)
+        if decoded.bad:
+            _complain(decoded.bad, config.on_bad_image)
+        kept = [label for path, label in zip(listing.files, listing.labels, strict=True) if str(path) not in decoded.bad]
+        self.class_names = listing.class_names
+        self._pixels = decoded.pixels
+        self._labels = np.array(kept, dtype=np.int64)
+        self.fingerprint = _fingerprint(decoded.digest, self._labels, self.class_names)
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return len(self._labels)
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [B, C, H, W]."""
+        return np.asarray(self._pixels[indices])
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 [B]."""
+        return self._labels[indices]
+
+
+def _decoded(root: Path, split: str, listing: Listing, shape: ImageShape) -> cache.Decoded:
+    """The pictures of a listing, from the cache when they are there."""
+    key = cache.listing_key(root, listing.files, shape)
+    found = cache.fetch(key)
+    if found is not None:
+        return found
+    started = time.perf_counter()
+    pictures, bad = decode_all(listing.files, shape, workers=os.cpu_count() or 1)
+    pixels = np.stack(pictures) if pictures else np.empty((0, *shape), dtype=np.uint8)
+    decoded = cache.Decoded(pixels, hashlib.sha256(pixels.data).hexdigest(), {str(path): why for path, why in bad.items()})
+    kept_in = cache.store(key, decoded) if listing.files else None
+    if kept_in is not None:
+        seconds = time.perf_counter() - started
+        _log.info("decoded %s %s pictures of %s in %.1f s, kept in %s", f"{len(pixels):,}", split, root, seconds, kept_in)
+    return decoded
+
+
+def _complain(bad: Mapping[str, str], policy: str) -> None:
+    """Name the files that are no pictures: as an error, or as a warning."""
+    named = [f"{path}: {why}" for path, why in list(bad.items())[:_NAMED]]
+    if len(bad) > _NAMED:
+        named.append(f"... and {len(bad) - _NAMED} more")
+    head = f"{len(bad)} {'file is no whole picture' if len(bad) == 1 else 'files are no whole pictures'}:"
+    text = "\n".join([head, *(f"    {line}" for line in named)])
+    if policy == "error":
+        raise InputError(text, remedies=["remove or mend them", 'data.on_bad_image = "skip" goes on without them'])
+    _log.warning("going on without %s", text)
+
+
+def _fingerprint(digest: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> str:
+    """Equal exactly when the same decoded pictures come in the same order under the same classes."""
+    return hashlib.sha256(json.dumps([digest, labels.tolist(), class_names]).encode()).hexdigest()
