@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,6 +69,10 @@ class LiveDisplay(PlainDisplay):
             self._work.remove_task(task)
 
     def _render(self) -> RenderableType:
+        # A terminal writes ^C behind the last line; if that wrapped, the next drawing would begin a line too low.
+        return Constrain(self._picture(), self._console.width - len("^C") - 1)
+
+    def _picture(self) -> RenderableType:
         """The run's panel with the work in it, or the work alone."""
         work = [self._work] if self._work.tasks else []
         started = self.standing.started

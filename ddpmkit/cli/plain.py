@@ -47,11 +47,9 @@ class PlainDisplay:
         """What begins, and where."""
         self.standing.begin(event)
         self._pace = _Pace(self._clock)
-        begins = f"from step {event.first_step:,} to" if event.first_step else "for"
-        self.remark(
-            f"{event.name}: {_in_millions(event.parameters)} parameters, {begins} {event.last_step:,} steps, "
-            f"in {event.folder}"
-        )
+        first, last = event.first_step, event.last_step
+        extent = f"from step {first:,} to {last:,}" if first else f"{last:,} steps"
+        self.remark(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
 
     def step(self, event: StepRecord) -> None:
         """A line at a pace that a log can bear: every 5 s at first, rarer as the run gets longer.

@@ -24,15 +24,17 @@ class Standing:
         self.started: RunStarted | None = None
         self.record: StepRecord | None = None
         self.validation_loss: float | None = None
-        self.last_scores: dict[str, str] = {}
-        """The newest scores of each metric, in words; for a run that goes on, those of its log."""
+        self.last_scores: Mapping[str, str] = {}
+        """The newest scores of each metric, in words; for a run that goes on, those of its log.
+
+        Replaced and never changed: a display may be reading it in another thread.
+        """
         self.ended: RunEnded | None = None
 
     def begin(self, event: RunStarted) -> None:
         """The run begins or goes on."""
         self.started, self._began = event, self._clock()
-        for entry in RunFolder(event.folder).records("scores"):
-            self.last_scores[entry["metric"]] = score_text(entry)
+        self.last_scores = {entry["metric"]: score_text(entry) for entry in RunFolder(event.folder).records("scores")}
 
     def advance(self, event: StepRecord) -> None:
         """Steps were taken."""
@@ -42,7 +44,7 @@ class Standing:
 
     def score(self, event: Scores) -> None:
         """A metric was measured."""
-        self.last_scores[event.metric] = score_text(vars(event))
+        self.last_scores = {**self.last_scores, event.metric: score_text(vars(event))}
 
     @property
     def step(self) -> int:

@@ -55,5 +55,5 @@ class StopRequest:
         if again or not self._heard:
             raise KeyboardInterrupt
         # A handler interrupts whatever runs, a half-written line included: another thread waits its turn.
-        text = "stopping: the run is saved at the end of this step (Ctrl-C again ends it at once)"
+        text = "stopping: the run is saved after this step (Ctrl-C again: it ends at once)"
         threading.Thread(target=self._say, args=(text,), daemon=True).start()

@@ -211,7 +211,7 @@ def test_a_signal_saves_the_run_and_the_same_command_goes_on(recipe, tmp_path, n
                 break
         out, err = running.communicate(timeout=60)
     assert running.returncode == exit_code
-    assert "stopping: the run is saved at the end of this step" in err
+    assert "stopping: the run is saved after this step" in err
     assert out.startswith("stopped at step ")
     step = int(out.split()[3].replace(",", ""))
     assert out.splitlines()[-1] == f"next: the same command goes on from {tmp_path}/checkpoints/step-{step:08d}"

@@ -30,7 +30,7 @@ def test_a_short_run(display, out, clock, started, record, scores, run_folder):
         display.scores(scores)
     assert out.getvalue().splitlines() == [
         "[data] is not markup",
-        f"cats: 2.47 M parameters, for 1,000 steps, in {run_folder}",
+        f"cats: 2.47 M parameters, 1,000 steps, in {run_folder}",
         "step 100/1,000  loss 0.1250  validation 0.2500  it/s 3  images/s 96  left 0:01:30",
         "16 samples ...",
         "16 samples: done in 0:00:03",
@@ -41,7 +41,7 @@ def test_a_short_run(display, out, clock, started, record, scores, run_folder):
 
 def test_a_resumed_run_says_where_it_goes_on(display, out, started):
     display.run_started(started(first_step=400))
-    assert "from step 400 to 1,000 steps" in out.getvalue()
+    assert "from step 400 to 1,000, in" in out.getvalue()
 
 
 def test_a_long_run_is_told_in_few_lines(display, out, clock, started, record):
