@@ -60,8 +60,10 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for name, tensors in parts.items():
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                      partial / f"{name}.safetensors")
+            save_file(
+                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                partial / f"{name}.safetensors",
+            )
         shutil.copyfile(lock, partial / LOCK)
         files = {file.name: _digest(file) for file in sorted(partial.iterdir())}
         (partial / MANIFEST).write_text(_manifest_text(step, files), encoding="utf-8")

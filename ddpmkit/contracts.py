@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 if TYPE_CHECKING:
     import numpy as np
-
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -230,7 +229,7 @@ class StepRecord:
     step: int
     loss: float
     loss_by_quarter: tuple[float | None, ...]
-    """Mean loss of the samples whose t fell in each quarter of the timesteps, since the last record; None: no sample."""
+    """Mean loss of the samples whose t fell in each quarter of the timesteps, since the last record; None: none did."""
     gradient_norm: float
     learning_rate: float
     images_per_second: float
@@ -273,10 +272,22 @@ class RunEnded:
 class Tracker(Protocol):
     """Someone who is told. One that raises is reported and switched off; the run goes on."""
 
-    def run_started(self, event: RunStarted) -> None: ...
-    def step(self, event: StepRecord) -> None: ...
-    def picture(self, event: Picture) -> None: ...
-    def scores(self, event: Scores) -> None: ...
-    def run_ended(self, event: RunEnded) -> None: ...
+    def run_started(self, event: RunStarted) -> None:
+        """A run begins, or goes on."""
+        ...
 
+    def step(self, event: StepRecord) -> None:
+        """A record of training, every `train.log_every` steps."""
+        ...
 
+    def picture(self, event: Picture) -> None:
+        """A picture was written."""
+        ...
+
+    def scores(self, event: Scores) -> None:
+        """An evaluation came to its end."""
+        ...
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Nothing more will come."""
+        ...

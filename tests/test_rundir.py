@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_atomically(target, b"first")
     write_atomically(target, b"second")
     assert target.read_bytes() == b"second"
-    assert os.listdir(target.parent) == ["page.html"]
+    assert [file.name for file in target.parent.iterdir()] == ["page.html"]
 
 
 def test_lines_are_json_that_others_can_read(tmp_path: Path) -> None:

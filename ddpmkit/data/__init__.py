@@ -1,0 +1,1 @@
+"""Data: from stored pictures to training batches, and archives from the network."""

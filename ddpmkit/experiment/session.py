@@ -127,9 +127,7 @@ class Session:
 
     def _checkpoint(self) -> None:
         self.folder.sync_log()
-        save_checkpoint(
-            self.folder.checkpoints, self.trainer.step, state_tensors(self.trainer), self.folder.lock
-        )
+        save_checkpoint(self.folder.checkpoints, self.trainer.step, state_tensors(self.trainer), self.folder.lock)
 
     def _intervals(self, step: int) -> None:
         """Samples and scores that are due after `step` and not there yet."""

@@ -59,7 +59,8 @@ class Component:
     def __post_init__(self) -> None:
         """Refuse malformed declarations."""
         if self.kind not in KINDS:
-            raise ValueError(f"component {self.name!r} has the unknown kind {self.kind!r}; kinds are {', '.join(KINDS)}")
+            known = ", ".join(KINDS)
+            raise ValueError(f"component {self.name!r} has the unknown kind {self.kind!r}; kinds are {known}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"component name {self.name!r} must be lower-case words joined by hyphens")
         if self.api != API_VERSION:

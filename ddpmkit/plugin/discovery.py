@@ -86,7 +86,8 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
     """
     found = [*find(), *(_find_file(path) for path in local_files)]
     disabled = disabled_plugins()
-    wanted, dropped = [], []
+    wanted: list[FoundPlugin] = []
+    dropped: list[FoundPlugin] = []
     for plugin in found:
         off = {plugin.entry_name, plugin.namespace} & disabled
         foreign = plugin.namespace not in (BUILTIN_NAMESPACE, LOCAL_NAMESPACE) and not third_party

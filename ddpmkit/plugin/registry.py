@@ -148,12 +148,14 @@ class Registry:
         """What to tell someone who asked for a component that is not there."""
         available = [entry.use for entry in self.of_kind(kind)]
         names = {entry.component.name: entry.use for entry in self.of_kind(kind)} | {use_: use_ for use_ in available}
-        lines = [
-            f"did you mean {names[close]!r}?" for close in difflib.get_close_matches(use, names, n=1, cutoff=0.6)
-        ]
+        lines = [f"did you mean {names[close]!r}?" for close in difflib.get_close_matches(use, names, n=1, cutoff=0.6)]
         lines.append(f"available: {', '.join(available) or 'none'}")
-        other = [entry.kind for entries in self.components.values() for entry in entries.values() if use in
-                 (entry.use, entry.id)]
+        other = [
+            entry.kind
+            for entries in self.components.values()
+            for entry in entries.values()
+            if use in (entry.use, entry.id)
+        ]
         lines += [f"{use!r} is a {kind_}, not a {kind}" for kind_ in other]
         lines += [
             f"installed but broken: {plugin.entry_name} ({plugin.distribution} {plugin.version}): {plugin.reason}"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
+from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import listed
 from ddpmkit.recipe.writing import toml_value
 
@@ -40,32 +41,41 @@ class Expectations:
             schema = model.model_json_schema()
         except (PydanticInvalidForJsonSchema, PydanticUserError):
             schema = {}
-        self._fields: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
+        self._schema: Mapping[str, Any] = schema
         self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
 
-    def of(self, name: str) -> str | None:
+    def of(self, path: Key) -> str | None:
         """`an integer of at least 1`; None when it cannot be said."""
-        return self._words(self._fields.get(name, {}))
+        return self._words(self._at(path))
 
-    def described(self, name: str) -> str:
+    def described(self, path: Key) -> str:
         """`steps`, an integer of at least 1 (default 10_000)."""
-        field = self._fields.get(name, {})
-        words = self._words(field)
-        default = field.get("default")
-        return (
-            f"`{name}`"
-            + (f", {words}" if words else "")
-            + (f" (default {toml_value(default)})" if default is not None else "")
+        schema = self._at(path)
+        words, default = self._words(schema), schema.get("default")
+        name = f"`{'.'.join(map(str, path))}`"
+        return (f"{name}, {words}" if words else name) + (
+            f" (default {toml_value(default)})" if default is not None else ""
         )
 
-    def purpose(self, name: str) -> str | None:
+    def purpose(self, path: Key) -> str | None:
         """What the model's author wrote under the field."""
-        description = self._fields.get(name, {}).get("description")
+        description = self._at(path).get("description")
         return " ".join(description.split()) if description else None
 
+    def _at(self, path: Key) -> Mapping[str, Any]:
+        """The schema of a field, of a field of a nested model, or of a list's entry; empty where it cannot be told."""
+        schema = self._schema
+        for part in path:
+            schema = self._resolved(schema)
+            schema = schema.get("properties", {}).get(part, {}) if isinstance(part, str) else schema.get("items", {})
+        return schema if path else {}
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        reference = schema.get("$ref")
+        return self._definitions.get(reference.rpartition("/")[2], {}) if reference else schema
+
     def _words(self, schema: Mapping[str, Any], plural: bool = False) -> str | None:
-        if "$ref" in schema:
-            return self._words(self._definitions.get(schema["$ref"].rpartition("/")[2], {}), plural)
+        schema = self._resolved(schema)
         if "enum" in schema or "const" in schema:
             return listed([toml_value(choice) for choice in schema.get("enum", [schema.get("const")])])
         if "anyOf" in schema:
@@ -79,6 +89,8 @@ class Expectations:
         noun = _NOUNS[kind][plural]
         if kind == "string" and schema.get("minLength", 0) > 0:
             noun = "non-empty strings" if plural else "a non-empty string"
+        if "minimum" in schema and "maximum" in schema:
+            return f"{noun} from {toml_value(schema['minimum'])} to {toml_value(schema['maximum'])}"
         bounds = [words.format(toml_value(schema[bound])) for bound, words in _BOUNDS.items() if bound in schema]
         return " ".join([noun, listed(bounds, "and")]) if bounds else noun
 

@@ -11,11 +11,14 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import did_you_mean
 from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
 
-__all__ = ["homes_of", "unknown_at_top"]
+__all__ = ["guidance_for", "unknown_at_top"]
 
 
-def homes_of(registry: Registry, section: SectionKind | None, name: str) -> list[str]:
-    """The other places in a recipe where a key of this name belongs, in sentences."""
+def guidance_for(registry: Registry, section: SectionKind | None, name: str) -> list[str]:
+    """For a key that is unknown in `section`, or missing there: where it belongs, or what it may say, in sentences."""
+    if name == "use" and section is not None:
+        names = [entry.use for entry in registry.of_kind(section.kind)] if section.kind else []
+        return [f"available: {', '.join(names) or 'none'}" if section.kind else "no component fills this section"]
     homes = [f"`{name}` stands above the first section"] if name in Header.model_fields else []
     homes += [
         f"`{name}` is a key of {other}" for other in SECTIONS.values() if other is not section and name in other.keys
@@ -33,7 +36,7 @@ def unknown_at_top(registry: Registry, name: str, value: Any) -> list[str]:
         close = did_you_mean(name, SECTIONS)
         return [f"unknown section [{name}]", *([f"did you mean {SECTIONS[close]}?"] if close else []), sections]
     close = did_you_mean(name, Header.model_fields)
-    guesses = homes_of(registry, None, name) or ([f"did you mean `{close}`?"] if close else [])
+    guesses = guidance_for(registry, None, name) or ([f"did you mean `{close}`?"] if close else [])
     return [
         f"unknown key `{name}` above the first section",
         *guesses,

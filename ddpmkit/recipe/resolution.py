@@ -13,7 +13,7 @@ from ddpmkit.errors import PluginError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe.expectation import Expectations
-from ddpmkit.recipe.guidance import homes_of, unknown_at_top
+from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.needs import unmet_needs
 from ddpmkit.recipe.positions import Key
@@ -79,16 +79,16 @@ class _Resolution:
 
     def _misshapen(self, section: SectionKind) -> None:
         table = Table(self.tree, (), {}, str(section))
-        shape = "a list of tables" if section.many else "a table"
+        shape = "a list of tables" if section.many else "a single table"
         self.tree.problems.append(
             table.problem(
-                f"`{section.name}` must be {shape}", (section.name,), f"write its keys below {section}", at_key=True
+                f"`{section.name}` must be {shape}", (section.name,), f"write {section} above its keys", at_key=True
             )
         )
 
     def _section(self, section: SectionKind, key: Key, values: Mapping[str, Any]) -> Any:
         """The section's model, or the part that fills the section; None when there was a problem."""
-        table = Table(self.tree, key, values, str(section), elsewhere=partial(homes_of, self.registry, section))
+        table = Table(self.tree, key, values, str(section), guidance=partial(guidance_for, self.registry, section))
         if section.kind is None:
             return validate(section.model, table)
         settings = validate(

@@ -3,6 +3,7 @@
 It does not know sections or components: a table, a model and the names around them are all it sees.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -35,8 +36,8 @@ class Table:
     """Who asks for these keys, where it is not the core: `schedule cosine`."""
     others: Sequence[Expectations] = field(default=())
     """Further keys that may stand in the same table."""
-    elsewhere: Callable[[str], Sequence[str]] = lambda _: ()
-    """Where else in a recipe a key of this name belongs, in sentences."""
+    guidance: Callable[[str], Sequence[str]] = lambda _: ()
+    """What to say about a key that is unknown here, or missing."""
 
     def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
         """A problem with the value at `path` in this table."""
@@ -57,7 +58,7 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
         table.tree.problems += [_problem(table, expectations, *item) for item in _by_path(error, table.values)]
     except Exception as error:  # a validator of someone else's model may do anything
         message = f"the config of {table.owner or table.title} broke with {type(error).__name__}: {error}"
-        table.tree.problems.append(table.problem(message, ("use",)))
+        table.tree.problems.append(table.problem(message, ("use",), "report it to the authors of the plugin"))
     return None
 
 
@@ -81,56 +82,59 @@ def _path(details: ErrorDetails, values: Any) -> Key:
     """pydantic's location without the names of union choices that it weaves in."""
     path: Key = ()
     for part in details["loc"]:
-        inside = part in values if isinstance(values, Mapping) else isinstance(values, list) and isinstance(part, int)
-        if inside:
+        if part in (values if isinstance(values, Mapping) else range(len(values)) if isinstance(values, list) else ()):
             path, values = (*path, part), values[part]
-    return (*path, details["loc"][-1]) if details["type"] == "missing" else path
+    absent = details["loc"][-1] if details["type"] == "missing" else None
+    return (*path, absent) if isinstance(absent, str) else path
 
 
 def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
-    name, title = ".".join(map(str, path)), table.title
+    field = path[: len(path) - next((i for i, part in enumerate(reversed(path)) if isinstance(part, str)), 0)]
+    name, title = ".".join(map(str, field)), table.title
     match details["type"]:
         case "extra_forbidden" if len(path) == 1:
             return _unknown_key(table, expectations, name)
         case "extra_forbidden":
             return table.problem(f"unknown key `{name}` in {title}", path, at_key=True)
-        case "missing":
-            needed = f"; the {table.owner} needs it" if table.owner else ""
-            known = expectations.described(name) if len(path) == 1 else None
-            return table.problem(f"{title} lacks `{name}`{needed}", ("use",), known, expectations.purpose(name))
-        case "value_error" | "assertion_error" if not path:
-            return table.problem(f"{title}: {_said(details)}")
+        case "missing" if isinstance(details["loc"][-1], str):
+            return _missing_key(table, expectations, field)
         case "value_error" | "assertion_error":
-            return table.problem(f"`{name}` in {title}: {_said(details)}", path)
-    value = details["input"]
-    wanted = expectations.of(str(path[0])) if path else None
-    if wanted is None or not path:
+            said = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+            if path:
+                return table.problem(f"`{name}` in {title}: {said}", path)
+            # About the table as a whole: shown at the first key that the message names.
+            named = next((word for word in re.findall(r"\w+", said) if word in table.values), None)
+            return table.problem(f"{title}: {said}", (named,) if named else ())
+    value, wanted = details["input"], expectations.of(field)
+    if wanted is None:
         return table.problem(f"`{name}` in {title}: {details['msg']}" if path else f"{title}: {details['msg']}", path)
-    verb = "is" if len(path) == 1 else "has"
-    hint = _same_value(value, wanted)
-    message = f"`{path[0]}` in {title} must be {wanted}, but {verb} {_shown(value)}"
-    return table.problem(message, path, hint, expectations.purpose(str(path[0])))
+    verb = "is" if path == field else "has"
+    message = f"`{name}` in {title} must be {wanted}, but {verb} {_shown(value)}"
+    return table.problem(message, path, _same_value(value, wanted), expectations.purpose(field))
+
+
+def _missing_key(table: Table, expectations: Expectations, field: Key) -> Problem:
+    name = ".".join(map(str, field))
+    message = f"{table.title} lacks `{name}`" + (f"; the {table.owner} needs it" if table.owner else "")
+    if name == "use":
+        return table.problem(message, (), *table.guidance(name))
+    return table.problem(message, ("use",), expectations.described(field), expectations.purpose(field))
 
 
 def _unknown_key(table: Table, expectations: Expectations, name: str) -> Problem:
     known = (*table.others, expectations)
     names = [key for group in known for key in group.names]
     close = did_you_mean(name, names)
-    described = next((group.described(close) for group in known if close in group.names), None) if close else None
-    elsewhere = table.elsewhere(name)
+    described = next((group.described((close,)) for group in known if close in group.names), None) if close else None
+    guidance = table.guidance(name)
     return table.problem(
         f"unknown key `{name}` in {table.title}",
         (name,),
-        f"did you mean {described}?" if described and not elsewhere else None,
-        *elsewhere,
+        f"did you mean {described}?" if described and not guidance else None,
+        *guidance,
         f"keys of {table.title}: {', '.join(names)}",
         at_key=True,
     )
-
-
-def _said(details: ErrorDetails) -> str:
-    """The validator's own words, without pydantic's prefix."""
-    return details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""Sampling: images from a network, and pictures of how they came about."""

@@ -46,7 +46,7 @@ class ImageGenerator:
                 yield frame
 
     def batches(
-        self, indices: range, seed: int, progress: Callable[[int], None] = lambda more: None
+        self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None
     ) -> Iterator[Tensor]:
         """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
 
@@ -55,9 +55,10 @@ class ImageGenerator:
         for start in range(0, len(indices), self.batch_size):
             for frame in self.frames(indices[start : start + self.batch_size], seed):
                 progress(1)
-            yield to_uint8(frame.x)
+                if frame.t == 0:
+                    yield to_uint8(frame.x)
 
-    def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda more: None) -> Tensor:
+    def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None) -> Tensor:
         """uint8 [len(indices), C, H, W] on the CPU."""
         return torch.cat(list(self.batches(indices, seed, progress)))
 

@@ -63,4 +63,3 @@ def _enlarged(images: Tensor) -> NDArray[np.uint8]:
     factor = -(-_TILE // min(images.shape[2:]))
     pixels = images.permute(0, 2, 3, 1).numpy()
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
-

@@ -6,7 +6,7 @@ Only weights: a schedule's buffers are functions of the recipe and are never ave
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["Ema", "decay_at"]
 
@@ -30,7 +30,8 @@ class Ema:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """average += (1 - decay) (weights - average), after optimizer step `step` (from 1)."""
-        averages, weights = list(self.network.parameters()), list(network.parameters())
+        averages: list[Tensor] = list(self.network.parameters())
+        weights: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay_at(step, self.decay))
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(value)

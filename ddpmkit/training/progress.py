@@ -12,7 +12,7 @@ QUARTERS = 4
 
 
 class LossByQuarter:
-    """Running sums of per-sample losses in four equal ranges of t; part of a checkpoint, so records survive a resume."""
+    """Running sums of per-sample losses in four equal ranges of t; in every checkpoint, so records survive a resume."""
 
     def __init__(self, timesteps: int, device: torch.device) -> None:
         """`timesteps`: T."""

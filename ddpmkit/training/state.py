@@ -53,5 +53,5 @@ def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         name, _, moment = key.rpartition("/")
         weight = weights[name]
         # Moments lie in memory as their weights do (channels last): the fused Adam walks both side by side.
-        place = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value, device=weight.device)
-        trainer.optimizer.state[weight][moment] = place.copy_(value).detach()
+        place = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
+        trainer.optimizer.state[weight][moment] = place.detach().copy_(value)

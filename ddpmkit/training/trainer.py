@@ -67,7 +67,7 @@ class Trainer:
         for part in range(settings.accumulate):
             # Each part's share of the mean over the whole batch, so that accumulating changes nothing but memory.
             share = self._losses(range(part * size, (part + 1) * size)).sum() / settings.batch_size
-            share.backward()
+            share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += share.detach()
         gradient_norm = self._clip()
         outcome = StepOutcome(float(total), float(gradient_norm), learning_rate)

@@ -18,7 +18,9 @@ class Numbered:
     def __init__(self, length: int, height: int = 8, width: int = 8) -> None:
         self.shape = (length, 3, height, width)
         columns = np.arange(width, dtype=np.uint8)
-        self.pixels = np.broadcast_to((10 * np.arange(length, dtype=np.uint8))[:, None, None, None] + columns, self.shape)
+        self.pixels = np.broadcast_to(
+            (10 * np.arange(length, dtype=np.uint8))[:, None, None, None] + columns, self.shape
+        )
 
     def __len__(self) -> int:
         return self.shape[0]

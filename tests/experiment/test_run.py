@@ -22,7 +22,14 @@ SMALL: dict[str, Any] = {
     "diffusion": {"timesteps": 6},
     "backbone": {"dim": 8, "multipliers": [1, 2], "linear_attention_levels": [1], "heads": 1, "head_dim": 8},
     "sampler": {"count": 4, "batch_size": 4},
-    "train": {"steps": 20, "batch_size": 4, "log_every": 1, "sample_every": 0, "checkpoint_every": 0, "validate_every": 0},
+    "train": {
+        "steps": 20,
+        "batch_size": 4,
+        "log_every": 1,
+        "sample_every": 0,
+        "checkpoint_every": 0,
+        "validate_every": 0,
+    },
 }
 
 
@@ -120,7 +127,7 @@ def test_what_was_cut_off_after_the_last_checkpoint_is_made_by_the_same_command(
 
 
 @pytest.mark.parametrize(
-    "section, keys",
+    ("section", "keys"),
     [
         ("backbone", {"dim": 16}),
         ("schedule", {"use": "linear"}),
@@ -165,7 +172,7 @@ def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data, diffusion",
+    ("data", "diffusion"),
     [
         ({"image_size": 36}, {}),
         ({"image_size": [9, 14]}, {}),

@@ -24,7 +24,7 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (9, 12), (32, 32), (36, 36), (20, 33)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (32, 32), (36, 36), (20, 33)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_size_from_eight_up_keeps_its_shape(height: int, width: int, channels: int) -> None:
     shape = ImageShape(channels, height, width)

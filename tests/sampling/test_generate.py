@@ -64,7 +64,7 @@ def test_frames_go_from_pure_noise_to_the_image_that_is_returned() -> None:
     assert torch.equal(((frames[-1].x + 1) * 127.5).round().clamp(0, 255).byte(), images.images(range(4), seed=5))
 
 
-@pytest.mark.parametrize("count, batch_size, steps", [(20, 8, 10), (1, 8, 4), (8, 8, 1)])
+@pytest.mark.parametrize(("count", "batch_size", "steps"), [(20, 8, 10), (1, 8, 4), (8, 8, 1)])
 def test_the_announced_numbers_of_calls_and_frames_are_those_made(count: int, batch_size: int, steps: int) -> None:
     network = Shrink()
     images = generator(batch_size, steps, network)

@@ -102,7 +102,9 @@ def test_a_restored_trainer_goes_on_bit_for_bit() -> None:
     halted = trainer()
     for _ in range(4):
         halted.train_step()
-    saved = {part: {key: value.clone() for key, value in tensors.items()} for part, tensors in state_tensors(halted).items()}
+    saved = {
+        part: {key: value.clone() for key, value in tensors.items()} for part, tensors in state_tensors(halted).items()
+    }
     resumed = trainer(seed=3)
     nn.init.zeros_(resumed.network.conv.weight)  # type: ignore[arg-type, union-attr]
     restore(resumed, 4, saved)

@@ -9,7 +9,7 @@ from ddpmkit_plugins.ancestral import AncestralConfig
 
 
 class AncestralSampler:
-    """Draws x_s from q(x_s | x_t, x0_hat), with the posterior's own variance; fewer steps than T take longer strides."""
+    """Draws x_s from q(x_s | x_t, x0_hat) with the posterior's own variance; fewer steps than T take longer strides."""
 
     def __init__(self, config: AncestralConfig) -> None:
         """Nothing is built ahead."""

@@ -1,6 +1,5 @@
 """Attention over the pixels of a feature map: linear in their number, or full."""
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -28,7 +27,8 @@ class LinearAttention(nn.Module):
         context = k.softmax(dim=2).transpose(2, 3) @ v
         out = (q.softmax(dim=3) * self.scale) @ context
         height = x.shape[2]
-        return x + self.to_out(rearrange(out, "b h (y x) c -> b (h c) y x", y=height))
+        projected: Tensor = self.to_out(rearrange(out, "b h (y x) c -> b (h c) y x", y=height))
+        return x + projected
 
 
 class FullAttention(nn.Module):
@@ -49,4 +49,4 @@ class FullAttention(nn.Module):
         out: Tensor = F.scaled_dot_product_attention(q, k, v)
         height = x.shape[2]
         projected: Tensor = self.to_out(rearrange(out, "b h (y x) c -> b (h c) y x", y=height))
-        return torch.add(x, projected)
+        return x + projected

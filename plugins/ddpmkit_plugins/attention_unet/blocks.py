@@ -18,7 +18,8 @@ class WeightStandardizedConv2d(nn.Conv2d):
         """[B, C_in, H, W] -> [B, C_out, H, W]."""
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
         weight = (self.weight - mean) * (variance + 1e-5).rsqrt()
-        return self._conv_forward(input, weight, self.bias)
+        out: Tensor = self._conv_forward(input, weight, self.bias)
+        return out
 
 
 class SinusoidalEmbedding(nn.Module):

@@ -14,12 +14,36 @@ from ddpmkit_plugins.attention_unet.blocks import ResidualBlock, SinusoidalEmbed
 
 
 class Level(nn.Module):
-    """Two residual blocks, attention, and the change of resolution, on the way down or up."""
+    """Two residual blocks, attention, and the change of resolution."""
 
     def __init__(self, first: ResidualBlock, second: ResidualBlock, attention: nn.Module, resample: nn.Module) -> None:
         """The four parts, in order of use."""
         super().__init__()
         self.first, self.second, self.attention, self.resample = first, second, attention, resample
+
+
+class Down(Level):
+    """A level on the way down: leaves the output of each block behind as a skip."""
+
+    def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+        """[B, C, H, W] -> the next level's resolution and width."""
+        x = self.first(x, time)
+        skips.append(x)
+        x = self.attention(self.second(x, time))
+        skips.append(x)
+        out: Tensor = self.resample(x)
+        return out
+
+
+class Up(Level):
+    """A level on the way up: each block takes the skip that the way down left last."""
+
+    def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+        """[B, C, H, W] -> the next level's resolution and width."""
+        x = self.first(torch.cat([x, skips.pop()], dim=1), time)
+        x = self.attention(self.second(torch.cat([x, skips.pop()], dim=1), time))
+        out: Tensor = self.resample(x)
+        return out
 
 
 class AttentionUnet(nn.Module):
@@ -53,12 +77,13 @@ class AttentionUnet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (wide, narrow) in enumerate(zip(widths, [dim, *widths[:-1]], strict=True)):
             halve = nn.Conv2d(narrow, wide, 3, padding=1) if level == last else nn.Conv2d(narrow, wide, 4, 2, 1)
-            self.down.append(Level(block(narrow, narrow), block(narrow, narrow), attention(level, narrow), halve))
+            self.down.append(Down(block(narrow, narrow), block(narrow, narrow), attention(level, narrow), halve))
             double = nn.Sequential(
                 nn.Identity() if level == 0 else nn.Upsample(scale_factor=2, mode="nearest"),
                 nn.Conv2d(wide, narrow, 3, padding=1),
             )
-            self.up.insert(0, Level(block(wide + narrow, wide), block(wide + narrow, wide), attention(level, wide), double))
+            first, second = block(wide + narrow, wide), block(wide + narrow, wide)
+            self.up.insert(0, Up(first, second, attention(level, wide), double))
 
         self.middle_first = block(widths[-1], widths[-1])
         self.middle_attention = FullAttention(widths[-1], heads=heads, head_dim=head_dim)
@@ -67,7 +92,7 @@ class AttentionUnet(nn.Module):
         self.out = nn.Conv2d(dim, out_channels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # the convolution was built with a bias
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's overloads
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W]."""
@@ -81,15 +106,10 @@ class AttentionUnet(nn.Module):
         x = stem = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level in self.down:
-            x = level.first(x, time)
-            skips.append(x)
-            x = level.attention(level.second(x, time))
-            skips.append(x)
-            x = level.resample(x)
+            x = level(x, time, skips)
         x = self.middle_second(self.middle_attention(self.middle_first(x, time)), time)
         for level in self.up:
-            x = level.first(torch.cat([x, skips.pop()], dim=1), time)
-            x = level.attention(level.second(torch.cat([x, skips.pop()], dim=1), time))
-            x = level.resample(x)
+            x = level(x, time, skips)
         x = self.head(torch.cat([x, stem], dim=1), time)
-        return self.out(x)[:, :, :height, :width]
+        out: Tensor = self.out(x)
+        return out[:, :, :height, :width]

@@ -66,7 +66,7 @@ def store(key: str, decoded: Decoded) -> Path | None:
         # The facts come last: without them the pictures are not believed.
         _write(facts_file, json.dumps(facts).encode())
     except OSError as error:
-        _log.warning("decoded pictures cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
+        _log.warning("pictures cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
         return None
     return pixels_file
 

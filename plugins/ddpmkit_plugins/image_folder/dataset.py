@@ -36,7 +36,8 @@ class ImageFolder:
         decoded = _decoded(root, split, listing, image_shape)
         if decoded.bad:
             _complain(decoded.bad, config.on_bad_image)
-        kept = [label for path, label in zip(listing.files, listing.labels, strict=True) if str(path) not in decoded.bad]
+        labelled = zip(listing.files, listing.labels, strict=True)
+        kept = [label for path, label in labelled if str(path) not in decoded.bad]
         self.class_names = listing.class_names
         self._pixels = decoded.pixels
         self._labels = np.array(kept, dtype=np.int64)
@@ -64,11 +65,12 @@ def _decoded(root: Path, split: str, listing: Listing, shape: ImageShape) -> cac
     started = time.perf_counter()
     pictures, bad = decode_all(listing.files, shape, workers=os.cpu_count() or 1)
     pixels = np.stack(pictures) if pictures else np.empty((0, *shape), dtype=np.uint8)
-    decoded = cache.Decoded(pixels, hashlib.sha256(pixels.data).hexdigest(), {str(path): why for path, why in bad.items()})
+    digest = hashlib.sha256(pixels.data).hexdigest()
+    decoded = cache.Decoded(pixels, digest, {str(path): why for path, why in bad.items()})
     kept_in = cache.store(key, decoded) if listing.files else None
     if kept_in is not None:
         seconds = time.perf_counter() - started
-        _log.info("decoded %s %s pictures of %s in %.1f s, kept in %s", f"{len(pixels):,}", split, root, seconds, kept_in)
+        _log.info("decoded %d %s pictures of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
     return decoded
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpmkit.contracts import ImageShape
 
@@ -88,6 +88,6 @@ def _reason(path: Path, error: Exception) -> str:
         return "it cannot be read (permission denied)"
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is no picture that Pillow knows"
     return f"{type(error).__name__}: {error}"

@@ -9,5 +9,8 @@ from ddpmkit.plugin import Component, hookimpl
 def ddpmkit_components() -> Iterator[Component]:
     """Declare the loss."""
     yield Component(
-        kind="loss", name="l2", target="ddpmkit_plugins.l2.loss:L2Loss", summary="mean squared error between prediction and target"
+        kind="loss",
+        name="l2",
+        target="ddpmkit_plugins.l2.loss:L2Loss",
+        summary="mean squared error between prediction and target",
     )

@@ -25,6 +25,7 @@ class LinearSchedule:
         path = torch.cat([beta.new_zeros(1), torch.log1p(-beta).cumsum(dim=0)])
         if self.timesteps == config.reference_timesteps:
             return path[1:].exp()
-        position = torch.arange(1, self.timesteps + 1, dtype=torch.float64) / self.timesteps * config.reference_timesteps
+        t = torch.arange(1, self.timesteps + 1, dtype=torch.float64) / self.timesteps
+        position = t * config.reference_timesteps
         below = position.floor().long().clamp(max=config.reference_timesteps - 1)
         return torch.lerp(path[below], path[below + 1], position - below).exp()
