@@ -1,0 +1,60 @@
+from typing import Any
+
+import pytest
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Change, differences, read_recipe
+
+BASE: dict[str, Any] = {"data": {"use": "image-folder", "root": "a"}, "metric": [{"use": "fid"}]}
+
+
+def changes(registry: Registry, *overrides: str) -> tuple[Change, ...]:
+    old = read_recipe(BASE, registry=registry)
+    return differences(old.as_data(), read_recipe(BASE, overrides=overrides, registry=registry).as_data())
+
+
+def test_equal_recipes_do_not_differ(registry: Registry) -> None:
+    assert changes(registry) == ()
+
+
+def test_a_change_names_its_key_and_both_values(registry: Registry) -> None:
+    found = changes(registry, "train.steps=20_000", "sampler.steps=9", 'data.classes=["cat"]', "metric=[]")
+    assert [str(change) for change in found] == [
+        'data.classes: "all" -> ["cat"]',
+        "metric.0.every: 0 -> absent",
+        'metric.0.protocol: "standard" -> absent',
+        'metric.0.use: "fid" -> absent',
+        "sampler.steps: absent -> 9",
+        "train.steps: 10_000 -> 20_000",
+    ]
+
+
+def test_true_is_not_one() -> None:
+    assert len(differences({"a": {"b": True}}, {"a": {"b": 1}})) == 1
+    assert differences({"a": {"b": 1.0}}, {"a": {"b": 1}}) == ()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.steps=5", "train.log_every=5", "train.sample_every=5", "train.validate_every=5", "train.checkpoint_every=5",
+     "train.device=cpu", "train.accumulate=2", "sampler.count=9", "sampler.weights=raw", "metric.0.every=7",
+     "name=other", "data.root=b"],
+)  # fmt: skip
+def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, override: str) -> None:
+    assert [change.affects_model for change in changes(registry, override)] == [False]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.seed=5", "train.batch_size=5", "train.learning_rate=5", "train.warmup_steps=5", "train.gradient_clip=5",
+     "train.ema_decay=0.5", "train.betas=[0.1, 0.2]", "train.precision=float32", "diffusion.timesteps=5",
+     "diffusion.prediction=v", "schedule.s=0.5", "backbone.dim=32", "backbone.middle.width=5", "data.image_size=64",
+     "data.flip=false", "data.crop_margin=1.5", "data.channels=1"],
+)  # fmt: skip
+def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) -> None:
+    assert [change.affects_model for change in changes(registry, override)] == [True]
+
+
+@pytest.mark.parametrize("override", ["schedule.use=linear", "backbone.use=transformer", "data.use=critters"])
+def test_another_component_is_another_model(registry: Registry, override: str) -> None:
+    assert any(change.affects_model for change in changes(registry, override))

@@ -1,0 +1,98 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import RecipeError, read_recipe
+
+Said = Callable[[str], str]
+
+
+@pytest.fixture
+def said(folder: Path, registry: Registry) -> Said:
+    """What is said about a file that cannot be read."""
+
+    def said(path: str) -> str:
+        with pytest.raises(RecipeError) as caught:
+            read_recipe(path, registry=registry)
+        return str(caught.value)
+
+    return said
+
+
+def test_a_missing_file_names_its_neighbours(folder: Path, said: Said) -> None:
+    (folder / "quickstart.toml").touch()
+    (folder / "notes.txt").touch()
+    assert said("quikstart.toml") == (
+        "quikstart.toml: there is no such file\n"
+        "  - did you mean quickstart.toml?\n"
+        f"  - recipes in {folder.resolve()}: quickstart.toml"
+    )
+    assert "did you mean quickstart.toml?" in said("quickstart")
+
+
+def test_an_empty_or_missing_folder_is_named(folder: Path, said: Said) -> None:
+    assert said("x.toml").endswith(f"looked in {folder.resolve()}, which holds no .toml file")
+    assert said("no/x.toml").endswith(f"there is no folder {folder.resolve() / 'no'} either")
+
+
+def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "a.toml").touch()
+    assert said("recipes") == "recipes: this is a folder, not a recipe\n  - recipes in it: recipes/a.toml"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "x.toml: this is no text file; a recipe is TOML, in UTF-8"),
+        ("name = 'x'".encode("utf-16"), "x.toml: this file is UTF-16; a recipe must be UTF-8"),
+        (
+            b"# ok\nname = 'caf\xe9'\n",
+            "x.toml:2:12: byte 0xe9 is no UTF-8\n     2 | name = 'caf\ufffd'\n       |            ^",
+        ),
+        (b"a = " + b"[" * 5000, "x.toml: nested too deeply"),
+        (b"a = " + b"[" * 60 + b"]" * 60, "x.toml: nested too deeply"),
+        (b"[train]\nseed = 0x1_0000_0000_0000_0000", "x.toml: a whole number of TOML has at most 64 bits"),
+    ],
+)
+def test_what_is_no_toml_is_explained(folder: Path, said: Said, content: bytes, message: str) -> None:
+    (folder / "x.toml").write_bytes(content)
+    assert said("x.toml") == message
+
+
+def test_what_a_terminal_would_obey_is_not_repeated(folder: Path, said: Said) -> None:
+    (folder / "x.toml").write_bytes(b"# \x1b[31mred")
+    first, *excerpt = said("x.toml").splitlines()
+    assert first.startswith("x.toml:1:3: not valid TOML: ")
+    assert excerpt == ["     1 | # \ufffd[31mred", "       |   ^"]
+
+
+def test_a_mark_at_the_start_and_windows_line_ends_do_no_harm(folder: Path, registry: Registry) -> None:
+    (folder / "x.toml").write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 5\r\n")
+    recipe = read_recipe("x.toml", registry=registry)
+    assert recipe.train.steps == 5
+    assert str(recipe.origins["train", "steps"]) == "x.toml:2"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"train": {"steps": None}}, "None (NoneType) has no form in TOML"),
+        ({"train": {1: 2}}, "the key 1 is no string"),
+        ({"train": {"steps": "x"}}, '`steps` in [train] must be an integer of at least 1, but is "x"'),
+    ],
+)
+def test_plain_data_is_checked_alike(registry: Registry, data: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(data, registry=registry)
+    assert str(caught.value).splitlines()[0] == f"the given recipe: {said}"
+
+
+def test_plain_data_may_hold_paths_and_tuples(registry: Registry) -> None:
+    data = {"data": {"use": "image-folder", "root": Path("a/b"), "classes": ("cat",)}}
+    recipe = read_recipe(data, registry=registry)
+    assert recipe.data.config.model_dump()["root"] == Path("a/b")
+    assert recipe.data.settings.classes == ("cat",)

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import read_recipe, recipe_schema, schema_text
+from ddpmkit.recipe.schema import SECTIONS, Header, Section
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_committed_schema_is_current() -> None:
+    current = schema_text(discover(third_party=False).registry())
+    assert (ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8") == current, (
+        "write it anew: ddpmkit recipe schema --no-plugins > docs/recipe.schema.json"
+    )
+
+
+def test_every_section_offers_its_own_keys_and_those_of_its_components(registry: Registry) -> None:
+    usable = [entry for kind in registry.components.values() for entry in kind.values() if entry.use != "lost"]
+    schema = recipe_schema(Registry.from_components(usable))
+    data = schema["properties"]["data"]
+    assert data["properties"]["root"]["description"] == "image-folder: Folder with `train/` and `val/`."
+    assert data["properties"]["use"]["anyOf"][1]["const"] == "image-folder"
+    assert schema["properties"]["metric"]["items"]["properties"]["every"]["minimum"] == 0
+    assert schema["properties"]["train"]["properties"]["betas"]["default"] == [0.9, 0.999]
+    assert "Level" in schema["$defs"]
+    assert "lacks" not in json.dumps(schema)
+
+
+def test_every_key_of_the_core_is_described() -> None:
+    models: list[type[Section]] = [Header, *(section.model for section in SECTIONS.values())]
+    bare = [
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
+    assert bare == []
+
+
+def test_every_recipe_that_comes_with_ddpmkit_is_good() -> None:
+    registry = discover(third_party=False).registry()
+    recipes = sorted((ROOT / "recipes").rglob("*.toml"))
+    assert len(recipes) >= 10
+    for path in recipes:
+        recipe = read_recipe(path, registry=registry)
+        assert recipe.notes == ()
+        assert path.read_text().startswith("#:schema ")
+
+
+def test_the_original_recipe_takes_the_originals_choices() -> None:
+    recipe = read_recipe(ROOT / "recipes/afhq_cat_original.toml", registry=discover(third_party=False).registry())
+    assert recipe.backbone.config.model_dump()["linear_attention_levels"] == (0, 1, 2, 3)
+    train = recipe.train
+    assert (train.batch_size, train.accumulate, train.ema_decay, train.gradient_clip) == (64, 2, 0, 0)
+    assert recipe.data.settings.decoded_shape.height == 35
+    assert recipe.metrics[0].config.model_dump()["protocol"] == "original"
