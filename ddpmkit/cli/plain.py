@@ -16,6 +16,7 @@ from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 
 __all__ = ["PlainDisplay"]
 
+_PICTURES = {"samples": "samples", "forward": "forward process", "reverse": "reverse process"}
 _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_OF_ELAPSED = 0.02
 
@@ -64,7 +65,7 @@ class PlainDisplay:
 
     def picture(self, event: Picture) -> None:
         """Where it is."""
-        self.remark(f"step {event.step:,}: {event.name} in {event.path}")
+        self.remark(f"step {event.step:,}: {_PICTURES[event.name]} in {event.path}")
 
     def scores(self, event: Scores) -> None:
         """One line."""
@@ -77,7 +78,7 @@ class PlainDisplay:
 
     @contextlib.contextmanager
     def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A line when it begins and when it is done, and some on the way if it takes long."""
+        """A line when it begins; if it takes long, some on the way and one when it is done."""
         began, done, pace = self._clock(), 0, _Pace(self._clock)
         pace.due()
 
@@ -89,7 +90,8 @@ class PlainDisplay:
 
         self.remark(f"{description} ...")
         yield advance
-        self.remark(f"{description}: done in {in_clock_time(self._clock() - began)}")
+        if (seconds := self._clock() - began) >= _SECONDS_BETWEEN_LINES:
+            self.remark(f"{description}: done in {in_clock_time(seconds)}")
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Name and text of what the last record says."""

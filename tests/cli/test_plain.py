@@ -24,7 +24,7 @@ def test_a_short_run(display, out, clock, started, record, scores, run_folder):
         clock.now += 10
         display.step(record(100, validation_loss=0.25))
         with display.work("16 samples", 50) as advance:
-            clock.now += 3
+            clock.now += 6
             advance(50)
         display.picture(Picture(100, "samples", run_folder / "samples" / "step-00000100.png"))
         display.scores(scores)
@@ -33,7 +33,7 @@ def test_a_short_run(display, out, clock, started, record, scores, run_folder):
         f"cats: 2.47 M parameters, 1,000 steps, in {run_folder}",
         "step 100/1,000  loss 0.1250  validation 0.2500  it/s 3  images/s 96  left 0:01:30",
         "16 samples ...",
-        "16 samples: done in 0:00:03",
+        "16 samples: done in 0:00:06",
         f"step 100: samples in {run_folder}/samples/step-00000100.png",
         "clean-fid: fid 102.3 (floor 8.125) at step 400 · 5,000 samples, standard",
     ]
@@ -72,9 +72,21 @@ def test_long_work_is_told_on_the_way(display, out, clock):
     assert "clean-fid: samples: 1,000 of 1,000" not in lines  # the last line says so
 
 
-def test_work_that_failed_is_not_called_done(display, out):
-    with pytest.raises(RuntimeError), display.work("16 samples", 50):
-        raise RuntimeError
+def test_short_work_is_told_in_one_line(display, out, clock):
+    with display.work("16 samples", 50) as advance:
+        clock.now += 1
+        advance(50)
+    assert out.getvalue() == "16 samples ...\n"
+
+
+def test_work_that_failed_is_not_called_done(display, out, clock):
+    def fail_late():
+        with display.work("16 samples", 50):
+            clock.now += 60
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_late()
     assert "done" not in out.getvalue()
 
 

@@ -12,6 +12,9 @@ from ddpmkit.cli import main, root
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.plugin.discovery import Discovery, FoundPlugin, LoadedPlugin
 
+LONG = "train.steps = [red] :cat: is no number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
+"""Wider than a terminal, with columns that must stay and brackets that are no markup."""
+
 
 @pytest.fixture
 def offer(monkeypatch):
@@ -101,7 +104,7 @@ def test_two_plugins_with_one_name_are_both_refused(offer, caplog):
 @pytest.mark.parametrize(
     ("error", "exit_code", "text"),
     [
-        (InputError("bad input", remedies=["do better"]), 2, "error: bad input\n  - do better\n"),
+        (InputError(LONG, remedies=["do better"]), 2, f"error: {LONG}\n  - do better\n"),
         (RunFailed("it broke"), 1, "error: it broke\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "error: a.png: No space left on device\n"),
