@@ -61,3 +61,24 @@ def test_the_log(verbose):
 
 def test_two_columns():
     assert list(aligned([("N", "5"), ("reference", "all")])) == ["  N          5", "  reference  all"]
+
+
+def test_the_real_consoles_print_text_as_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = "step 12 of 'x' is [red], :cat: and longer than a terminal is wide, " * 4
+    shown = Terminal()
+    shown.show_note(text)
+    shown.out.print(text)
+    assert capsys.readouterr() == (text + "\n", text + "\n")
+
+
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_no_color_is_respected(monkeypatch, capsys, no_colour):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if no_colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    else:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    Terminal().show_error(InputError("no"))
+    assert ("\x1b[1;31m" in capsys.readouterr().err) != no_colour
