@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.errors import PydanticUserError
 
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import listed
@@ -39,7 +39,7 @@ class Expectations:
         self.names = tuple(model.model_fields)
         try:
             schema = model.model_json_schema()
-        except (PydanticInvalidForJsonSchema, PydanticUserError):
+        except PydanticUserError:
             schema = {}
         self._schema: Mapping[str, Any] = schema
         self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
@@ -51,11 +51,9 @@ class Expectations:
     def described(self, path: Key) -> str:
         """`steps`, an integer of at least 1 (default 10_000)."""
         schema = self._at(path)
-        words, default = self._words(schema), schema.get("default")
+        words, default = self._words(schema), _shown(schema.get("default"))
         name = f"`{'.'.join(map(str, path))}`"
-        return (f"{name}, {words}" if words else name) + (
-            f" (default {toml_value(default)})" if default is not None else ""
-        )
+        return (f"{name}, {words}" if words else name) + (f" (default {default})" if default else "")
 
     def purpose(self, path: Key) -> str | None:
         """What the model's author wrote under the field."""
@@ -77,7 +75,8 @@ class Expectations:
     def _words(self, schema: Mapping[str, Any], plural: bool = False) -> str | None:
         schema = self._resolved(schema)
         if "enum" in schema or "const" in schema:
-            return listed([toml_value(choice) for choice in schema.get("enum", [schema.get("const")])])
+            choices = [_shown(choice) for choice in schema.get("enum", [schema.get("const")])]
+            return listed([choice for choice in choices if choice])
         if "anyOf" in schema:
             choices = [self._words(choice, plural) for choice in schema["anyOf"] if choice.get("type") != "null"]
             return listed([choice for choice in choices if choice]) if all(choices) else None
@@ -100,3 +99,11 @@ class Expectations:
         entry = prefix[0] if prefix and all(item == prefix[0] for item in prefix) else schema.get("items", {})
         words = self._words(entry, plural=True) if isinstance(entry, Mapping) else None
         return f"{'lists' if plural else 'a list'} of {length}{words or 'entries'}"
+
+
+def _shown(value: Any) -> str | None:
+    """As a recipe would say it; None for what TOML cannot say, such as null."""
+    try:
+        return toml_value(value)
+    except TypeError:
+        return None

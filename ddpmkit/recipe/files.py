@@ -4,24 +4,20 @@ It does not know what the values mean.
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 from ddpmkit.recipe.positions import Key, Origin, Position, Span, locate
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
+from ddpmkit.recipe.syntax import syntax_problem
 
 __all__ = ["Layer", "as_toml_data", "read_file"]
 
 _DEEPEST = 50
-_TOML_ERROR = re.compile(
-    r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
-)
-_BARE_VALUE = re.compile(r"([A-Za-z_./~][\w./~-]*)\s*(?:#.*)?$")
 
 
 @dataclass(frozen=True)
@@ -52,16 +48,15 @@ def read_file(path: Path, blame: Problem | None = None) -> Layer:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         message, hints = _why_unreadable(path, error)
+        problem = Problem(message, source, None, hints)
         if blame is not None:
-            raise RecipeError(
-                [Problem(f"{blame.message} {source}: {message}", blame.source, blame.span, hints)]
-            ) from error
-        raise RecipeError([Problem(message, source, None, hints)]) from error
+            problem = replace(blame, message=f"{blame.message} {source}: {message}", hints=hints)
+        raise RecipeError([problem]) from error
     text = _decoded(content, source)
     try:
         values = as_toml_data(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError([_syntax_problem(str(error), text, source)]) from error
+        raise RecipeError([syntax_problem(str(error), text, source)]) from error
     except RecursionError as error:
         raise RecipeError([Problem("nested too deeply", source)]) from error
     except ValueError as error:
@@ -111,7 +106,7 @@ def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple
     """What is wrong, and what to read instead."""
     if isinstance(error, ValueError):
         return "this cannot be the name of a file", ()
-    if path.is_dir():
+    if isinstance(error, IsADirectoryError):
         recipes = sorted(str(entry) for entry in path.glob("*.toml"))[:8]
         return "this is a folder, not a recipe", (f"recipes in it: {', '.join(recipes)}",) if recipes else ()
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -130,44 +125,3 @@ def _near_names(path: Path) -> list[str]:
         return [f"looked in {folder.resolve()}, which holds no .toml file"]
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return [*suggestion, f"recipes in {folder.resolve()}: {', '.join(names[:12])}{more}"]
-
-
-def _syntax_problem(error: str, text: str, source: str) -> Problem:
-    """tomllib's finding at its place, with the usual remedy for what is written there."""
-    found = _TOML_ERROR.fullmatch(error)
-    what, lines = (found["what"] if found else error), text.split("\n")
-    if found is None or found["line"] is None:
-        line = len(text.rstrip("\n").split("\n"))
-        return Problem(
-            f"the file ends too early: {_lowered(what)}",
-            source,
-            Span(line, len(lines[line - 1]) + 1, 1, lines[line - 1]),
-        )
-    line, column = int(found["line"]), int(found["column"])
-    full = lines[line - 1]
-    if what.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate")):
-        written = len(full) - len(full.lstrip())
-        return Problem(
-            "this is written twice",
-            source,
-            Span(line, written + 1, max(1, len(full.strip())), full),
-            ("keep one of them",),
-        )
-    width, hints = 1, tuple[str, ...]()
-    if what == "Invalid value" and (bare := _BARE_VALUE.match(full, column - 1)):
-        word = bare[1]
-        width = len(word)
-        hints = (_unquoted(word),)
-    return Problem(f"not valid TOML: {_lowered(what)}", source, Span(line, column, width, full), hints)
-
-
-def _unquoted(word: str) -> str:
-    if word.lower() in ("true", "false"):
-        return f"TOML writes {word.lower()}"
-    if word.lower() in ("none", "null", "nil"):
-        return "TOML has no such value: leave the key out"
-    return f'text needs quotes: "{word}"'
-
-
-def _lowered(what: str) -> str:
-    return what[:1].lower() + what[1:]

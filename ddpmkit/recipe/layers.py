@@ -6,7 +6,7 @@ keep nothing that belonged to the former one.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,9 @@ class Layered:
         dropped = [name for name in table if name not in section.keys]
         if not dropped or not isinstance(before, str) or not isinstance(after, str) or _same(before, after):
             return
-        for name in dropped:
-            del table[name]
         written = ", ".join(f"{name} ({self.origins[*key, name]})" for name in dropped)
         for name in dropped:
+            del table[name]
             self._forget((*key, name))
         self.notes.append(f"{origin((*key, 'use'))}: {section} uses {after} instead of {before}; dropped {written}")
 
@@ -102,10 +101,9 @@ def layered(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Layered:
         tree.merge((), tree.values, layer.values, layer.origin)
     parsed = [parse_override(text) for text in overrides]
     tree.problems += [item for item in parsed if isinstance(item, Problem)]
+    wanted = [item for item in parsed if isinstance(item, Override)]
     # `use` first: a component and its keys may be set in any order.
-    for override in sorted(
-        (item for item in parsed if isinstance(item, Override)), key=lambda item: item.key[-1] != "use"
-    ):
+    for override in sorted(wanted, key=lambda item: item.key[-1] != "use"):
         tree.override(override)
     return tree
 
@@ -122,13 +120,14 @@ def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[L
     here = ("extends",)
     if not isinstance(extends, str) or not extends:
         raise RecipeError([top.problem("`extends` must be the name of a recipe file", here)])
-    path = folder / Path(extends).expanduser()
-    if path.resolve() in seen:
-        circle = " -> ".join(os.path.relpath(file) for file in (*seen[seen.index(path.resolve()) :], path.resolve()))
-        raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
+    path = folder / extends
     base = read_file(path, blame=top.problem("`extends` asks for", here))
-    base = Layer(base.source, {name: value for name, value in base.values.items() if name != "name"}, base.positions)
-    return [*file_layers(base, path.parent, (*seen, path.resolve())), Layer(top.source, values, top.positions)]
+    chain = (*seen, path.resolve())
+    if chain[-1] in seen:
+        circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])
+        raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
+    unnamed = {name: value for name, value in base.values.items() if name != "name"}
+    return [*file_layers(replace(base, values=unnamed), path.parent, chain), replace(top, values=values)]
 
 
 def _keys(key: Key, value: Any) -> Iterator[Key]:

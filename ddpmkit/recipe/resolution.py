@@ -55,7 +55,7 @@ class _Resolution:
         table = Table(self.tree, (), {"name": default_name}, "the recipe")
         for key, value in self.tree.values.items():
             if key == "extends":
-                self.tree.problems.append(table.problem("`extends` belongs into a recipe file", (key,)))
+                self.tree.problems.append(table.problem("`extends` belongs in a recipe file", (key,)))
             elif key in Header.model_fields:
                 table = replace(table, values={**table.values, key: value})
             elif key not in SECTIONS and key != LOCK_TABLE:
@@ -66,9 +66,9 @@ class _Resolution:
 
     def _one(self, section: SectionKind) -> Any:
         values = self.tree.values.get(section.name, {})
-        return (
-            self._section(section, (section.name,), values) if isinstance(values, Mapping) else self._misshapen(section)
-        )
+        if not isinstance(values, Mapping):
+            return self._misshapen(section)
+        return self._section(section, (section.name,), values)
 
     def _many(self, section: SectionKind) -> Any:
         entries = self.tree.values.get(section.name, [])
@@ -78,29 +78,26 @@ class _Resolution:
         return tuple(parts) if None not in parts else None
 
     def _misshapen(self, section: SectionKind) -> None:
-        table = Table(self.tree, (), {}, str(section))
-        shape = "a list of tables" if section.many else "a single table"
-        self.tree.problems.append(
-            table.problem(
-                f"`{section.name}` must be {shape}", (section.name,), f"write {section} above its keys", at_key=True
-            )
-        )
+        message = f"`{section.name}` must be {'a list of tables' if section.many else 'a single table'}"
+        whole = Table(self.tree, (), {}, "the recipe")
+        hint = f"write {section} above its keys"
+        self.tree.problems.append(whole.problem(message, (section.name,), hint, at_key=True))
 
     def _section(self, section: SectionKind, key: Key, values: Mapping[str, Any]) -> Any:
         """The section's model, or the part that fills the section; None when there was a problem."""
         table = Table(self.tree, key, values, str(section), guidance=partial(guidance_for, self.registry, section))
         if section.kind is None:
             return validate(section.model, table)
-        settings = validate(
-            section.model, replace(table, values={k: v for k, v in values.items() if k in section.keys})
-        )
+        core = {name: value for name, value in values.items() if name in section.keys}
+        rest = {name: value for name, value in values.items() if name not in section.keys}
+        settings = validate(section.model, replace(table, values=core))
         component = self._component(section, table)
         model = self._config_model(section, table, component) if component is not None else None
         if component is None or model is None:
             return None
         own = replace(
             table,
-            values={k: v for k, v in values.items() if k not in section.keys},
+            values=rest,
             owner=f"{component.kind} `{component.use}`",
             others=(Expectations(section.model),),
         )
@@ -113,7 +110,7 @@ class _Resolution:
         return part
 
     def _component(self, section: SectionKind, table: Table) -> RegisteredComponent | None:
-        """What `use` names; one that is no text at all is reported with the section's other keys."""
+        """What `use` names; one that is no string at all is reported with the section's other keys."""
         use = table.values.get("use", section.default_use)
         if not isinstance(use, str) or not use or section.kind is None:
             return None

@@ -5,7 +5,7 @@ It does not know sections or components: a table, a model and the names around t
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -34,7 +34,7 @@ class Table:
     """`[train]`, `[[metric]]`."""
     owner: str = ""
     """Who asks for these keys, where it is not the core: `schedule cosine`."""
-    others: Sequence[Expectations] = field(default=())
+    others: Sequence[Expectations] = ()
     """Further keys that may stand in the same table."""
     guidance: Callable[[str], Sequence[str]] = lambda _: ()
     """What to say about a key that is unknown here, or missing."""
@@ -49,7 +49,7 @@ class Table:
 def validate(model: type[ModelT], table: Table) -> ModelT | None:
     """The model, or None when problems were added to the table's tree.
 
-    In pydantic's JSON mode, which takes arrays for tuples and texts for paths and is strict in all else.
+    In pydantic's JSON mode, which takes arrays for tuples and strings for paths and is strict in all else.
     """
     try:
         return model.model_validate_json(pydantic_core.to_json(table.values, inf_nan_mode="constants"))
@@ -89,7 +89,9 @@ def _path(details: ErrorDetails, values: Any) -> Key:
 
 
 def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
-    field = path[: len(path) - next((i for i, part in enumerate(reversed(path)) if isinstance(part, str)), 0)]
+    field = path
+    while field and isinstance(field[-1], int):
+        field = field[:-1]  # an entry of a list is spoken of by the list's key
     name, title = ".".join(map(str, field)), table.title
     match details["type"]:
         case "extra_forbidden" if len(path) == 1:
@@ -105,7 +107,10 @@ def _problem(table: Table, expectations: Expectations, path: Key, details: Error
             # About the table as a whole: shown at the first key that the message names.
             named = next((word for word in re.findall(r"\w+", said) if word in table.values), None)
             return table.problem(f"{title}: {said}", (named,) if named else ())
-    value, wanted = details["input"], expectations.of(field)
+    value: Any = table.values
+    for part in path:
+        value = value[part]
+    wanted = expectations.of(field)
     if wanted is None:
         return table.problem(f"`{name}` in {title}: {details['msg']}" if path else f"{title}: {details['msg']}", path)
     verb = "is" if path == field else "has"

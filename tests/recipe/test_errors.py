@@ -1,13 +1,36 @@
 """The texts of errors, held in `golden/`: each recipe there, and what is said of it."""
 
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator
+from pydantic_core import PydanticKnownError
 
+from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+class Inner(BaseModel):
+    width: int | None = None
+
+
+class OddConfig(ComponentConfig):
+    """Fields that TOML or JSON schema cannot say."""
+
+    secret: Literal["a", None] = None
+    shout: Annotated[Any, PlainValidator(lambda value: OddConfig.text(value)), Field(default=None)]
+    wrapped: Annotated[int, BeforeValidator(lambda value: object())] = 1
+    level: Inner | Annotated[int, Field(le=3)] = Inner()
+
+    @staticmethod
+    def text(value: Any) -> str:
+        if not isinstance(value, str):
+            raise PydanticKnownError("string_type")
+        return value
 
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.toml")))
@@ -33,3 +56,18 @@ def test_a_component_that_is_missing_by_default_is_blamed_on_the_file(folder: Pa
         read_recipe("empty.toml", registry=Registry.from_components([]))
     with pytest.raises(RecipeError, match=r"the given recipe: there is no dataset `critters`"):
         read_recipe({}, registry=Registry.from_components([]))
+
+
+def test_models_that_no_words_fit_are_still_explained(registry: Registry) -> None:
+    odd = Component("loss", "odd", target="x:Y", summary="", config=f"{__name__}:OddConfig")
+    everything = [entry for kind in registry.components.values() for entry in kind.values()]
+    mine = Registry.from_components([*everything, odd])
+    data = {"loss": {"use": "local/odd", "secret": 1, "shout": 2, "level": 4, "shot": 5}}
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(data, registry=mine)
+    first, second, third, fourth = (problem.message for problem in caught.value.problems)
+    assert first == '`secret` in [loss] must be "a", but is 1'
+    assert second == "`shout` in [loss]: Input should be a valid string"
+    assert third == "`level` in [loss] must be a table or an integer of at most 3, but is 4"
+    assert fourth == "unknown key `shot` in [loss]"
+    assert "did you mean `shout`?" in str(caught.value)

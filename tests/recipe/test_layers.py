@@ -5,6 +5,8 @@ import pytest
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, read_recipe
+from ddpmkit.recipe.files import Layer
+from ddpmkit.recipe.layers import layered
 
 Read = Callable[..., Recipe]
 Errors = Callable[..., str]
@@ -70,6 +72,7 @@ def test_another_use_restarts_the_section_and_says_what_it_dropped(read: Read) -
     recipe = read('extends = "base.toml"\n[data]\nuse = "critters"\n', base=FOLDER)
     assert recipe.data.component.use == "critters"
     assert recipe.data.settings.flip is False  # the core's own key stays
+    assert {key[1:] for key in recipe.origins if key[0] == "data"} == {(), ("use",), ("flip",)}
     assert recipe.notes == (
         "mine.toml:3: [data] uses critters instead of image-folder; "
         "dropped root (base.toml:3), on_bad_image (base.toml:4)",
@@ -104,8 +107,10 @@ def test_every_leaf_remembers_its_origin(read: Read) -> None:
 
 @pytest.mark.parametrize("value", ['["x"]', "[]", "{a = 1}"])
 def test_a_replaced_array_leaves_no_origin_behind(value: str) -> None:
-    from ddpmkit.recipe.files import Layer
-    from ddpmkit.recipe.layers import layered
-
     tree = layered([Layer("base", {"data": {"classes": ["a", "b"]}})], [f"data.classes={value}"])
     assert ("data", "classes", 1) not in tree.origins
+
+
+@pytest.mark.parametrize("extends", ["a\\u0000b", "~nobody/x.toml", "/", ".", "x" * 300])
+def test_no_name_of_a_base_does_worse_than_an_error(errors: Errors, extends: str) -> None:
+    assert errors(f'extends = "{extends}"\n').startswith("mine.toml:1:11: `extends` asks for ")

@@ -86,7 +86,7 @@ def test_the_last_of_two_overrides_wins(read: Read) -> None:
         ("metric.every=5", "`metric` is a list: set it whole, or a key of one of its tables (metric.0.KEY)"),
         ("train.steps.x=5", "the recipe has no table `train.steps`"),
         ("tracker.0.use=wandb", "the recipe has no table `tracker.0`"),
-        ("extends=base.toml", "`extends` belongs into a recipe file"),
+        ("extends=base.toml", "`extends` belongs in a recipe file"),
         ("train.stps=5", "unknown key `stps` in [train]"),
         ("train.steps=10k", '`steps` in [train] must be an integer of at least 1, but is "10k"'),
     ],

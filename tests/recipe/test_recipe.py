@@ -142,7 +142,8 @@ def test_no_data_does_worse_than_an_error(registry: Registry, data: dict[str, An
 toml_like = st.lists(
     st.sampled_from(
         ["[data]", "[[metric]]", "[train]", "\n", "use", "=", '"fid"', "steps", " ", "1", "{", "}", "[", "]", ",",
-         '"""', "'", "#", ".", "é", "\t", "\r\n", "\x00", "0x", "1979-05-27", "true", "extends", '"x.toml"', "nan", "\\"]
+         '"""', "'", "#", ".", "é", "\t", "\r\n", "\x00", "0x", "1979-05-27", "true", "extends",
+         '"x.toml"', "nan", "\\"]
     ),
     max_size=30,
 ).map("".join)  # fmt: skip
@@ -164,7 +165,7 @@ def test_reading_and_failing_import_no_torch() -> None:
         "    read_recipe({'train': {'stps': 1}, 'schedule': {'use': 'linea'}}, registry=registry)\n"
         "except RecipeError as error:\n"
         "    assert len(error.problems) >= 2, error\n"
-        "recipe = read_recipe({'data': {'use': 'critters'}}, registry=registry)\n"
+        "recipe = read_recipe({'data': {'use': 'image-folder', 'root': 'x'}}, registry=registry)\n"
         "recipe.to_toml(), schema_text(registry)\n"
         "print('torch' in sys.modules)\n"
     )
