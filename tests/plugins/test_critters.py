@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.errors import InputError
+from ddpmkit_plugins.critters import CrittersConfig
+from ddpmkit_plugins.critters.dataset import CrittersDataset
+
+SMALL = CrittersConfig(size=40, val_size=10)
+
+
+def critters(
+    config: CrittersConfig = SMALL,
+    split: str = "train",
+    classes: tuple[str, ...] | None = None,
+    shape: ImageShape = ImageShape(3, 16, 16),  # noqa: B008 -- immutable
+) -> CrittersDataset:
+    return CrittersDataset(config, split=split, classes=classes, image_shape=shape)
+
+
+def all_of(dataset: CrittersDataset) -> NDArray[np.uint8]:
+    return dataset.images(np.arange(len(dataset)))
+
+
+def test_a_picture_depends_on_its_own_number_and_class_alone() -> None:
+    pictures, cats = all_of(critters()), all_of(critters(classes=("cat",)))
+    assert np.array_equal(pictures[::3], cats)
+    more = all_of(critters(CrittersConfig(size=70)))
+    assert np.array_equal(more[:120], pictures)
+
+
+def test_another_seed_and_the_other_split_show_other_animals() -> None:
+    train, val, other = critters(), critters(split="val"), critters(CrittersConfig(size=40, seed=1))
+    assert len(val) == 30
+    pictures = np.concatenate([all_of(train), all_of(val), all_of(other)])
+    assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
+
+
+def test_the_same_picture_at_every_size() -> None:
+    small, large = all_of(critters(shape=ImageShape(3, 32, 32))), all_of(critters(shape=ImageShape(3, 128, 128)))
+    reduced = large.reshape(-1, 3, 32, 4, 32, 4).astype(float).mean(axis=(3, 5))
+    difference = np.abs(reduced - small)
+    assert difference.mean() < 3
+    strangers = np.abs(np.roll(reduced, 3, axis=0) - small)
+    assert strangers.mean() > 10 * difference.mean()
+
+
+def test_the_classes_can_be_told_apart_by_a_line_through_the_pixels() -> None:
+    train, val = critters(CrittersConfig(size=150)), critters(SMALL, split="val")
+
+    def features(dataset: CrittersDataset) -> NDArray[np.float64]:
+        pixels = all_of(dataset).reshape(len(dataset), -1) / 255
+        return np.hstack([pixels, np.ones((len(dataset), 1))])
+
+    x, wanted = features(train), np.eye(3)[train.labels(np.arange(len(train)))]
+    weights = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ wanted)
+    right = (features(val) @ weights).argmax(axis=1) == val.labels(np.arange(len(val)))
+    assert right.mean() > 0.8
+
+
+@pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 9, 30), ImageShape(1, 36, 36)])
+def test_any_shape_is_filled_with_something_to_see(shape: ImageShape) -> None:
+    pictures = all_of(critters(shape=shape))
+    assert pictures.shape == (120, *shape)
+    assert pictures.dtype == np.uint8
+    assert (pictures.reshape(120, -1).std(axis=1) > 10).all()
+
+
+def test_labels_number_the_classes_in_the_order_asked_for() -> None:
+    dataset = critters(classes=("wild", "cat"))
+    assert dataset.class_names == ("wild", "cat")
+    assert dataset.labels(np.arange(4)).tolist() == [0, 1, 0, 1]
+    assert np.array_equal(all_of(dataset)[::2], all_of(critters(classes=("wild",))))
+
+
+def test_the_fingerprint_changes_with_what_is_drawn_and_with_nothing_else() -> None:
+    same = {critters().fingerprint, critters().fingerprint}
+    assert len(same) == 1
+    others = [
+        critters(CrittersConfig(size=41)),
+        critters(CrittersConfig(size=40, seed=1)),
+        critters(split="val"),
+        critters(classes=("cat",)),
+        critters(shape=ImageShape(1, 16, 16)),
+    ]
+    assert len({dataset.fingerprint for dataset in others} | same) == 6
+
+
+def test_an_unknown_class_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="no class 'dgo'") as caught:
+        critters(classes=("dgo",))
+    assert "did you mean 'dog'?" in str(caught.value)
+
+
+def test_no_held_out_pictures_are_none() -> None:
+    assert len(critters(CrittersConfig(size=1, val_size=0), split="val")) == 0
