@@ -1,6 +1,7 @@
 """`ddpmkit data`."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["data"]
 
+_DEFAULT = Path("data/afhq")
 _AFHQ_LICENCE = (
     "AFHQ (Choi et al. 2020, https://github.com/clovaai/stargan-v2) is licensed CC BY-NC 4.0: name its authors, and no "
     "commercial use."
@@ -30,7 +32,7 @@ def data() -> None:
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    default=Path("data/afhq"),
+    default=_DEFAULT,
     show_default=True,
     help="The folder that will hold train/ and val/.",
 )
@@ -50,11 +52,13 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
     with _download_bar(terminal.err) as progress:
         folder = fetch_afhq(out, int(version), url=url, progress=progress)
     terminal.out.print(str(folder))
+    where = "" if out == _DEFAULT else f" --set data.root={shlex.quote(str(folder))}"
+    terminal.show_note(f"next: ddpmkit run recipes/afhq_cat_warmup.toml{where}")
 
 
 @contextlib.contextmanager
 def _download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that is told how many bytes are here, and of how many; only its last state where nothing can be redrawn."""
+    """A bar that is told how many bytes are here, and of how many; nothing where nothing can be redrawn."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
@@ -64,6 +68,6 @@ def _download_bar(console: Console) -> Iterator[Callable[[int, int | None], None
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, expand=console.is_terminal) as bar:
+    with Progress(*columns, console=console, expand=True, transient=True) as bar:
         task = bar.add_task("downloading", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

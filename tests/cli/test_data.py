@@ -29,11 +29,13 @@ def test_the_default_is_where_the_recipes_look(fetched):
     assert fetched == [(Path("data/afhq"), 1, None)]
     assert "CC BY-NC 4.0" in result.stderr
     assert "\x1b" not in result.stderr
+    assert result.stderr.endswith("next: ddpmkit run recipes/afhq_cat_warmup.toml\n")
 
 
 def test_another_version_place_and_source(fetched):
     arguments = ["--version", "2", "--out", "cats", "--url", "http://localhost/a.zip"]
-    CliRunner().invoke(main, ["data", "fetch", "afhq", *arguments])
+    result = CliRunner().invoke(main, ["data", "fetch", "afhq", *arguments])
+    assert result.stderr.endswith(" --set data.root=cats\n")
     assert fetched == [(Path("cats"), 2, "http://localhost/a.zip")]
 
 
