@@ -1,0 +1,36 @@
+"""Weights & Biases: manifest and config."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class WandbConfig(ComponentConfig):
+    """Keys of `[[tracker]]` when `use = "wandb"`."""
+
+    mode: Literal["online", "offline", "disabled"] = "online"
+    """`online` falls back to `offline` where there is no key or no network; `wandb sync` uploads such a run later."""
+    project: str = Field(default="ddpmkit", min_length=1)
+    """The project that the run belongs to."""
+    entity: str = ""
+    """User or team; when empty, the account's own."""
+    tags: tuple[str, ...] = ()
+    """Labels to find the run by."""
+    init_timeout: float = Field(default=20.0, gt=0)
+    """Seconds to wait for the server before going on offline."""
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the tracker."""
+    yield Component(
+        kind="tracker",
+        name="wandb",
+        target="ddpmkit_plugins.wandb_tracker.tracker:WandbTracker",
+        config="ddpmkit_plugins.wandb_tracker:WandbConfig",
+        summary="losses, scores and pictures on Weights & Biases, online or offline",
+        requires=("wandb",),
+    )
