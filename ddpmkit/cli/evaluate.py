@@ -23,9 +23,9 @@ def evaluate(
     skip_unavailable_metrics: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Score the newest checkpoint of RUN by every metric of its recipe.
+    """Score a run by every metric of its recipe.
 
-    Says first what that will cost. A score says how it was taken, and what real images score against real ones.
+    RUN is its folder, or one checkpoint in it. Says first what that will cost. A score says how it was taken, and what real images score against real ones.
 
     \b
     ddpmkit evaluate results/afhq_cat

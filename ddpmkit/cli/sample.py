@@ -43,9 +43,9 @@ def sample(
     separate: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Draw new images from the newest checkpoint of RUN, a run's folder.
+    """Draw new images from what a run has learned.
 
-    The same seed gives the same images, however many are asked for.
+    RUN is its folder, or one checkpoint in it. The same seed gives the same images, however many are asked for.
 
     \b
     ddpmkit sample results/quickstart -n 64

@@ -16,9 +16,10 @@ __all__ = ["visualize"]
 @plugin_options
 @click.pass_obj
 def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:
-    """Picture how images become noise, and noise becomes images, at 0, 25, 50, 75 and 99 % of the way.
+    """Picture how images become noise, and noise becomes images.
 
-    Writes RUN/viz/forward.png and RUN/viz/backward.png, and each moment as a picture of its own.
+    RUN is its folder, or one checkpoint in it. Writes five moments (0, 25, 50, 75 and 99 % of the way) as strips, in
+    viz/forward.png and viz/backward.png of the folder, and each moment as a picture of its own.
 
     \b
     ddpmkit visualize results/quickstart
