@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import InputError
@@ -30,6 +34,12 @@ def test_a_picture_depends_on_its_own_number_and_class_alone() -> None:
     assert np.array_equal(more[:120], pictures)
 
 
+def test_pictures_come_in_the_order_asked_for() -> None:
+    dataset, asked = critters(), np.array([7, 2, 7, 119])
+    assert np.array_equal(dataset.images(asked), all_of(dataset)[asked])
+    assert dataset.labels(asked).tolist() == [1, 2, 1, 2]
+
+
 def test_another_seed_and_the_other_split_show_other_animals() -> None:
     train, val, other = critters(), critters(split="val"), critters(CrittersConfig(size=40, seed=1))
     assert len(val) == 30
@@ -46,6 +56,12 @@ def test_the_same_picture_at_every_size() -> None:
     assert strangers.mean() > 10 * difference.mean()
 
 
+def test_edges_are_about_one_pixel_wide() -> None:
+    large = all_of(critters(CrittersConfig(size=4), shape=ImageShape(3, 128, 128))).astype(float)
+    steepest = np.abs(np.diff(large, axis=3)).max(axis=(1, 2, 3))
+    assert (steepest > 80).all()
+
+
 def test_the_classes_can_be_told_apart_by_a_line_through_the_pixels() -> None:
     train, val = critters(CrittersConfig(size=150)), critters(SMALL, split="val")
 
@@ -59,12 +75,24 @@ def test_the_classes_can_be_told_apart_by_a_line_through_the_pixels() -> None:
     assert right.mean() > 0.8
 
 
-@pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 9, 30), ImageShape(1, 36, 36)])
+@pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 64, 9), ImageShape(1, 9, 30)])
 def test_any_shape_is_filled_with_something_to_see(shape: ImageShape) -> None:
     pictures = all_of(critters(shape=shape))
     assert pictures.shape == (120, *shape)
     assert pictures.dtype == np.uint8
     assert (pictures.reshape(120, -1).std(axis=1) > 10).all()
+
+
+def test_light_fades_but_does_not_go_out_far_from_the_face() -> None:
+    wide = all_of(critters(shape=ImageShape(3, 8, 96))).astype(float)
+    assert wide[..., :4].mean() > 0.6 * wide[..., 24:28].mean()
+    assert wide[..., -4:].mean() > 0.6 * wide[..., -28:-24].mean()
+
+
+def test_gray_is_what_pillow_makes_of_the_colours() -> None:
+    colour, gray = all_of(critters()), all_of(critters(shape=ImageShape(1, 16, 16)))
+    expected = np.stack([np.asarray(Image.fromarray(picture.transpose(1, 2, 0)).convert("L")) for picture in colour])
+    assert np.abs(gray[:, 0].astype(int) - expected).max() <= 1
 
 
 def test_labels_number_the_classes_in_the_order_asked_for() -> None:
@@ -95,3 +123,9 @@ def test_an_unknown_class_is_answered_with_the_nearest() -> None:
 
 def test_no_held_out_pictures_are_none() -> None:
     assert len(critters(CrittersConfig(size=1, val_size=0), split="val")) == 0
+
+
+def test_the_manifest_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys, ddpmkit_plugins.critters; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["DRAWING_VERSION", "SPECIES", "draw_faces"]
 
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 """Counts changes of the drawings; part of a dataset's fingerprint."""
 
 SPECIES = ("cat", "dog", "wild")
@@ -76,10 +76,15 @@ class Canvas:
         sky = _rgb(dice(0, 1), dice(0.15, 0.5), dice(0.55, 0.95))
         down = ((y + 1) / 2).clip(0, 1)[..., None]
         self.pixels = sky * (1 - down * dice(0.15, 0.4)[..., None])
-        angle, scale = dice(-0.22, 0.22), dice(0.82, 1.0)
+        angle, scale = dice(-0.22, 0.22), dice(0.88, 1.06)
         x, y = (x - dice(-0.09, 0.09)) / scale, (y - dice(0.0, 0.14)) / scale
         self.x, self.y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         self._edge = 2 / span / scale
+
+    def light(self) -> None:
+        """Soft light from the upper left over everything drawn so far."""
+        far = np.hypot(self.x + 0.3, self.y + 0.4).clip(max=2)
+        self.pixels *= (1.1 - 0.17 * far)[..., None]
 
     def fill(self, distance: Distance, colour: Colour, within: Distance | None = None, where: Number = 1.0) -> None:
         """Lay a colour over the inside of a shape: only inside `within`, and only on the faces where `where` is 1."""
@@ -120,6 +125,7 @@ def draw_faces(species: str, streams: Sequence[Generator], height: int, width: i
     dice = Dice(streams)
     canvas = Canvas(dice, height, width)
     _DRAWERS[species](canvas, dice)
+    canvas.light()
     return canvas.pixels.clip(0, 1)
 
 
@@ -196,8 +202,9 @@ def _wild(canvas: Canvas, dice: Dice) -> None:
         canvas.fill(canvas.stroke(side * 0.2, -0.52, side * 0.13, -0.28, 0.045), _BROWN, head, tiger)
         for row in (0.0, 0.2, 0.4):
             canvas.fill(canvas.stroke(side * 0.72, row - 0.08, side * 0.46, row, 0.05), _BROWN, head, tiger)
-    for _ in range(16):
-        turn, far = dice(0, 2 * np.pi), dice(0.36, 0.62)
+    for number in range(16):
+        # One spot a sixteenth of the way round, so that they neither clump nor leave the face bare.
+        turn, far = (number + dice(0, 1)) * np.pi / 8, dice(0.36, 0.62)
         spot = canvas.ellipse(far * np.cos(turn), 0.05 + far * np.sin(turn), 0.055, 0.055)
         canvas.fill(spot, _BROWN, head, leopard)
     _muzzle(canvas, fur + (1 - fur) * 0.75, 0.42, 0.27, 0.44)
@@ -233,10 +240,11 @@ def _muzzle(canvas: Canvas, colour: Colour, rx: float, ry: float, y: float) -> N
 
 
 def _mouth(canvas: Canvas, top: float, wide: float) -> None:
-    """A line from the nose down, and a corner to each side."""
-    canvas.fill(canvas.stroke(0, top, 0, top + 0.1, 0.02), _BLACK)
+    """A line from the nose down, and a smile to each side."""
+    canvas.fill(canvas.stroke(0, top, 0, top + 0.12, 0.02), _BLACK)
     for side in (-1, 1):
-        canvas.fill(canvas.stroke(0, top + 0.1, side * wide, top + 0.15, 0.022), _BLACK)
+        canvas.fill(canvas.stroke(0, top + 0.12, side * 0.6 * wide, top + 0.15, 0.022), _BLACK)
+        canvas.fill(canvas.stroke(side * 0.6 * wide, top + 0.15, side * wide, top + 0.08, 0.022), _BLACK)
 
 
 def _rgb(hue: Array, saturation: Array, value: Array) -> Colour:
