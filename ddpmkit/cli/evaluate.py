@@ -25,7 +25,8 @@ def evaluate(
 ) -> None:
     """Score a run by every metric of its recipe.
 
-    RUN is its folder, or one checkpoint in it. Says first what that will cost. A score says how it was taken, and what real images score against real ones.
+    RUN is its folder, or one checkpoint in it. Says first what that will cost. A score says how
+    it was taken, and what real images score against real ones.
 
     \b
     ddpmkit evaluate results/afhq_cat
