@@ -13,6 +13,9 @@ import ddpmkit
 from ddpmkit.checkpoint import newest_checkpoint
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.experiment import Run
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling.visualize import forward_frames, reverse_frames
 from ddpmkit.tracking import Quiet
 
@@ -251,12 +254,19 @@ def test_more_steps_than_the_process_has_are_refused(tmp_path: Path) -> None:
         train(tmp_path, steps=1).sample(1, steps=7)
 
 
+class Offline:
+    def __init__(self, config: ComponentConfig, *, device: torch.device) -> None:
+        raise ComponentUnavailable("its network cannot be had", remedies=["--skip-unavailable-metrics"])
+
+
 def test_a_metric_that_cannot_work_is_said_before_training_and_can_be_skipped(tmp_path: Path) -> None:
-    recipe = {**changed(train={"steps": 1}), "metric": [{"use": "clean-fid", "inception": str(tmp_path / "no.pt")}]}
-    with pytest.raises(ComponentUnavailable) as caught:
-        ddpmkit.run(recipe, tmp_path / "run")
-    assert "--skip-unavailable-metrics" in str(caught.value)
+    offline = Component(kind="metric", name="offline", target=f"{__name__}:Offline", summary="needs what is not here")
+    installed = [entry for entries in discover().registry().components.values() for entry in entries.values()]
+    registry = Registry.from_components([*installed, offline])
+    recipe = {**changed(train={"steps": 1}), "metric": [{"use": "local/offline"}]}
+    with pytest.raises(ComponentUnavailable, match="cannot be had"):
+        ddpmkit.run(recipe, tmp_path / "run", registry=registry)
     assert not (tmp_path / "run").exists()
     listening = Listening()
-    ddpmkit.run(recipe, tmp_path / "run", skip_unavailable_metrics=True, display=listening)
-    assert any("skipped metric 'clean-fid'" in remark for remark in listening.remarks)
+    ddpmkit.run(recipe, tmp_path / "run", registry=registry, skip_unavailable_metrics=True, display=listening)
+    assert any("skipped metric 'local/offline'" in remark for remark in listening.remarks)

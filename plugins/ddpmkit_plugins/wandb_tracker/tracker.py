@@ -7,6 +7,7 @@ at the terminal.
 import logging
 import netrc
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ class WandbTracker:
 
     def run_started(self, event: RunStarted) -> None:
         """Open the run, or open it again; offline when the server cannot be had."""
-        mode = self.config.mode
+        mode: str = self.config.mode
         if mode == "disabled":
             return
         if mode == "online" and not _has_key():
@@ -92,9 +93,9 @@ class WandbTracker:
             file.write_text(secrets.token_hex(4), encoding="ascii")
         return file.read_text(encoding="ascii").strip()
 
-    def _tell(self, step: int, values: dict[str, object]) -> None:
+    def _tell(self, step: int, values: Mapping[str, object]) -> None:
         if self._run is not None and values:
-            self._run.log(values, step=step)
+            self._run.log(dict(values), step=step)
 
 
 def _offline_because(reason: str) -> str:
