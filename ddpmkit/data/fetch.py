@@ -33,8 +33,8 @@ def fetch_afhq(
 ) -> Path:
     """Download and unpack AFHQ so that `destination` holds `train/{cat,dog,wild}` and `val/{cat,dog,wild}`.
 
-    Does nothing when they are there. Raises InputError when the archive cannot be had, is damaged, or holds other things;
-    whatever `destination` held before is left alone.
+    Does nothing when they are there. Raises InputError when the archive cannot be had, is damaged, or holds other
+    things; whatever `destination` held before is left alone.
     """
     if (destination / "train").is_dir() and (destination / "val").is_dir():
         _log.info("%s is there already", destination)

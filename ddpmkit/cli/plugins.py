@@ -1,0 +1,162 @@
+"""`ddpmkit plugins`: what is installed, what each component takes, whether it behaves.
+
+It does not know what a component does.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options
+from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.contracts import KINDS
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.registry import RegisteredComponent, Registry
+
+__all__ = ["plugins"]
+
+_kind = click.option("--kind", type=click.Choice(KINDS), help="Which kind, where two components share a name.")
+
+
+@click.group()
+def plugins() -> None:
+    """List, show and check components."""
+
+
+@plugins.command(name="list")
+@plugin_options
+@click.pass_obj
+def list_(terminal: Terminal, plugins: PluginChoice) -> None:
+    """List every component by kind, and the plugins that had to be set aside."""
+    found = plugins.discover()
+    registry = found.registry()
+    entries = [entry for kind in KINDS for entry in registry.of_kind(kind)]
+    widths = [max((len(text) for text in column), default=0) for column in zip(*map(_columns, entries), strict=True)]
+    for kind in KINDS:
+        terminal.out.print(kind, style="bold")
+        for entry in registry.of_kind(kind):
+            use, origin = _columns(entry)
+            terminal.out.print(f"  {use:<{widths[0]}}  {origin:<{widths[1]}}  {entry.component.summary}")
+    if found.quarantined:
+        terminal.out.print("set aside", style="bold red")
+        for plugin in registry.quarantined:
+            terminal.out.print(f"  {plugin.entry_name} ({plugin.distribution} {plugin.version}): {plugin.reason}")
+            if terminal.verbose:
+                terminal.out.print(plugin.traceback)
+    if found.disabled:
+        terminal.out.print("switched off", style="bold")
+        for disabled in found.disabled:
+            terminal.out.print(f"  {disabled.entry_name} ({disabled.distribution} {disabled.version})")
+
+
+@plugins.command()
+@click.argument("name")
+@_kind
+@plugin_options
+@click.pass_obj
+def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice) -> None:
+    """Show what a component is and the keys it takes.
+
+    \b
+    ddpmkit plugins show attention-unet
+    """
+    for entry in _named(plugins.registry(), name, kind):
+        component = entry.component
+        terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
+        facts = [("summary", component.summary), ("from", entry.origin), ("target", component.target)]
+        facts += [(label, ", ".join(values)) for label, values in _capabilities(entry).items() if values]
+        for line in aligned(facts):
+            terminal.out.print(line)
+        keys = entry.config_model().model_json_schema().get("properties", {})
+        terminal.out.print("  keys" if keys else "  no keys")
+        for key, schema in keys.items():
+            terminal.out.print(f"    {key} = {_default(schema)}{_limits(schema)}")
+            terminal.out.print(f"        {' '.join(schema.get('description', '').split())}", style="dim")
+
+
+@plugins.command()
+@click.argument("name", required=False)
+@_kind
+@plugin_options
+@click.pass_context
+def check(ctx: click.Context, name: str | None, kind: str | None, plugins: PluginChoice) -> None:
+    """Run the conformance checks of a component, or of all that need no settings.
+
+    Exit code 1 when one fails.
+    """
+    from pydantic import ValidationError
+
+    from ddpmkit.testing import ConformanceError, conformance_checks
+
+    terminal: Terminal = ctx.obj
+    registry = plugins.registry()
+    entries = _named(registry, name, kind) if name else [entry for k in KINDS for entry in registry.of_kind(k)]
+    failed = 0
+    for entry in entries:
+        try:
+            checks = conformance_checks(entry)
+        except ValidationError as error:
+            keys = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
+            terminal.out.print(f"- {entry.kind} {entry.use}: not checked, it cannot be built without {keys}")
+            continue
+        for item in checks:
+            try:
+                item.run()
+            except ConformanceError as error:
+                failed += 1
+                terminal.out.print(f"✗ {entry.kind} {entry.use}: {error}", style="red")
+            else:
+                terminal.out.print(f"✓ {entry.kind} {entry.use}: {item.id}")
+    if failed:
+        ctx.exit(1)
+
+
+def _named(registry: "Registry", name: str, kind: str | None) -> list["RegisteredComponent"]:
+    """Every component of that name. Raises PluginError with suggestions when there is none."""
+    kinds = [kind] if kind else KINDS
+    found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]
+    return found or [registry.get(_nearest_kind(registry, name, kinds), name)]
+
+
+def _nearest_kind(registry: "Registry", name: str, kinds: Sequence[str]) -> str:
+    """The kind whose names come closest, so that the suggestions help."""
+    def likeness(kind: str) -> float:
+        names = [entry.use for entry in registry.of_kind(kind)]
+        return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
+
+    return max(kinds, key=likeness)
+
+
+def _columns(entry: "RegisteredComponent") -> tuple[str, str]:
+    return entry.use, entry.origin
+
+
+def _capabilities(entry: "RegisteredComponent") -> dict[str, tuple[str, ...]]:
+    component = entry.component
+    return {"requires": component.requires, "provides": component.provides, "needs": component.needs}
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    from ddpmkit.recipe.writing import toml_value
+
+    if "default" not in schema:
+        return "(required)"
+    return "(unset)" if schema["default"] is None else str(toml_value(schema["default"]))
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    """The range or the choices, as people write them."""
+    words = {
+        "minimum": ">=",
+        "exclusiveMinimum": ">",
+        "maximum": "<=",
+        "exclusiveMaximum": "<",
+        "multipleOf": "multiple of",
+    }
+    limits = [f"{word} {schema[name]}" for name, word in words.items() if name in schema]
+    if "enum" in schema:
+        limits.append(" | ".join(map(str, schema["enum"])))
+    return f"    # {', '.join(limits)}" if limits else ""

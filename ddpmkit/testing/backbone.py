@@ -1,0 +1,94 @@
+"""What a backbone must do."""
+
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.runtime import seeded_build
+from ddpmkit.testing.checks import Checks, Subject, require
+
+__all__ = ["checks"]
+
+_SHAPES = (ImageShape(3, 8, 8), ImageShape(1, 9, 12), ImageShape(3, 36, 36))
+
+
+def checks() -> Checks:
+    """Id, question, advice, and the function that asks."""
+    yield "shape", "does it take any size from 8 up and keep it?", "Pad inside and crop after.", _shape
+    yield (
+        "independent",
+        "is each image of a batch treated as if it were alone?",
+        "Normalise over channels and pixels, never over the batch.",
+        _independent,
+    )
+    yield "time", "does the answer depend on t?", "Feed an embedding of t to the blocks.", _time
+    yield (
+        "gradients",
+        "does a gradient reach every weight?",
+        "A weight without one is not used: remove it, or use it.",
+        _gradients,
+    )
+    yield (
+        "repeatable",
+        "do two builds from one seed agree?",
+        "Draw initial weights from torch's generator.",
+        _repeatable,
+    )
+
+
+def _network(subject: Subject, shape: ImageShape) -> nn.Module:
+    with seeded_build(0):
+        network: nn.Module = subject.build(image_shape=shape, num_classes=0, out_channels=shape.channels)
+    return network.eval()
+
+
+def _stirred(network: nn.Module) -> nn.Module:
+    """Weights that start at zero hide what lies behind them: nudge every one."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=draw))
+    return network
+
+
+def _batch(shape: ImageShape, count: int = 3) -> tuple[Tensor, Tensor]:
+    x = torch.randn((count, *shape), generator=torch.Generator().manual_seed(2))
+    return x, torch.tensor([0, 20, 49][:count])
+
+
+def _shape(subject: Subject) -> None:
+    for shape in _SHAPES:
+        x, t = _batch(shape)
+        out = _network(subject, shape)(x, t, None)
+        require(out.shape == x.shape, f"{list(x.shape)} became {list(out.shape)}")
+
+
+def _independent(subject: Subject) -> None:
+    network = _stirred(_network(subject, _SHAPES[0]))
+    x, t = _batch(_SHAPES[0])
+    with torch.no_grad():
+        together, alone = network(x, t, None), network(x[:1], t[:1], None)
+    error = float((together[:1] - alone).abs().max())
+    require(error < 1e-3 * max(1.0, float(alone.abs().max())), f"alone it differs by {error:.3g}")
+
+
+def _time(subject: Subject) -> None:
+    network = _stirred(_network(subject, _SHAPES[0]))
+    x, t = _batch(_SHAPES[0], 1)
+    with torch.no_grad():
+        early, late = network(x, t, None), network(x, t + 40, None)
+    require(not torch.allclose(early, late, atol=1e-6), "the same at t = 0 and t = 40")
+
+
+def _gradients(subject: Subject) -> None:
+    network = _stirred(_network(subject, _SHAPES[0]))
+    x, t = _batch(_SHAPES[0])
+    (network(x, t, None) - x).square().sum().backward()
+    without = [name for name, weight in network.named_parameters() if weight.grad is None]
+    require(not without, f"none at {', '.join(without[:5])}")
+
+
+def _repeatable(subject: Subject) -> None:
+    first, second = (_network(subject, _SHAPES[0]).state_dict() for _ in range(2))
+    differing = [name for name, value in first.items() if not torch.equal(value, second[name])]
+    require(not differing, f"different: {', '.join(differing[:5])}")
