@@ -1,0 +1,24 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Distribution = Callable[..., None]
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distribution:
+    """Makes installed distributions as importlib.metadata sees them: modules beside a .dist-info folder."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(name: str, entry: str, module: str, source: str, version: str = "1.0") -> None:
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[ddpmkit.plugins]\n{entry} = {module}\n")
+        # Forgotten again with the test: the next one may use the same name for another module.
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return make
