@@ -42,8 +42,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def environment(tmp_path_factory: pytest.TempPathFactory, wheels: list[Path]) -> dict[str, str]:
     """An environment in which the three wheels are installed, and the heavy packages are those of the tests.
 
-    The folder of the wheels comes first on the path, and an installed distribution is taken from where it is found first:
-    the checkout that the tests run from is not seen.
+    The folder of the wheels comes first on the path, and a distribution is taken from where it is found first: the
+    checkout that the tests run from is not seen.
     """
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]

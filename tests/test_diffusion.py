@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, coefficients
+from ddpmkit.errors import InputError
+from ddpmkit_plugins.cosine import CosineConfig
+from ddpmkit_plugins.cosine.schedule import CosineSchedule
+
+PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "x0", "v")
+
+
+def process(timesteps: int = 50, prediction: Prediction = "epsilon") -> GaussianDiffusion:
+    return GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=timesteps), prediction)
+
+
+def pictures(count: int = 4, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def noise(count: int = 4, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_coefficients_are_what_their_names_say() -> None:
+    beta = torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)
+    alpha_bar = [0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.5]
+    found = coefficients(torch.tensor(alpha_bar, dtype=torch.float64))
+    torch.testing.assert_close(found["alpha_t"], 1 - beta)
+    assert found["sqrt_alpha_bar"].tolist() == pytest.approx([math.sqrt(a) for a in alpha_bar])
+    assert found["sqrt_one_minus_alpha_bar"].tolist() == pytest.approx([math.sqrt(1 - a) for a in alpha_bar])
+    # Ho et al. (2020), eq. 7: beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), with alpha_bar_{-1} = 1.
+    expected = [0.0, 0.2 * 0.1 / (1 - 0.72), 0.5 * 0.28 / (1 - 0.36)]
+    assert found["posterior_variance"].tolist() == pytest.approx(expected)
+    assert found["log_snr"].tolist() == pytest.approx([math.log(a / (1 - a)) for a in alpha_bar])
+
+
+def test_buffers_are_float32_and_in_no_checkpoint() -> None:
+    diffusion = process()
+    assert {buffer.dtype for buffer in diffusion.buffers()} == {torch.float32}
+    assert len(list(diffusion.buffers())) == 6
+    assert diffusion.state_dict() == {}
+
+
+def test_q_sample_has_the_mean_and_variance_of_eq_4() -> None:
+    diffusion = process()
+    x0 = torch.full((20_000, 1, 1, 1), 0.6)
+    eps = torch.randn(20_000, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    for t in (0, 20, 49):
+        x = diffusion.q_sample(x0, torch.full((20_000,), t), eps)
+        bar = diffusion.alpha_bar_at(t)
+        assert x.mean().item() == pytest.approx(0.6 * math.sqrt(bar), abs=4 * math.sqrt((1 - bar) / 20_000))
+        assert x.var().item() == pytest.approx(1 - bar, rel=0.05)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_right_answer_gives_x0_and_eps_back(prediction: Prediction) -> None:
+    diffusion = process(prediction=prediction)
+    x0, eps, t = pictures(), noise(), torch.tensor([0, 10, 30, 45])
+    x = diffusion.q_sample(x0, t, eps)
+    found = diffusion.denoised(diffusion.target(x0, t, eps), x, t)
+    torch.testing.assert_close(found.x0, x0, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.eps, eps, rtol=1e-3, atol=1e-3)
+
+
+def test_v_is_that_of_salimans_and_ho() -> None:
+    diffusion = process(prediction="v")
+    x0, eps, t = pictures(1), noise(1), torch.tensor([20])
+    alpha, sigma = math.sqrt(diffusion.alpha_bar_at(20)), math.sqrt(1 - diffusion.alpha_bar_at(20))
+    torch.testing.assert_close(diffusion.target(x0, t, eps), alpha * eps - sigma * x0)
+
+
+@pytest.mark.parametrize(("t", "s"), [(49, 48), (30, 29), (30, 10), (5, 0)])
+def test_the_posterior_is_bayes_rule(t: int, s: int) -> None:
+    """q(x_s | x_t, x0) is proportional to q(x_t | x_s) q(x_s | x0): the product of two Gaussians in x_s."""
+    diffusion = process()
+    bar_t, bar_s, x0, x_t = diffusion.alpha_bar_at(t), diffusion.alpha_bar_at(s), 0.3, -0.7
+    alpha = bar_t / bar_s
+    precision = alpha / (1 - alpha) + 1 / (1 - bar_s)
+    mean = (math.sqrt(alpha) * x_t / (1 - alpha) + math.sqrt(bar_s) * x0 / (1 - bar_s)) / precision
+    found = diffusion.posterior(torch.tensor(x0, dtype=torch.float64), torch.tensor(x_t, dtype=torch.float64), t, s)
+    assert found.mean.item() == pytest.approx(mean, rel=1e-12)
+    assert found.variance == pytest.approx(1 / precision, rel=1e-12)
+
+
+def test_the_last_step_is_the_estimate_itself_without_noise() -> None:
+    diffusion = process()
+    x0, x = pictures(), noise()
+    torch.testing.assert_close(diffusion.p_sample(x0, x, 0, noise(seed=9)), x0)
+
+
+@given(timesteps=st.integers(1, 300), data=st.data())
+def test_sampling_timesteps_fall_from_the_last_to_the_first(timesteps: int, data: st.DataObject) -> None:
+    diffusion = GaussianDiffusion(torch.linspace(0.9, 0.1, timesteps, dtype=torch.float64))
+    steps = data.draw(st.integers(1, timesteps))
+    chosen = diffusion.sampling_timesteps(steps)
+    assert len(chosen) == steps
+    assert chosen[0] == timesteps - 1
+    assert chosen == sorted(set(chosen), reverse=True)
+    assert steps == 1 or chosen[-1] == 0
+
+
+@pytest.mark.parametrize("steps", [0, 51])
+def test_more_or_fewer_steps_than_there_are_is_bad_input(steps: int) -> None:
+    with pytest.raises(InputError, match=rf"sampler\.steps = {steps}"):
+        process().sampling_timesteps(steps)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([0.5, 0.6], "strictly decreasing"),
+        ([0.5, 0.5], "strictly decreasing"),
+        ([1.2, 0.5], "between 0 and 1"),
+        ([0.5, -0.1], "between 0 and 1"),
+        ([0.5, 0.0, 0.0], "between 0 and 1"),
+        ([math.nan, 0.5], "between 0 and 1"),
+        ([], "non-empty"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(values: list[float], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        GaussianDiffusion(torch.tensor(values, dtype=torch.float64))
+
+
+def test_single_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="float64"):
+        GaussianDiffusion(torch.tensor([0.5, 0.4]))
+
+
+def test_zero_terminal_snr_needs_another_prediction_than_eps() -> None:
+    alpha_bar = torch.tensor([0.9, 0.0], dtype=torch.float64)
+    with pytest.raises(InputError, match="cannot be recovered from eps"):
+        GaussianDiffusion(alpha_bar, "epsilon")
+    for prediction in ("x0", "v"):
+        GaussianDiffusion(alpha_bar, prediction)  # type: ignore[arg-type]
+
+
+def test_a_denoiser_asks_for_one_t_and_the_whole_batch() -> None:
+    asked = []
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        asked.append((t.tolist(), label))
+        return torch.zeros_like(x, dtype=torch.bfloat16)
+
+    label = torch.tensor([1, 2])
+    found = Denoiser(network, process(), label)(noise(2), 7)
+    assert asked == [([7, 7], label)]
+    assert found.x0.dtype == torch.float32

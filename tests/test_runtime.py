@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from ddpmkit.errors import InputError
+from ddpmkit.runtime import choose_runtime, seeded_build
+
+
+def test_without_an_accelerator_auto_is_the_processor_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    runtime = choose_runtime()
+    assert (runtime.device.type, runtime.dtype) == ("cpu", torch.float32)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta:x"])
+def test_a_device_that_is_not_there_is_bad_input(device: str) -> None:
+    with pytest.raises(InputError, match=r"train\.device") as caught:
+        choose_runtime(device)
+    assert "auto" in str(caught.value)
+
+
+def test_mixed_precision_computes_products_in_bfloat16_and_leaves_weights_alone() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with choose_runtime("cpu", "bfloat16").autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    assert layer.weight.dtype == torch.float32
+
+
+def test_weights_come_from_the_seed_and_the_global_generator_is_left_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded_build(1):
+        first = torch.nn.Linear(4, 4).weight
+    assert torch.equal(torch.rand(3), expected)
+    with seeded_build(1):
+        assert torch.equal(torch.nn.Linear(4, 4).weight, first)
+
+
+def test_repeatable_puts_the_settings_back() -> None:
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with choose_runtime("cpu").repeatable():
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
