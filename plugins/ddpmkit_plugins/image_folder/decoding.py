@@ -34,7 +34,7 @@ def decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
             with Image.open(path) as opened:
                 width, height = opened.size
                 if width * height > MAX_PIXELS:
-                    raise BadImage(f"its header claims {width} x {height} pixels")
+                    raise BadImage(f"its header claims {width} x {height} pixels, more than are decoded")
                 # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps the resize faithful.
                 opened.draft(None, (2 * max(shape.width, shape.height),) * 2)
                 picture = _upright(opened, "L" if shape.channels == 1 else "RGB")
@@ -88,6 +88,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "it cannot be read (permission denied)"
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        return "its header claims more pixels than any photograph has"
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture that Pillow knows"
     return f"{type(error).__name__}: {error}"
