@@ -4,8 +4,8 @@ It does not know what a component does.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -63,6 +63,8 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
     \b
     ddpmkit plugins show attention-unet
     """
+    from ddpmkit.recipe import described_keys
+
     for entry in _named(plugins.registry(), name, kind):
         component = entry.component
         terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
@@ -70,11 +72,11 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
         facts += [(label, ", ".join(values)) for label, values in _capabilities(entry).items() if values]
         for line in aligned(facts):
             terminal.out.print(line)
-        keys = entry.config_model().model_json_schema().get("properties", {})
+        keys = list(described_keys(entry.config_model()))
         terminal.out.print("  keys" if keys else "  no keys")
-        for key, schema in keys.items():
-            terminal.out.print(f"    {key} = {_default(schema)}{_limits(schema)}")
-            terminal.out.print(f"        {' '.join(schema.get('description', '').split())}", style="dim")
+        for key, default, limits, description in keys:
+            terminal.out.print(f"    {key} = {default}{f'    # {limits}' if limits else ''}")
+            terminal.out.print(f"        {description}", style="dim")
 
 
 @plugins.command()
@@ -123,6 +125,7 @@ def _named(registry: "Registry", name: str, kind: str | None) -> list["Registere
 
 def _nearest_kind(registry: "Registry", name: str, kinds: Sequence[str]) -> str:
     """The kind whose names come closest, so that the suggestions help."""
+
     def likeness(kind: str) -> float:
         names = [entry.use for entry in registry.of_kind(kind)]
         return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
@@ -137,26 +140,3 @@ def _columns(entry: "RegisteredComponent") -> tuple[str, str]:
 def _capabilities(entry: "RegisteredComponent") -> dict[str, tuple[str, ...]]:
     component = entry.component
     return {"requires": component.requires, "provides": component.provides, "needs": component.needs}
-
-
-def _default(schema: Mapping[str, Any]) -> str:
-    from ddpmkit.recipe.writing import toml_value
-
-    if "default" not in schema:
-        return "(required)"
-    return "(unset)" if schema["default"] is None else str(toml_value(schema["default"]))
-
-
-def _limits(schema: Mapping[str, Any]) -> str:
-    """The range or the choices, as people write them."""
-    words = {
-        "minimum": ">=",
-        "exclusiveMinimum": ">",
-        "maximum": "<=",
-        "exclusiveMaximum": "<",
-        "multipleOf": "multiple of",
-    }
-    limits = [f"{word} {schema[name]}" for name, word in words.items() if name in schema]
-    if "enum" in schema:
-        limits.append(" | ".join(map(str, schema["enum"])))
-    return f"    # {', '.join(limits)}" if limits else ""

@@ -81,6 +81,15 @@ def schema(plugins: PluginChoice) -> None:
     click.echo(schema_text(plugins.registry()), nl=False)
 
 
+@recipe.command()
+@plugin_options
+def keys(plugins: PluginChoice) -> None:
+    """Print every key of a recipe with its default, as Markdown."""
+    from ddpmkit.recipe import keys_text
+
+    click.echo(keys_text(plugins.registry()), nl=False)
+
+
 def _summary(recipe: "Recipe") -> str:
     """The run in one line."""
     channels, height, width = recipe.data.settings.image_shape

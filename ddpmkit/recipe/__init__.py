@@ -2,6 +2,7 @@
 
 from ddpmkit.recipe.differences import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
+from ddpmkit.recipe.keys import described_keys, keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, read_lock
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
@@ -41,7 +42,9 @@ __all__ = [
     "TomlLine",
     "TrackerSection",
     "TrainSection",
+    "described_keys",
     "differences",
+    "keys_text",
     "lock_text",
     "read_lock",
     "read_recipe",

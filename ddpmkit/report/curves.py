@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-__all__ = ["Curve", "chart", "ticks"]
+__all__ = ["Curve", "chart", "log_ticks", "ticks"]
 
 _WIDTH, _HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 34
@@ -82,9 +82,17 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Exponents of 1, 2 and 5 times powers of ten, from exponent low to high; of the powers alone if those are many."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    fine = [power + math.log10(factor) for power in powers for factor in (1, 2, 5)]
+    inside = [tick for tick in fine if low - 1e-9 <= tick <= high + 1e-9]
+    return inside if len(inside) <= 7 else [float(power) for power in powers if low <= power <= high]
+
+
 def _vertical_axis(y: _Scale, logarithmic: bool) -> list[str]:
     parts = []
-    for tick in ticks(y.low, y.high, 4):
+    for tick in log_ticks(y.low, y.high) if logarithmic else ticks(y.low, y.high, 4):
         at, text = y(tick), f"{10**tick if logarithmic else tick:.3g}"
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')

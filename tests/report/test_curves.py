@@ -1,8 +1,9 @@
+import math
 import re
 
 import pytest
 
-from ddpmkit.report.curves import Curve, chart, ticks
+from ddpmkit.report.curves import Curve, chart, log_ticks, ticks
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,11 @@ from ddpmkit.report.curves import Curve, chart, ticks
 )
 def test_ticks_are_round_numbers_inside(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_log_ticks_are_ones_twos_and_fives_or_powers_where_they_are_many() -> None:
+    assert [10**tick for tick in log_ticks(-1, math.log10(3))] == pytest.approx([0.1, 0.2, 0.5, 1, 2])
+    assert log_ticks(-5.5, 2) == [-5, -4, -3, -2, -1, 0, 1, 2]
 
 
 def points(markup: str) -> list[tuple[float, float]]:
