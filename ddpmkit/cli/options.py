@@ -39,11 +39,8 @@ class PluginChoice:
     def registry(self) -> "Registry":
         """The usable components; each plugin that had to be set aside is named in a warning."""
         registry = self.discover().registry()
-        for plugin in registry.quarantined:
-            _log.warning(
-                "plugin %s (%s %s) is left out: %s", plugin.entry_name, plugin.distribution, plugin.version,
-                plugin.reason,
-            )  # fmt: skip
+        for broken in registry.quarantined:
+            _log.warning("plugin %s is left out: %s", broken.plugin, broken.reason)
         return registry
 
 

@@ -31,25 +31,21 @@ def plugins() -> None:
 @click.pass_obj
 def list_(terminal: Terminal, plugins: PluginChoice) -> None:
     """List every component by kind, and the plugins that had to be set aside."""
+    from ddpmkit.plugin.registry import clashes
+
     found = plugins.discover()
-    registry = found.registry()
-    entries = [entry for kind in KINDS for entry in registry.of_kind(kind)]
-    widths = [max((len(text) for text in column), default=0) for column in zip(*map(_columns, entries), strict=True)]
+    widths = [max(map(len, column)) for column in zip(("", ""), *map(_columns, found.components), strict=True)]
     for kind in KINDS:
         terminal.out.print(kind, style="bold")
-        for entry in registry.of_kind(kind):
+        for entry in found.components:
+            if entry.kind != kind:
+                continue
             use, origin = _columns(entry)
             terminal.out.print(f"  {use:<{widths[0]}}  {origin:<{widths[1]}}  {entry.component.summary}")
-    if found.quarantined:
-        terminal.out.print("set aside", style="bold red")
-        for plugin in registry.quarantined:
-            terminal.out.print(f"  {plugin.entry_name} ({plugin.distribution} {plugin.version}): {plugin.reason}")
-            if terminal.verbose:
-                terminal.out.print(plugin.traceback)
-    if found.disabled:
-        terminal.out.print("switched off", style="bold")
-        for disabled in found.disabled:
-            terminal.out.print(f"  {disabled.entry_name} ({disabled.distribution} {disabled.version})")
+    _print_section(terminal, "claimed more than once: no recipe can be read", clashes(found.components), "bold red")
+    aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.quarantined]
+    _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
+    _print_section(terminal, "switched off", found.disabled, "bold")
 
 
 @plugins.command()
@@ -131,6 +127,13 @@ def _nearest_kind(registry: "Registry", name: str, kinds: Sequence[str]) -> str:
         return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
 
     return max(kinds, key=likeness)
+
+
+def _print_section(terminal: Terminal, title: str, items: Sequence[object], style: str) -> None:
+    if items:
+        terminal.out.print(title, style=style)
+    for item in items:
+        terminal.out.print(f"  {item}")
 
 
 def _columns(entry: "RegisteredComponent") -> tuple[str, str]:

@@ -106,10 +106,7 @@ def _find_plugin_commands() -> dict[str, click.Command]:
     for name, found, command in sorted(offered, key=lambda offer: offer[0]):
         if times[name] > 1:
             owner = "ddpmkit itself" if name in COMMANDS else "another plugin, which is refused too"
-            _log.warning(
-                "command %r of plugin %s (%s %s) is refused: the name is taken by %s",
-                name, found.entry_name, found.distribution, found.version, owner,
-            )  # fmt: skip
+            _log.warning("command %r of plugin %s is refused: the name is taken by %s", name, found, owner)
         else:
             accepted[name] = command
     return accepted

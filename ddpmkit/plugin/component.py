@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ddpmkit.contracts import KINDS, RUNTIME
 
-__all__ = ["API_VERSION", "Component", "ComponentConfig", "resolve"]
+__all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model", "resolve"]
 
 API_VERSION = 1
 """The version of the contracts in `ddpmkit.contracts` that this core speaks."""
@@ -64,10 +64,19 @@ class Component:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"component name {self.name!r} must be lower-case words joined by hyphens")
         if self.api != API_VERSION:
-            raise ValueError(f"component {self.name!r} speaks api {self.api}; this ddpmkit speaks api {API_VERSION}")
+            older = "the plugin" if self.api < API_VERSION else "ddpmkit"
+            raise ValueError(
+                f"component {self.name!r} speaks api {self.api}, this ddpmkit speaks api {API_VERSION}: update {older}"
+            )
         for reference in (self.target, self.config):
             if not _REFERENCE.fullmatch(reference):
                 raise ValueError(f"component {self.name!r}: {reference!r} is not of the form 'package.module:Name'")
+        for field in ("requires", "provides", "needs"):
+            # A bare string is a sequence too, of letters.
+            if not isinstance(getattr(self, field), tuple):
+                raise ValueError(f"component {self.name!r}: {field} must be a tuple of names")
+        if dotted := [module for module in self.requires if not module.isidentifier()]:
+            raise ValueError(f"component {self.name!r} requires {dotted[0]!r}, which is no top-level module")
 
 
 def resolve(reference: str) -> Any:

@@ -10,50 +10,27 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import click
 import pluggy
 
 from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component
-from ddpmkit.plugin.registry import BUILTIN_NAMESPACE, Quarantined, RegisteredComponent, Registry
+from ddpmkit.plugin.found import LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
-if TYPE_CHECKING:
-    import click
-
-__all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "load"]
+__all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "find_file", "load"]
 
 ENTRY_POINT_GROUP = "ddpmkit.plugins"
-LOCAL_NAMESPACE = "local"
 _HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("ddpmkit_"))
-
-
-@dataclass(frozen=True)
-class FoundPlugin:
-    """A plugin known by name only: nothing of it has been imported."""
-
-    entry_name: str
-    module: str
-    distribution: str
-    version: str
-    path: Path | None = None
-    """The file of an unpackaged plugin (`--plugin ./file.py`)."""
-
-    @property
-    def namespace(self) -> str:
-        """The enforced namespace: what stands before the first dot of the entry name."""
-        return self.entry_name.partition(".")[0]
-
-    def set_aside(self, reason: str, error: BaseException | None = None) -> Quarantined:
-        """The record of why this plugin cannot be used."""
-        text = "".join(traceback.format_exception(error)) if error is not None else ""
-        return Quarantined(self.entry_name, self.distribution, self.version, reason, text)
 
 
 @dataclass(frozen=True)
@@ -62,7 +39,7 @@ class LoadedPlugin:
 
     found: FoundPlugin
     components: tuple[RegisteredComponent, ...]
-    commands: tuple["click.Command", ...]
+    commands: tuple[click.Command, ...]
 
 
 @dataclass(frozen=True)
@@ -73,10 +50,19 @@ class Discovery:
     quarantined: tuple[Quarantined, ...]
     disabled: tuple[FoundPlugin, ...] = ()
 
+    @property
+    def components(self) -> tuple[RegisteredComponent, ...]:
+        """Every component by kind and id, those included that claim one name."""
+        components = [component for plugin in self.plugins for component in plugin.components]
+        return tuple(sorted(components, key=lambda entry: (entry.kind, entry.id)))
+
     def registry(self) -> Registry:
         """The table of components. Raises PluginError on a name claimed twice."""
-        components = [component for plugin in self.plugins for component in plugin.components]
-        return Registry.from_components(components, quarantined=self.quarantined)
+        return Registry.from_components(self.components, quarantined=self.quarantined, disabled=self.disabled)
+
+
+class _Refusal(Exception):
+    """What a plugin declares cannot be used. The message says it all, so no traceback is kept."""
 
 
 def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> Discovery:
@@ -84,69 +70,61 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
 
     `third_party=False` keeps to the built-ins and the files. Raises InputError when a file is not there.
     """
-    found = [*find(), *(_find_file(path) for path in local_files)]
-    disabled = disabled_plugins()
+    named = disabled_plugins()
     wanted: list[FoundPlugin] = []
-    dropped: list[FoundPlugin] = []
-    for plugin in found:
-        off = {plugin.entry_name, plugin.namespace} & disabled
-        foreign = plugin.namespace not in (BUILTIN_NAMESPACE, LOCAL_NAMESPACE) and not third_party
-        (dropped if off or foreign else wanted).append(plugin)
+    disabled: list[FoundPlugin] = []
+    for plugin in (*find(), *dict.fromkeys(map(find_file, local_files))):
+        off = not named.isdisjoint((plugin.entry_name, plugin.namespace)) or (plugin.third_party and not third_party)
+        (disabled if off else wanted).append(plugin)
     results = [load(plugin) for plugin in wanted]
     return Discovery(
         tuple(result for result in results if isinstance(result, LoadedPlugin)),
         tuple(result for result in results if isinstance(result, Quarantined)),
-        tuple(dropped),
+        tuple(disabled),
     )
 
 
 def find() -> tuple[FoundPlugin, ...]:
-    """Every entry point of the group, by name, without importing any of it."""
-    found = {
-        FoundPlugin(
-            entry.name,
-            entry.value,
-            entry.dist.name if entry.dist else "an unknown distribution",
-            entry.dist.version if entry.dist else "0",
-        )
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    }
-    return tuple(sorted(found, key=lambda plugin: (plugin.entry_name, plugin.distribution)))
+    """Every entry point of the group, sorted by name, without importing any of it."""
+    found = {_found(entry) for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    return tuple(sorted(found, key=lambda plugin: (plugin.entry_name, plugin.distribution, plugin.module)))
+
+
+def find_file(path: Path) -> FoundPlugin:
+    """An unpackaged plugin, known by its content. Raises InputError when it is not there."""
+    if not path.is_file():
+        raise InputError(f"--plugin {path}: no such file (looked for {path.resolve()}).")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    module = f"ddpmkit_local_{digest}"
+    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"sha256:{digest}", path)
 
 
 def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
     """Import one plugin, call its hooks and check what it declares; set it aside if any of that fails."""
-    if not _may_use_namespace(plugin):
-        return plugin.set_aside(f"the namespace {plugin.namespace!r} is not open to {plugin.distribution}")
+    if (objection := plugin.objection()) is not None:
+        return Quarantined(plugin, objection)
     try:
         module = _import(plugin)
+        _refuse_misspelt_hooks(module)
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         manager.register(module, name=plugin.entry_name)
-        _refuse_misspelt_hooks(module)
         manager.check_pending()
-        components = _flatten(manager.hook.ddpmkit_components())
-        commands = _flatten(manager.hook.ddpmkit_commands())
-        registered = tuple(_register(plugin, component) for component in components)
+        return _declared(plugin, _flatten(manager.hook.ddpmkit_components()), _flatten(manager.hook.ddpmkit_commands()))
+    except _Refusal as refusal:
+        return Quarantined(plugin, str(refusal))
     except (Exception, SystemExit) as error:
-        return plugin.set_aside(f"{type(error).__name__}: {error}", error)
-    return LoadedPlugin(plugin, tuple(sorted(registered, key=lambda entry: (entry.kind, entry.id))), tuple(commands))
+        # On one line, as every other reason is; the traceback keeps the text as it was.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Quarantined(plugin, reason, "".join(traceback.format_exception(error)))
 
 
-def _may_use_namespace(plugin: FoundPlugin) -> bool:
-    if plugin.path is not None:
-        return True
-    if plugin.namespace == BUILTIN_NAMESPACE:
-        return plugin.distribution == BUILTIN_NAMESPACE
-    return plugin.namespace != LOCAL_NAMESPACE
-
-
-def _find_file(path: Path) -> FoundPlugin:
-    if not path.is_file():
-        raise InputError(f"--plugin {path}: no such file (looked for {path.resolve()}).")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    module = f"ddpmkit_local_{digest[:12]}"
-    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"sha256:{digest}", path)
+def _found(entry: importlib.metadata.EntryPoint) -> FoundPlugin:
+    facts: dict[str, str] = {}
+    if entry.dist is not None:
+        # An interrupted uninstall leaves entry points behind without the metadata that names them.
+        facts = {key: entry.dist.metadata[key] for key in ("Name", "Version") if key in entry.dist.metadata}
+    return FoundPlugin(entry.name, entry.value, facts.get("Name", "unknown"), facts.get("Version", "unknown"))
 
 
 def _import(plugin: FoundPlugin) -> ModuleType:
@@ -156,7 +134,7 @@ def _import(plugin: FoundPlugin) -> ModuleType:
         return sys.modules[plugin.module]
     spec = importlib.util.spec_from_file_location(plugin.module, plugin.path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{plugin.path} is no Python file")
+        raise _Refusal(f"{plugin.path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs, so that the plugin's own `f"{__name__}:Class"` references resolve.
     sys.modules[plugin.module] = module
@@ -175,17 +153,25 @@ def _refuse_misspelt_hooks(module: ModuleType) -> None:
             continue
         if name not in _HOOKS:
             close = difflib.get_close_matches(name, _HOOKS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise NameError(f"{module.__name__}.{name} is no hook of ddpmkit{hint} Hooks are {', '.join(_HOOKS)}")
+            hint = f"did you mean {close[0]}?" if close else f"hooks are {' and '.join(_HOOKS)}"
+            raise _Refusal(f"{name} is no hook of ddpmkit; {hint}")
         if not hasattr(member, f"{hookspecs.PROJECT}_impl"):
-            raise TypeError(f"{module.__name__}.{name} lacks the @hookimpl marker")
+            raise _Refusal(f"{name} lacks the @hookimpl marker")
 
 
 def _flatten(results: Iterable[Iterable[Any]]) -> list[Any]:
     return [item for result in results for item in result]
 
 
-def _register(plugin: FoundPlugin, component: object) -> RegisteredComponent:
-    if not isinstance(component, Component):
-        raise TypeError(f"ddpmkit_components yielded {component!r}, which is no Component")
-    return RegisteredComponent(component, plugin.namespace, plugin.distribution, plugin.version)
+def _declared(plugin: FoundPlugin, components: list[Any], commands: list[Any]) -> LoadedPlugin:
+    """What the hooks yielded, once it is known to be what they must yield."""
+    for hook, kind, items in (("components", Component, components), ("commands", click.Command, commands)):
+        if strange := [item for item in items if not isinstance(item, kind)]:
+            raise _Refusal(f"ddpmkit_{hook} yielded {strange[0]!r}, which is no {kind.__name__}")
+    if not components and not commands:
+        raise _Refusal(f"it offers nothing: it has no hook ({' or '.join(_HOOKS)}) that yields something")
+    for (kind, name), times in Counter((component.kind, component.name) for component in components).items():
+        if times > 1:
+            raise _Refusal(f"it declares the {kind} {name!r} {times} times")
+    registered = tuple(RegisteredComponent(component, plugin) for component in components)
+    return LoadedPlugin(plugin, registered, tuple(commands))

@@ -5,28 +5,26 @@ Built once, from declared components; it does not know how they were found.
 
 import difflib
 import importlib.util
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
+from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
 
-__all__ = ["BUILTIN_NAMESPACE", "Quarantined", "RegisteredComponent", "Registry"]
-
-BUILTIN_NAMESPACE = "ddpmkit"
+__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes"]
 
 
 @dataclass(frozen=True)
 class RegisteredComponent:
-    """A component together with where it came from."""
+    """A component together with the plugin that declared it."""
 
     component: Component
-    namespace: str
-    distribution: str
-    version: str
+    plugin: FoundPlugin
 
     @property
     def kind(self) -> str:
@@ -36,23 +34,23 @@ class RegisteredComponent:
     @property
     def id(self) -> str:
         """`namespace/name`, the full form of a recipe's `use`."""
-        return f"{self.namespace}/{self.component.name}"
+        return f"{self.plugin.namespace}/{self.component.name}"
 
     @property
     def use(self) -> str:
         """The shortest form a recipe may write: built-ins need no namespace."""
-        return self.component.name if self.namespace == BUILTIN_NAMESPACE else self.id
+        return self.component.name if self.plugin.namespace == BUILTIN_NAMESPACE else self.id
 
     @property
     def origin(self) -> str:
         """Distribution and version, for error messages."""
-        return f"{self.distribution} {self.version}"
+        return self.plugin.origin
 
     def config_model(self) -> type[ComponentConfig]:
         """The pydantic model of the config. Raises PluginError when the plugin's own code fails."""
         try:
             return check_config_model(resolve(self.component.config), self.component)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken("config", self.component.config, error) from error
 
     def build(self, config: ComponentConfig, **runtime: Any) -> Any:
@@ -62,21 +60,22 @@ class RegisteredComponent:
         """
         missing = [module for module in self.component.requires if importlib.util.find_spec(module) is None]
         if missing:
+            # A module's name need not be its distribution's, so `pip install <module>` may install something else.
             raise ComponentUnavailable(
-                f"{self.kind} {self.use!r} ({self.origin}) requires {', '.join(missing)}, not installed here.",
-                remedies=[f"pip install {' '.join(missing)}"],
+                f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
+                remedies=[f"install what {self.origin} depends on", f"use another {self.kind}"],
             )
         try:
             return resolve(self.component.target)(config, **runtime)
         except DdpmkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken("target", self.component.target, error) from error
 
-    def _broken(self, part: str, reference: str, error: Exception) -> PluginError:
+    def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(
             f"{self.kind} {self.use!r}: its {part} {reference} failed with {type(error).__name__}: {error}",
-            remedies=[f"report it to the authors of {self.origin}, which provides it", "use another " + self.kind],
+            remedies=[f"report it to the authors of {self.origin}, which provides it", f"use another {self.kind}"],
         )
 
 
@@ -84,50 +83,60 @@ class RegisteredComponent:
 class Quarantined:
     """A plugin that was found but cannot be used, and why."""
 
-    entry_name: str
-    distribution: str
-    version: str
+    plugin: FoundPlugin
     reason: str
     traceback: str = ""
+    """Empty where the plugin's own code did not fail."""
 
-    @property
-    def namespace(self) -> str:
-        """The namespace its components would have had."""
-        return self.entry_name.partition(".")[0]
+    def __str__(self) -> str:
+        return f"{self.plugin}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Components of one kind and id. Which of them a recipe means cannot be known."""
+
+    rivals: tuple[RegisteredComponent, ...]
+
+    def __str__(self) -> str:
+        first = self.rivals[0]
+        return f"{first.kind} {first.id!r} is claimed {' and '.join(f'by {rival.plugin}' for rival in self.rivals)}"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Every usable component by kind and id, and the plugins that had to be set aside."""
+    """Every usable component by kind and id, and the plugins that are installed but cannot be chosen from."""
 
     components: Mapping[str, Mapping[str, RegisteredComponent]]
-    quarantined: tuple[Quarantined, ...] = field(default=())
+    quarantined: tuple[Quarantined, ...] = ()
+    disabled: tuple[FoundPlugin, ...] = ()
 
     @classmethod
     def from_components(
         cls,
         components: Iterable[RegisteredComponent | Component],
         *,
-        namespace: str = "local",
+        namespace: str = LOCAL_NAMESPACE,
         quarantined: Iterable[Quarantined] = (),
+        disabled: Iterable[FoundPlugin] = (),
     ) -> "Registry":
         """Build the table. A bare `Component` is registered under `namespace`.
 
-        Raises PluginError when two components claim one id; it names both distributions.
+        Raises PluginError when two components claim one id; it names both plugins and their distributions.
         """
-        table: dict[str, dict[str, RegisteredComponent]] = {kind: {} for kind in KINDS}
-        for item in components:
-            entry = RegisteredComponent(item, namespace, "unpackaged", "0") if isinstance(item, Component) else item
-            rival = table[entry.kind].get(entry.id)
-            if rival is not None:
-                raise PluginError(
-                    f"{entry.kind} {entry.id!r} is claimed twice: by {rival.origin} and by {entry.origin}.",
-                    remedies=["uninstall one of them", f"DDPMKIT_DISABLE_PLUGINS={entry.namespace} leaves both out"],
-                )
-            table[entry.kind][entry.id] = entry
-        frozen = {kind: MappingProxyType(dict(sorted(entries.items()))) for kind, entries in table.items()}
-        by_name = sorted(quarantined, key=lambda item: (item.entry_name, item.distribution))
-        return cls(MappingProxyType(frozen), tuple(by_name))
+        unpackaged = FoundPlugin(namespace, "", "unpackaged", "0")
+        entries = [
+            RegisteredComponent(item, unpackaged) if isinstance(item, Component) else item for item in components
+        ]
+        if found := clashes(entries):
+            one = found[0].rivals[-1].plugin.entry_name
+            raise PluginError(
+                f"{'; '.join(map(str, found))}.",
+                remedies=["uninstall one of them", f"leave one out, as in DDPMKIT_DISABLE_PLUGINS={one}"],
+            )
+        by_id = sorted(entries, key=lambda entry: entry.id)
+        table = {kind: MappingProxyType({entry.id: entry for entry in by_id if entry.kind == kind}) for kind in KINDS}
+        return cls(MappingProxyType(table), tuple(sorted(quarantined, key=str)), tuple(sorted(disabled, key=str)))
 
     def of_kind(self, kind: str) -> tuple[RegisteredComponent, ...]:
         """All components of one kind, by id."""
@@ -136,10 +145,9 @@ class Registry:
     def get(self, kind: str, use: str) -> RegisteredComponent:
         """Look a recipe's `use` up; a bare name means `ddpmkit/name`.
 
-        Raises PluginError with the nearest name, what is available, and what is installed but broken.
+        Raises PluginError with the nearest name, what is available, and what is installed but broken or switched off.
         """
-        identifier = use if "/" in use else f"{BUILTIN_NAMESPACE}/{use}"
-        found = self.components[kind].get(identifier)
+        found = self.components[kind].get(_full(use))
         if found is None:
             raise PluginError(f"there is no {kind} {use!r}.", remedies=self.suggestions(kind, use))
         return found
@@ -150,15 +158,26 @@ class Registry:
         names = {entry.component.name: entry.use for entry in self.of_kind(kind)} | {use_: use_ for use_ in available}
         lines = [f"did you mean {names[close]!r}?" for close in difflib.get_close_matches(use, names, n=1, cutoff=0.6)]
         lines.append(f"available: {', '.join(available) or 'none'}")
-        other = [
-            entry.kind
-            for entries in self.components.values()
-            for entry in entries.values()
-            if use in (entry.use, entry.id)
-        ]
-        lines += [f"{use!r} is a {kind_}, not a {kind}" for kind_ in other]
         lines += [
-            f"installed but broken: {plugin.entry_name} ({plugin.distribution} {plugin.version}): {plugin.reason}"
-            for plugin in self.quarantined
+            f"{use!r} is a {other.kind}, not a {kind}"
+            for entries in self.components.values()
+            for other in entries.values()
+            if use in (other.use, other.id)
         ]
+        lines += [f"installed but broken: {broken}" for broken in self.quarantined]
+        namespace = _full(use).partition("/")[0]
+        lines += [f"installed but switched off: {off}" for off in self.disabled if off.namespace == namespace]
         return lines
+
+
+def clashes(components: Iterable[RegisteredComponent]) -> tuple[Clash, ...]:
+    """Every name that more than one component claims, by kind and id."""
+    claims: defaultdict[tuple[str, str], list[RegisteredComponent]] = defaultdict(list)
+    for entry in components:
+        claims[entry.kind, entry.id].append(entry)
+    return tuple(Clash(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
+
+
+def _full(use: str) -> str:
+    """A bare name means a built-in."""
+    return use if "/" in use else f"{BUILTIN_NAMESPACE}/{use}"

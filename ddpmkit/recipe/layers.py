@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.plugin.registry import BUILTIN_NAMESPACE
+from ddpmkit.plugin.found import BUILTIN_NAMESPACE
 from ddpmkit.recipe.files import Layer, as_toml_data, read_file
 from ddpmkit.recipe.overrides import Override, parse_override
 from ddpmkit.recipe.positions import Key, Origin

@@ -52,7 +52,7 @@ def lock_text(recipe: Recipe, dataset_fingerprint: str) -> str:
     table = _LockTable(
         dataset_fingerprint=dataset_fingerprint,
         versions={"python": platform.python_version(), **versions},
-        distributions={part.component.distribution: part.component.version for part in recipe.parts},
+        distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )
     return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: table.model_dump()})
 

@@ -34,14 +34,14 @@ def checks() -> Checks:
 
 
 def _manifest_without_torch(subject: Subject) -> None:
-    component = subject.registered.component
-    module = component.config.partition(":")[0]
-    if module.startswith("ddpmkit_local_"):
+    plugin = subject.registered.plugin
+    if plugin.path is not None:
         # A single file holds manifest and implementation; what it imports, it imports.
         return
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    modules = ", ".join({plugin.module, subject.registered.component.config.partition(":")[0]} - {""})
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    require(done.returncode == 0, done.stderr.strip() or f"importing {module} imports torch")
+    require(done.returncode == 0, done.stderr.strip() or f"importing {modules} imports torch")
 
 
 def _fields_described(subject: Subject) -> None:

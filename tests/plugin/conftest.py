@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,17 +8,20 @@ Distribution = Callable[..., None]
 
 
 @pytest.fixture
-def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distribution:
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distribution]:
     """Makes installed distributions as importlib.metadata sees them: modules beside a .dist-info folder."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(name: str, entry: str, module: str, source: str, version: str = "1.0") -> None:
-        (tmp_path / f"{module}.py").write_text(source)
+        (tmp_path / f"{module.partition(':')[0]}.py").write_text(source)
         info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[ddpmkit.plugins]\n{entry} = {module}\n")
-        # Forgotten again with the test: the next one may use the same name for another module.
-        monkeypatch.delitem(sys.modules, module, raising=False)
 
-    return make
+    before = set(sys.modules)
+    yield make
+    # The next test may use the same name for another module.
+    for module in set(sys.modules) - before:
+        if getattr(sys.modules[module], "__file__", None) and str(tmp_path) in str(sys.modules[module].__file__):
+            del sys.modules[module]

@@ -1,3 +1,5 @@
+import hashlib
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,14 @@ class Zig:
 
 
 def quarantined(found: Discovery, entry: str) -> Quarantined:
-    (plugin,) = [plugin for plugin in found.quarantined if plugin.entry_name == entry]
-    return plugin
+    (broken,) = [broken for broken in found.quarantined if broken.plugin.entry_name == entry]
+    return broken
 
 
 def test_the_built_ins_come_through_entry_points_like_everyone() -> None:
     registry = discover().registry()
     assert registry.get("schedule", "cosine").id == "ddpmkit/cosine"
-    assert registry.get("schedule", "ddpmkit/cosine").distribution == "ddpmkit"
+    assert registry.get("schedule", "ddpmkit/cosine").plugin.distribution == "ddpmkit"
     assert [entry.use for entry in registry.of_kind("sampler")] == ["ancestral", "ddim"]
     assert registry.quarantined == ()
 
@@ -53,53 +55,141 @@ def test_a_strangers_component_is_listed_under_its_namespace(distribution: Any) 
     ("source", "reason"),
     [
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-        ("def broken(:", "SyntaxError"),
+        ("def broken(:", "SyntaxError: invalid syntax"),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        ("x = 1 / 0", "ZeroDivisionError"),
-        (GOOD.replace("def ddpmkit_components", "def ddpmkit_component"), "did you mean ddpmkit_components?"),
-        (GOOD.replace("@hookimpl", ""), "lacks the @hookimpl marker"),
+        ("raise ValueError('on two' + chr(10) + '  lines')", "ValueError: on two lines"),
+        (
+            GOOD.replace("    yield Component", "    1 / 0\n    yield Component", 1),
+            "ZeroDivisionError: division by zero",
+        ),
+        (GOOD.replace("def ddpmkit_components()", "def ddpmkit_components(config)"), "PluginValidationError"),
+        (GOOD.replace("def ddpmkit_components", "def dpmkit_components"), "unknown hook 'dpmkit_components'"),
         (GOOD.replace('kind="loss", name="zig"', 'kind="lossy", name="zig"'), "unknown kind 'lossy'"),
         (GOOD.replace('name="zig"', 'name="Zig Zag"'), "lower-case words joined by hyphens"),
-        (GOOD.replace('name="zig"', 'name="zig", api=99'), "speaks api 99"),
+        (GOOD.replace('name="zig"', 'name="zig", api=99'), "speaks api 99, this ddpmkit speaks api 1: update ddpmkit"),
+        (GOOD.replace('name="zig"', 'name="zig", api=0'), "update the plugin"),
+        (GOOD.replace('name="zig"', 'name="zig", colour="red"'), "unexpected keyword argument 'colour'"),
         (GOOD.replace("acme_good:Zig", "acme_good.Zig"), "not of the form"),
-        (GOOD.replace("    yield Component", '    yield "cosine"\n    yield Component', 1), "which is no Component"),
-        (GOOD.replace("    yield Component", "    1 / 0\n    yield Component", 1), "ZeroDivisionError"),
+        (GOOD.replace('name="zig"', 'name="zig", requires="wandb"'), "requires must be a tuple of names"),
+        (
+            GOOD.replace('name="zig"', 'name="zig", requires=("PIL.Image",)'),
+            "'PIL.Image', which is no top-level module",
+        ),
     ],
 )
 def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
     distribution: Any, source: str, reason: str
 ) -> None:
+    broken = set_aside_beside_another(distribution, source)
+    assert reason in broken.reason
+    assert "\n" not in broken.reason
+    assert "Traceback" in broken.traceback
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (
+            GOOD.replace("def ddpmkit_components", "def ddpmkit_component"),
+            "ddpmkit_component is no hook of ddpmkit; did you mean ddpmkit_components?",
+        ),
+        (
+            GOOD.replace("def ddpmkit_components", "def ddpmkit_xyz"),
+            "ddpmkit_xyz is no hook of ddpmkit; hooks are ddpmkit_components and ddpmkit_commands",
+        ),
+        (GOOD.replace("@hookimpl", ""), "ddpmkit_components lacks the @hookimpl marker"),
+        (
+            GOOD.replace("    yield Component", '    yield "cosine"\n    yield Component', 1),
+            "ddpmkit_components yielded 'cosine', which is no Component",
+        ),
+        (
+            GOOD.replace("def ddpmkit_components", "def ddpmkit_commands").replace("yield Component(", "yield dict("),
+            "which is no Command",
+        ),
+        (GOOD.replace('"alpha"', '"zig"'), "it declares the loss 'zig' 2 times"),
+        (GOOD.replace("yield ", ""), "it offers nothing"),
+        ("", "it offers nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_set_aside_in_our_own_words(distribution: Any, source: str, reason: str) -> None:
+    broken = set_aside_beside_another(distribution, source)
+    assert reason in broken.reason
+    assert broken.traceback == ""
+
+
+def set_aside_beside_another(distribution: Any, source: str) -> Quarantined:
+    """The record of a plugin that is set aside, once it is seen that the others are unharmed."""
     distribution("ddpmkit-acme", "acme.good", "acme_good", source)
     distribution("ddpmkit-other", "other.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
     found = discover()
-    plugin = quarantined(found, "acme.good")
-    assert reason in plugin.reason
-    assert plugin.distribution == "ddpmkit-acme"
-    assert "Traceback" in plugin.traceback
     registry = found.registry()
     assert registry.get("loss", "other/zig")
     assert registry.get("schedule", "cosine")
     with pytest.raises(PluginError) as caught:
         registry.get("loss", "acme/zig")
-    assert "installed but broken: acme.good (ddpmkit-acme 1.0)" in str(caught.value)
+    (broken,) = found.quarantined
+    assert f"installed but broken: acme.good (ddpmkit-acme 1.0): {broken.reason}" in caught.value.remedies
+    return broken
 
 
-def test_the_namespace_of_the_built_ins_and_of_files_is_closed(distribution: Any) -> None:
-    distribution("ddpmkit-acme", "ddpmkit.good", "acme_good", "raise SystemExit('imported')")
-    distribution("ddpmkit-other", "local.thing", "other_thing", "raise SystemExit('imported')")
-    found = discover()
-    assert quarantined(found, "ddpmkit.good").reason == "the namespace 'ddpmkit' is not open to ddpmkit-acme"
-    assert quarantined(found, "local.thing").reason == "the namespace 'local' is not open to ddpmkit-other"
+@pytest.mark.parametrize(
+    ("entry", "module", "reason"),
+    [
+        ("ddpmkit.good", "acme_good", "the namespace 'ddpmkit' is not open to ddpmkit-acme"),
+        ("local.good", "acme_good", "the namespace 'local' is not open to ddpmkit-acme"),
+        ("good", "acme_good", "the entry name 'good' is not of the form 'namespace.name'"),
+        ("acme.", "acme_good", "the entry name 'acme.' is not of the form 'namespace.name'"),
+        ("Acme Corp.good", "acme_good", "the entry name 'Acme Corp.good' is not of the form 'namespace.name'"),
+        ("acme.good", "acme_good:plugin", "the entry point leads to 'acme_good:plugin', which is no module"),
+    ],
+)
+def test_what_may_not_be_is_not_even_imported(distribution: Any, entry: str, module: str, reason: str) -> None:
+    distribution("ddpmkit-acme", entry, module, "raise SystemExit('imported')")
+    assert quarantined(discover(), entry).reason.startswith(reason)
     assert "acme_good" not in sys.modules
 
 
-def test_a_name_claimed_twice_names_both_distributions(distribution: Any) -> None:
+def test_entry_points_without_metadata_harm_nobody(distribution: Any, tmp_path: Path) -> None:
+    distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
+    (tmp_path / "ddpmkit_acme-1.0.dist-info" / "METADATA").unlink()
+    assert discover().registry().get("loss", "acme/zig").origin == "unknown unknown"
+
+
+def test_a_name_claimed_twice_names_both_distributions_and_can_still_be_looked_at(distribution: Any) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
     distribution("ddpmkit-rival", "acme.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
-    with pytest.raises(PluginError, match="claimed twice") as caught:
-        discover().registry()
-    assert "ddpmkit-acme 1.0" in str(caught.value)
-    assert "ddpmkit-rival 1.0" in str(caught.value)
+    found = discover()
+    with pytest.raises(PluginError) as caught:
+        found.registry()
+    assert "'acme/zig' is claimed by acme.good (ddpmkit-acme 1.0) and by acme.thing (ddpmkit-rival 1.0)" in str(
+        caught.value
+    )
+    assert [entry.origin for entry in found.components if entry.id == "acme/zig"] == [
+        "ddpmkit-acme 1.0",
+        "ddpmkit-rival 1.0",
+    ]
+
+
+def test_order_never_matters(distribution: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
+    distribution("ddpmkit-other", "other.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
+    distribution("ddpmkit-broken", "broken.thing", "broken_thing", "1 / 0")
+    distribution("ddpmkit-worse", "worse.thing", "worse_thing", "1 / 0")
+    entries = list(importlib.metadata.entry_points(group="ddpmkit.plugins"))
+    seen = []
+    for order in (entries, entries[::-1]):
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group, order=order: order)
+        found = discover()
+        registry = found.registry()
+        seen.append(
+            (
+                [entry.id for entry in found.components],
+                [entry.id for kind in registry.components for entry in registry.of_kind(kind)],
+                [str(broken) for broken in registry.quarantined],
+            )
+        )
+    assert seen[0] == seen[1]
+    assert {"acme/alpha", "other/zig", "ddpmkit/cosine"} < set(seen[0][0])
 
 
 @pytest.mark.parametrize("named", ["acme", "acme.good", "other, acme"])
@@ -110,23 +200,48 @@ def test_what_is_switched_off_is_not_imported(distribution: Any, monkeypatch: py
     assert [plugin.entry_name for plugin in found.disabled] == ["acme.good"]
     assert found.quarantined == ()
     assert "acme_good" not in sys.modules
+    with pytest.raises(PluginError, match=r"installed but switched off: acme.good \(ddpmkit-acme 1.0\)"):
+        found.registry().get("loss", "acme/zig")
 
 
-def test_without_third_parties_only_they_are_left_out(distribution: Any) -> None:
-    distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
-    found = discover(third_party=False)
+def test_a_built_in_can_be_switched_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
+    with pytest.raises(PluginError, match=r"switched off: ddpmkit.cosine"):
+        discover().registry().get("schedule", "cosine")
+
+
+def test_without_third_parties_only_they_are_left_out(distribution: Any, tmp_path: Path) -> None:
+    distribution("ddpmkit-acme", "acme.good", "acme_good", "raise SystemExit('imported')")
+    file = tmp_path / "mine.py"
+    file.write_text(GOOD)
+    found = discover([file], third_party=False)
     assert [plugin.entry_name for plugin in found.disabled] == ["acme.good"]
+    assert "acme_good" not in sys.modules
     assert found.registry().get("schedule", "cosine")
+    assert found.registry().get("loss", "local/zig")
 
 
 def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     file = tmp_path / "zig.py"
     file.write_text(GOOD.replace('"acme_good:Zig"', 'f"{__name__}:Zig"'))
-    registry = discover([file]).registry()
+    registry = discover([file, file]).registry()  # named twice, it is still one
     entry = registry.get("loss", "local/zig")
     assert entry.build(entry.config_model()(), prediction="epsilon")
-    assert entry.distribution == str(file)
-    assert entry.version.startswith("sha256:")
+    assert (entry.plugin.distribution, entry.origin) == (str(file), str(file))
+    assert entry.plugin.version == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+
+
+def test_a_file_that_was_changed_is_another_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "zig.py"
+    for name in ("zig", "zag"):
+        file.write_text(GOOD.replace('"zig"', f'"{name}"'))
+        assert discover([file]).registry().get("loss", f"local/{name}")
+
+
+def test_what_is_no_python_file_is_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("")
+    assert quarantined(discover([file]), "local.recipe").reason == f"{file} is no Python file"
 
 
 def test_a_file_that_is_not_there_is_bad_input_and_one_that_breaks_is_set_aside(tmp_path: Path) -> None:

@@ -3,7 +3,12 @@ from pydantic import Field
 
 from ddpmkit.errors import ComponentUnavailable, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry, clashes
+
+ACME = FoundPlugin("acme.zig", "ddpmkit_acme", "ddpmkit-acme", "1.2")
+RIVAL = FoundPlugin("acme.zag", "ddpmkit_rival", "ddpmkit-rival", "3.4")
+BUILT_IN = FoundPlugin("ddpmkit.zig", "ddpmkit_plugins.zig", "ddpmkit", "0.1")
 
 
 class Config(ComponentConfig):
@@ -26,6 +31,8 @@ class Built:
             raise RuntimeError("unlucky")
         if timesteps == 14:
             raise ComponentUnavailable("not today", remedies=["tomorrow"])
+        if timesteps == 15:
+            raise SystemExit("no goodbye")
         self.config, self.timesteps = config, timesteps
 
 
@@ -39,9 +46,9 @@ def registry(*components: Component) -> Registry:
 
 
 def test_a_bare_name_is_a_built_in_and_a_full_name_is_anybodys() -> None:
-    stranger = RegisteredComponent(component("cosine"), "acme", "ddpmkit-acme", "1.0")
-    table = Registry.from_components([RegisteredComponent(component("cosine"), "ddpmkit", "ddpmkit", "0"), stranger])
-    assert table.get("schedule", "cosine").namespace == "ddpmkit"
+    stranger = RegisteredComponent(component("cosine"), ACME)
+    table = Registry.from_components([RegisteredComponent(component("cosine"), BUILT_IN), stranger])
+    assert table.get("schedule", "cosine").plugin == BUILT_IN
     assert table.get("schedule", "acme/cosine") is stranger
 
 
@@ -63,18 +70,55 @@ def test_a_name_of_another_kind_is_pointed_out() -> None:
         registry(component()).get("loss", "zig")
 
 
+def test_a_bare_name_finds_a_strangers_component_of_that_name() -> None:
+    table = Registry.from_components([RegisteredComponent(component("zigzag"), ACME)])
+    with pytest.raises(PluginError, match="did you mean 'acme/zigzag'"):
+        table.get("schedule", "zigzag")
+
+
+def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
+    table = Registry.from_components(
+        [], quarantined=[Quarantined(ACME, "ImportError: zig")], disabled=[RIVAL, BUILT_IN]
+    )
+    assert table.suggestions("schedule", "acme/zigzag") == [
+        "available: none",
+        "installed but broken: acme.zig (ddpmkit-acme 1.2): ImportError: zig",
+        "installed but switched off: acme.zag (ddpmkit-rival 3.4)",
+    ]
+    assert table.suggestions("schedule", "cosine")[-1] == "installed but switched off: ddpmkit.zig (ddpmkit 0.1)"
+
+
+def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> None:
+    entries = [RegisteredComponent(component(name), plugin) for name in ("b", "a") for plugin in (ACME, RIVAL)]
+    entries.append(RegisteredComponent(component("c"), ACME))
+    with pytest.raises(PluginError) as caught:
+        Registry.from_components(entries)
+    both = "by acme.zig (ddpmkit-acme 1.2) and by acme.zag (ddpmkit-rival 3.4)"
+    assert caught.value.message == f"schedule 'acme/a' is claimed {both}; schedule 'acme/b' is claimed {both}."
+    assert "leave one out, as in DDPMKIT_DISABLE_PLUGINS=acme.zag" in caught.value.remedies
+    assert [clash.rivals[0].id for clash in clashes(entries)] == ["acme/a", "acme/b"]
+
+
+def test_one_name_may_serve_two_kinds_and_two_namespaces() -> None:
+    loss = Component(kind="loss", name="zig", target="a:B", summary="x")
+    entries = [RegisteredComponent(each, ACME) for each in (component(), loss)]
+    assert clashes([*entries, RegisteredComponent(component(), BUILT_IN)]) == ()
+
+
 def test_a_component_is_built_from_its_config_and_what_the_core_passes() -> None:
     built = registry(component()).get("schedule", "zig").build(Config(power=3.0), timesteps=5)
     assert (built.config.power, built.timesteps) == (3.0, 5)
 
 
 def test_code_that_fails_is_named_with_its_distribution() -> None:
-    entry = RegisteredComponent(component(), "acme", "ddpmkit-acme", "1.2")
+    entry = RegisteredComponent(component(), ACME)
     with pytest.raises(PluginError, match="RuntimeError: unlucky") as caught:
         entry.build(Config(), timesteps=13)
     assert "ddpmkit-acme 1.2" in str(caught.value)
+    with pytest.raises(PluginError, match="SystemExit: no goodbye"):
+        entry.build(Config(), timesteps=15)
     with pytest.raises(PluginError, match="AttributeError"):
-        RegisteredComponent(component(target=f"{__name__}:Gone"), "acme", "a", "1").build(Config(), timesteps=1)
+        RegisteredComponent(component(target=f"{__name__}:Gone"), ACME).build(Config(), timesteps=1)
 
 
 def test_what_a_component_says_itself_is_passed_on_as_it_is() -> None:
@@ -82,11 +126,15 @@ def test_what_a_component_says_itself_is_passed_on_as_it_is() -> None:
         registry(component()).get("schedule", "zig").build(Config(), timesteps=14)
 
 
-def test_a_missing_requirement_is_said_with_the_command_that_installs_it() -> None:
-    entry = registry(component(requires=("no_such_module",))).get("schedule", "zig")
+def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
+    lacking = component(requires=("sys", "no_such_module"), target="not_to_be_imported:Built")
     with pytest.raises(ComponentUnavailable) as caught:
-        entry.build(Config(), timesteps=1)
-    assert "pip install no_such_module" in str(caught.value)
+        RegisteredComponent(lacking, ACME).build(Config(), timesteps=1)
+    assert str(caught.value) == (
+        "schedule 'acme/zig' (ddpmkit-acme 1.2) needs the module no_such_module, not installed here.\n"
+        "  - install what ddpmkit-acme 1.2 depends on\n"
+        "  - use another schedule"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, Registry
 from ddpmkit.recipe import Recipe, RecipeError, read_recipe
 
@@ -78,6 +79,9 @@ def component(kind: str, name: str, config: str = "", **more: tuple[str, ...]) -
     return Component(kind=kind, name=name, target=TARGET, summary=f"a {kind}", **reference, **more)
 
 
+ZIGZAG = FoundPlugin("acme.zigzag", "ddpmkit_acme", "ddpmkit-acme", "1.2")
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return Registry.from_components(
@@ -99,7 +103,7 @@ def registry() -> Registry:
             component("tracker", "wandb"),
         ],
         namespace="ddpmkit",
-        quarantined=[Quarantined("acme.zigzag", "ddpmkit-acme", "1.2", "ImportError: no module named zig")],
+        quarantined=[Quarantined(ZIGZAG, "ImportError: no module named zig")],
     )
 
 

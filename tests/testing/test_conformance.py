@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ddpmkit.contracts import SamplerState
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
 from ddpmkit.testing import ConformanceError, conformance_checks
 
+ACME = FoundPlugin("acme.wrong", "", "ddpmkit-acme", "1.0")
 BUILT_INS = [
     entry for entries in discover(third_party=False).registry().components.values() for entry in entries.values()
 ]
@@ -167,7 +169,7 @@ class Noisy:
 )
 def test_a_wrong_component_is_caught_by_the_check_that_names_it(kind: str, wrong: type, check: str) -> None:
     component = Component(kind=kind, name="wrong", target=f"{__name__}:{wrong.__name__}", summary="wrong")
-    entry = RegisteredComponent(component, "acme", "ddpmkit-acme", "1.0")
+    entry = RegisteredComponent(component, ACME)
     (named,) = [item for item in conformance_checks(entry) if item.id == check]
     with pytest.raises(ConformanceError, match=f"{check}: acme/wrong fails"):
         named.run()
@@ -180,6 +182,6 @@ class Undescribed(ComponentConfig):
 def test_a_config_without_descriptions_is_caught() -> None:
     config = f"{__name__}:Undescribed"
     component = Component(kind="loss", name="wrong", target=f"{__name__}:Summed", config=config, summary="wrong")
-    checks = conformance_checks(RegisteredComponent(component, "acme", "ddpmkit-acme", "1.0"))
+    checks = conformance_checks(RegisteredComponent(component, ACME))
     with pytest.raises(ConformanceError, match="no description: power"):
         next(item for item in checks if item.id == "fields-described").run()
