@@ -15,6 +15,7 @@ _SHAPES = (ImageShape(3, 8, 8), ImageShape(1, 9, 12), ImageShape(3, 36, 36))
 def checks() -> Checks:
     """Id, question, advice, and the function that asks."""
     yield "shape", "does it take any size from 8 up and keep it?", "Pad inside and crop after.", _shape
+    yield "channels", "does it answer in as many channels as it is told?", "Give `out_channels`, not C.", _channels
     yield (
         "independent",
         "is each image of a batch treated as if it were alone?",
@@ -22,6 +23,12 @@ def checks() -> Checks:
         _independent,
     )
     yield "time", "does the answer depend on t?", "Feed an embedding of t to the blocks.", _time
+    yield (
+        "labels",
+        "does it take labels when there are classes, and heed them if it provides `class-labels`?",
+        "Add an embedding of the label to that of t.",
+        _labels,
+    )
     yield (
         "gradients",
         "does a gradient reach every weight?",
@@ -36,9 +43,12 @@ def checks() -> Checks:
     )
 
 
-def _network(subject: Subject, shape: ImageShape) -> nn.Module:
+def _network(
+    subject: Subject, shape: ImageShape, *, num_classes: int = 0, out_channels: int | None = None
+) -> nn.Module:
+    channels = shape.channels if out_channels is None else out_channels
     with seeded_build(0):
-        network: nn.Module = subject.build(image_shape=shape, num_classes=0, out_channels=shape.channels)
+        network: nn.Module = subject.build(image_shape=shape, num_classes=num_classes, out_channels=channels)
     return network.eval()
 
 
@@ -63,6 +73,12 @@ def _shape(subject: Subject) -> None:
         require(out.shape == x.shape, f"{list(x.shape)} became {list(out.shape)}")
 
 
+def _channels(subject: Subject) -> None:
+    x, t = _batch(_SHAPES[0])
+    out = _network(subject, _SHAPES[0], out_channels=6)(x, t, None)
+    require(out.shape == (len(x), 6, *x.shape[2:]), f"{list(x.shape)} became {list(out.shape)} at out_channels = 6")
+
+
 def _independent(subject: Subject) -> None:
     network = _stirred(_network(subject, _SHAPES[0]))
     x, t = _batch(_SHAPES[0])
@@ -80,11 +96,22 @@ def _time(subject: Subject) -> None:
     require(not torch.allclose(early, late, atol=1e-6), "the same at t = 0 and t = 40")
 
 
-def _gradients(subject: Subject) -> None:
-    network = _stirred(_network(subject, _SHAPES[0]))
+def _labels(subject: Subject) -> None:
+    network = _stirred(_network(subject, _SHAPES[0], num_classes=3))
     x, t = _batch(_SHAPES[0])
+    with torch.no_grad():
+        first, second = (network(x, t, torch.full((len(x),), label)) for label in (0, 2))
+    require(first.shape == x.shape, f"{list(x.shape)} became {list(first.shape)}")
+    if "class-labels" in subject.registered.component.provides:
+        require(not torch.allclose(first, second, atol=1e-6), "the same for classes 0 and 2")
+
+
+def _gradients(subject: Subject) -> None:
+    # 36 px: where all is pooled to one pixel, attention has nothing to choose from and its gradient is rightly 0.
+    network = _stirred(_network(subject, _SHAPES[-1]))
+    x, t = _batch(_SHAPES[-1])
     (network(x, t, None) - x).square().sum().backward()
-    without = [name for name, weight in network.named_parameters() if weight.grad is None]
+    without = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     require(not without, f"none at {', '.join(without[:5])}")
 
 

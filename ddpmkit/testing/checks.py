@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ddpmkit.errors import ComponentUnavailable
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
 
@@ -40,9 +41,14 @@ class Check:
     ask: Callable[[Subject], None]
 
     def run(self) -> None:
-        """Raises ConformanceError that says what was seen and what to do."""
+        """Raises ConformanceError that says what was seen and what to do.
+
+        ComponentUnavailable passes through: a component that cannot work here was not checked.
+        """
         try:
             self.ask(self.subject)
+        except ComponentUnavailable:
+            raise
         except Exception as error:
             seen = str(error) if isinstance(error, ConformanceError) else f"{type(error).__name__}: {error}"
             raise ConformanceError(

@@ -7,6 +7,11 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import pydantic_core
+from pydantic import ValidationError
+
+from ddpmkit.errors import InputError
+from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.testing import manners
@@ -25,11 +30,11 @@ def conformance_checks(
     """The checks of an installed component, named as a recipe names it.
 
     `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file).
-    Raises PluginError when there is no such component or its config cannot be imported.
+    Raises PluginError when there is no such component or its config cannot be imported, InputError when the settings
+    do not make a config.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
-    config = registered.config_model().model_validate(dict(settings or {}))
-    subject = Subject(registered, config)
+    subject = Subject(registered, _config(registered, settings or {}))
     # Imported only now: the checks of a kind import torch.
     of_kind = importlib.import_module(f"ddpmkit.testing.{registered.kind}")
     return [
@@ -37,6 +42,15 @@ def conformance_checks(
         for own, checks in ((False, manners.checks()), (True, of_kind.checks()))
         for name, question, advice, ask in checks
     ]
+
+
+def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> ComponentConfig:
+    """In pydantic's JSON mode, as a recipe is read: arrays become tuples, and all else is strict."""
+    try:
+        return registered.config_model().model_validate_json(pydantic_core.to_json(settings))
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
+        raise InputError(f"{registered.kind} {registered.use!r} cannot be built: {'; '.join(wrong)}.") from error
 
 
 def _find(use: str, kind: str | None, registry: Registry | None) -> RegisteredComponent:

@@ -21,28 +21,44 @@ def checks() -> Checks:
         _pictures,
     )
     yield "labels", "do labels number the classes?", "int64, into `class_names`.", _labels
+    yield "classes", "can one class be asked for alone?", "`classes` names those to show; None shows all.", _classes
     yield "by-index", "is a picture a function of its index?", "No order, no state, no augmentation.", _by_index
     yield "fingerprint", "is the fingerprint the same for the same content?", "Hash what is shown.", _fingerprint
     yield "validation", "can the held-out split be asked for?", 'Where there is none, "val" is empty.', _validation
 
 
-def _build(subject: Subject, shape: ImageShape = _SHAPE, split: str = "train") -> Dataset:
-    return cast(Dataset, subject.build(split=split, classes=None, image_shape=shape))
+def _build(
+    subject: Subject, shape: ImageShape = _SHAPE, split: str = "train", classes: tuple[str, ...] | None = None
+) -> Dataset:
+    return cast(Dataset, subject.build(split=split, classes=classes, image_shape=shape))
 
 
 def _pictures(subject: Subject) -> None:
     for shape in (_SHAPE, ImageShape(1, 9, 12)):
         dataset = _build(subject, shape)
-        pictures = dataset.images(np.arange(min(4, len(dataset))))
-        seen = f"{pictures.dtype} {list(pictures.shape)}"
-        require(pictures.dtype == np.uint8 and pictures.shape[1:] == tuple(shape), seen)
+        count = min(4, len(dataset))
+        require(count > 0, 'the split "train" is empty')
+        pictures = dataset.images(np.arange(count))
+        seen = f"{pictures.dtype} {list(pictures.shape)}, asked for {count} of {list(shape)}"
+        require(pictures.dtype == np.uint8 and pictures.shape == (count, *shape), seen)
 
 
 def _labels(subject: Subject) -> None:
     dataset = _build(subject)
     labels = dataset.labels(np.arange(len(dataset)))
-    inside = bool(((labels >= 0) & (labels < len(dataset.class_names))).all())
-    require(labels.dtype == np.int64 and inside, f"{labels.dtype} from {labels.min()} to {labels.max()}")
+    require(labels.dtype == np.int64 and labels.shape == (len(dataset),), f"{labels.dtype} {list(labels.shape)}")
+    strange = set(labels.tolist()) - set(range(len(dataset.class_names)))
+    require(not strange, f"{sorted(strange)} beside {len(dataset.class_names)} classes")
+
+
+def _classes(subject: Subject) -> None:
+    dataset = _build(subject)
+    labels = dataset.labels(np.arange(len(dataset)))
+    for label, name in enumerate(dataset.class_names):
+        alone = _build(subject, classes=(name,))
+        require(tuple(alone.class_names) == (name,), f"asked for {name!r}, its classes are {list(alone.class_names)}")
+        require(len(alone) == int((labels == label).sum()), f"{name!r} has {len(alone)} pictures alone")
+        require(not alone.labels(np.arange(len(alone))).any(), f"asked for {name!r} alone, labels are not all 0")
 
 
 def _by_index(subject: Subject) -> None:

@@ -15,8 +15,14 @@ State = dict[str, Tensor]
 
 def checks() -> Checks:
     """Id, question, advice, and the function that asks."""
-    yield "states", "are states float64?", "Sum in torch.float64.", _states
+    yield (
+        "states",
+        "are states float64, of colour and of grayscale pictures alike?",
+        "Sum in torch.float64; repeat a single channel where the network wants three.",
+        _states,
+    )
     yield "merge", "does it not matter how images come in batches, and in which order?", "States must add up.", _merge
+    yield "merge-pure", "does merging leave both states as they were?", "Return new tensors.", _merge_pure
     yield "better", "does it say which way each score improves?", "`better` names every score.", _better
     yield "noise", "does growing noise make the scores worse?", "Look at the sign, and at `better`.", _noise
 
@@ -33,9 +39,11 @@ def _pictures(count: int, noise: float = 0.0, seed: int = 0) -> Tensor:
 
 
 def _states(subject: Subject) -> None:
-    state = _metric(subject).measure_generated(_pictures(4))
-    wrong = {name: value.dtype for name, value in state.items() if value.dtype != torch.float64}
-    require(not wrong, str(wrong))
+    metric, pictures = _metric(subject), _pictures(4)
+    for measure in (metric.measure_real, metric.measure_generated):
+        for batch in (pictures, pictures[:, :1]):
+            wrong = {name: value.dtype for name, value in measure(batch).items() if value.dtype != torch.float64}
+            require(not wrong, str(wrong))
 
 
 def _merge(subject: Subject) -> None:
@@ -47,6 +55,15 @@ def _merge(subject: Subject) -> None:
         scores = metric.scores(real, merged)
         close = all(abs(scores[name] - value) <= 1e-4 * max(1.0, abs(value)) for name, value in whole.items())
         require(close, f"{whole} at once, {scores} in parts")
+
+
+def _merge_pure(subject: Subject) -> None:
+    metric = _metric(subject)
+    states = [metric.measure_generated(_pictures(3, seed=seed)) for seed in (0, 1)]
+    before = [{name: value.clone() for name, value in state.items()} for state in states]
+    metric.merge(*states)
+    changed = [name for old, new in zip(before, states, strict=True) for name in old if not old[name].equal(new[name])]
+    require(not changed, f"changed: {', '.join(changed)}")
 
 
 def _better(subject: Subject) -> None:

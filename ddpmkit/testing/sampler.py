@@ -1,12 +1,15 @@
 """What a sampler must do, tried on a Gaussian whose noise is known exactly."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddpmkit.contracts import SamplerState
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit.errors import InputError
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.testing.checks import Checks, Subject, require
 
@@ -24,8 +27,20 @@ def checks() -> Checks:
         "One frame a step before it is taken, and the finished image as its own x0_hat.",
         _frames,
     )
+    yield (
+        "steps",
+        "is a number of steps outside 1 .. T refused with InputError?",
+        "`denoiser.process.sampling_timesteps(steps)` does so.",
+        _steps,
+    )
     yield "calls", "does it ask the network as often as it says?", "Mend `network_calls`.", _calls
     yield "repeatable", "does equal noise give equal images?", "Take noise from the noise source alone.", _repeatable
+    yield (
+        "independent",
+        "is an image the same, whatever images are drawn beside it?",
+        "Compute nothing over the batch.",
+        _independent,
+    )
     yield (
         "gaussian",
         "does it return the Gaussian whose exact noise prediction it is given?",
@@ -51,38 +66,60 @@ def _process() -> GaussianDiffusion:
     return GaussianDiffusion(torch.cos(t * math.pi / 2 * 0.999) ** 2)
 
 
-def _run(subject: Subject, steps: int, count: int = 2) -> tuple[list[SamplerState], int, Tensor]:
+class _Walk(NamedTuple):
+    """What one run of the sampler showed."""
+
+    frames: list[SamplerState]
+    calls: int
+    start: Tensor
+
+
+def _run(subject: Subject, steps: int, indices: Sequence[int] = (0, 1)) -> _Walk:
     network = _Exact(process := _process())
-    noise = ImageNoise(0, range(count), (3, 8, 8), torch.device("cpu"))
+    noise = ImageNoise(0, indices, (3, 8, 8), torch.device("cpu"))
     frames = list(subject.build().sample(Denoiser(network, process), noise, steps))
-    return frames, network.calls, noise(0)
+    return _Walk(frames, network.calls, noise(0))
 
 
 def _frames(subject: Subject) -> None:
     for steps in (1, 7, _TIMESTEPS):
-        frames, _, noise = _run(subject, steps)
+        frames, _, start = _run(subject, steps)
         times = [frame.t for frame in frames]
+        require(len(frames) == steps + 1, f"{len(frames)} frames for {steps} steps")
         require(times[0] == _TIMESTEPS and times[-1] == 0, f"t runs from {times[0]} to {times[-1]}")
         require(times == sorted(set(times), reverse=True), f"t does not fall: {times}")
-        require(torch.equal(frames[0].x, noise), "the first frame is not draw 0 of the noise source")
+        require(torch.equal(frames[0].x, start), "the first frame is not draw 0 of the noise source")
         require(torch.equal(frames[-1].x, frames[-1].x0_hat), "x and x0_hat differ at t = 0")
+
+
+def _steps(subject: Subject) -> None:
+    for steps in (0, _TIMESTEPS + 1):
+        try:
+            frames, _, _ = _run(subject, steps)
+        except InputError:
+            continue
+        require(False, f"{steps} steps of T = {_TIMESTEPS} gave {len(frames)} frames")
 
 
 def _calls(subject: Subject) -> None:
     for steps in (1, 7, _TIMESTEPS):
-        _, calls, _ = _run(subject, steps)
-        said = subject.build().network_calls(steps)
-        require(calls == said, f"{calls} calls, {said} announced, at {steps} steps")
+        calls, announced = _run(subject, steps).calls, subject.build().network_calls(steps)
+        require(calls == announced, f"{calls} calls, {announced} announced, at {steps} steps")
 
 
 def _repeatable(subject: Subject) -> None:
-    first, second = (_run(subject, 20)[0][-1].x for _ in range(2))
+    first, second = (_run(subject, 20).frames[-1].x for _ in range(2))
     require(torch.equal(first, second), "two runs on equal noise differ")
 
 
+def _independent(subject: Subject) -> None:
+    alone, among = (_run(subject, 20, indices).frames[-1].x for indices in ([5], [3, 4, 5]))
+    error = float((alone[0] - among[2]).abs().max())
+    require(error < 1e-5, f"image 5 differs by {error:.3g} when 3 and 4 are drawn with it")
+
+
 def _gaussian(subject: Subject) -> None:
-    frames, _, _ = _run(subject, _TIMESTEPS, count=64)
-    pixels = frames[-1].x
+    pixels = _run(subject, _TIMESTEPS, range(64)).frames[-1].x
     mean, std = float(pixels.mean()), float(pixels.std())
     # 64 images of 192 pixels: the mean is known to 0.0014; what a chain of 200 steps loses of the spread is below 10 %.
     require(abs(mean - _MEAN) < 0.01 and abs(std / _STD - 1) < 0.1, f"mean {mean:.3f}, standard deviation {std:.3f}")

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 
@@ -19,7 +19,7 @@ def checks() -> Checks:
     yield "resume", "can a run be gone on with?", "Open again what is in the run folder.", _resume
 
 
-def _run(subject: Subject, folder: Path, first_step: int) -> None:
+def _run(subject: Subject, folder: Path, first_step: int, status: Literal["finished", "stopped", "failed"]) -> None:
     tracker = cast(Tracker, subject.build(run_folder=folder))
     last = first_step + 2
     tracker.run_started(RunStarted("conformance", folder, {"train": {"steps": 4}}, 10, first_step, 4))
@@ -29,15 +29,15 @@ def _run(subject: Subject, folder: Path, first_step: int) -> None:
     for name in ("samples", "forward", "reverse"):
         tracker.picture(Picture(last, name, path))
     tracker.scores(Scores(last, "metric", "standard", True, 10, 10, {"fid": 3.0}, {"fid": 1.0}, {"fid": "lower"}))
-    tracker.run_ended(RunEnded(last, "finished"))
+    tracker.run_ended(RunEnded(last, status))
 
 
 def _events(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _run(subject, Path(folder), 0)
+        _run(subject, Path(folder), 0, "failed")
 
 
 def _resume(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _run(subject, Path(folder), 0)
-        _run(subject, Path(folder), 2)
+        _run(subject, Path(folder), 0, "stopped")
+        _run(subject, Path(folder), 2, "finished")
