@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 from numpy.random import Generator, Philox
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["ImageNoise", "Purpose", "normal", "permutation", "stream", "uniform_integers"]
@@ -32,20 +33,24 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
-    """The generator for one draw, named by up to three counters (step, index in the global batch, ...)."""
-    first, second, third = (*counters, 0, 0, 0)[:3]
+    """The generator for one draw, named by up to three counters (step, index in the global batch, ...).
+
+    Seed and counters are 0 .. 2**63 - 1; a counter left out is 0. Raises ValueError when there are more than three.
+    """
+    unused = 3 - len(counters)
     # Word 0 of the counter advances as numbers are taken; the other three name the draw.
-    return Generator(Philox(key=[seed, int(purpose)], counter=[0, first, second, third]))
+    return Generator(Philox(key=[seed, int(purpose)], counter=[0, *counters, *[0] * unused]))
 
 
-def permutation(seed: int, epoch: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     """The order of images in one epoch: int64 [length]."""
     return stream(seed, Purpose.ORDER, epoch).permutation(length)
 
 
 def uniform_integers(seed: int, purpose: Purpose, step: int, indices: Sequence[int], high: int) -> Tensor:
     """One integer in 0 .. high-1 per index: int64 [len(indices)]."""
-    return torch.tensor([int(stream(seed, purpose, step, index).integers(high)) for index in indices])
+    draws = [int(stream(seed, purpose, step, index).integers(high)) for index in indices]
+    return torch.tensor(draws, dtype=torch.int64)
 
 
 def normal(seed: int, purpose: Purpose, step: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
