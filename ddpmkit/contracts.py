@@ -73,9 +73,10 @@ class Schedule(Protocol):
     """How fast the signal fades. Built with `timesteps: int` (T)."""
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar at t = 0 .. T-1: float64 [T], in (0, 1], strictly decreasing.
+        """alpha_bar at t = 0 .. T-1: float64 [T], strictly decreasing, between 0 and 1, neither included.
 
-        It may reach 0 at the last step only, which needs prediction x0 or v.
+        alpha_bar is the share of the clean image's variance left in x_t: Ho et al. (2020), eq. 4. It starts below 1:
+        t = 0 is noised a little already. Its last value may be 0, which needs prediction x0 or v.
         """
         ...
 
@@ -84,7 +85,10 @@ class Backbone(Protocol):
     """The network: a `torch.nn.Module` built with `image_shape`, `num_classes` (0: unconditional), `out_channels`."""
 
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        """x float [B, C, H, W], t int64 [B] in 0 .. T-1, label int64 [B] or None -> [B, out_channels, H, W]."""
+        """x float [B, C, H, W], t int64 [B] in 0 .. T-1, label int64 [B] or None -> [B, out_channels, H, W].
+
+        Clean images lie in [-1, 1]. Any H and W of 8 or more must work.
+        """
         ...
 
 
@@ -92,7 +96,10 @@ class Loss(Protocol):
     """How wrong a prediction is. Built with `prediction`, the parameterisation it will see."""
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """prediction and target [B, C, H, W], alpha_bar [B] at each sample's t -> per-sample loss [B]."""
+        """prediction and target float [B, C, H, W], alpha_bar float [B] at each sample's t -> loss of each sample [B].
+
+        Weighting by timestep is the loss's own affair: alpha_bar / (1 - alpha_bar) is the signal-to-noise ratio.
+        """
         ...
 
 
@@ -117,17 +124,17 @@ class SamplerState(NamedTuple):
 
 
 class Sampler(Protocol):
-    """The reverse process, from noise to image."""
+    """The reverse process, from noise to image. Built with its config alone."""
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield every frame from (T, x_T, ...) down to (0, x_0, x_0): one per network call, and the finished image.
+        """Yield frames from (T, x_T, ...) down to (0, x_0, x_0): one before each step, and the finished image.
 
-        `steps` is 1 .. T.
+        `steps` is 1 .. T; InputError when it is not. All randomness comes from `noise`.
         """
         ...
 
     def network_calls(self, steps: int) -> int:
-        """How many times `sample` asks the denoiser."""
+        """How many times `sample` asks the denoiser for one batch."""
         ...
 
 

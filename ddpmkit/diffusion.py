@@ -36,7 +36,8 @@ class GaussianDiffusion(nn.Module):
     """The process that a schedule describes, with its coefficients as float32 buffers computed in float64.
 
     The buffers, each [T]: `alpha_t`, `alpha_bar`, `sqrt_alpha_bar`, `sqrt_one_minus_alpha_bar`, `posterior_variance`,
-    `log_snr`. They are functions of the recipe, so they are in no checkpoint and no average of weights.
+    `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf where alpha_bar is 0). They are functions of the
+    recipe, so they are in no checkpoint and no average of weights.
     """
 
     alpha_t: Tensor
@@ -67,7 +68,11 @@ class GaussianDiffusion(nn.Module):
         return _at(self.sqrt_alpha_bar, t) * x0 + _at(self.sqrt_one_minus_alpha_bar, t) * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the network should answer at (x_t, t): eps, x0, or v of Salimans & Ho (2022), section 4."""
+        """What the network should answer at (x_t, t): eps, x0, or v.
+
+        v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0: Salimans & Ho (2022), "Progressive Distillation for Fast
+        Sampling of Diffusion Models", section 4 (https://arxiv.org/abs/2202.00512).
+        """
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "x0":
@@ -86,7 +91,8 @@ class GaussianDiffusion(nn.Module):
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
         """q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
 
-        s = t - 1 is the ordinary step, s = -1 the finished image; larger strides are Nichol & Dhariwal (2021), eq. 19.
+        s = t - 1 is the ordinary step, s = -1 the clean image. For longer strides see Nichol & Dhariwal (2021),
+        "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
         """
         bar_t, bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
         alpha = bar_t / bar_s
@@ -94,9 +100,9 @@ class GaussianDiffusion(nn.Module):
         return Posterior(mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha))
 
     def p_sample(self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None) -> Tensor:
-        """One ancestral step from x_t to x_s (s: t - 1) given the estimate of x0: Ho et al. (2020), algorithm 2.
+        """One ancestral step from x_t to x_s (t - 1 unless given) by the estimate of x0: Ho et al. (2020), algorithm 2.
 
-        At t = 0 the posterior's variance is 0, so the last step adds no noise.
+        Its sigma is the posterior's own: 0 for s = -1, so the last step adds no noise.
         """
         mean, variance = self.posterior(x0_hat, x, t, t - 1 if s is None else s)
         return mean + math.sqrt(variance) * noise
@@ -119,7 +125,8 @@ class GaussianDiffusion(nn.Module):
 class Denoiser:
     """A network and its process as one question: what are x0 and eps at (x, t)?
 
-    `network` is called as `(x, t int64 [B], label)`; whatever it predicts, the answer is both estimates in float32.
+    `network` is called as `(x, t int64 [B], label)`; whatever it predicts, and in whatever precision, the answer is
+    both estimates in the precision of x.
     """
 
     def __init__(
@@ -141,7 +148,7 @@ class Denoiser:
 
 
 def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
-    """All coefficients of the process by name, float64 [T], from alpha_bar float64 [T]: Ho et al. (2020), eq. 4-7."""
+    """The buffers of `GaussianDiffusion` by name, still float64 [T], from alpha_bar: Ho et al. (2020), eq. 4 and 7."""
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     alpha_t = alphas_cumprod / previous
     return {
@@ -159,7 +166,7 @@ def check_alphas_cumprod(alphas_cumprod: Tensor, prediction: Prediction) -> None
     if alphas_cumprod.ndim != 1 or len(alphas_cumprod) == 0 or alphas_cumprod.dtype != torch.float64:
         raise InputError("a schedule must give alpha_bar as a non-empty float64 vector.")
     if not bool(((alphas_cumprod >= 0) & (alphas_cumprod < 1)).all()) or bool((alphas_cumprod[:-1] <= 0).any()):
-        raise InputError("a schedule must give alpha_bar between 0 and 1; 0 is allowed at the last step only.")
+        raise InputError("a schedule must give alpha_bar between 0 and 1 (excluded); only the last may be 0.")
     if bool((alphas_cumprod.diff() >= 0).any()):
         raise InputError("a schedule must give a strictly decreasing alpha_bar.")
     if float(alphas_cumprod[-1]) == 0 and prediction == "epsilon":

@@ -40,10 +40,13 @@ def test_coefficients_are_what_their_names_say() -> None:
     assert found["log_snr"].tolist() == pytest.approx([math.log(a / (1 - a)) for a in alpha_bar])
 
 
-def test_buffers_are_float32_and_in_no_checkpoint() -> None:
-    diffusion = process()
-    assert {buffer.dtype for buffer in diffusion.buffers()} == {torch.float32}
-    assert len(list(diffusion.buffers())) == 6
+def test_buffers_are_float32_of_the_float64_values_and_in_no_checkpoint() -> None:
+    diffusion = process(1000)
+    exact = coefficients(CosineSchedule(CosineConfig(), timesteps=1000).alphas_cumprod())
+    buffers = dict(diffusion.named_buffers())
+    assert {buffer.dtype for buffer in buffers.values()} == {torch.float32}
+    # From a float32 alpha_bar, the variance at t = 1 and the signal-to-noise ratio would be off by 1e-3.
+    torch.testing.assert_close(buffers, {name: values.float() for name, values in exact.items()}, rtol=0, atol=0)
     assert diffusion.state_dict() == {}
 
 
@@ -68,6 +71,24 @@ def test_the_right_answer_gives_x0_and_eps_back(prediction: Prediction) -> None:
     torch.testing.assert_close(found.eps, eps, rtol=1e-3, atol=1e-3)
 
 
+def test_one_x_t_has_one_x0_and_eps_whatever_is_predicted() -> None:
+    """At every t of 50, in double precision: the buffers are float32 numbers still, a² + b² = 1 to 1e-7."""
+    t = torch.arange(50)
+    x0, eps = pictures(50).double(), noise(50).double()
+    for prediction in PREDICTIONS:
+        diffusion = process(prediction=prediction).double()
+        x = diffusion.q_sample(x0, t, eps)
+        found = diffusion.denoised(diffusion.target(x0, t, eps), x, t)
+        torch.testing.assert_close((found.x0, found.eps), (x0, eps), rtol=1e-6, atol=1e-6)
+
+
+def test_x0_hat_is_the_networks_error_times_a_thousand_at_the_first_step_back() -> None:
+    diffusion = process()
+    x, t = noise(1), torch.tensor([49])
+    shift = diffusion.denoised(x + 1e-3, x, t).x0 - diffusion.denoised(x, x, t).x0
+    assert shift.mean().item() == pytest.approx(-1.015, rel=1e-3)
+
+
 def test_v_is_that_of_salimans_and_ho() -> None:
     diffusion = process(prediction="v")
     x0, eps, t = pictures(1), noise(1), torch.tensor([20])
@@ -88,9 +109,28 @@ def test_the_posterior_is_bayes_rule(t: int, s: int) -> None:
     assert found.variance == pytest.approx(1 / precision, rel=1e-12)
 
 
+def test_a_step_back_adds_noise_of_the_posteriors_variance() -> None:
+    diffusion = process()
+    x0, x, eps = pictures(), noise(), noise(seed=9)
+    for t, s in ((30, 29), (30, 10)):
+        mean, variance = diffusion.posterior(x0, x, t, s)
+        torch.testing.assert_close(diffusion.p_sample(x0, x, t, eps, s), mean + math.sqrt(variance) * eps)
+    assert torch.equal(diffusion.p_sample(x0, x, 30, eps), diffusion.p_sample(x0, x, 30, eps, 29))
+    assert diffusion.posterior(x0, x, 30, 29).variance == pytest.approx(diffusion.posterior_variance[30].item())
+
+
+def test_where_no_signal_is_left_a_step_back_is_a_fresh_noising_of_x0() -> None:
+    diffusion = GaussianDiffusion(torch.tensor([0.9, 0.4, 0.0], dtype=torch.float64), "v")
+    mean, variance = diffusion.posterior(x0 := pictures(), noise(), 2, 1)
+    torch.testing.assert_close(mean, math.sqrt(0.4) * x0)
+    assert variance == pytest.approx(0.6)
+    assert diffusion.log_snr.tolist() == pytest.approx([math.log(9), math.log(2 / 3), -math.inf])
+
+
 def test_the_last_step_is_the_estimate_itself_without_noise() -> None:
     diffusion = process()
     x0, x = pictures(), noise()
+    assert diffusion.posterior(x0, x, 0, -1).variance == 0
     torch.testing.assert_close(diffusion.p_sample(x0, x, 0, noise(seed=9)), x0)
 
 
@@ -103,6 +143,8 @@ def test_sampling_timesteps_fall_from_the_last_to_the_first(timesteps: int, data
     assert chosen[0] == timesteps - 1
     assert chosen == sorted(set(chosen), reverse=True)
     assert steps == 1 or chosen[-1] == 0
+    stride = (timesteps - 1) / max(1, steps - 1)
+    assert all(abs(t - (timesteps - 1 - n * stride)) < 0.5 + 1e-9 for n, t in enumerate(chosen))
 
 
 @pytest.mark.parametrize("steps", [0, 51])
@@ -117,6 +159,7 @@ def test_more_or_fewer_steps_than_there_are_is_bad_input(steps: int) -> None:
         ([0.5, 0.6], "strictly decreasing"),
         ([0.5, 0.5], "strictly decreasing"),
         ([1.2, 0.5], "between 0 and 1"),
+        ([1.0, 0.5], "between 0 and 1"),
         ([0.5, -0.1], "between 0 and 1"),
         ([0.5, 0.0, 0.0], "between 0 and 1"),
         ([math.nan, 0.5], "between 0 and 1"),
@@ -128,9 +171,10 @@ def test_what_is_no_schedule_is_refused(values: list[float], reason: str) -> Non
         GaussianDiffusion(torch.tensor(values, dtype=torch.float64))
 
 
-def test_single_precision_is_refused() -> None:
-    with pytest.raises(InputError, match="float64"):
-        GaussianDiffusion(torch.tensor([0.5, 0.4]))
+@pytest.mark.parametrize("values", [torch.tensor([0.5, 0.4]), torch.tensor([[0.5, 0.4]], dtype=torch.float64)])
+def test_single_precision_and_matrices_are_refused(values: Tensor) -> None:
+    with pytest.raises(InputError, match="float64 vector"):
+        GaussianDiffusion(values)
 
 
 def test_zero_terminal_snr_needs_another_prediction_than_eps() -> None:
@@ -138,7 +182,7 @@ def test_zero_terminal_snr_needs_another_prediction_than_eps() -> None:
     with pytest.raises(InputError, match="cannot be recovered from eps"):
         GaussianDiffusion(alpha_bar, "epsilon")
     for prediction in ("x0", "v"):
-        GaussianDiffusion(alpha_bar, prediction)  # type: ignore[arg-type]
+        GaussianDiffusion(alpha_bar, prediction)
 
 
 def test_a_denoiser_asks_for_one_t_and_the_whole_batch() -> None:
@@ -151,4 +195,4 @@ def test_a_denoiser_asks_for_one_t_and_the_whole_batch() -> None:
     label = torch.tensor([1, 2])
     found = Denoiser(network, process(), label)(noise(2), 7)
     assert asked == [([7, 7], label)]
-    assert found.x0.dtype == torch.float32
+    assert found.x0.dtype == found.eps.dtype == torch.float32

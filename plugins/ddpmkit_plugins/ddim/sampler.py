@@ -10,7 +10,10 @@ from ddpmkit_plugins.ddim import DdimConfig
 
 
 class DdimSampler:
-    """x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise."""
+    """x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise.
+
+    Where x0_hat is clamped, eps stays what the network said, as in diffusers.
+    """
 
     def __init__(self, config: DdimConfig) -> None:
         """Nothing is built ahead."""

@@ -8,7 +8,7 @@ from ddpmkit_plugins.huber import HuberConfig
 
 
 class HuberLoss:
-    """e^2 / 2 up to delta, then delta (|e| - delta / 2); the same at every timestep."""
+    """Mean over each image of e^2 / 2 up to |e| = delta, then delta (|e| - delta / 2); the same at every timestep."""
 
     def __init__(self, config: HuberConfig, *, prediction: Prediction) -> None:
         """Every parameterisation is treated alike."""

@@ -7,9 +7,9 @@ from ddpmkit_plugins.linear import LinearConfig
 
 
 class LinearSchedule:
-    """The paper's 1000-step path, walked in T steps.
+    """The path of alpha_bar over `reference_timesteps` steps, walked in T strides.
 
-    At T = `reference_timesteps` the betas are exactly the paper's. At another T, log alpha_bar of that path is
+    At T = `reference_timesteps` the betas are those of the config. At another T, log alpha_bar of that path is
     interpolated at T evenly spaced times, so that a short chain ends in noise just as the long one does.
     """
 
@@ -23,9 +23,7 @@ class LinearSchedule:
         config = self.config
         beta = torch.linspace(config.first_beta, config.last_beta, config.reference_timesteps, dtype=torch.float64)
         path = torch.cat([beta.new_zeros(1), torch.log1p(-beta).cumsum(dim=0)])
-        if self.timesteps == config.reference_timesteps:
-            return path[1:].exp()
-        t = torch.arange(1, self.timesteps + 1, dtype=torch.float64) / self.timesteps
-        position = t * config.reference_timesteps
+        stride = config.reference_timesteps / self.timesteps
+        position = torch.arange(1, self.timesteps + 1, dtype=torch.float64) * stride
         below = position.floor().long().clamp(max=config.reference_timesteps - 1)
         return torch.lerp(path[below], path[below + 1], position - below).exp()
