@@ -1,0 +1,163 @@
+"""The ancestral sampler in any number of steps against diffusers, and its exact moments on a Gaussian."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit_plugins.ancestral import AncestralConfig
+from ddpmkit_plugins.ancestral.sampler import AncestralSampler
+from ddpmkit_plugins.cosine import CosineConfig
+from ddpmkit_plugins.cosine.schedule import CosineSchedule
+
+T = 50
+THEIR_NAMES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
+MEAN, VARIANCE = 0.2, 0.15**2
+
+
+def alpha_bar(timesteps: int = T) -> Tensor:
+    return CosineSchedule(CosineConfig(), timesteps=timesteps).alphas_cumprod()
+
+
+def in_float64(exact: Tensor, prediction: Prediction = "epsilon") -> GaussianDiffusion:
+    """With buffers that were never rounded to float32."""
+    made = GaussianDiffusion(exact, prediction)
+    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return made
+
+
+def theirs(prediction: Prediction = "epsilon", *, clip: bool = True) -> DDPMScheduler:
+    return DDPMScheduler(
+        num_train_timesteps=T,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=THEIR_NAMES[prediction],
+        clip_sample=clip,
+    )
+
+
+def theirs_in_float64(prediction: Prediction = "epsilon", *, clip: bool = True) -> DDPMScheduler:
+    scheduler = theirs(prediction, clip=clip)
+    scheduler.alphas_cumprod, scheduler.one = alpha_bar(), torch.ones((), dtype=torch.float64)
+    return scheduler
+
+
+class Noise:
+    """The noise that diffusers draws when it is given `generator(draw)`."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def generator(self, draw: int) -> torch.Generator:
+        return torch.Generator().manual_seed(draw)
+
+    def __call__(self, draw: int) -> Tensor:
+        return torch.randn(2, 3, 4, 4, generator=self.generator(draw), dtype=self.dtype)
+
+
+def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+    """Smooth, nonlinear, mixing pixels, different at every t."""
+    return torch.sin(2 * x + 0.1 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
+
+
+def walk(scheduler: DDPMScheduler, timesteps: list[int], noise: Noise) -> list[Tensor]:
+    """Every x of diffusers' own steps."""
+    scheduler.set_timesteps(timesteps=timesteps)
+    x = noise(0)
+    walked = [x]
+    for draw, t in enumerate(timesteps, start=1):
+        output = network(x, torch.full((2,), t), None)
+        x = scheduler.step(output, t, x, generator=noise.generator(draw)).prev_sample
+        walked.append(x)
+    return walked
+
+
+def far_apart(ours: list[Tensor], others: list[Tensor]) -> float:
+    """The largest distance between two walks, as a share of the values where these exceed 1."""
+    return max(((a - b).abs() / b.abs().clamp(min=1)).max().item() for a, b in zip(ours, others, strict=True))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 23, T])
+@pytest.mark.parametrize("clip", [True, False])
+def test_any_number_of_steps_walks_as_diffusers_does(prediction: Prediction, steps: int, clip: bool) -> None:
+    process, noise = in_float64(alpha_bar(), prediction), Noise(torch.float64)
+    sampler = AncestralSampler(AncestralConfig(clip_x0=clip))
+    ours = [frame.x for frame in sampler.sample(Denoiser(network, process), noise, steps)]
+    scheduler = theirs_in_float64(prediction, clip=clip)
+    assert far_apart(ours, walk(scheduler, process.sampling_timesteps(steps), noise)) < 1e-6
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
+def test_in_single_precision_the_walks_stay_together(prediction: Prediction) -> None:
+    process, noise = GaussianDiffusion(alpha_bar(), prediction), Noise(torch.float32)
+    frames = AncestralSampler(AncestralConfig()).sample(Denoiser(network, process), noise, T)
+    ours = [frame.x for frame in frames]
+    # Seen: 7e-6. Theirs are float32 coefficients too, so that this is rounding on both sides.
+    assert far_apart(ours, walk(theirs(prediction), process.sampling_timesteps(T), noise)) < 5e-5
+
+
+class Impulses:
+    """Images of one pixel: the first sees no noise at all, the image after it 1 in draw 0, the next 1 in draw 1, ..."""
+
+    def __init__(self, draws: int) -> None:
+        self.draws = draws
+
+    def __call__(self, draw: int) -> Tensor:
+        noise = torch.zeros(self.draws + 1, 1, 1, 1, dtype=torch.float64)
+        noise[draw + 1] = 1
+        return noise
+
+
+def moments(process: GaussianDiffusion, steps: int) -> tuple[float, float]:
+    """Mean and variance of what is sampled, without sampling error: with the exact eps, steps are affine in noise."""
+
+    def exact(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        bar = process.alpha_bar_at(int(t[0]))
+        return math.sqrt(1 - bar) * (x - math.sqrt(bar) * MEAN) / (bar * VARIANCE + 1 - bar)
+
+    sampler = AncestralSampler(AncestralConfig(clip_x0=False))
+    *_, last = sampler.sample(Denoiser(exact, process), Impulses(steps), steps)
+    mean, *shifted = last.x.flatten().tolist()
+    return mean, sum((value - mean) ** 2 for value in shifted)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 13, T])
+def test_on_a_gaussian_mean_and_variance_follow_their_recursion(steps: int) -> None:
+    """A step's slope is that of the regression of x_s on x_t, its variance that of q(x_s | x_t, x0), in closed form."""
+    process = in_float64(alpha_bar())
+
+    def spread(bar: float) -> float:
+        return bar * VARIANCE + 1 - bar
+
+    mean, variance = 0.0, 1.0
+    for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
+        bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
+        alpha = bar_t / bar_s
+        slope = math.sqrt(alpha) * spread(bar_s) / spread(bar_t)
+        mean = math.sqrt(bar_s) * MEAN + slope * (mean - math.sqrt(bar_t) * MEAN)
+        added = 0.0 if s < 0 else 1 / (alpha / (1 - alpha) + 1 / (1 - bar_s))
+        variance = slope**2 * variance + added
+    assert moments(process, steps) == pytest.approx((mean, variance), rel=1e-9)
+
+
+def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand() -> None:
+    """Each step leaves out the spread of x0 around its estimate: an error of first order in 1 / T."""
+    mean, variance = moments(in_float64(alpha_bar(1000)), 1000)
+    _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), 2000)
+    std, finer, true = math.sqrt(variance), math.sqrt(variance_of_two_thousand), math.sqrt(VARIANCE)
+    assert mean == pytest.approx(MEAN, rel=1e-6)
+    assert std == pytest.approx(true, rel=0.015)
+    assert 2 * finer - std == pytest.approx(true, rel=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+def test_a_schedule_that_ends_without_signal_can_be_walked(prediction: Prediction) -> None:
+    process = GaussianDiffusion(torch.cat([alpha_bar()[:-1], torch.zeros(1, dtype=torch.float64)]), prediction)
+    frames = list(AncestralSampler(AncestralConfig()).sample(Denoiser(network, process), Noise(torch.float32), T))
+    assert all(frame.x.isfinite().all() and frame.x0_hat.isfinite().all() for frame in frames)
+    assert frames[0].x0_hat.abs().max() <= 1

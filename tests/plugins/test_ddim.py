@@ -1,0 +1,158 @@
+"""DDIM in single precision against diffusers, its exact moments on a Gaussian, and where it is the ancestral chain."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from pydantic import ValidationError
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit_plugins.ancestral import AncestralConfig
+from ddpmkit_plugins.ancestral.sampler import AncestralSampler
+from ddpmkit_plugins.cosine import CosineConfig
+from ddpmkit_plugins.cosine.schedule import CosineSchedule
+from ddpmkit_plugins.ddim import DdimConfig
+from ddpmkit_plugins.ddim.sampler import DdimSampler
+
+T = 50
+THEIR_NAMES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
+MEAN, VARIANCE = 0.2, 0.15**2
+
+
+def alpha_bar(timesteps: int = T) -> Tensor:
+    return CosineSchedule(CosineConfig(), timesteps=timesteps).alphas_cumprod()
+
+
+def in_float64(exact: Tensor) -> GaussianDiffusion:
+    """With buffers that were never rounded to float32."""
+    made = GaussianDiffusion(exact)
+    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return made
+
+
+def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+    """Smooth, nonlinear, mixing pixels, different at every t."""
+    return torch.sin(2 * x + 0.1 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
+
+
+def float32_noise(draw: int) -> Tensor:
+    return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(draw))
+
+
+# Rounding on both sides: theirs is as far from the double-precision walk as ours, furthest with eps, whose x0 is
+# amplified a thousandfold at first (seen: 2e-3, 3e-5 and 5e-6).
+@pytest.mark.parametrize(("prediction", "tolerance"), [("epsilon", 1e-2), ("x0", 2e-4), ("v", 2e-5)])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_in_single_precision_it_walks_as_diffusers_does(prediction: Prediction, tolerance: float, eta: float) -> None:
+    scheduler = DDIMScheduler(
+        num_train_timesteps=T, beta_schedule="squaredcos_cap_v2", prediction_type=THEIR_NAMES[prediction]
+    )
+    scheduler.set_timesteps(T)
+    x = float32_noise(0)
+    process = GaussianDiffusion(alpha_bar(), prediction)
+    frames = list(DdimSampler(DdimConfig(eta=eta)).sample(Denoiser(network, process), float32_noise, T))
+    worst = 0.0
+    for draw, (frame, following) in enumerate(pairwise(frames), start=1):
+        t = frame.t - 1
+        noise = float32_noise(draw) if eta > 0 else None
+        output = network(x, torch.full((2,), t), None)
+        x = scheduler.step(output, t, x, eta=eta, variance_noise=noise).prev_sample
+        worst = max(worst, (following.x - x).abs().max().item())
+    assert worst < tolerance
+
+
+@pytest.mark.parametrize("steps", [1, 7, T])
+def test_eta_1_is_the_ancestral_chain(steps: int) -> None:
+    """Song et al. (2021), section 4.1: with eta = 1 the process becomes DDPM. It does where x0_hat is not clamped."""
+    denoiser = Denoiser(network, in_float64(alpha_bar()))
+
+    def noise(draw: int) -> Tensor:
+        return float32_noise(draw).double()
+
+    implicit = DdimSampler(DdimConfig(eta=1.0, clip_x0=False)).sample(denoiser, noise, steps)
+    ancestral = AncestralSampler(AncestralConfig(clip_x0=False)).sample(denoiser, noise, steps)
+    for ours, other in zip(implicit, ancestral, strict=True):
+        assert ours.t == other.t
+        torch.testing.assert_close((ours.x, ours.x0_hat), (other.x, other.x0_hat), rtol=1e-9, atol=1e-9)
+
+
+def test_eta_0_takes_no_noise_but_the_first() -> None:
+    drawn: list[int] = []
+
+    def noise(draw: int) -> Tensor:
+        drawn.append(draw)
+        return float32_noise(draw)
+
+    list(DdimSampler(DdimConfig()).sample(Denoiser(network, GaussianDiffusion(alpha_bar())), noise, T))
+    assert drawn == [0]
+
+
+class Impulses:
+    """Images of one pixel: the first sees no noise at all, the image after it 1 in draw 0, the next 1 in draw 1, ..."""
+
+    def __init__(self, draws: int) -> None:
+        self.draws = draws
+
+    def __call__(self, draw: int) -> Tensor:
+        noise = torch.zeros(self.draws + 1, 1, 1, 1, dtype=torch.float64)
+        noise[draw + 1] = 1
+        return noise
+
+
+def moments(process: GaussianDiffusion, eta: float, steps: int) -> tuple[float, float]:
+    """Mean and variance of what is sampled, without sampling error: with the exact eps, steps are affine in noise."""
+
+    def exact(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        bar = process.alpha_bar_at(int(t[0]))
+        return math.sqrt(1 - bar) * (x - math.sqrt(bar) * MEAN) / (bar * VARIANCE + 1 - bar)
+
+    sampler = DdimSampler(DdimConfig(eta=eta, clip_x0=False))
+    *_, last = sampler.sample(Denoiser(exact, process), Impulses(steps), steps)
+    mean, *shifted = last.x.flatten().tolist()
+    return mean, sum((value - mean) ** 2 for value in shifted)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 13, T])
+def test_on_a_gaussian_mean_and_variance_follow_their_recursion(eta: float, steps: int) -> None:
+    """x0_hat and eps are regressions of x0 and eps on x_t: their slopes are covariances over the variance of x_t."""
+    process = in_float64(alpha_bar())
+    mean, variance = 0.0, 1.0
+    for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
+        bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
+        spread = bar_t * VARIANCE + 1 - bar_t
+        x0_slope, eps_slope = math.sqrt(bar_t) * VARIANCE / spread, math.sqrt(1 - bar_t) / spread
+        alpha = bar_t / bar_s
+        added = 0.0 if s < 0 else eta**2 / (alpha / (1 - alpha) + 1 / (1 - bar_s))
+        slope = math.sqrt(bar_s) * x0_slope + math.sqrt(1 - bar_s - added) * eps_slope
+        mean = math.sqrt(bar_s) * MEAN + slope * (mean - math.sqrt(bar_t) * MEAN)
+        variance = slope**2 * variance + added
+    assert moments(process, eta, steps) == pytest.approx((mean, variance), rel=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(eta: float) -> None:
+    mean, variance = moments(in_float64(alpha_bar(1000)), eta, 1000)
+    _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), eta, 2000)
+    std, finer, true = math.sqrt(variance), math.sqrt(variance_of_two_thousand), math.sqrt(VARIANCE)
+    assert mean == pytest.approx(MEAN, rel=1e-4)
+    assert std == pytest.approx(true, rel=0.015)
+    assert 2 * finer - std == pytest.approx(true, rel=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+def test_a_schedule_that_ends_without_signal_can_be_walked(prediction: Prediction) -> None:
+    process = GaussianDiffusion(torch.cat([alpha_bar()[:-1], torch.zeros(1, dtype=torch.float64)]), prediction)
+    for eta in (0.0, 1.0):
+        frames = list(DdimSampler(DdimConfig(eta=eta)).sample(Denoiser(network, process), float32_noise, T))
+        assert all(frame.x.isfinite().all() and frame.x0_hat.isfinite().all() for frame in frames)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1])
+def test_eta_is_a_share(eta: float) -> None:
+    with pytest.raises(ValidationError, match="eta"):
+        DdimConfig(eta=eta)
