@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
@@ -55,26 +56,47 @@ def records(file: Path) -> Iterator[Any]:
             whole = b""
 
 
-def history(folder: Path) -> dict[int, dict[str, Any]]:
-    """Everything logged, by step, over all the files of a run."""
-    steps: dict[int, dict[str, Any]] = {}
+def told(folder: Path, kind: str) -> Iterator[Any]:
+    """All records of one kind, over all the files of a run."""
+    wandb.teardown()  # the service flushes a file only after `finish` has returned
     for file in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
         for found in records(file):
-            if found.WhichOneof("record_type") == "history":
-                values = {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found.history.item
-                }
-                steps.setdefault(values["_step"], {}).update(values)
+            if found.WhichOneof("record_type") == kind:
+                yield getattr(found, kind)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Everything logged, row by row."""
+    return [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found.item}
+        for found in told(folder, "history")
+    ]
+
+
+def history(folder: Path) -> dict[int, dict[str, Any]]:
+    """Everything logged, by wandb's own step."""
+    steps: dict[int, dict[str, Any]] = {}
+    for row in rows(folder):
+        steps.setdefault(row["_step"], {}).update(row)
     return steps
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a person reads; wandb's own log goes to a file."""
+    return [found.getMessage() for found in caplog.records if not found.name.startswith("wandb")]
+
+
 @pytest.fixture
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which nobody ever logged in, and a server that is not there."""
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which nobody ever logged in, a server that is not there, and a service of its own."""
+    wandb.teardown()  # a service started earlier remembers the environment of that time
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    wandb.teardown()
 
 
 @pytest.mark.usefixtures("nobody")
@@ -87,20 +109,65 @@ def test_a_real_offline_run_holds_what_was_told(tmp_path: Path) -> None:
     assert "validation_loss" not in steps[10]
     assert steps[20]["validation_loss"] == 0.25
     assert steps[20]["learning_rate"] == 1e-3
-    assert {key for key in steps[20] if key.startswith("loss_by_quarter")} == {
-        f"loss_by_quarter/{n}" for n in (1, 2, 4)
-    }
+    quarters = {key: value for key, value in steps[20].items() if key.startswith("loss/")}
+    assert quarters == {"loss/t_q1": 0.4, "loss/t_q2": 0.3, "loss/t_q4": 0.1}
     assert (steps[20]["clean-fid/fid"], steps[20]["clean-fid/fid_floor"]) == (94.66, 3.5)
     for name in ("samples", "forward", "reverse"):
         assert steps[20][f"{name}/_type"] == "image-file"
         (picture,) = (tmp_path / "wandb").glob(f"offline-run-*/files/{steps[20][f'{name}/path']}")
         assert picture.stat().st_size > 0
-    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
-    run = next(found.run for found in records(file) if found.WhichOneof("record_type") == "run")
+    (run,) = told(tmp_path, "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert (run.project, run.display_name, list(run.tags)) == ("afhq", "cats", ["t50"])
     assert config["train"] == {"learning_rate": 1e-3}
     assert config["parameters"] == 2_450_147
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_name_in_the_recipe_s_tracker_wins(tmp_path: Path) -> None:
+    a_run(tmp_path, WandbConfig(mode="offline", name="other cats"))
+    assert [run.display_name for run in told(tmp_path, "run")] == ["other cats"]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_training_step_is_the_x_axis(tmp_path: Path) -> None:
+    a_run(tmp_path, WandbConfig(mode="offline"))
+    assert {(metric.glob_name or metric.name, metric.step_metric) for metric in told(tmp_path, "metric")} >= {
+        ("*", "step")
+    }
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_steps_that_the_server_already_has_are_told_again_and_not_dropped(tmp_path: Path) -> None:
+    tracker = WandbTracker(WandbConfig(mode="offline"), run_folder=tmp_path)
+    tracker.run_started(started(tmp_path, first_step=10))
+    assert tracker._run is not None
+    tracker._run.log({"step": 30}, step=30, commit=True)  # where a server says that its run stands
+    for step in (20, 30, 40):
+        tracker.step(record(step))
+    tracker.run_ended(RunEnded(40, "finished"))
+    assert [row["step"] for row in rows(tmp_path)] == [30, 20, 30, 40]
+    assert [row["_step"] for row in rows(tmp_path)] == [30, 31, 32, 40]
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 0), ("failed", 1)])
+def test_only_a_failed_run_is_marked_so(tmp_path: Path, status: str, code: int) -> None:
+    tracker = WandbTracker(WandbConfig(mode="offline"), run_folder=tmp_path)
+    tracker.run_started(started(tmp_path))
+    tracker.run_ended(RunEnded(0, status))  # type: ignore[arg-type]
+    assert [end.exit_code for end in told(tmp_path, "exit")] == [code]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_run_of_the_caller_s_own_goes_on_undisturbed(tmp_path: Path) -> None:
+    own = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True, console="off"))
+    a_run(tmp_path / "run", WandbConfig(mode="offline"))
+    own.log({"mine": 1})
+    own.finish()
+    assert sorted(history(tmp_path / "run")) == [10, 20]
+    assert [sorted(key for key in row if not key.startswith("_")) for row in rows(tmp_path)] == [["mine"]]
 
 
 @pytest.mark.usefixtures("nobody")
@@ -117,8 +184,8 @@ def test_without_a_key_it_goes_on_offline_and_says_so_once(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online"))
-    assert [message for message in caplog.messages if "wandb" in message] == [
-        "wandb goes on offline: there is no API key (`wandb login` sets one). `wandb sync` uploads the run later."
+    assert said(caplog) == [
+        "wandb goes on offline: No API key configured. Use `wandb login` to log in. `wandb sync` uploads the run later."
     ]
     assert sorted(history(tmp_path)) == [10, 20]
     assert capfd.readouterr() == ("", "")
@@ -126,14 +193,65 @@ def test_without_a_key_it_goes_on_offline_and_says_so_once(
 
 @pytest.mark.usefixtures("nobody")
 def test_without_a_network_it_goes_on_offline_after_its_timeout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password " + "0" * 40 + "\n")
-    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online", init_timeout=1.0))
-    assert sum("wandb goes on offline" in message for message in caplog.messages) == 1
+    (message,) = said(caplog)
+    assert message.startswith("wandb goes on offline: ")
+    assert "deadline exceeded" in message
     assert sorted(history(tmp_path)) == [10, 20]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_key_of_the_wrong_form_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with caplog.at_level(logging.WARNING):
+        a_run(tmp_path, WandbConfig(mode="online"))
+    (message,) = said(caplog)
+    assert "40" in message
+    assert sorted(history(tmp_path)) == [10, 20]
+
+
+def test_an_upload_that_takes_too_long_at_the_end_is_left_for_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck:
+        dir = str(tmp_path / "run-1" / "files")
+
+        def finish(self, exit_code: int) -> None:
+            raise TimeoutError("Timed out finishing run.")
+
+    tracker = WandbTracker(WandbConfig(), run_folder=tmp_path)
+    tracker._run = Stuck()  # type: ignore[assignment]
+    tracker.run_ended(RunEnded(20, "finished"))
+    (message,) = said(caplog)
+    assert f"`wandb sync {tmp_path / 'run-1'}`" in message
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_environment_may_say_offline_where_the_recipe_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with caplog.at_level(logging.WARNING):
+        a_run(tmp_path, WandbConfig())
+    assert said(caplog) == []
+    assert sorted(history(tmp_path)) == [10, 20]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_environment_may_say_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    a_run(tmp_path, WandbConfig())
+    assert history(tmp_path) == {}
 
 
 def test_disabled_leaves_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ class WandbConfig(ComponentConfig):
     """The project that the run belongs to."""
     entity: str = ""
     """User or team; when empty, the account's own."""
+    name: str = ""
+    """What the run is called there; when empty, as the recipe is."""
     tags: tuple[str, ...] = ()
     """Labels to find the run by."""
     init_timeout: float = Field(default=20.0, gt=0)
