@@ -43,5 +43,14 @@ def test_a_light_module_imports_nothing_heavy(code: str) -> None:
     assert imported(code) == set()
 
 
+def test_no_manifest_and_no_config_imports_anything_heavy() -> None:
+    code = (
+        "from ddpmkit.plugin.discovery import discover; found = discover(third_party=False); "
+        "models = [entry.config_model() for entry in found.components]; "
+        "assert len(models) > 10 and not found.quarantined"
+    )
+    assert imported(code) == set()
+
+
 def test_the_measure_itself_sees_what_is_heavy() -> None:
     assert "torch" in imported("import ddpmkit.diffusion")

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
-import zipfile
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = (ROOT, ROOT / "tests" / "third_party" / "ddpmkit-acme", ROOT / "tests" / "third_party" / "ddpmkit-broken")
@@ -28,90 +31,109 @@ steps = 2
 batch_size = 2
 """
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def checked(*command: str | Path) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("wheels")
-    for package in PACKAGES:
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(package)]
-        subprocess.run(command, check=True, capture_output=True)
-    return sorted(folder.glob("*.whl"))
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the three wheels, whose other packages are those that the tests run with.
 
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, wheels: list[Path]) -> dict[str, str]:
-    """An environment in which the three wheels are installed, and the heavy packages are those of the tests.
-
-    The folder of the wheels comes first on the path, and a distribution is taken from where it is found first: the
-    checkout that the tests run from is not seen.
+    A path file lends those packages. It comes after the environment's own, and a path file inside the folder it names
+    is not read: where the tests run from an editable checkout, that checkout is not lent.
     """
-    site = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
-    subprocess.run([*command, *map(str, wheels)], check=True, capture_output=True)
-    return {**os.environ, "PYTHONPATH": str(site), "DDPMKIT_CACHE": str(site / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def ddpmkit(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ddpmkit", *arguments]
-    # Away from the checkout, whose folder would otherwise come first.
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_the_wheel_holds_two_packages_and_nothing_else(wheels: list[Path]) -> None:
-    (wheel,) = [path for path in wheels if path.name.startswith("ddpmkit-")]
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"ddpmkit", "ddpmkit_plugins", "ddpmkit-0.1.0.dist-info"}
-    assert {"ddpmkit/py.typed", "ddpmkit_plugins/py.typed", "ddpmkit/report/page.html"} <= set(names)
-    entries = zipfile.ZipFile(wheel).read("ddpmkit-0.1.0.dist-info/entry_points.txt").decode()
-    assert "ddpmkit = ddpmkit.cli:main" in entries
-
-
-def test_the_wheel_is_what_runs(environment: dict[str, str], tmp_path: Path) -> None:
-    code = "import ddpmkit, ddpmkit_plugins; print(ddpmkit.__file__, ddpmkit_plugins.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    wheels, environment = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("environment")
+    for package in PACKAGES:
+        checked(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, package)
+    checked(sys.executable, "-m", "venv", "--without-pip", environment)
+    python = environment / "bin" / "python"
+    site = checked(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    checked(
+        *(sys.executable, "-m", "pip", "--python", python, "--quiet", "install", "--no-deps", "--no-index"),
+        *sorted(wheels.glob("*.whl")),
     )
-    assert [path.startswith(environment["PYTHONPATH"]) for path in found.stdout.split()] == [True, True]
+    lent = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    (Path(site) / "lent.pth").write_text("\n".join(lent))
+    return environment
 
 
-def test_a_strangers_component_is_listed_beside_the_built_ins_and_the_broken_one_is_named(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    listed = ddpmkit(environment, tmp_path, "plugins", "list")
+@pytest.fixture
+def run(environment: Path, tmp_path: Path) -> Command:
+    """Runs a program of the environment in a folder of its own."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DDPMKIT"))}
+    variables |= {"OMP_NUM_THREADS": "1", "DDPMKIT_CACHE": str(tmp_path / "cache")}
+
+    def command(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        call = [str(environment / "bin" / program), *arguments]
+        return subprocess.run(call, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    return command
+
+
+def test_the_wheel_is_what_runs(environment: Path, run: Command) -> None:
+    code = (
+        "import ddpmkit, ddpmkit_plugins, ddpmkit_acme, importlib.metadata as metadata;"
+        "print(*(package.__file__ for package in (ddpmkit, ddpmkit_plugins, ddpmkit_acme)));"
+        "print(metadata.distribution('ddpmkit').locate_file(''))"
+    )
+    found = run("python", "-c", code).stdout.split()
+    assert len(found) == 4
+    assert all(path.startswith(str(environment)) for path in found)
+
+
+def test_a_strangers_component_is_listed_beside_the_built_ins_and_the_broken_one_is_named(run: Command) -> None:
+    listed = run("ddpmkit", "plugins", "list")
     assert listed.returncode == 0, listed.stderr
-    (line,) = [line.split() for line in listed.stdout.splitlines() if "acme/zigzag" in line]
+    usable, _, aside = listed.stdout.partition("set aside")
+    (line,) = [line.split() for line in usable.splitlines() if "acme/zigzag" in line]
     assert line[:3] == ["acme/zigzag", "ddpmkit-acme", "1.2.0"]
-    aside = "broken.zigzag (ddpmkit-broken 0.3.0): ImportError: this plugin needs a library"
-    assert aside in listed.stdout.partition("set aside")[2]
+    assert "cosine" in usable
+    assert "broken.zigzag (ddpmkit-broken 0.3.0): ImportError: this plugin needs a library" in aside
 
 
-def test_a_strangers_component_passes_the_checks(environment: dict[str, str], tmp_path: Path) -> None:
-    checked = ddpmkit(environment, tmp_path, "plugins", "check", "acme/zigzag")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.count("✓") >= 7
+def test_a_strangers_component_shows_its_keys(run: Command) -> None:
+    shown = run("ddpmkit", "plugins", "show", "acme/zigzag")
+    assert shown.returncode == 0, shown.stderr
+    assert "depth = 0.5    # at least 0, below 1" in shown.stdout
+    assert "How much the speed of the noising goes up and down." in shown.stdout
 
 
-def test_a_strangers_component_works_in_a_recipe_and_its_broken_twin_harms_no_run(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    recipe = tmp_path / "mine.toml"
-    recipe.write_text(RECIPE.format(schedule="acme/zigzag"))
-    assert ddpmkit(environment, tmp_path, "recipe", "check", "mine.toml").returncode == 0
-    ran = ddpmkit(environment, tmp_path, "run", "mine.toml")
+def test_a_strangers_component_passes_the_checks(run: Command) -> None:
+    checks = run("ddpmkit", "plugins", "check", "acme/zigzag")
+    assert checks.returncode == 0, checks.stdout + checks.stderr
+    assert "✓ schedule acme/zigzag: schedule-decreasing" in checks.stdout.splitlines()
+
+
+def test_a_strangers_component_works_in_a_recipe_and_its_broken_twin_harms_no_run(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="acme/zigzag"))
+    good = run("ddpmkit", "recipe", "check", "mine.toml")
+    assert good.returncode == 0, good.stderr
+    ran = run("ddpmkit", "run", "mine.toml")
     assert ran.returncode == 0, ran.stderr
+    assert "plugin broken.zigzag (ddpmkit-broken 0.3.0) is left out" in ran.stderr
     lock = (tmp_path / "results" / "mine" / "recipe.lock.toml").read_text()
+    assert 'use = "acme/zigzag"' in lock
     assert 'ddpmkit-acme = "1.2.0"' in lock
     assert (tmp_path / "results" / "mine" / "report.html").exists()
 
 
-def test_a_recipe_that_uses_the_broken_twin_is_refused_by_name(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_recipe_that_uses_the_broken_twin_is_refused_by_name(run: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="broken/zigzag"))
-    refused = ddpmkit(environment, tmp_path, "run", "mine.toml")
-    assert refused.returncode == 2
-    assert "installed but broken: broken.zigzag (ddpmkit-broken 0.3.0)" in refused.stderr
+    for command in (["recipe", "check"], ["run"]):
+        refused = run("ddpmkit", *command, "mine.toml")
+        assert refused.returncode == 2
+        assert "installed but broken: broken.zigzag (ddpmkit-broken 0.3.0): ImportError" in refused.stderr
     assert not (tmp_path / "results").exists()
 
 
-def test_it_can_be_left_out(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_strangers_component_can_be_left_out(run: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="acme/zigzag"))
-    assert ddpmkit(environment, tmp_path, "recipe", "check", "mine.toml", "--no-plugins").returncode == 2
+    refused = run("ddpmkit", "recipe", "check", "mine.toml", "--no-plugins")
+    assert refused.returncode == 2
+    assert "installed but switched off: acme.zigzag (ddpmkit-acme 1.2.0)" in refused.stderr
+    assert "broken" not in refused.stderr

@@ -173,7 +173,7 @@ class Registry:
 def clashes(components: Iterable[RegisteredComponent]) -> tuple[Clash, ...]:
     """Every name that more than one component claims, by kind and id."""
     claims: defaultdict[tuple[str, str], list[RegisteredComponent]] = defaultdict(list)
-    for entry in components:
+    for entry in sorted(components, key=lambda entry: str(entry.plugin)):
         claims[entry.kind, entry.id].append(entry)
     return tuple(Clash(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
 

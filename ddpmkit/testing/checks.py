@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmkit.errors import ComponentUnavailable
+from ddpmkit.errors import ComponentUnavailable, DdpmkitError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
 
@@ -50,7 +50,9 @@ class Check:
         except ComponentUnavailable:
             raise
         except Exception as error:
-            seen = str(error) if isinstance(error, ConformanceError) else f"{type(error).__name__}: {error}"
+            seen = f"{type(error).__name__}: {error}"
+            if isinstance(error, ConformanceError | DdpmkitError):
+                seen = error.args[0]
             raise ConformanceError(
                 f"{self.id}: {self.subject.registered.id} fails: {self.question}\n  seen: {seen}\n  {self.advice}"
             ) from error

@@ -93,9 +93,10 @@ def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> No
     entries.append(RegisteredComponent(component("c"), ACME))
     with pytest.raises(PluginError) as caught:
         Registry.from_components(entries)
-    both = "by acme.zig (ddpmkit-acme 1.2) and by acme.zag (ddpmkit-rival 3.4)"
+    both = "by acme.zag (ddpmkit-rival 3.4) and by acme.zig (ddpmkit-acme 1.2)"
     assert caught.value.message == f"schedule 'acme/a' is claimed {both}; schedule 'acme/b' is claimed {both}."
-    assert "leave one out, as in DDPMKIT_DISABLE_PLUGINS=acme.zag" in caught.value.remedies
+    assert "leave one out, as in DDPMKIT_DISABLE_PLUGINS=acme.zig" in caught.value.remedies
+    assert clashes(entries) == clashes(entries[::-1])
     assert [clash.rivals[0].id for clash in clashes(entries)] == ["acme/a", "acme/b"]
 
 

@@ -1,0 +1,74 @@
+"""Every built-in passes every check, with no exemption: what one cannot do without, it is given."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.testing import conformance_checks
+
+BUILT_INS = discover(third_party=False).components
+
+
+class Features(nn.Module):
+    """Stands in for the layers of the Inception file: 2048 numbers an image from [B, 3, 299, 299] in -1 .. 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(2048, 3 * 16, generator=draw))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+        return torch.relu(pooled @ self.weight.t())
+
+
+class Inception(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = Features()
+
+    def forward(self, x: Tensor, return_features: bool = True) -> Tensor:
+        return self.layers(x / 128 - 1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """What a component cannot do without: a folder of pictures, a network file, a mode without a server."""
+
+    def for_component(use: str) -> dict[str, Any]:
+        if use == "image-folder":
+            for number in range(4):
+                path = tmp_path / "train" / "cat" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(path)
+            return {"root": str(tmp_path)}
+        if use == "clean-fid":
+            file = tmp_path / "inception-2015-12-05.pt"
+            torch.jit.script(Inception()).save(str(file))
+            return {"inception": str(file)}
+        if use == "critters":
+            return {"size": 4, "val_size": 2}
+        return {"mode": "offline"} if use == "wandb" else {}
+
+    return for_component
+
+
+@pytest.mark.parametrize("entry", BUILT_INS, ids=lambda entry: f"{entry.kind}-{entry.component.name}")
+# torch.jit announces its own end; the published Inception file is what it is.
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_every_built_in_passes_every_check(
+    entry: RegisteredComponent, settings: Callable[[str], dict[str, Any]]
+) -> None:
+    checks = conformance_checks(entry, settings=settings(entry.use))
+    assert len(checks) >= 5  # the manners, and some of its kind
+    for check in checks:
+        check.run()
