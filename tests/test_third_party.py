@@ -99,7 +99,7 @@ def test_a_strangers_component_is_listed_beside_the_built_ins_and_the_broken_one
 def test_a_strangers_component_shows_its_keys(run: Command) -> None:
     shown = run("ddpmkit", "plugins", "show", "acme/zigzag")
     assert shown.returncode == 0, shown.stderr
-    assert "depth = 0.5    # at least 0, below 1" in shown.stdout
+    assert "`depth`, a number of at least 0 and below 1 (default 0.5)" in shown.stdout
     assert "How much the speed of the noising goes up and down." in shown.stdout
 
 

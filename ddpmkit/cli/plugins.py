@@ -35,14 +35,14 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
     from ddpmkit.plugin.registry import clashes
 
     found = plugins.discover()
-    widths = [max(map(len, column)) for column in zip(("", ""), *map(_columns, found.components), strict=True)]
+    use_width = max((len(entry.use) for entry in found.components), default=0)
+    origin_width = max((len(entry.origin) for entry in found.components), default=0)
     for kind in KINDS:
         terminal.out.print(kind, style="bold")
         for entry in found.components:
-            if entry.kind != kind:
-                continue
-            use, origin = _columns(entry)
-            terminal.out.print(f"  {use:<{widths[0]}}  {origin:<{widths[1]}}  {entry.component.summary}")
+            if entry.kind == kind:
+                summary = entry.component.summary
+                terminal.out.print(f"  {entry.use:<{use_width}}  {entry.origin:<{origin_width}}  {summary}")
     _print_section(terminal, "claimed more than once: no recipe can be read", clashes(found.components), "bold red")
     aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.quarantined]
     _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
@@ -60,20 +60,26 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
     \b
     ddpmkit plugins show attention-unet
     """
-    from ddpmkit.recipe import described_keys
+    from ddpmkit.recipe.expectation import Expectations
 
     for entry in _named(plugins.registry(), name, kind):
-        component = entry.component
+        component, keys = entry.component, Expectations(entry.config_model())
         terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
-        facts = [("summary", component.summary), ("from", entry.origin), ("target", component.target)]
-        facts += [(label, ", ".join(values)) for label, values in _capabilities(entry).items() if values]
-        for line in aligned(facts):
+        facts = {
+            "summary": component.summary,
+            "from": entry.origin,
+            "target": component.target,
+            "api": str(component.api),
+            "requires": ", ".join(component.requires),
+            "provides": ", ".join(component.provides),
+            "needs": ", ".join(component.needs),
+        }
+        for line in aligned([(label, fact) for label, fact in facts.items() if fact]):
             terminal.out.print(line)
-        keys = list(described_keys(entry.config_model()))
-        terminal.out.print("  keys" if keys else "  no keys")
-        for key, default, limits, description in keys:
-            terminal.out.print(f"    {key} = {default}{f'    # {limits}' if limits else ''}")
-            terminal.out.print(f"        {description}", style="dim")
+        terminal.out.print("  keys" if keys.names else "  no keys")
+        for key in keys.names:
+            terminal.out.print(f"    {keys.described((key,))}")
+            terminal.out.print(f"        {keys.purpose((key,)) or 'undocumented'}", style="dim")
 
 
 @plugins.command()
@@ -171,12 +177,3 @@ def _print_section(terminal: Terminal, title: str, items: Sequence[object], styl
         terminal.out.print(title, style=style)
     for item in items:
         terminal.out.print(f"  {item}")
-
-
-def _columns(entry: "RegisteredComponent") -> tuple[str, str]:
-    return entry.use, entry.origin
-
-
-def _capabilities(entry: "RegisteredComponent") -> dict[str, tuple[str, ...]]:
-    component = entry.component
-    return {"requires": component.requires, "provides": component.provides, "needs": component.needs}

@@ -90,5 +90,5 @@ def check_config_model(model: Any, component: Component) -> type[ComponentConfig
     if not (isinstance(model, type) and issubclass(model, ComponentConfig)):
         raise TypeError(f"{component.config} must be a subclass of ddpmkit.plugin.ComponentConfig")
     if taken := sorted(set(model.model_fields) & {*RUNTIME[component.kind], "use"}):
-        raise TypeError(f"{component.config} has fields named like what the core passes in: {', '.join(taken)}")
+        raise TypeError(f"{component.config} has fields with names that the core needs: {', '.join(taken)}")
     return model

@@ -99,16 +99,22 @@ def test_what_is_switched_off_is_listed(plugins: Callable[..., Result], monkeypa
 
 
 def test_a_component_is_shown_with_every_key(plugins: Callable[..., Result]) -> None:
-    assert plugins("show", "linear").output.splitlines()[:5] == [
-        "schedule linear",
-        "  summary  betas that grow linearly in t (Ho et al. 2020)",
+    assert plugins("show", "ddim").output.splitlines() == [
+        "sampler ddim",
+        "  summary  the non-Markovian process, deterministic at eta = 0 (Song et al. 2021)",
         "  from     ddpmkit 0.1.0",
-        "  target   ddpmkit_plugins.linear.schedule:LinearSchedule",
+        "  target   ddpmkit_plugins.ddim.sampler:DdimSampler",
+        "  api      1",
         "  keys",
+        "    `eta`, a number from 0 to 1 (default 0.0)",
+        "        Share of the ancestral sampler's noise that each step adds: 0 is deterministic, 1 as noisy as DDPM.",
+        "    `clip_x0`, true or false (default true)",
+        "        Clamp x0_hat to [-1, 1], as in ancestral sampling.",
     ]
     shown = plugins("show", "local/zig", "--plugin", "zig.py").output
     assert "  requires  sys" in shown
-    assert "    power = 2\n        How much of it.\n    file = required\n        Where it is.\n" in shown
+    assert "    `file`, a string\n        Where it is.\n" in shown
+    assert plugins("show", "l1").output.endswith("  no keys\n")
 
 
 def test_a_name_that_is_not_there_is_answered_with_the_nearest(plugins: Callable[..., Result]) -> None:

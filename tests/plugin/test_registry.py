@@ -21,6 +21,11 @@ class Clashing(ComponentConfig):
     """A name that the core passes in."""
 
 
+class Using(ComponentConfig):
+    use: str = "this"
+    """The key by which a recipe chooses the component."""
+
+
 class Plain:
     pass
 
@@ -78,10 +83,13 @@ def test_a_bare_name_finds_a_strangers_component_of_that_name() -> None:
 
 def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
     table = Registry.from_components(
-        [], quarantined=[Quarantined(ACME, "ImportError: zig")], disabled=[RIVAL, BUILT_IN]
+        [],
+        quarantined=[Quarantined(ACME, "ImportError: zig"), Quarantined(RIVAL, "?")],
+        disabled=[RIVAL, BUILT_IN],
     )
     assert table.suggestions("schedule", "acme/zigzag") == [
         "available: none",
+        "installed but broken: acme.zag (ddpmkit-rival 3.4): ?",
         "installed but broken: acme.zig (ddpmkit-acme 1.2): ImportError: zig",
         "installed but switched off: acme.zag (ddpmkit-rival 3.4)",
     ]
@@ -140,7 +148,12 @@ def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
 
 @pytest.mark.parametrize(
     ("config", "reason"),
-    [("Clashing", "named like what the core passes in: timesteps"), ("Plain", "must be a subclass"), ("Gone", "Gone")],
+    [
+        ("Clashing", "with names that the core needs: timesteps"),
+        ("Using", "with names that the core needs: use"),
+        ("Plain", "must be a subclass"),
+        ("Gone", "Gone"),
+    ],
 )
 def test_a_config_that_cannot_serve_is_refused(config: str, reason: str) -> None:
     entry = registry(component(config=f"{__name__}:{config}")).get("schedule", "zig")
