@@ -4,69 +4,76 @@ It does not know what the numbers mean.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-__all__ = ["Curve", "chart", "log_ticks", "ticks"]
+__all__ = ["Curve", "chart", "log_ticks", "smoothed", "ticks"]
 
 _WIDTH, _HEIGHT = 420, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 14, 34
+_COLOURS = 5
 _MOST_POINTS = 400
 """More than a screen can show: longer curves are averaged over equal stretches of steps."""
+
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A name and its points (step, value), by step."""
+    """A name and its points (step, value), by step. A `noisy` one is drawn faintly behind its running mean."""
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Points
     dashed: bool = False
+    noisy: bool = False
 
 
 class _Scale(NamedTuple):
-    """A straight map from low .. high to pixels."""
+    """A straight map from low .. high to pixels, of the values or of their logarithms."""
 
     low: float
     high: float
     start: float
     stop: float
+    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        place = math.log10(value) if self.logarithmic else value
+        share = (place - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.stop - self.start)
 
 
 def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> Markup:
-    """One chart with axes, ticks and a legend; empty when there is no point to draw.
+    """One chart with axes, ticks and a legend that tells each curve's last value; empty when there is nothing to draw.
 
-    `logarithmic` values must be positive; others are left out.
+    The vertical axis begins at zero, or is logarithmic: values that are not positive are then left out.
     """
-    drawn = [Curve(curve.name, _thinned(_usable(curve.points, logarithmic)), curve.dashed) for curve in curves]
-    drawn = [curve for curve in drawn if curve.points]
-    if not drawn:
+    usable = [(curve, _usable(curve.points, logarithmic)) for curve in curves]
+    usable = [(curve, points) for curve, points in usable if points]
+    if not usable:
         return Markup()
-    steps = [step for curve in drawn for step, _ in curve.points]
-    values = [math.log10(value) if logarithmic else value for curve in drawn for _, value in curve.points]
-    x = _Scale(min(steps), max(steps), _LEFT, _WIDTH - _RIGHT)
-    y = _Scale(min(values), max(values), _HEIGHT - _BOTTOM, _TOP)
-    parts = [*_vertical_axis(y, logarithmic), *_horizontal_axis(x)]
-    for number, curve in enumerate(drawn):
-        line = " ".join(f"{x(step):.1f},{y(math.log10(v) if logarithmic else v):.1f}" for step, v in curve.points)
-        style = f"line c{number % 5}" + (" dashed" if curve.dashed else "")
-        mark = _dot(line, number) if len(curve.points) == 1 else f'<polyline class="{style}" points="{line}"/>'
-        parts.append(mark)
-    legend = "".join(f'<span class="key c{n % 5}">{escape(curve.name)}</span>' for n, curve in enumerate(drawn))
-    label = f"{escape(title)}: " + ", ".join(f"{escape(c.name)} ends at {c.points[-1][1]:.4g}" for c in drawn)
-    body = "".join(parts)
+    last_step = max(points[-1][0] for _, points in usable)
+    values = [math.log10(value) if logarithmic else value for _, points in usable for _, value in points]
+    lowest = min(values) if logarithmic else min(0.0, *values)
+    x = _Scale(0.0, last_step, _LEFT, _WIDTH - _RIGHT)
+    y = _Scale(lowest, max(values), _HEIGHT - _BOTTOM, _TOP, logarithmic)
+    parts, legend, spoken = [*_vertical_axis(y), *_horizontal_axis(x)], [], []
+    for number, (curve, points) in enumerate(usable):
+        line = smoothed(points) if curve.noisy else points
+        if curve.noisy:
+            parts.append(_line(points, x, y, f"c{number % _COLOURS} faint"))
+        parts.append(_line(line, x, y, f"c{number % _COLOURS}" + (" dashed" if curve.dashed else "")))
+        name, last = escape(curve.name), f"{line[-1][1]:.4g}"
+        legend.append(f'<span class="key c{number % _COLOURS}">{name} <b>{last}</b></span>')
+        spoken.append(f"{name} ends at {last}")
     # Everything that came from outside has been escaped above.
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{" (log scale)" if logarithmic else ""}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{body}</svg>'
-        f"<p>{legend}</p></figure>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}: {", ".join(spoken)}">'
+        f"{''.join(parts)}</svg><p>{''.join(legend)}</p></figure>"
     )
 
 
@@ -79,45 +86,63 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Exponents of 1, 2 and 5 times powers of ten, from exponent low to high; of the powers alone if those are many."""
+    """Exponents of the round numbers from exponent low to high.
+
+    Those of 1, 2 and 5 times powers of ten; of the powers alone if these are many, of what `ticks` gives if few.
+    """
     powers = range(math.floor(low), math.ceil(high) + 1)
     fine = [power + math.log10(factor) for power in powers for factor in (1, 2, 5)]
     inside = [tick for tick in fine if low - 1e-9 <= tick <= high + 1e-9]
-    return inside if len(inside) <= 7 else [float(power) for power in powers if low <= power <= high]
+    if len(inside) > 7:
+        return [float(power) for power in powers if low <= power <= high]
+    return inside if len(inside) > 1 else [math.log10(tick) for tick in ticks(10**low, 10**high, 4)]
 
 
-def _vertical_axis(y: _Scale, logarithmic: bool) -> list[str]:
-    parts = []
-    for tick in log_ticks(y.low, y.high) if logarithmic else ticks(y.low, y.high, 4):
-        at, text = y(tick), f"{10**tick if logarithmic else tick:.3g}"
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
-    return parts
+def smoothed(points: Points) -> Points:
+    """The mean over a window of a twentieth of the curve about each point, cut off where the curve ends."""
+    reach, sums = len(points) // 40, [0.0]
+    for _, value in points:
+        sums.append(sums[-1] + value)
+    line = []
+    for place, (step, _) in enumerate(points):
+        first, end = max(0, place - reach), min(len(points), place + reach + 1)
+        line.append((step, (sums[end] - sums[first]) / (end - first)))
+    return line
 
 
-def _horizontal_axis(x: _Scale) -> list[str]:
+def _line(points: Points, x: _Scale, y: _Scale, style: str) -> str:
+    places = [f"{x(step):.1f},{y(value):.1f}" for step, value in _thinned(points)]
+    if len(places) == 1:
+        across, down = places[0].split(",")
+        return f'<circle class="dot {style}" cx="{across}" cy="{down}" r="3"/>'
+    return f'<polyline class="line {style}" points="{" ".join(places)}"/>'
+
+
+def _vertical_axis(y: _Scale) -> Iterator[str]:
+    marks = [10**tick for tick in log_ticks(y.low, y.high)] if y.logarithmic else ticks(y.low, y.high, 4)
+    for mark in marks:
+        at = y(mark)
+        yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        yield f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{mark:,.8g}</text>'
+
+
+def _horizontal_axis(x: _Scale) -> Iterator[str]:
     at = _HEIGHT - _BOTTOM
-    parts = [f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at}" y2="{at}"/>']
+    yield f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at}" y2="{at}"/>'
     for tick in ticks(x.low, x.high):
-        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{at + 16}" text-anchor="middle">{tick:,.10g}</text>')
-    parts.append(f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">step</text>')
-    return parts
+        yield f'<text class="tick" x="{x(tick):.1f}" y="{at + 16}" text-anchor="middle">{tick:,.10g}</text>'
+    yield f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">step</text>'
 
 
-def _dot(place: str, number: int) -> str:
-    across, down = place.split(",")
-    return f'<circle class="dot c{number % 5}" cx="{across}" cy="{down}" r="3"/>'
-
-
-def _usable(points: Sequence[tuple[float, float]], logarithmic: bool) -> list[tuple[float, float]]:
+def _usable(points: Points, logarithmic: bool) -> Points:
     return [(step, value) for step, value in points if math.isfinite(value) and (value > 0 or not logarithmic)]
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thinned(points: Points) -> Points:
     """At most `_MOST_POINTS` means over neighbours; the last point stays as it is."""
     size = -(-len(points) // _MOST_POINTS)
     if size <= 1:

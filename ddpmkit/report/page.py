@@ -4,20 +4,37 @@ It reads what the folder holds and nothing else; it does not know how any of it 
 """
 
 import base64
+import io
+import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from ddpmkit.report.curves import Curve, chart
+from ddpmkit.report.story import facts, sentence
 from ddpmkit.rundir import RunFolder, write_atomically
 
 __all__ = ["write_report"]
 
 _QUARTERS = ("first quarter of t", "second", "third", "last")
+_MOST_THUMBNAILS = 24
+_THUMBNAIL = (320, 320)
+"""At most so many pixels: twice what the page shows, for fine screens."""
+
+Record = Mapping[str, Any]
+
+
+class _Grid(NamedTuple):
+    """A picture of samples: the step it was drawn after, where it lies seen from the page, and a small copy."""
+
+    step: int
+    link: str
+    thumbnail: str
 
 
 def write_report(path: Path) -> Path:
@@ -25,22 +42,26 @@ def write_report(path: Path) -> Path:
     folder = RunFolder(path)
     steps, scores = list(folder.records("step")), list(folder.records("scores"))
     lock_text = folder.lock.read_text(encoding="utf-8") if folder.lock.exists() else ""
-    lock = tomllib.loads(lock_text)
+    recipe = tomllib.loads(lock_text)
+    lock = recipe.pop("lock", {})
     samples = sorted((path / "samples").glob("step-*.png"))
     page = _environment().get_template("page.html").render(
-        name=lock.get("name", path.resolve().name),
-        folder=path,
-        recipe=lock,
+        name=recipe.get("name", path.resolve().name),
+        folder=shlex.quote(str(path)),
+        sentence=sentence(recipe, steps, scores),
+        facts=list(facts(recipe, steps, scores)),
+        recipe=recipe,
         recipe_text=lock_text.partition("\n[lock]")[0].strip(),
-        versions=_versions(lock.get("lock", {})),
-        fingerprint=lock.get("lock", {}).get("dataset_fingerprint", ""),
-        last=steps[-1] if steps else None,
-        validation=_points(steps, "validation_loss"),
-        samples=[(int(sample.stem.removeprefix("step-")), _embedded(sample)) for sample in samples],
+        versions={**lock.get("versions", {}), **lock.get("distributions", {})},
+        fingerprint=lock.get("dataset_fingerprint", ""),
+        last_samples=_embedded(samples[-1]) if samples else "",
+        last_step=_step(samples[-1]) if samples else 0,
+        grids=[_Grid(_step(sample), f"samples/{sample.name}", _thumbnail(sample)) for sample in _spread(samples)],
         forward=_embedded(folder.visualization("forward")),
         reverse=_embedded(folder.visualization("backward")),
         charts=[*_training_charts(steps), *_score_charts(scores)],
         scores=scores,
+        rules={f"{score['metric']}, {score['protocol']} protocol": score["facts"] for score in scores},
     )  # fmt: skip
     return write_atomically(folder.report, page.encode())
 
@@ -55,45 +76,63 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _training_charts(steps: Sequence[Mapping[str, Any]]) -> list[Markup]:
+def _training_charts(steps: Sequence[Record]) -> Iterator[Markup]:
+    """Those of the charts that have something to show."""
     quarters = [
         Curve(name, [(r["step"], r["loss_by_quarter"][n]) for r in steps if r["loss_by_quarter"][n] is not None])
         for n, name in enumerate(_QUARTERS)
     ]
-    losses = [Curve("training", _points(steps, "loss")), Curve("validation", _points(steps, "validation_loss"))]
+    loss, held_out = _points(steps, "loss"), _points(steps, "validation_loss")
+    norm, speed = _points(steps, "gradient_norm"), _points(steps, "images_per_second")
     charts = [
-        chart("Loss", losses, logarithmic=True),
+        chart("Loss", [Curve("training", loss, noisy=True), Curve("validation", held_out)], logarithmic=True),
         chart("Loss by quarter of the timesteps", quarters, logarithmic=True),
-        chart("Gradient norm before clipping", [Curve("norm", _points(steps, "gradient_norm"))], logarithmic=True),
-        chart("Learning rate", [Curve("Adam", _points(steps, "learning_rate"))]),
-        chart("Speed", [Curve("images/s", _points(steps, "images_per_second"))]),
+        chart("Gradient norm before clipping", [Curve("norm", norm, noisy=True)], logarithmic=True),
+        chart("Learning rate", [Curve("learning rate", _points(steps, "learning_rate"))]),
+        chart("Speed", [Curve("images per second", speed, noisy=True)]),
     ]
-    return [drawn for drawn in charts if drawn]
+    yield from filter(None, charts)
 
 
-def _points(steps: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+def _points(steps: Sequence[Record], key: str) -> list[tuple[float, float]]:
     return [(record["step"], record[key]) for record in steps if record[key] is not None]
 
 
-def _score_charts(scores: Sequence[Mapping[str, Any]]) -> list[Markup]:
+def _score_charts(scores: Sequence[Record]) -> Iterator[Markup]:
     """One chart for each score of each protocol, with its floor."""
-    charts = []
     kinds = sorted({(record["metric"], record["protocol"], name) for record in scores for name in record["values"]})
     for metric, protocol, name in kinds:
         mine = [record for record in scores if (record["metric"], record["protocol"]) == (metric, protocol)]
-        value = [(record["step"], record["values"][name]) for record in mine]
+        value = [(record["step"], record["values"][name]) for record in mine if name in record["values"]]
         floor = [(record["step"], record["floor"][name]) for record in mine if name in record["floor"]]
         curves = [Curve(name, value), Curve("floor: real against real", floor, dashed=True)]
-        charts.append(chart(f"{metric} ({protocol})", curves))
-    return charts
+        yield chart(f"{metric} {name} ({protocol} protocol)", curves)
 
 
-def _versions(lock: Mapping[str, Any]) -> dict[str, str]:
-    return {**lock.get("versions", {}), **lock.get("distributions", {})}
+def _step(sample: Path) -> int:
+    return int(sample.stem.removeprefix("step-"))
+
+
+def _spread(samples: Sequence[Path]) -> list[Path]:
+    """All, or so many at even distances, the first and the last among them."""
+    if len(samples) <= _MOST_THUMBNAILS:
+        return list(samples)
+    return [samples[round(n * (len(samples) - 1) / (_MOST_THUMBNAILS - 1))] for n in range(_MOST_THUMBNAILS)]
+
+
+def _thumbnail(picture: Path) -> str:
+    small = io.BytesIO()
+    with Image.open(picture) as image:
+        copy = image.convert("RGB")
+    copy.thumbnail(_THUMBNAIL)
+    copy.save(small, format="JPEG", quality=85)
+    return _data_uri("jpeg", small.getvalue())
 
 
 def _embedded(picture: Path) -> str:
     """The picture as a data URI, so that the page stands alone; empty when it is not there."""
-    if not picture.exists():
-        return ""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    return _data_uri("png", picture.read_bytes()) if picture.exists() else ""
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
