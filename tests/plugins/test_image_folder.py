@@ -146,11 +146,12 @@ def test_a_touched_file_is_decoded_again_and_is_the_same_data(tmp_path: Path) ->
     assert folder(tmp_path / "data").fingerprint != before
 
 
+@pytest.mark.parametrize("left", [0, 50])
 @pytest.mark.parametrize("damage", ["pixels", "facts"])
-def test_a_damaged_cache_is_not_believed(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_not_believed(tmp_path: Path, damage: str, left: int) -> None:
     before = pixels(folder(animals(tmp_path / "data")))
     (file,) = (tmp_path / "cache" / "images").glob("*.npy" if damage == "pixels" else "*.json")
-    file.write_bytes(file.read_bytes()[:50])
+    file.write_bytes(file.read_bytes()[:left])
     assert np.array_equal(pixels(folder(tmp_path / "data")), before)
 
 
@@ -162,6 +163,17 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     with caplog.at_level(logging.WARNING):
         assert len(folder(animals(tmp_path / "data"))) == 6
     assert "the next start decodes again" in caplog.text
+
+
+def test_the_first_start_says_what_it_decoded_and_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        found = folder(animals(tmp_path / "data"))
+        folder(tmp_path / "data")
+    (line,) = caplog.messages
+    assert line.startswith(f"decoded 6 train pictures of {tmp_path / 'data'} in ")
+    assert str(tmp_path / "cache") in line
+    assert isinstance(found._pixels, np.memmap)
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "images").iterdir()) == [".json", ".npy"]
 
 
 def bad_files(root: Path) -> list[Path]:
@@ -199,6 +211,60 @@ def test_they_can_be_skipped_and_are_still_named_at_every_start(
         assert all(str(path) in caplog.text for path in bad)
 
 
+def test_many_bad_files_are_named_up_to_a_number(tmp_path: Path) -> None:
+    for number in range(25):
+        (animals(tmp_path / "data") / "train" / "cat" / f"bad{number:02}.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="25 files are no whole pictures") as caught:
+        folder(tmp_path / "data")
+    assert str(caught.value).count("it is empty") == 20
+    assert "... and 5 more" in str(caught.value)
+
+
+def test_bad_files_are_left_out_however_the_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad_files(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (folder(root, on_bad_image="skip") for root in (Path("data"), tmp_path / "data"))
+    assert len(relative) == len(absolute) == len(pixels(absolute)) == 6
+    assert relative.fingerprint == absolute.fingerprint
+
+
+def test_a_link_to_nowhere_is_a_bad_file_until_it_leads_somewhere(tmp_path: Path) -> None:
+    link = animals(tmp_path / "data") / "train" / "cat" / "link.png"
+    link.symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(InputError, match=r"link\.png: it cannot be read \(no such file"):
+        folder(tmp_path / "data")
+    save(tmp_path / "elsewhere.png")
+    assert len(folder(tmp_path / "data")) == 7
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Image.open
+
+    def deny(path: Path) -> Image.Image:
+        if path.name == "0.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", deny)
+        assert len(folder(animals(tmp_path / "data"), on_bad_image="skip")) == 4
+        with pytest.raises(InputError, match=r"0\.png: it cannot be read \(permission denied\)"):
+            folder(tmp_path / "data")
+    assert len(folder(tmp_path / "data")) == 6
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_values_without_a_white_are_refused_not_guessed(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.ones((24, 24), dtype=kind)).save(tmp_path / "a.tif")
+    with pytest.raises(BadImage, match="which value is white"):
+        decode(tmp_path / "a.tif", SQUARE)
+
+
+def test_a_picture_that_pillow_only_warns_of_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # the pictures have 480: Pillow warns up to twice its limit
+    assert len(folder(animals(tmp_path / "data"))) == 6
+
+
 @pytest.mark.parametrize("side", [11_000, 20_000])
 def test_a_decompression_bomb_is_known_by_its_header(tmp_path: Path, side: int) -> None:
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
@@ -229,6 +295,50 @@ def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
     assert "did you mean 'cat'?" in str(caught.value)
 
 
+def test_plain_folders_are_one_class_named_after_the_root(tmp_path: Path) -> None:
+    for place in ("plain", "split/train", "split/val"):
+        save(tmp_path / place / "b.png", seed=1)
+        save(tmp_path / place / "a.jpg", seed=2)
+    plain, split = folder(tmp_path / "plain"), folder(tmp_path / "split")
+    assert (plain.class_names, split.class_names) == (("plain",), ("split",))
+    assert np.array_equal(pixels(plain), pixels(split))
+    assert len(folder(tmp_path / "plain", split="val")) == 0
+    assert len(folder(tmp_path / "split", split="val")) == 2
+    with pytest.raises(InputError, match="no class 'cat'") as caught:
+        folder(tmp_path / "plain", classes=("cat",))
+    assert "classes there: plain" in str(caught.value)
+
+
+def test_a_stray_picture_does_not_make_a_folder_of_folders_plain(tmp_path: Path) -> None:
+    save(tmp_path / "data" / "cat" / "0.png")
+    save(tmp_path / "data" / "preview.png")
+    with pytest.raises(InputError, match="data/train does not exist"):
+        folder(tmp_path / "data")
+
+
+def test_pictures_beside_the_class_folders_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(animals(tmp_path / "data") / "train" / "stray.png")
+    assert len(folder(tmp_path / "data")) == 6
+    assert "1 pictures in" in caplog.text
+    assert "lie in no class folder" in caplog.text
+
+
+def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
+    save(animals(tmp_path / "data") / "train" / "bee" / "0.png")
+    held_out = folder(tmp_path / "data", split="val")
+    assert held_out.class_names == folder(tmp_path / "data").class_names == ("bee", "cat", "dog")
+    assert held_out.labels(np.arange(6)).tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_folder_without_any_picture_is_told_the_layout(tmp_path: Path) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    with pytest.raises(InputError, match="train holds no class folder and no picture") as caught:
+        folder(tmp_path / "data", classes=("cat",))
+    assert "train/<class>/*.jpg" in str(caught.value)
+
+
 def test_an_empty_class_is_named_with_what_counts_as_a_picture(tmp_path: Path) -> None:
     animals(tmp_path / "data")
     (tmp_path / "data" / "train" / "wild").mkdir()
@@ -242,8 +352,9 @@ def test_a_class_of_one_picture(tmp_path: Path) -> None:
     assert len(folder(animals(tmp_path / "data", count=1), classes=("cat",))) == 1
 
 
-def test_hidden_files_are_not_pictures(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_not_pictures(tmp_path: Path) -> None:
     animals(tmp_path / "data")
     (tmp_path / "data" / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
     (tmp_path / "data" / "train" / ".cache").mkdir()
+    (tmp_path / "data" / "train" / "cat" / "folder.jpg").mkdir()
     assert len(folder(tmp_path / "data")) == 6

@@ -12,7 +12,7 @@ class ImageFolderConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-folder"`."""
 
     root: str = Field(min_length=1)
-    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`."""
+    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or just with pictures."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do about files that are no whole picture: stop and name them, or name them and go on without."""
 

@@ -3,15 +3,15 @@
 It does not know how a picture is decoded.
 """
 
+import contextlib
 import hashlib
-import io
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ddpmkit.contracts import ImageShape
 from ddpmkit.plugin import cache_folder
 
-VERSION = 1
+VERSION = 2
 """Counts changes of the decoding: pictures decoded by another version are not used."""
 _log = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ def listing_key(root: Path, files: Sequence[Path], shape: ImageShape) -> str:
     """A hash of names, sizes and times of the files: cheap to compute, different when any of them was written to."""
     digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), list(shape)]).encode())
     for path in files:
-        found = path.stat()
+        found = _status(path)
         digest.update(f"\0{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
 class Decoded(NamedTuple):
-    """Pictures uint8 [N, C, H, W], a hash of them, and why the files that are missing among them were left out."""
+    """Pictures uint8 [N, C, H, W], a hash of them, and why files were left out, by their names below the root."""
 
     pixels: NDArray[np.uint8]
     digest: str
@@ -50,7 +50,7 @@ def fetch(key: str) -> Decoded | None:
         if pixels.dtype != np.uint8 or list(pixels.shape) != facts["shape"]:
             return None
         return Decoded(pixels, facts["digest"], facts["bad"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -58,30 +58,39 @@ def store(key: str, decoded: Decoded) -> Path | None:
     """Keep pictures under `key`; None, with a warning, when the cache folder cannot be written."""
     pixels_file, facts_file = _places(key)
     facts = {"shape": list(decoded.pixels.shape), "digest": decoded.digest, "bad": dict(decoded.bad)}
-    encoded = io.BytesIO()
-    np.save(encoded, decoded.pixels, allow_pickle=False)
     try:
         pixels_file.parent.mkdir(parents=True, exist_ok=True)
-        _write(pixels_file, encoded.getbuffer())
+        with _written(pixels_file) as file:
+            np.save(file, decoded.pixels, allow_pickle=False)
         # The facts come last: without them the pictures are not believed.
-        _write(facts_file, json.dumps(facts).encode())
+        with _written(facts_file) as file:
+            file.write(json.dumps(facts).encode())
     except OSError as error:
         _log.warning("pictures cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
         return None
     return pixels_file
 
 
-def _write(place: Path, content: bytes | memoryview) -> None:
-    """Whole or not at all, whoever else writes the same file at the same time."""
+@contextlib.contextmanager
+def _written(place: Path) -> Iterator[IO[bytes]]:
+    """A file that appears at `place` whole or not at all, whoever else writes the same one at the same time."""
     with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as partial:
         try:
-            partial.write(content)
+            yield partial
             partial.flush()
             os.fsync(partial.fileno())
             Path(partial.name).replace(place)
         except BaseException:
             Path(partial.name).unlink(missing_ok=True)
             raise
+
+
+def _status(path: Path) -> os.stat_result:
+    """Of the file, or of the link itself when it leads nowhere."""
+    try:
+        return path.stat()
+    except OSError:
+        return path.lstat()
 
 
 def _places(key: str) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ from ddpmkit_plugins.image_folder.decoding import decode_all
 from ddpmkit_plugins.image_folder.listing import Listing, list_pictures
 
 _NAMED = 20
+_WORKERS = os.cpu_count() or 1
 _log = logging.getLogger(__name__)
 
 
@@ -34,10 +35,10 @@ class ImageFolder:
         root = Path(config.root).expanduser()
         listing = list_pictures(root, split, classes)
         decoded = _decoded(root, split, listing, image_shape)
-        if decoded.bad:
-            _complain(decoded.bad, config.on_bad_image)
-        labelled = zip(listing.files, listing.labels, strict=True)
-        kept = [label for path, label in labelled if str(path) not in decoded.bad]
+        bad = {root / name: why for name, why in decoded.bad.items()}
+        if bad:
+            _complain(bad, config.on_bad_image)
+        kept = [label for path, label in zip(listing.files, listing.labels, strict=True) if path not in bad]
         self.class_names = listing.class_names
         self._pixels = decoded.pixels
         self._labels = np.array(kept, dtype=np.int64)
@@ -60,21 +61,27 @@ def _decoded(root: Path, split: str, listing: Listing, shape: ImageShape) -> cac
     """The pictures of a listing, from the cache when they are there."""
     key = cache.listing_key(root, listing.files, shape)
     found = cache.fetch(key)
-    if found is not None:
+    if found is not None and not _is_mended([root / name for name in found.bad], shape):
         return found
     started = time.perf_counter()
-    pictures, bad = decode_all(listing.files, shape, workers=os.cpu_count() or 1)
-    pixels = np.stack(pictures) if pictures else np.empty((0, *shape), dtype=np.uint8)
+    pixels, bad = decode_all(listing.files, shape, _WORKERS)
     digest = hashlib.sha256(pixels.data).hexdigest()
-    decoded = cache.Decoded(pixels, digest, {str(path): why for path, why in bad.items()})
+    decoded = cache.Decoded(pixels, digest, {path.relative_to(root).as_posix(): why for path, why in bad.items()})
     kept_in = cache.store(key, decoded) if listing.files else None
-    if kept_in is not None:
-        seconds = time.perf_counter() - started
-        _log.info("decoded %d %s pictures of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
-    return decoded
+    if kept_in is None:
+        return decoded
+    seconds = time.perf_counter() - started
+    _log.info("decoded %d %s pictures of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
+    # From now on mapped, as at every later start: the memory that they were decoded into is free again.
+    return cache.fetch(key) or decoded
 
 
-def _complain(bad: Mapping[str, str], policy: str) -> None:
+def _is_mended(files: list[Path], shape: ImageShape) -> bool:
+    """Whether some of these bad files can be decoded by now: permission granted, for one, changes no date."""
+    return bool(files) and len(decode_all(files, shape, _WORKERS)[1]) < len(files)
+
+
+def _complain(bad: Mapping[Path, str], policy: str) -> None:
     """Name the files that are no pictures: as an error, or as a warning."""
     named = [f"{path}: {why}" for path, why in list(bad.items())[:_NAMED]]
     if len(bad) > _NAMED:

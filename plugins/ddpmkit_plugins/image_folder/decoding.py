@@ -4,7 +4,7 @@ It does not know where pixels are kept.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,55 +28,52 @@ def decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
     Transparency is laid on white, 16 bits are scaled to 8, the EXIF orientation is applied. Raises BadImage.
     """
     try:
-        # Pillow warns of odd but readable metadata; the picture is what counts.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as opened:
-                width, height = opened.size
-                if width * height > MAX_PIXELS:
-                    raise BadImage(f"its header claims {width} x {height} pixels, more than are decoded")
-                # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps the resize faithful.
-                opened.draft(None, (2 * max(shape.width, shape.height),) * 2)
-                picture = _upright(opened, "L" if shape.channels == 1 else "RGB")
+        with Image.open(path) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise BadImage(f"its header claims {width} x {height} pixels, more than are decoded")
+            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps the resize faithful.
+            opened.draft(None, (2 * max(shape.width, shape.height),) * 2)
+            picture = _upright(opened, "L" if shape.channels == 1 else "RGB")
         fitted = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.LANCZOS)
     except BadImage:
         raise
     except Exception as error:
         raise BadImage(_reason(path, error)) from error
     pixels = np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.transpose(2, 0, 1)
 
 
-def decode_all(
-    files: tuple[Path, ...], shape: ImageShape, workers: int
-) -> tuple[list[NDArray[np.uint8]], dict[Path, str]]:
-    """Every picture in order, and why the others are none. Threads: Pillow decodes and resizes without the GIL."""
-    pictures: list[NDArray[np.uint8]] = []
-    bad: dict[Path, str] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        for path, outcome in zip(files, pool.map(_attempt(shape), files, chunksize=16), strict=True):
-            if isinstance(outcome, BadImage):
-                bad[path] = str(outcome)
-            else:
-                pictures.append(outcome)
-    return pictures, bad
+def decode_all(files: Sequence[Path], shape: ImageShape, workers: int) -> tuple[NDArray[np.uint8], dict[Path, str]]:
+    """The pictures in order, uint8 [N, C, H, W], and why the other files are none.
 
+    Threads: Pillow decodes and resizes without the GIL.
+    """
+    pixels = np.empty((len(files), *shape), dtype=np.uint8)
 
-def _attempt(shape: ImageShape) -> Callable[[Path], NDArray[np.uint8] | BadImage]:
-    def attempt(path: Path) -> NDArray[np.uint8] | BadImage:
+    def decode_into(row: int) -> str | None:
         try:
-            return decode(path, shape)
+            pixels[row] = decode(files[row], shape)
         except BadImage as error:
-            return error
+            return str(error)
+        return None
 
-    return attempt
+    # Pillow warns of odd but readable metadata; the picture is what counts. Here, because filters belong to the
+    # process: threads that each set and restored them would leave them in disorder.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")
+        outcomes = list(pool.map(decode_into, range(len(files))))
+    bad = {path: why for path, why in zip(files, outcomes, strict=True) if why is not None}
+    return (pixels[[why is None for why in outcomes]] if bad else pixels), bad
 
 
 def _upright(opened: Image.Image, mode: str) -> Image.Image:
     picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith(("I", "F")):
+    if picture.mode.startswith("I;16"):
         # Pillow clips 16 bits to 8 instead of scaling them.
-        picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+        picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise BadImage("it has 32 bits a pixel, and nothing says which value is white: save it with 8 or 16")
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
@@ -84,12 +81,12 @@ def _upright(opened: Image.Image, mode: str) -> Image.Image:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "it cannot be read (permission denied)"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"it cannot be read ({error.strerror.lower()})"
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty"
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "its header claims more pixels than any photograph has"
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture that Pillow knows"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ It does not open a picture.
 """
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from ddpmkit.plugin import InputError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
@@ -24,28 +26,28 @@ class Listing(NamedTuple):
 def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
     """The pictures of one split, sorted by class and name; a missing "val" is empty.
 
-    Raises InputError for a missing folder, an unknown class or a class without pictures.
+    The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError for a
+    missing folder, an unknown class or a class without pictures.
     """
-    folder = root / split
-    if split == "val" and root.is_dir() and not folder.is_dir():
-        return Listing(tuple(classes or ()), (), ())
-    if not folder.is_dir():
-        raise _missing(root, folder)
-    present = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = tuple(classes) if classes is not None else tuple(present)
-    if not names:
-        raise InputError(f"{folder.resolve()} holds no class folder.", remedies=_layout(root))
+    training = _training_folder(root)
+    folder = training if split == "train" else root / split
+    known = _class_folders(root, training)
+    if not known:
+        raise InputError(f"{training.resolve()} holds no class folder and no picture.", remedies=_layout(root))
+    names = tuple(known) if classes is None else tuple(classes)
+    for name in names:
+        if name not in known:
+            raise _unknown_class(training, name, tuple(known))
+    found = known if folder == training else _class_folders(root, folder) if folder.is_dir() else {}
+    if found and folder not in found.values() and (loose := _pictures(folder)):
+        _log.warning("%d pictures in %s lie in no class folder and are left out", len(loose), folder)
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        if name not in present:
-            if split == "val":
-                continue
-            raise _unknown_class(folder, name, present)
-        pictures = sorted(path for path in (folder / name).iterdir() if _is_picture(path))
+        pictures = _pictures(found[name]) if name in found else []
         if not pictures and split == "train":
             raise InputError(
-                f"the class folder {(folder / name).resolve()} holds no picture.",
+                f"the class folder {found[name].resolve()} holds no picture.",
                 remedies=[f"pictures are files that end in {', '.join(sorted(EXTENSIONS))}"],
             )
         files += pictures
@@ -53,21 +55,42 @@ def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> List
     return Listing(names, tuple(files), tuple(labels))
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+def _training_folder(root: Path) -> Path:
+    """`root/train`, or `root` itself where it is a plain folder of pictures."""
+    folder = root / "train"
+    if folder.is_dir():
+        return folder
+    if root.is_dir() and root in _class_folders(root, root).values():
+        return root
+    looked_for = folder if root.is_dir() else root
+    raise InputError(f"the data folder {looked_for.resolve()} does not exist.", remedies=_layout(root))
+
+
+def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
+    """Class folders by name. Pictures without class folders are one class, named after `root` in every split."""
+    folders = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_hidden(path)}
+    if not folders and _pictures(folder):
+        return {root.resolve().name: folder}
+    return folders
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Sorted by name; links that lead nowhere are among them, to be named as files that cannot be read."""
+    named = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and not _is_hidden(path))
+    return sorted(path for path in named if not path.is_dir())
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _layout(root: Path) -> list[str]:
     return [
-        f"the layout is {root}/train/<class>/*.jpg, and {root}/val/<class>/*.jpg for the validation loss",
+        f"the layout is {root}/train/<class>/*.jpg, and {root}/val/<class>/*.jpg for the validation loss; "
+        "a plain folder of pictures is one class",
         "ddpmkit data fetch afhq  gets Animal Faces-HQ into data/afhq",
         "--set data.root=DIR  names another folder",
     ]
-
-
-def _missing(root: Path, folder: Path) -> InputError:
-    looked_for = folder if root.is_dir() else root
-    return InputError(f"the data folder {looked_for.resolve()} does not exist.", remedies=_layout(root))
 
 
 def _unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError:
@@ -75,5 +98,5 @@ def _unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputErro
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(
         f"there is no class {name!r} in {folder.resolve()}.",
-        remedies=[*guess, f"classes there: {', '.join(present) or 'none'}"],
+        remedies=[*guess, f"classes there: {', '.join(present)}", "--set data.classes=all  takes them all"],
     )
