@@ -64,5 +64,6 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
 def seeded_build(seed: int) -> Iterator[None]:
     """Build modules from torch's own generator at `seed`, and leave that generator as it was found."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: that one seeds every accelerator's generator too, and nothing would put those back.
+        torch.default_generator.manual_seed(seed)
         yield

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, skip_metrics_option
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, set_option, skip_metrics_option
 from ddpmkit.cli.terminal import Terminal, aligned
 
 __all__ = ["evaluate"]
@@ -14,6 +14,7 @@ __all__ = ["evaluate"]
 @run_argument
 @click.option("--num-samples", type=click.IntRange(min=2), help="Images to draw.  [default: the recipe's]")
 @skip_metrics_option
+@set_option
 @plugin_options
 @click.pass_obj
 def evaluate(
@@ -21,6 +22,7 @@ def evaluate(
     run_folder: Path,
     num_samples: int | None,
     skip_unavailable_metrics: bool,
+    overrides: tuple[str, ...],
     plugins: PluginChoice,
 ) -> None:
     """Score a run by every metric of its recipe.
@@ -31,6 +33,7 @@ def evaluate(
     \b
     ddpmkit evaluate results/afhq_cat
     ddpmkit evaluate results/afhq_cat --num-samples 1000
+    ddpmkit evaluate results/quickstart --set 'metric=[{use="clean-fid"}]'
     """
     from ddpmkit.cli.display import open_display
 
@@ -38,7 +41,7 @@ def evaluate(
         from ddpmkit.evaluation import describe_scores
         from ddpmkit.experiment import load
 
-        run = load(run_folder, registry=plugins.registry())
+        run = load(run_folder, overrides=overrides, registry=plugins.registry())
         outcomes = run.evaluate(
             num_samples=num_samples, skip_unavailable_metrics=skip_unavailable_metrics, display=display
         )

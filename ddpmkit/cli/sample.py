@@ -1,11 +1,12 @@
 """`ddpmkit sample`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
@@ -30,6 +31,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".n
     help="A .png file, or a folder to put it in.  [default: RUN/samples]",
 )
 @click.option("--separate", is_flag=True, help="One PNG an image, at its own size, in a folder.")
+@set_option
 @plugin_options
 @click.pass_obj
 def sample(
@@ -41,6 +43,7 @@ def sample(
     weights: str | None,
     out: Path | None,
     separate: bool,
+    overrides: tuple[str, ...],
     plugins: PluginChoice,
 ) -> None:
     """Draw new images from what a run has learned.
@@ -50,6 +53,7 @@ def sample(
     \b
     ddpmkit sample results/quickstart -n 64
     ddpmkit sample results/quickstart -n 1000 --seed 1 --separate --out critters/
+    ddpmkit sample results/quickstart --set sampler.use=ddim --steps 10
     """
     from ddpmkit.cli.display import open_display
 
@@ -58,7 +62,7 @@ def sample(
     with open_display(terminal) as display:
         from ddpmkit.experiment import load
 
-        run = load(run_folder, registry=plugins.registry())
+        run = load(run_folder, overrides=overrides, registry=plugins.registry())
         seed = run.recipe.train.seed if seed is None else seed
         generator = run.generator(weights, steps)
         with display.work(f"{count} samples", generator.frame_count(count)) as advance:
@@ -67,6 +71,7 @@ def sample(
     # The name holds all that the images depend on, and none that a run gives to its own grids.
     facts = [f"seed-{seed}", f"n-{count}", f"at-{run.step:08d}"]
     facts += [f"{steps}-steps"] if steps else []
+    facts += [re.sub(r"[^\w.=]+", "_", override) for override in overrides]
     name = "-".join([*facts, weights] if weights else facts)
     target = out or run.folder.path / "samples"
     if separate:

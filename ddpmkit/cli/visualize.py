@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["visualize"]
@@ -13,9 +13,12 @@ __all__ = ["visualize"]
 @click.command()
 @run_argument
 @seed_option
+@set_option
 @plugin_options
 @click.pass_obj
-def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: PluginChoice) -> None:
+def visualize(
+    terminal: Terminal, run_folder: Path, seed: int | None, overrides: tuple[str, ...], plugins: PluginChoice
+) -> None:
     """Picture how images become noise, and noise becomes images.
 
     RUN is its folder, or one checkpoint in it. Writes five moments (0, 25, 50, 75 and 99 % of the way) as strips, in
@@ -29,7 +32,7 @@ def visualize(terminal: Terminal, run_folder: Path, seed: int | None, plugins: P
     with open_display(terminal) as display:
         from ddpmkit.experiment import load
 
-        run = load(run_folder, registry=plugins.registry())
+        run = load(run_folder, overrides=overrides, registry=plugins.registry())
         pictures = run.visualize(seed=seed, display=display)
     for picture in pictures:
         terminal.out.print(str(picture.path))

@@ -3,6 +3,7 @@
 It does not train.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, read_lock
+from ddpmkit.recipe import Recipe, differences, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -61,7 +62,7 @@ class Run:
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
-                remedies=["--metric clean-fid scores the run by a metric that its recipe does not have"],
+                remedies=["""--set 'metric=[{use="clean-fid"}]' gives it one for this time"""],
             )
         metrics = build_metrics(
             self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
@@ -98,10 +99,16 @@ class Run:
 
 
 def load(
-    path: Path | str, *, registry: Registry | None = None, device: str | None = None, ended: RunEnded | None = None
+    path: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    device: str | None = None,
+    ended: RunEnded | None = None,
 ) -> Run:
     """Open a run folder at its newest checkpoint, or one checkpoint folder.
 
+    `overrides` are `key=value` strings as for `--set`, of keys that the weights do not depend on: `sampler.use=ddim`.
     Raises InputError when there is nothing to open or it is damaged; a checkpoint named by path never falls back.
     """
     path = Path(path)
@@ -115,5 +122,20 @@ def load(
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found
-    recipe = read_lock(checkpoint.lock, registry).recipe
+    recipe = _overridden(read_lock(checkpoint.lock, registry).recipe, checkpoint.lock, overrides, registry)
     return Run(folder, checkpoint, recipe, build_model(recipe, device), ended)
+
+
+def _overridden(recipe: Recipe, lock: Path, overrides: Sequence[str], registry: Registry | None) -> Recipe:
+    """The recipe of `lock` with other values. Raises InputError for those that the weights were trained by."""
+    if not overrides:
+        return recipe
+    changed = read_recipe(lock, overrides=overrides, registry=registry)
+    changes = differences(recipe.as_data(), changed.as_data())
+    if refused := [change for change in changes if change.affects_model]:
+        raise InputError(
+            "the weights were trained otherwise, and --set cannot change that:\n"
+            + "\n".join(f"    {change}" for change in refused),
+            remedies=["ddpmkit run RECIPE --set ... --out DIR trains anew"],
+        )
+    return changed

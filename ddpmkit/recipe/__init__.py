@@ -2,7 +2,7 @@
 
 from ddpmkit.recipe.differences import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
-from ddpmkit.recipe.keys import described_keys, keys_text
+from ddpmkit.recipe.keys import keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, read_lock
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
@@ -42,7 +42,6 @@ __all__ = [
     "TomlLine",
     "TrackerSection",
     "TrainSection",
-    "described_keys",
     "differences",
     "keys_text",
     "lock_text",

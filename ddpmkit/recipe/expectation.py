@@ -50,10 +50,13 @@ class Expectations:
 
     def described(self, path: Key) -> str:
         """`steps`, an integer of at least 1 (default 10_000)."""
-        schema = self._at(path)
-        words, default = self._words(schema), _shown(schema.get("default"))
+        words, default = self.of(path), self.default(path)
         name = f"`{'.'.join(map(str, path))}`"
         return (f"{name}, {words}" if words else name) + (f" (default {default})" if default else "")
+
+    def default(self, path: Key) -> str | None:
+        """As a recipe would say it; None where the key is required, or absent by default."""
+        return _shown(self._at(path).get("default"))
 
     def purpose(self, path: Key) -> str | None:
         """What the model's author wrote under the field."""

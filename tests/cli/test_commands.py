@@ -153,6 +153,14 @@ def test_what_is_drawn_is_named_by_all_it_depends_on(finished):
     assert path.exists()
 
 
+def test_another_sampler_draws_from_the_same_weights(finished):
+    result = invoke("sample", finished, "-n", 2, "--set", "sampler.use=ddim", "--plugin", PARTS)
+    assert result.stdout.strip().endswith("-n-2-at-00000004-sampler.use=ddim.png")
+    refused = invoke("sample", finished, "--set", "schedule.use=linear", "--plugin", PARTS)
+    assert refused.exit_code == 2
+    assert 'schedule.use: "cosine" -> "linear"' in refused.stderr
+
+
 def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
     result = invoke("sample", finished, "-n", 1, "--out", tmp_path / "mine", "--plugin", PARTS)
     assert result.stdout == f"{tmp_path}/mine/seed-0-n-1-at-00000004.png\n"

@@ -55,9 +55,10 @@ def test_help_comes_quickly_and_without_torch(arguments):
 
 def test_help_lists_every_command_in_the_order_of_need():
     text = CliRunner().invoke(main, ["--help"]).output
-    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
+    commands = text.partition("Commands:\n")[2]
+    listed = [line.split()[0] for line in commands.splitlines()]
     assert listed[: len(root.COMMANDS)] == list(root.COMMANDS)
-    assert "..." not in text  # no summary is too long for a line
+    assert "..." not in commands  # no summary is too long for a line
 
 
 def test_every_command_shows_an_example():

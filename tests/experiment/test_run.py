@@ -243,6 +243,17 @@ def test_averaged_and_raw_weights_are_both_to_be_had(tmp_path: Path) -> None:
     assert torch.equal(run.sample(2), run.sample(2, weights="ema"))
 
 
+def test_weights_can_be_looked_at_by_other_parts_but_not_by_another_process(tmp_path: Path) -> None:
+    run = train(tmp_path, steps=2)
+    other = ddpmkit.load(tmp_path, overrides=["sampler.use=ddim"])
+    assert not torch.equal(other.sample(2), run.sample(2))
+    assert torch.equal(
+        other.sample(2, steps=3), ddpmkit.load(tmp_path, overrides=["sampler.use=ddim"]).sample(2, steps=3)
+    )
+    with pytest.raises(InputError, match=r'schedule\.use: "cosine" -> "linear"'):
+        ddpmkit.load(tmp_path, overrides=["schedule.use=linear"])
+
+
 @pytest.mark.parametrize("path", ["nowhere", "."])
 def test_a_folder_without_a_run_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="holds no checkpoint"):

@@ -121,6 +121,12 @@ def test_an_unknown_class_is_answered_with_the_nearest() -> None:
     assert "did you mean 'dog'?" in str(caught.value)
 
 
+def test_an_unknown_split_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="no split 'test'") as caught:
+        critters(split="test")
+    assert "train, val" in str(caught.value)
+
+
 def test_no_held_out_pictures_are_none() -> None:
     assert len(critters(CrittersConfig(size=1, val_size=0), split="val")) == 0
 

@@ -14,4 +14,4 @@ def test_the_documentation_lists_every_key_as_it_is() -> None:
 def test_every_key_has_a_description() -> None:
     rows = [line for line in keys_text(discover(third_party=False).registry()).splitlines() if line.startswith("| `")]
     assert len(rows) > 50
-    assert all(len(row.split("|")[3].strip()) > 10 for row in rows)
+    assert all(len(row.split("|")[4].strip()) > 10 for row in rows)

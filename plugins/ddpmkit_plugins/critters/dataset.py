@@ -29,7 +29,9 @@ class CrittersDataset:
     def __init__(
         self, config: CrittersConfig, *, split: str, classes: tuple[str, ...] | None, image_shape: ImageShape
     ) -> None:
-        """Raises InputError for a class that is not drawn."""
+        """Raises InputError for a class or a split that is not drawn."""
+        if split not in _SPLITS:
+            raise InputError(f"critters has no split {split!r}.", remedies=[f"splits there: {', '.join(_SPLITS)}"])
         self.class_names = classes or SPECIES
         for name in self.class_names:
             _check(name)
