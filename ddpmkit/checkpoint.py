@@ -1,7 +1,7 @@
 """Checkpoints: folders of safetensors and JSON that are there whole or not at all.
 
 Written beside their place, every file fsynced, a manifest with the SHA-256 of each file last, then one rename. Nothing
-is pickled. This module does not know what the tensors mean.
+is pickled. This module does not know what the tensors mean, or how many checkpoints are worth keeping.
 """
 
 import hashlib
@@ -15,19 +15,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ddpmkit.durable import fsync_folder
 from ddpmkit.errors import InputError, RunFailed
-from ddpmkit.rundir import fsync_folder
 
-__all__ = ["Checkpoint", "checkpoint_folders", "newest_checkpoint", "open_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "DamagedCheckpoint",
+    "checkpoint_folders",
+    "clear_leftovers",
+    "newest_checkpoint",
+    "open_checkpoint",
+    "remove_checkpoint",
+    "save_checkpoint",
+    "step_of",
+]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 LOCK = "recipe.lock.toml"
 _NAME = re.compile(r"step-(\d{8,})")
 _log = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(InputError):
+    """A checkpoint is not what its manifest says, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,15 @@ class Checkpoint:
     step: int
 
     def tensors(self, part: str) -> dict[str, Tensor]:
-        """One part ("model", "ema", "optimizer", "progress") on the CPU; empty when the run kept none."""
+        """One part ("model", "ema", "optimizer", "progress") on the CPU; empty when the run kept none.
+
+        Raises DamagedCheckpoint when the file is none of safetensors.
+        """
         file = self.path / f"{part}.safetensors"
-        return load_file(file) if file.exists() else {}
+        try:
+            return load_file(file) if file.exists() else {}
+        except (SafetensorError, OSError) as error:
+            raise DamagedCheckpoint(f"checkpoint {self.path}: {file.name} cannot be read ({error}).") from error
 
     @property
     def lock(self) -> Path:
@@ -49,7 +70,7 @@ class Checkpoint:
 
 
 def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], lock: Path) -> Checkpoint:
-    """Write `parent/step-00000000` from named parts of tensors and a copy of `lock`.
+    """Write `parent/step-00000000` from named parts of tensors and a copy of `lock`, and verify it.
 
     Raises RunFailed when the disk does not take it; nothing half-written is left under the final name.
     """
@@ -70,28 +91,34 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         for file in partial.iterdir():
             _fsync(file)
         fsync_folder(partial)
-        if final.exists():
-            _set_aside(final, "replaced")
+        replaced = _set_aside(final, "replaced") if final.exists() else None
         partial.rename(final)
         fsync_folder(parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RunFailed(
-            f"the checkpoint {final} could not be written: {error.strerror or error}.",
+            f"the checkpoint {final} could not be written: {reason}.",
             remedies=["free some space and give the same command again: it goes on from the checkpoint before"],
         ) from error
-    return Checkpoint(final, step)
+    saved = open_checkpoint(final)
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+    return saved
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Verify one checkpoint. Raises InputError that says what is damaged or missing."""
+    """Verify one checkpoint. Raises InputError; DamagedCheckpoint where it says what is damaged or missing."""
     step, files = _read_manifest(path)
     for name, expected in files.items():
-        file = path / name
-        if not file.is_file():
-            raise InputError(f"checkpoint {path}: {name} is missing.")
-        if _digest(file) != expected:
-            raise InputError(f"checkpoint {path}: {name} is damaged (its SHA-256 is not the one in {MANIFEST}).")
+        try:
+            found = _digest(path / name)
+        except FileNotFoundError as error:
+            raise DamagedCheckpoint(f"checkpoint {path}: {name} is missing.") from error
+        except OSError as error:
+            raise DamagedCheckpoint(f"checkpoint {path}: {name} cannot be read ({error.strerror}).") from error
+        if found != expected:
+            raise DamagedCheckpoint(f"checkpoint {path}: {name} is damaged (its SHA-256 is not the one in {MANIFEST}).")
     return Checkpoint(path, step)
 
 
@@ -104,7 +131,7 @@ def newest_checkpoint(parent: Path) -> Checkpoint | None:
     for folder in folders:
         try:
             return open_checkpoint(folder)
-        except InputError as error:
+        except DamagedCheckpoint as error:
             aside = _set_aside(folder, "damaged")
             _log.warning("%s It was set aside as %s.", error.message, aside.name)
     if folders:
@@ -118,12 +145,31 @@ def newest_checkpoint(parent: Path) -> Checkpoint | None:
 def checkpoint_folders(parent: Path) -> list[Path]:
     """Checkpoint folders by name alone, newest first."""
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
-def _manifest_text(step: int, files: Mapping[str, str]) -> str:
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint folder."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def clear_leftovers(parent: Path) -> None:
+    """Delete what a process that was killed left half written or half deleted."""
+    for leftover in [*parent.glob(".step-*.partial"), *parent.glob(".step-*.removed")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete a checkpoint: first its name, then its files, so that no half of one is ever taken for a checkpoint."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _manifest_text(step: int, files: Mapping[str, str], version: Any = FORMAT) -> str:
     """The manifest, which ends with a digest of itself."""
-    content: dict[str, Any] = {"format": FORMAT, "step": step, "files": dict(files)}
+    content: dict[str, Any] = {"format": version, "step": step, "files": dict(files)}
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=2) + "\n"
 
@@ -134,15 +180,17 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
     try:
         text = file.read_text(encoding="utf-8")
         manifest = json.loads(text)
-        if manifest["format"] != FORMAT:
-            raise InputError(f"checkpoint {path} has format {manifest['format']}; this ddpmkit reads format {FORMAT}.")
+        stated = manifest["format"]
         step, files = int(manifest["step"]), {str(name): str(value) for name, value in manifest["files"].items()}
     except FileNotFoundError as error:
-        raise InputError(f"{path} is no checkpoint: there is no {MANIFEST} in it.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"checkpoint {path}: {MANIFEST} cannot be read ({type(error).__name__}: {error}).") from error
-    if text != _manifest_text(step, files) or any("/" in name for name in files):
-        raise InputError(f"checkpoint {path}: {MANIFEST} is damaged.")
+        raise DamagedCheckpoint(f"{path} is no checkpoint: there is no {MANIFEST} in it.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} cannot be read ({reason}).") from error
+    if text != _manifest_text(step, files, stated) or any("/" in name for name in files):
+        raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} is damaged.")
+    if stated != FORMAT:
+        raise InputError(f"checkpoint {path} has format {stated}; this ddpmkit reads format {FORMAT}.")
     return step, files
 
 

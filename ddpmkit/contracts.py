@@ -274,6 +274,8 @@ class RunEnded:
 
     step: int
     status: Literal["finished", "stopped", "failed"]
+    problems: tuple[str, ...] = ()
+    """What could not be made on the way (a score, a picture), though the run went on."""
 
 
 class Tracker(Protocol):

@@ -1,18 +1,24 @@
-"""The folder a run leaves: names of what is in it, lines of its log, files written whole or not at all.
+"""The folder a run leaves: names of what is in it, and who may write there.
 
 It does not know what a run does.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ddpmkit.errors import InputError, RunFailed
+from filelock import FileLock, Timeout
 
-__all__ = ["RunFolder", "fsync_folder", "write_atomically"]
+from ddpmkit.durable import write_atomically
+from ddpmkit.errors import InputError
+from ddpmkit.runlog import RunLog
+
+__all__ = ["RunFolder"]
 
 
 @dataclass(frozen=True)
@@ -62,58 +68,48 @@ class RunFolder:
                 remedies=["--out DIR names another folder"],
             ) from error
 
-    def append(self, event: str, values: Mapping[str, Any]) -> None:
-        """Add one line to the log. Raises RunFailed when the disk does not take it."""
-        line = json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False)
-        try:
-            with self.metrics.open("a", encoding="utf-8") as log:
-                log.write(line + "\n")
-        except OSError as error:
-            raise RunFailed(f"{self.metrics} cannot be written: {error.strerror or error}.") from error
+    @property
+    def log(self) -> RunLog:
+        """The lines of `metrics`."""
+        return RunLog(self.metrics)
 
-    def records(self, event: str | None = None) -> Iterator[dict[str, Any]]:
-        """The lines of the log, oldest first; an unfinished last line (a run cut off while writing) is passed over."""
-        if not self.metrics.exists():
-            return
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                record = json.loads(line)
-                if event is None or record["event"] == event:
-                    yield record
+    @property
+    def incidents(self) -> RunLog:
+        """What went wrong on the way, and what was done about it; a run that goes on adds to it."""
+        return RunLog(self.path / "incidents.jsonl")
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines and the samples of steps after `step`: a run that resumes there will make them again."""
+    def forget_samples_after(self, step: int) -> None:
+        """Drop the grids of later steps: a run that goes on from `step` will draw them again."""
         for picture in (self.path / "samples").glob("step-*.png"):
             if picture > self.samples(step):
                 picture.unlink()
-        if self.metrics.exists():
-            kept = [json.dumps(record, ensure_ascii=False) for record in self.records() if record["step"] <= step]
-            write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())
 
-    def sync_log(self) -> None:
-        """Have the disk hold every line of the log before something later relies on it."""
-        if self.metrics.exists():
-            with self.metrics.open("rb") as log:
-                os.fsync(log.fileno())
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the folder to oneself. Raises InputError, which names the holder, when another process has it.
+
+        The lock is the kernel's: it ends with the process, however that ends.
+        """
+        lock, holder = FileLock(self.path / ".lock"), self.path / ".holder.json"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is being written by {_described(holder)}.",
+                remedies=["wait until it is done, or stop it", "--out DIR makes another run"],
+            ) from error
+        try:
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            write_atomically(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}).encode())
+            yield
+            holder.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write to a temporary name beside `path`, fsync, rename: the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    fsync_folder(path.parent)
-    return path
-
-
-def fsync_folder(folder: Path) -> None:
-    """Have the disk hold the names in `folder`."""
-    handle = os.open(folder, os.O_RDONLY)
+def _described(holder: Path) -> str:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        facts = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -12,7 +12,10 @@ import torch
 
 from ddpmkit.errors import InputError
 
-__all__ = ["Runtime", "choose_runtime", "seeded_build"]
+__all__ = ["Runtime", "choose_runtime", "is_out_of_memory", "seeded_build"]
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,11 @@ def seeded_build(seed: int) -> Iterator[None]:
         # Not torch.manual_seed: that one seeds every accelerator's generator too, and nothing would put those back.
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the machine, had no memory left; torch says so of a CPU and of MPS only in words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)

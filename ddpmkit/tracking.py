@@ -10,13 +10,13 @@ from typing import Protocol
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
 
-__all__ = ["Audience", "Display", "Quiet"]
+__all__ = ["Audience", "Display", "Onlooker", "Quiet"]
 
 _log = logging.getLogger(__name__)
 
 
-class Display(Tracker, Protocol):
-    """A tracker in front of a person: it also shows remarks, and work that is no training step."""
+class Onlooker(Protocol):
+    """Someone who is shown remarks, and work that is no training step."""
 
     def remark(self, text: str) -> None:
         """One line that the person should read."""
@@ -25,6 +25,10 @@ class Display(Tracker, Protocol):
     def work(self, description: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
         """Show `total` units of work; the context's value is called with how many more are done."""
         ...
+
+
+class Display(Tracker, Onlooker, Protocol):
+    """A tracker in front of a person."""
 
 
 class Quiet:

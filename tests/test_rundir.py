@@ -1,36 +1,20 @@
-import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ddpmkit.errors import InputError
-from ddpmkit.rundir import RunFolder, write_atomically
+from ddpmkit.rundir import RunFolder
 
 
-def test_lines_come_back_in_order_and_an_unfinished_last_line_is_passed_over(tmp_path: Path) -> None:
+def test_samples_of_later_steps_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.append("step", {"step": 1, "loss": 0.5})
-    folder.append("scores", {"step": 1, "values": {"fid": 3.0}})
-    with folder.metrics.open("a") as log:
-        log.write('{"event": "step", "step": 2, "lo')
-    assert [record["event"] for record in folder.records()] == ["step", "scores"]
-    assert [record["loss"] for record in folder.records("step")] == [0.5]
-
-
-def test_forgetting_keeps_what_lies_before(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder.samples(1).parent.mkdir()
     for step in (1, 2, 3):
-        folder.append("step", {"step": step, "loss": 1 / 3})
-        write_atomically(folder.samples(step), b"png")
-    before = folder.metrics.read_text().splitlines()
-    folder.forget_after(2)
-    assert folder.metrics.read_text().splitlines() == before[:2]
+        folder.samples(step).write_bytes(b"png")
+    folder.forget_samples_after(2)
     assert [folder.samples(step).exists() for step in (1, 2, 3)] == [True, True, False]
-
-
-def test_a_number_that_json_does_not_know_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        RunFolder(tmp_path).append("step", {"step": 1, "loss": float("nan")})
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
@@ -40,17 +24,36 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None
     assert "--out" in str(caught.value)
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    target = tmp_path / "a" / "page.html"
-    write_atomically(target, b"first")
-    write_atomically(target, b"second")
-    assert target.read_bytes() == b"second"
-    assert [file.name for file in target.parent.iterdir()] == ["page.html"]
+HOLD = """
+import sys, time
+from pathlib import Path
+from ddpmkit.rundir import RunFolder
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
-def test_lines_are_json_that_others_can_read(tmp_path: Path) -> None:
+def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.append("step", {"step": 1, "loss_by_quarter": (0.1, None, 0.3, 0.4)})
-    assert json.loads(folder.metrics.read_text()) == {
-        "event": "step", "step": 1, "loss_by_quarter": [0.1, None, 0.3, 0.4],
-    }  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"process {other.pid} on .*, since 20") as caught, folder.held():
+            pass
+        assert "--out" in str(caught.value)
+        other.kill()
+    with folder.held():
+        pass
+
+
+def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for _ in range(2):
+        with folder.held():
+            assert (tmp_path / ".holder.json").exists()
+    assert not (tmp_path / ".holder.json").exists()
+    with pytest.raises(ZeroDivisionError), folder.held():
+        _ = 1 / 0
+    with folder.held():
+        pass

@@ -6,6 +6,7 @@ import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options, set_option, skip_metrics_option
 from ddpmkit.cli.terminal import Terminal
+from ddpmkit.errors import RunFailed
 
 __all__ = ["run"]
 
@@ -17,6 +18,11 @@ __all__ = ["run"]
 )
 @set_option
 @skip_metrics_option
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on with a run although its images, its loss or its training changed meanwhile.",
+)
 @plugin_options
 @click.pass_context
 def run(
@@ -25,6 +31,7 @@ def run(
     out: Path | None,
     overrides: tuple[str, ...],
     skip_unavailable_metrics: bool,
+    accept_changes: bool,
     plugins: PluginChoice,
 ) -> None:
     """Train, sample and score by RECIPE, a TOML file.
@@ -55,6 +62,7 @@ def run(
                     out,
                     registry=registry,
                     skip_unavailable_metrics=skip_unavailable_metrics,
+                    accept_changes=accept_changes,
                     display=display,
                     stop=stop,
                 )
@@ -64,5 +72,8 @@ def run(
         finally:
             for line in summary(display.standing):
                 terminal.out.print(line)
-    if display.standing.ended is not None and display.standing.ended.status == "stopped":
+    ended = display.standing.ended
+    if ended is not None and ended.status == "stopped":
         ctx.exit(stop.exit_code)
+    if ended is not None and ended.problems:
+        ctx.exit(RunFailed.exit_code)

@@ -34,7 +34,9 @@ class Standing:
     def begin(self, event: RunStarted) -> None:
         """The run begins or goes on."""
         self.started, self._began = event, self._clock()
-        self.last_scores = {entry["metric"]: score_text(entry) for entry in RunFolder(event.folder).records("scores")}
+        self.last_scores = {
+            entry["metric"]: score_text(entry) for entry in RunFolder(event.folder).log.records("scores")
+        }
 
     def advance(self, event: StepRecord) -> None:
         """Steps were taken."""

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 __all__ = ["StopRequest"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C; a scheduler or a shutdown; a scheduler's warning before it; a terminal that was closed."""
 
 
 class StopRequest:

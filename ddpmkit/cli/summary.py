@@ -22,7 +22,9 @@ def summary(standing: Standing) -> Iterator[str]:
         return
     folder = RunFolder(started.folder)
     yield f"{_headline(standing, started, ended)}; everything is in {folder.path}:"
-    yield from aligned([*_places(folder, ended.step), *_numbers(standing)])
+    yield from aligned(
+        [*_places(folder, ended.step), *_numbers(standing), *(("failed", text) for text in ended.problems)]
+    )
     if ended.status == "finished":
         yield "next:"
         yield f"  {shlex.join(['ddpmkit', 'sample', str(folder.path), '-n', '64'])}"

@@ -17,10 +17,11 @@ __all__ = ["Batch", "ImageSource", "to_float", "to_uint8"]
 
 
 class Batch(NamedTuple):
-    """`x0` float32 [B, C, H, W] in [-1, 1] and `label` int64 [B]."""
+    """`x0` float32 [B, C, H, W] in [-1, 1], `label` int64 [B], `picture` int64 [B]: their places in the dataset."""
 
     x0: Tensor
     label: Tensor
+    picture: Tensor
 
 
 class ImageSource:
@@ -47,7 +48,8 @@ class ImageSource:
         out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
         for row, position in enumerate(positions):
             out[row] = self._augmented(pictures[row], step, position)
-        return Batch(to_float(torch.from_numpy(out)), torch.from_numpy(self.dataset.labels(indices)))
+        label = torch.from_numpy(self.dataset.labels(indices))
+        return Batch(to_float(torch.from_numpy(out)), label, torch.from_numpy(indices))
 
     def plain(self, indices: NDArray[np.int64]) -> Tensor:
         """uint8 [B, C, H, W]: the centre of each picture, not flipped."""

@@ -12,13 +12,13 @@ from ddpmkit.experiment.assembly import BuiltMetric
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.pictures import grid, save_png
-from ddpmkit.tracking import Display
+from ddpmkit.tracking import Onlooker
 
 __all__ = ["draw_samples", "evaluate"]
 
 
 def draw_samples(
-    generator: ImageGenerator, folder: RunFolder, count: int, seed: int, step: int, display: Display
+    generator: ImageGenerator, folder: RunFolder, count: int, seed: int, step: int, display: Onlooker
 ) -> Path:
     """Write the grid of the first `count` images of `seed` as the samples of `step`."""
     with display.work(f"{count} samples", generator.frame_count(count)) as advance:
@@ -32,7 +32,7 @@ def evaluate(
     images: ImageSource,
     step: int,
     seed: int,
-    display: Display,
+    display: Onlooker,
     num_samples: int | None = None,
 ) -> Scores:
     """Say what it will cost, measure the real images (once), draw the samples, score them."""

@@ -67,12 +67,13 @@ class Run:
         metrics = build_metrics(
             self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
         )
-        images, outcomes = build_images(self.recipe, "train"), []
+        images, outcomes, log = build_images(self.recipe, "train"), [], self.folder.log
         for built in metrics:
             generator = self.generator(built.metric.protocol.weights)
             scores = evaluate(built, generator, images, self.step, self._seed(None), display, num_samples)
-            self.folder.append("scores", asdict(scores))
+            log.append("scores", asdict(scores))
             outcomes.append(scores)
+        log.sync()
         return outcomes
 
     def visualize(self, *, seed: int | None = None, display: Display | None = None) -> list[Picture]:

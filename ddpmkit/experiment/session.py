@@ -4,25 +4,34 @@ Holds the order of things: step, validate, record, checkpoint, samples, scores, 
 It does not know how any of them is done.
 """
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from ddpmkit.checkpoint import Checkpoint, save_checkpoint
+from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.experiment.assembly import BuiltMetric, Model
+from ddpmkit.experiment.failures import explained
+from ddpmkit.experiment.interruption import Interruptible, Stopped
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
+from ddpmkit.experiment.recovery import Recovery
+from ddpmkit.experiment.saving import Saver
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Audience, Display
-from ddpmkit.training.state import restore, state_tensors
-from ddpmkit.training.trainer import StepOutcome, Trainer
+from ddpmkit.training.state import restore
+from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer
 from ddpmkit.training.validation import validation_loss
 
 __all__ = ["Session"]
+
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -37,23 +46,26 @@ class Session:
         metrics: list[BuiltMetric],
         audience: Audience,
         display: Display,
+        stop: Callable[[], bool],
     ) -> None:
-        """Everything is built; nothing has begun."""
+        """Everything is built; nothing has begun. `stop` is asked before every step and between units of other work."""
         self.model, self.folder, self.images, self.held_out = model, folder, images, held_out
-        self.metrics, self.audience, self.display = metrics, audience, display
+        self.metrics, self.audience, self.stop = metrics, audience, stop
+        self.onlooker = Interruptible(display, stop)
         self.recipe = model.recipe
         self.loss = model.loss()
+        self.log = folder.log
         self.trainer = Trainer(model.network, model.process, self.loss, images, self.recipe.train, model.runtime)
+        self.saver = Saver(self.trainer, folder, self.log, display.remark)
+        self.recovery = Recovery(self.trainer, self.saver, folder, display.remark, self._restore)
+        self.problems: list[str] = []
 
-    def run(self, checkpoint: Checkpoint | None, stop: Callable[[], bool]) -> RunEnded:
+    def run(self, checkpoint: Checkpoint | None) -> RunEnded:
         """Go on from `checkpoint` (None: from the start) until the recipe's last step or until `stop()` is true.
 
         Raises whatever ended the run early, after the audience has been told.
         """
-        if checkpoint is not None:
-            parts = {name: checkpoint.tensors(name) for name in ("model", "ema", "optimizer", "progress")}
-            restore(self.trainer, checkpoint.step, parts)
-        self.folder.forget_after(self.trainer.step)
+        self._restore(checkpoint)
         steps = self.recipe.train.steps
         self.audience.run_started(
             RunStarted(
@@ -67,44 +79,85 @@ class Session:
         )
         try:
             with self.model.runtime.repeatable():
-                already = self.trainer.step == steps and self.folder.report.exists()
-                finished = self._train(stop)
-                if finished and not already:
-                    self._finish()
+                finished = self._to_the_end()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             self.audience.run_ended(RunEnded(self.trainer.step, "stopped" if stopped else "failed"))
             raise
-        ended = RunEnded(self.trainer.step, "finished" if finished else "stopped")
+        ended = RunEnded(self.trainer.step, "finished" if finished else "stopped", tuple(self.problems))
         self.audience.run_ended(ended)
         return ended
 
-    def _train(self, stop: Callable[[], bool]) -> bool:
-        """True when the last step was reached, False when asked to stop before."""
+    def _to_the_end(self) -> bool:
+        """True when all is done, False when asked to stop before."""
+        already = self.trainer.step == self.recipe.train.steps and self.folder.report.exists()
+        try:
+            # What was due at the step we resume from may have been cut off: whatever of it is missing is made now.
+            self._intervals(self.trainer.step)
+            self._train()
+            if not already:
+                self._finish()
+        except Stopped:
+            self._save(is_last_chance=True)
+            return False
+        return True
+
+    def _train(self) -> None:
         train, trainer = self.recipe.train, self.trainer
-        # What was due at the step we resume from may have been cut off: whatever of it is missing is made now.
-        self._intervals(trainer.step)
+        if train.on_nonfinite == "rollback" and self.saver.saved_step is None:
+            self._save()  # the start, to go back to
         counted, seconds = 0, 0.0
         while trainer.step < train.steps:
-            if stop():
-                self._checkpoint()
-                return False
+            if self.stop():
+                raise Stopped
             started = time.perf_counter()
-            outcome = trainer.train_step()
+            outcome = self._advance()
             counted, seconds = counted + train.batch_size, seconds + time.perf_counter() - started
             validate = self._due(train.validate_every)
-            if validate or self._due(train.log_every):
+            if outcome is not None and (validate or self._due(train.log_every)):
                 self._record(outcome, counted / seconds, validate=validate)
                 counted, seconds = 0, 0.0
-            if self._due(train.checkpoint_every):
-                self._checkpoint()
+            if self._due(train.checkpoint_every) or (train.keep_best and self._is_scored()):
+                self._save(is_last_chance=trainer.step == train.steps)
             self._intervals(trainer.step)
-        return True
+
+    def _advance(self) -> StepOutcome | None:
+        """One step; None when its numbers were not finite, and the recipe's policy has dealt with that."""
+        doing = f"training step {self.trainer.step + 1}"
+        try:
+            return self.trainer.train_step()
+        except NotFinite as error:
+            self.recovery.recover(error)
+            return None
+        except Exception as error:
+            # The weights are as the last step left them, and worth keeping.
+            with contextlib.suppress(DdpmkitError, NotFinite):
+                self.saver.save(is_last_chance=True)
+            raise explained(error, doing, self.recipe) from error
+
+    def _save(self, *, is_last_chance: bool = False) -> None:
+        try:
+            self.saver.save(is_last_chance=is_last_chance)
+        except NotFinite as error:
+            self.recovery.recover(error)
+
+    def _restore(self, checkpoint: Checkpoint | None) -> None:
+        """The trainer, the log and the samples as they were at `checkpoint`; None: at the start."""
+        if checkpoint is not None:
+            parts = {name: checkpoint.tensors(name) for name in ("model", "ema", "optimizer", "progress")}
+            restore(self.trainer, checkpoint.step, parts)
+            self.saver.saved_step = checkpoint.step
+        step = self.trainer.step
+        self.log.keep(lambda record: bool(record["step"] <= step))
+        self.folder.forget_samples_after(step)
 
     def _due(self, every: int, step: int | None = None) -> bool:
         """Every so many steps, and after the last; 0 means only after the last."""
         step = self.trainer.step if step is None else step
         return step > 0 and (step == self.recipe.train.steps or (every > 0 and step % every == 0))
+
+    def _is_scored(self) -> bool:
+        return any(self._due(built.part.settings.every) for built in self.metrics)
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None
@@ -121,36 +174,48 @@ class Session:
             images_per_second=images_per_second,
             validation_loss=held_out,
         )
-        # The log is written whatever the trackers do, and a log that cannot be written stops the run.
-        self.folder.append("step", asdict(record))
+        # The log is written whatever the trackers do.
+        self.log.append("step", asdict(record))
         self.audience.step(record)
-
-    def _checkpoint(self) -> None:
-        self.folder.sync_log()
-        save_checkpoint(self.folder.checkpoints, self.trainer.step, state_tensors(self.trainer), self.folder.lock)
 
     def _intervals(self, step: int) -> None:
         """Samples and scores that are due after `step` and not there yet."""
         if self._due(self.recipe.train.sample_every, step) and not self.folder.samples(step).exists():
-            settings, seed = self.recipe.sampler.settings, self.recipe.train.seed
-            generator = self._generator(settings.weights)
-            path = draw_samples(generator, self.folder, settings.count, seed, step, self.display)
-            self.audience.picture(Picture(step, "samples", path))
+            with self._forgiving(f"drawing the samples of step {step}"):
+                settings, seed = self.recipe.sampler.settings, self.recipe.train.seed
+                generator = self._generator(settings.weights)
+                path = draw_samples(generator, self.folder, settings.count, seed, step, self.onlooker)
+                self.audience.picture(Picture(step, "samples", path))
         for built in self.metrics:
             if self._due(built.part.settings.every, step) and not self._scored(built, step):
-                scores = self._evaluate(built, step)
-                self.folder.append("scores", asdict(scores))
-                self.audience.scores(scores)
+                with self._forgiving(f"scoring step {step} by {built.name}"):
+                    scores = self._evaluate(built, step)
+                    self.log.append("scores", asdict(scores))
+                    self.audience.scores(scores)
+
+    @contextlib.contextmanager
+    def _forgiving(self, doing: str) -> Iterator[None]:
+        """Work that the weights do not depend on: when it fails, that is reported, and the run goes on."""
+        try:
+            yield
+        except Stopped:
+            raise
+        except Exception as error:
+            reason = explained(error, doing, self.recipe)
+            text = reason.message if isinstance(reason, DdpmkitError) else f"{type(reason).__name__}: {reason}"
+            _log.warning("%s failed: %s The run goes on.", doing, text, exc_info=_log.isEnabledFor(logging.DEBUG))
+            self.problems.append(f"{doing} failed: {text}")
+            self.folder.incidents.append("failed", {"step": self.trainer.step, "doing": doing, "reason": text})
 
     def _scored(self, built: BuiltMetric, step: int) -> bool:
         wanted = (step, built.name, built.metric.protocol.name)
         return any(
-            (record["step"], record["metric"], record["protocol"]) == wanted for record in self.folder.records("scores")
+            (record["step"], record["metric"], record["protocol"]) == wanted for record in self.log.records("scores")
         )
 
     def _evaluate(self, built: BuiltMetric, step: int) -> Scores:
         generator = self._generator(built.metric.protocol.weights)
-        return evaluate(built, generator, self.images, step, self.recipe.train.seed, self.display)
+        return evaluate(built, generator, self.images, step, self.recipe.train.seed, self.onlooker)
 
     def _generator(self, weights: str) -> ImageGenerator:
         return self.model.generator(self.trainer.averaged() if weights == "ema" else self.trainer.network)
@@ -159,6 +224,8 @@ class Session:
         """The pictures of both processes and the page."""
         generator = self._generator(self.recipe.sampler.settings.weights)
         step, seed = self.trainer.step, self.recipe.train.seed
-        for picture in visualize(generator, self.images, self.folder, step, seed, self.display):
-            self.audience.picture(picture)
-        write_report(self.folder.path)
+        with self._forgiving("drawing the forward and the reverse process"):
+            for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker):
+                self.audience.picture(picture)
+        with self._forgiving("writing the report"):
+            write_report(self.folder.path)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
-from ddpmkit.contracts import RunEnded
+from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import build_images, build_metrics, build_model, build_trackers
 from ddpmkit.experiment.result import Run, load
+from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, differences, lock_text, read_lock, read_recipe
-from ddpmkit.rundir import RunFolder, write_atomically
+from ddpmkit.rundir import RunFolder
 from ddpmkit.tracking import Audience, Display, Quiet
 
 __all__ = ["default_folder", "run"]
@@ -28,14 +29,16 @@ def run(
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
     skip_unavailable_metrics: bool = False,
+    accept_changes: bool = False,
     display: Display | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Train, sample and score by a recipe (a file, plain data, or a `Recipe`), in the folder `out`.
 
     A folder that holds a checkpoint of the same experiment is gone on with. `overrides` are `key=value` strings as for
-    `--set`; `stop` is asked before every step. Raises InputError for what cannot be used, RunFailed for a run that
-    broke off; what was written stays.
+    `--set`; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is asked
+    before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off; what
+    was written stays.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides=overrides, registry=registry)
@@ -54,12 +57,15 @@ def run(
     if len(held_out) == 0:
         display.remark("there are no validation images: no validation loss")
     folder.create()
-    checkpoint = _checkpoint_to_resume(folder, recipe, images.dataset.fingerprint, registry, display)
-    write_atomically(folder.lock, lock_text(recipe, images.dataset.fingerprint).encode())
-
-    listeners = [("display", display), *build_trackers(recipe, folder)]
-    session = Session(model, folder, images, held_out, metrics, Audience(listeners), display)
-    ended: RunEnded = session.run(checkpoint, stop)
+    with folder.held():
+        if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
+            display.remark(warning)
+        fingerprint = images.dataset.fingerprint
+        checkpoint = _checkpoint_to_resume(folder, recipe, fingerprint, registry, display, accept_changes)
+        write_atomically(folder.lock, lock_text(recipe, fingerprint).encode())
+        listeners = [("display", display), *build_trackers(recipe, folder)]
+        session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
+        ended = session.run(checkpoint)
     return load(folder.path, registry=registry, ended=ended)
 
 
@@ -69,7 +75,12 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def _checkpoint_to_resume(
-    folder: RunFolder, recipe: Recipe, fingerprint: str, registry: Registry | None, display: Display
+    folder: RunFolder,
+    recipe: Recipe,
+    fingerprint: str,
+    registry: Registry | None,
+    display: Display,
+    accept_changes: bool,
 ) -> Checkpoint | None:
     """The newest checkpoint, once it is sure that it belongs to this experiment.
 
@@ -80,21 +91,34 @@ def _checkpoint_to_resume(
         return None
     before = read_lock(checkpoint.lock, registry)
     changes = differences(before.recipe.as_data(), recipe.as_data())
+    other_images = before.dataset_fingerprint != fingerprint
     elsewhere = ["--out DIR starts another run", f"remove {folder.path} to start over"]
-    if refused := [change for change in changes if change.affects_model]:
+    accepting = ["--accept-changes goes on all the same, and writes down that it did"]
+    if refused := [
+        change for change in changes if change.affects_model and not (accept_changes and change.is_acceptable)
+    ]:
         raise InputError(
             f"{folder.path} holds a run by another recipe, at step {checkpoint.step}:\n"
             + "\n".join(f"    {change}" for change in refused),
-            remedies=[*elsewhere, "put the recipe back as it was to go on with it"],
+            remedies=[
+                *elsewhere,
+                "put the recipe back as it was to go on with it",
+                *(accepting if all(change.is_acceptable for change in refused) else []),
+            ],
         )
-    if before.dataset_fingerprint != fingerprint:
-        raise InputError(f"the training images are not those that {folder.path} was trained on.", remedies=elsewhere)
-    for change in changes:
-        display.remark(f"changed since the last start: {change}")
+    if other_images and not accept_changes:
+        raise InputError(
+            f"the training images are not those that {folder.path} was trained on.", remedies=[*elsewhere, *accepting]
+        )
     if checkpoint.step > recipe.train.steps:
         raise InputError(
             f"{folder.path} is at step {checkpoint.step} already; train.steps = {recipe.train.steps} lies behind it.",
             remedies=elsewhere,
         )
+    noted = [*map(str, changes), *(["the training images"] if other_images else [])]
+    for change in noted:
+        display.remark(f"changed since the last start: {change}")
+    if noted:
+        folder.incidents.append("changed", {"step": checkpoint.step, "changes": noted})
     display.remark(f"going on from {checkpoint.path}")
     return checkpoint

@@ -13,8 +13,13 @@ from ddpmkit.recipe.writing import toml_key, toml_value
 __all__ = ["Change", "differences"]
 
 _FREE_SECTIONS = frozenset({"name", "sampler", "metric", "tracker"})
+_ACCEPTABLE = ("data.", "loss.", "train.")
 _FREE_TRAIN_KEYS = frozenset(
-    {"steps", "accumulate", "device", "log_every", "sample_every", "validate_every", "checkpoint_every"}
+    {
+        *("steps", "accumulate", "device", "on_nonfinite", "nonfinite_limit"),
+        *("log_every", "sample_every", "validate_every", "checkpoint_every"),
+        *("keep_last", "keep_every", "keep_best"),
+    }
 )
 
 
@@ -44,6 +49,11 @@ class Change:
         if section == "data":
             return key.partition(".")[0] in DataSection.model_fields
         return section not in _FREE_SECTIONS
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Whether a person may wish it so all the same: the weights still are those of the same network and process."""
+        return not self.affects_model or (self.key.startswith(_ACCEPTABLE) and self.key != "data.channels")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -184,6 +184,17 @@ class TrainSection(Section):
     """Steps between two validation losses; 0: only at the end."""
     checkpoint_every: Interval = 1000
     """Steps between two checkpoints; 0: only at the end."""
+    keep_last: int = Field(default=3, ge=0)
+    """How many of the newest checkpoints are kept; 0 keeps all."""
+    keep_every: int = Field(default=0, ge=0)
+    """Checkpoints whose step is a multiple of this are kept as well; 0: none."""
+    keep_best: str = ""
+    """The score whose best checkpoint is kept as well, as in "fid"; empty: none."""
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """What to do when a loss or a gradient is no finite number: stop, pass over the batch, or go back to the last
+    checkpoint and on from there with other batches."""
+    nonfinite_limit: int = Field(default=10, ge=1)
+    """How many batches in a row are passed over, or how often one checkpoint is gone back to, before the run stops."""
 
     @field_validator("accumulate")
     @classmethod

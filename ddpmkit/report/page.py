@@ -15,9 +15,10 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from ddpmkit.durable import write_atomically
 from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.story import facts, sentence
-from ddpmkit.rundir import RunFolder, write_atomically
+from ddpmkit.rundir import RunFolder
 
 __all__ = ["write_report"]
 
@@ -40,7 +41,7 @@ class _Grid(NamedTuple):
 def write_report(path: Path) -> Path:
     """Write `report.html` from what is in the run folder `path`; whatever is missing there is left out."""
     folder = RunFolder(path)
-    steps, scores = list(folder.records("step")), list(folder.records("scores"))
+    steps, scores = list(folder.log.records("step")), list(folder.log.records("scores"))
     lock_text = folder.lock.read_text(encoding="utf-8") if folder.lock.exists() else ""
     recipe = tomllib.loads(lock_text)
     lock = recipe.pop("lock", {})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ddpmkit.rundir import write_atomically
+from ddpmkit.durable import write_atomically
 
 __all__ = ["grid", "save_png", "strip"]
 

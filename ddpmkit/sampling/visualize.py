@@ -17,7 +17,7 @@ from ddpmkit.randomness import Purpose, normal
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.pictures import grid, save_png, strip
-from ddpmkit.tracking import Display
+from ddpmkit.tracking import Onlooker
 
 __all__ = ["MOMENTS", "forward_frames", "reverse_frames", "visualize"]
 
@@ -29,7 +29,7 @@ Frame = tuple[int, Tensor]
 
 
 def visualize(
-    generator: ImageGenerator, images: ImageSource, folder: RunFolder, step: int, seed: int, display: Display
+    generator: ImageGenerator, images: ImageSource, folder: RunFolder, step: int, seed: int, display: Onlooker
 ) -> Iterator[Picture]:
     """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips."""
     count = min(8, generator.batch_size)

@@ -18,7 +18,12 @@ def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
     parts = {
         "model": dict(trainer.network.state_dict()),
         "optimizer": _optimizer_tensors(trainer),
-        "progress": {"loss_sums": trainer.by_quarter.sums, "loss_counts": trainer.by_quarter.counts},
+        "progress": {
+            "loss_sums": trainer.by_quarter.sums,
+            "loss_counts": trainer.by_quarter.counts,
+            "skipped": torch.tensor(trainer.skipped),
+            "detours": torch.tensor(trainer.detours),
+        },
     }
     if trainer.ema is not None:
         parts["ema"] = dict(trainer.ema.network.state_dict())
@@ -33,6 +38,7 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     _restore_optimizer(trainer, parts["optimizer"])
     trainer.by_quarter.sums.copy_(parts["progress"]["loss_sums"])
     trainer.by_quarter.counts.copy_(parts["progress"]["loss_counts"])
+    trainer.skipped, trainer.detours = (int(parts["progress"][name]) for name in ("skipped", "detours"))
     trainer.step = step
 
 

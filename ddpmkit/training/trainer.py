@@ -4,7 +4,8 @@ A step is a pure function of the weights and its number. It does not know about 
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Loss
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.errors import RunFailed
 from ddpmkit.randomness import Purpose, normal, uniform_integers
 from ddpmkit.recipe import TrainSection
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.ema import Ema
 from ddpmkit.training.progress import LossByQuarter
 
-__all__ = ["StepOutcome", "Trainer"]
+__all__ = ["NotFinite", "StepOutcome", "Trainer"]
+
+# Far more than the steps of any run: batches drawn on a detour are none of those that lie ahead on the road.
+_DETOUR = 2**40
 
 
 class StepOutcome(NamedTuple):
@@ -28,6 +31,22 @@ class StepOutcome(NamedTuple):
     loss: float
     gradient_norm: float
     learning_rate: float
+
+
+class NotFinite(Exception):
+    """A loss, gradient or weight is no finite number. `facts` say where: step, images of the dataset, timesteps, ..."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(", ".join(f"{name} {value}" for name, value in facts.items()))
+        self.facts = facts
+
+
+class _Part(NamedTuple):
+    """A part of a batch: places in the dataset int64 [B], timesteps int64 [B], losses [B]."""
+
+    picture: Tensor
+    t: Tensor
+    losses: Tensor
 
 
 class Trainer:
@@ -46,6 +65,10 @@ class Trainer:
         self.network, self.process, self.loss = network, process, loss
         self.images, self.settings, self.runtime = images, settings, runtime
         self.step = 0
+        self.skipped = 0
+        """Steps passed over since the last one that was taken."""
+        self.detours = 0
+        """How often the run has gone back; each time it goes on with other batches and other noise."""
         self.ema = Ema(network, settings.ema_decay) if settings.ema_decay else None
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, betas=settings.betas, fused=True
@@ -55,7 +78,7 @@ class Trainer:
     def train_step(self) -> StepOutcome:
         """Take optimizer step `self.step + 1`.
 
-        Raises RunFailed on a loss or gradient that is not finite, before it reaches the weights.
+        Raises NotFinite on a loss or gradient that is not finite, before it reaches the weights.
         """
         settings = self.settings
         learning_rate = self.learning_rate_at(self.step)
@@ -63,25 +86,29 @@ class Trainer:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.runtime.device)
-        size = settings.batch_size // settings.accumulate
-        for part in range(settings.accumulate):
-            # Each part's share of the mean over the whole batch, so that accumulating changes nothing but memory.
-            share = self._losses(range(part * size, (part + 1) * size)).sum() / settings.batch_size
+        size, parts = settings.batch_size // settings.accumulate, []
+        for number in range(settings.accumulate):
+            part = self._part(range(number * size, (number + 1) * size))
+            # Its share of the mean over the whole batch, so that accumulating changes nothing but memory.
+            share = part.losses.sum() / settings.batch_size
             share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += share.detach()
+            parts.append(part._replace(losses=part.losses.detach()))
         gradient_norm = self._clip()
         outcome = StepOutcome(float(total), float(gradient_norm), learning_rate)
         if not (math.isfinite(outcome.loss) and math.isfinite(outcome.gradient_norm)):
-            raise RunFailed(
-                f"step {self.step + 1}: the loss is {outcome.loss} and the gradient norm {outcome.gradient_norm}; "
-                "the weights were left as they were.",
-                remedies=["a smaller train.learning_rate", "train.gradient_clip = 1.0", "train.warmup_steps = 500"],
-            )
+            raise NotFinite(_facts(self.step + 1, outcome, parts))
+        for part in parts:
+            self.by_quarter.add(part.t, part.losses)
         self.optimizer.step()
-        self.step += 1
+        self.step, self.skipped = self.step + 1, 0
         if self.ema is not None:
             self.ema.update(self.network, self.step)
         return outcome
+
+    def skip_step(self) -> None:
+        """Pass over the step that `train_step` refused; the weights stay, and the next step sees its own batch."""
+        self.step, self.skipped = self.step + 1, self.skipped + 1
 
     def learning_rate_at(self, step: int) -> float:
         """Grows linearly over the first `warmup_steps` steps (counted from 0), then stays."""
@@ -91,17 +118,15 @@ class Trainer:
         """The averaged network, or the network itself when no average is kept."""
         return self.ema.network if self.ema is not None else self.network
 
-    def _losses(self, positions: range) -> Tensor:
-        """Per-sample losses [len(positions)] of these positions of the global batch."""
+    def _part(self, positions: range) -> _Part:
+        """The losses of these positions of the global batch."""
         settings, device = self.settings, self.runtime.device
-        x0 = self.images.batch(self.step, positions, settings.batch_size).x0
-        t = uniform_integers(settings.seed, Purpose.TIMESTEP, self.step, positions, self.process.timesteps)
-        noise = normal(settings.seed, Purpose.NOISE, self.step, positions, self.images.image_shape)
-        losses = diffusion_losses(
-            self.network, self.process, self.loss, x0.to(device), t.to(device), noise.to(device), self.runtime
-        )
-        self.by_quarter.add(t.to(device), losses)
-        return losses
+        draw = self.step + self.detours * _DETOUR
+        batch = self.images.batch(draw, positions, settings.batch_size)
+        t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, self.process.timesteps).to(device)
+        noise = normal(settings.seed, Purpose.NOISE, draw, positions, self.images.image_shape).to(device)
+        losses = diffusion_losses(self.network, self.process, self.loss, batch.x0.to(device), t, noise, self.runtime)
+        return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:
         """The gradient norm over all weights, after scaling it down to `gradient_clip` (0: never)."""
@@ -121,3 +146,16 @@ def diffusion_losses(
     with runtime.autocast():
         prediction = network(process.q_sample(x0, t, noise), t, None)
     return loss(prediction.float(), process.target(x0, t, noise), process.alpha_bar[t])
+
+
+def _facts(step: int, outcome: StepOutcome, parts: Sequence[_Part]) -> dict[str, Any]:
+    """Plain values that JSON can hold; what is not finite as its name."""
+    losses = torch.cat([part.losses.float() for part in parts])
+    return {
+        "step": step,
+        "loss": str(outcome.loss),
+        "gradient_norm": str(outcome.gradient_norm),
+        "images": torch.cat([part.picture for part in parts]).tolist(),
+        "timesteps": torch.cat([part.t for part in parts]).tolist(),
+        "losses": [str(value) for value in losses.tolist()],
+    }

@@ -64,7 +64,7 @@ def a_run(path: Path, name: str = '"cats"') -> RunFolder:
     folder.create()
     folder.lock.write_text(LOCK.format(name=name))
     for step in (10, 20):
-        folder.append("step", asdict(StepRecord(step, 0.5 / step, (0.1, None, 0.2, 0.3), 1.0, 1e-3, 90.0, 0.1234)))
+        folder.log.append("step", asdict(StepRecord(step, 0.5 / step, (0.1, None, 0.2, 0.3), 1.0, 1e-3, 90.0, 0.1234)))
         save_png(grid(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)), folder.samples(step))
     for strip in ("forward", "backward"):
         save_png(grid(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)), folder.visualization(strip))
@@ -72,7 +72,7 @@ def a_run(path: Path, name: str = '"cats"') -> RunFolder:
     scores = Scores(
         20, "clean-fid", "original", False, 512, 4653, {"fid": 150.85}, {"fid": 4.2}, {"fid": "lower"}, facts
     )
-    folder.append("scores", asdict(scores))
+    folder.log.append("scores", asdict(scores))
     return folder
 
 
@@ -127,7 +127,7 @@ def test_a_run_with_very_many_grids_shows_some_of_them_the_first_and_the_last_in
 def test_each_protocol_tells_its_own_rules(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     scores = Scores(20, "clean-fid", "standard", True, 10_000, 4653, {"kid": 0.00123}, {}, {}, {"resize": "bicubic"})
-    folder.append("scores", asdict(scores))
+    folder.log.append("scores", asdict(scores))
     text = read(folder).text
     assert text.index("clean-fid, original protocol") < text.index("f00d") < text.index("clean-fid, standard protocol")
     assert text.index("clean-fid, standard protocol") < text.index("bicubic")
@@ -163,7 +163,7 @@ def test_a_folder_with_nothing_in_it_yet_still_gives_a_page(tmp_path: Path) -> N
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create()
-    folder.append("step", asdict(StepRecord(10, 0.5, (None, None, None, None), 1.0, 1e-3, 90.0)))
+    folder.log.append("step", asdict(StepRecord(10, 0.5, (None, None, None, None), 1.0, 1e-3, 90.0)))
     page = read(folder)
     assert "trained for 10 steps." in page.text
     assert "Learning rate" in page.text

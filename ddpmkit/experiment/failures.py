@@ -1,0 +1,75 @@
+"""Failures of components in the middle of a run, in words for people: whose code it was, and what to do.
+
+It does not know what becomes of the run.
+"""
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from ddpmkit.errors import DdpmkitError, RunFailed
+from ddpmkit.recipe import Part, Recipe
+from ddpmkit.runtime import is_out_of_memory
+
+__all__ = ["explained"]
+
+_SPARING = {
+    "training": [
+        "train.accumulate computes the batch in that many parts, with the same result and less memory",
+        "train.batch_size: fewer images a step (another experiment)",
+    ],
+    "drawing": [
+        "sampler.batch_size: fewer images at once, with the same result",
+        'train.precision = "bfloat16" halves what the network needs, where the device has it',
+    ],
+}
+
+
+def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
+    """What to tell of an error that came while `doing` something ("training step 12", "drawing samples").
+
+    The component whose code raised it is named with its distribution; an error that is nobody's but ours is returned as
+    it is.
+    """
+    if isinstance(error, DdpmkitError):
+        return error
+    if is_out_of_memory(error):
+        device, size = recipe.train.device, recipe.train.batch_size
+        return RunFailed(
+            f"out of memory while {doing} (train.device = {device!r}, train.batch_size = {size}).",
+            remedies=_SPARING["training" if doing.startswith("training") else "drawing"],
+        )
+    part = _culprit(error, recipe.parts)
+    if part is None:
+        return error
+    component = part.component
+    return RunFailed(
+        f"{component.kind} {component.use!r} failed while {doing}, with {type(error).__name__}: {error} "
+        f"({_place(error)}).",
+        remedies=[f"report it to the authors of {component.origin}", f"use another {component.kind}"],
+    )
+
+
+def _culprit(error: Exception, parts: Sequence[Part[Any]]) -> Part[Any] | None:
+    """The component whose module, or else whose package, is innermost in the traceback."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        running = frame.f_globals.get("__name__", "")
+        for matches in (_is_module, _is_package):
+            for part in parts:
+                if matches(running, part.component.component.target.partition(":")[0]):
+                    return part
+    return None
+
+
+def _is_module(running: str, target: str) -> bool:
+    return running == target
+
+
+def _is_package(running: str, target: str) -> bool:
+    package = target.rpartition(".")[0]
+    return bool(package) and (running == package or running.startswith(f"{package}."))
+
+
+def _place(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"

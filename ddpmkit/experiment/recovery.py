@@ -1,0 +1,83 @@
+"""What is done about a loss, a gradient or a weight that is no finite number: stop, skip the batch, or go back.
+
+It does not know how it was found.
+"""
+
+import contextlib
+from collections.abc import Callable
+
+from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
+from ddpmkit.errors import DdpmkitError, RunFailed
+from ddpmkit.experiment.saving import Saver
+from ddpmkit.rundir import RunFolder
+from ddpmkit.training.trainer import NotFinite, Trainer
+
+__all__ = ["Recovery"]
+
+
+class Recovery:
+    """`train.on_nonfinite`, for one trainer."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        saver: Saver,
+        folder: RunFolder,
+        remark: Callable[[str], None],
+        restore: Callable[[Checkpoint], None],
+    ) -> None:
+        """`remark` is told what was done; `restore` puts the whole run back to a checkpoint."""
+        self._trainer, self._saver, self._folder = trainer, saver, folder
+        self._remark, self._restore = remark, restore
+
+    def recover(self, error: NotFinite) -> None:
+        """Do what the recipe says, and write it down. Raises RunFailed when that is to stop, or has become so."""
+        policy = self._trainer.settings.on_nonfinite
+        back = self._way_back() if policy == "rollback" else None
+        if back is not None:
+            detours = self._trainer.detours + 1
+            self._restore(back)
+            # A detour more than that checkpoint knew of: the same batches would fail in the same way.
+            self._trainer.detours = detours
+            self._note(error, f"went back to step {back.step}, to go on with other batches")
+        elif policy == "skip" and self._may_skip(error):
+            self._trainer.skip_step()
+            self._note(error, "passed over the batch")
+        else:
+            self._note(error, "stopped")
+            with contextlib.suppress(DdpmkitError, NotFinite):
+                self._saver.save(is_last_chance=True)
+            raise RunFailed(
+                f"{_told(error)}. The weights before are kept; the images and timesteps are in "
+                f"{self._folder.incidents.path}.",
+                remedies=[
+                    'train.on_nonfinite = "skip" passes over such a batch, "rollback" goes back to the last checkpoint '
+                    "and on with other batches",
+                    "a smaller train.learning_rate, train.gradient_clip = 1.0, or train.warmup_steps = 500: as another "
+                    "run, or with --accept-changes",
+                ],
+            ) from error
+
+    def _may_skip(self, error: NotFinite) -> bool:
+        """A weight that is not finite stays so whatever is skipped."""
+        return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit
+
+    def _way_back(self) -> Checkpoint | None:
+        """The last checkpoint, unless it was gone back to too often already."""
+        checkpoint = newest_checkpoint(self._folder.checkpoints)
+        if checkpoint is None:
+            return None
+        taken = self._trainer.detours - int(checkpoint.tensors("progress")["detours"])
+        return checkpoint if taken < self._trainer.settings.nonfinite_limit else None
+
+    def _note(self, error: NotFinite, done: str) -> None:
+        self._folder.incidents.append("nonfinite", {**error.facts, "done": done})
+        if done != "stopped":
+            self._remark(f"{_told(error)}; {done}")
+
+
+def _told(error: NotFinite) -> str:
+    facts = error.facts
+    if "tensor" in facts:
+        return f"step {facts['step']}: {facts['tensor']} of {facts['part']} is not finite, and was not saved"
+    return f"step {facts['step']}: the loss is {facts['loss']} and the gradient norm {facts['gradient_norm']}"

@@ -1,0 +1,125 @@
+"""When the state of a run is on disk, and which of its checkpoints stay there.
+
+It does not know what a checkpoint looks like.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from ddpmkit.checkpoint import (
+    checkpoint_folders,
+    clear_leftovers,
+    remove_checkpoint,
+    save_checkpoint,
+    step_of,
+)
+from ddpmkit.errors import InputError, RunFailed
+from ddpmkit.recipe import TrainSection
+from ddpmkit.rundir import RunFolder
+from ddpmkit.runlog import RunLog
+from ddpmkit.training.state import state_tensors
+from ddpmkit.training.trainer import NotFinite, Trainer
+
+__all__ = ["Saver", "check_space", "superseded"]
+
+
+class Saver:
+    """Saves a trainer, and the log before it: no checkpoint is ahead of its log."""
+
+    def __init__(self, trainer: Trainer, folder: RunFolder, log: RunLog, remark: Callable[[str], None]) -> None:
+        """`remark` is told of a checkpoint that could not be written and will be tried again."""
+        self._trainer, self._folder, self._log, self._remark = trainer, folder, log, remark
+        self._failed_before = False
+        self.saved_step: int | None = None
+        """The step that is on disk; set it when the trainer is restored."""
+        clear_leftovers(folder.checkpoints)
+
+    def save(self, *, is_last_chance: bool = False) -> None:
+        """Have the trainer's state on disk.
+
+        Raises NotFinite rather than save a number that is none. Raises RunFailed when the disk does not take it for the
+        second time in a row, or at the last chance; the checkpoints before stay.
+        """
+        step = self._trainer.step
+        if step == self.saved_step:
+            return
+        parts = state_tensors(self._trainer)
+        for part, tensors in parts.items():
+            for name, tensor in tensors.items():
+                if not torch.isfinite(tensor).all():
+                    raise NotFinite({"step": step, "part": part, "tensor": name})
+        try:
+            self._sync_log()
+            save_checkpoint(self._folder.checkpoints, step, parts, self._folder.lock)
+        except RunFailed as error:
+            if is_last_chance or self._failed_before:
+                raise
+            self._failed_before = True
+            self._remark(f"{error.message} It is tried again at the next interval.")
+            return
+        self.saved_step, self._failed_before = step, False
+        self._prune()
+
+    def _sync_log(self) -> None:
+        try:
+            self._log.sync()
+        except OSError as error:
+            raise RunFailed(
+                f"{self._log.path} cannot be written: {error.strerror or error}.",
+                remedies=["free some space and give the same command again: it goes on from the last checkpoint"],
+            ) from error
+
+    def _prune(self) -> None:
+        folders = {step_of(folder): folder for folder in checkpoint_folders(self._folder.checkpoints)}
+        settings = self._trainer.settings
+        best = _best_step(self._log, settings.keep_best, folders) if settings.keep_best else None
+        for step in superseded(sorted(folders), settings, best):
+            remove_checkpoint(folders[step])
+
+
+def superseded(steps: Sequence[int], settings: TrainSection, best: int | None) -> list[int]:
+    """Which of the checkpoints at `steps` (ascending) the recipe does not keep."""
+    if settings.keep_last == 0:
+        return []
+    return [
+        step
+        for step in steps[: -settings.keep_last]
+        if step != best and not (settings.keep_every and step % settings.keep_every == 0)
+    ]
+
+
+def _best_step(log: RunLog, score: str, steps: Iterable[int]) -> int | None:
+    """The step with the best of this score so far, among `steps`; the earlier of equals."""
+    known = set(steps)
+    found = [
+        (-record["values"][score] if record["better"][score] == "higher" else record["values"][score], record["step"])
+        for record in log.records("scores")
+        if score in record["values"] and record["step"] in known
+    ]
+    return min(found)[1] if found else None
+
+
+def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | None:
+    """What to say of the space for checkpoints: None when there is plenty.
+
+    Raises InputError when not even two fit, the last one and the next.
+    """
+    one = 4 * parameters * (3 + bool(settings.ema_decay))
+    free = shutil.disk_usage(folder).free
+    if free < 2 * one:
+        raise InputError(
+            f"{folder.resolve()} has {_megabytes(free)} free; a checkpoint takes {_megabytes(one)}, and two must fit.",
+            remedies=["free some space", "--out DIR names another folder"],
+        )
+    every = settings.checkpoint_every or settings.steps
+    wanted = one * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)
+    if free < wanted:
+        return f"checkpoints may take {_megabytes(wanted)}, and {_megabytes(free)} are free in {folder}"
+    return None
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
