@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from ddpmkit.contracts import ImageShape
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.errors import RunFailed
 from ddpmkit.plugin import ComponentConfig
+from ddpmkit.randomness import Purpose, uniform_integers
 from ddpmkit.recipe import TrainSection
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.state import restore, state_tensors
-from ddpmkit.training.trainer import Trainer
+from ddpmkit.training.trainer import NotFinite, Trainer
 from ddpmkit.training.validation import validation_loss
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -121,10 +121,24 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     item.train_step()
     before = weights(item)
     item.loss = lambda prediction, target, alpha_bar: prediction.flatten(1).sum(1) * math.inf
-    with pytest.raises(RunFailed, match="step 2: the loss is"):
+    sums = item.by_quarter.sums.clone()
+    with pytest.raises(NotFinite) as caught:
         item.train_step()
     assert torch.equal(weights(item), before)
+    assert torch.equal(item.by_quarter.sums, sums)
     assert item.step == 1
+    facts = caught.value.facts
+    assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "inf", 8)
+    assert facts["images"] == item.images.batch(1, range(8), 8).picture.tolist()
+    assert facts["timesteps"] == uniform_integers(3, Purpose.TIMESTEP, 1, range(8), 50).tolist()
+
+
+def test_a_detour_sees_other_batches_and_is_as_repeatable() -> None:
+    items = [trainer() for _ in range(3)]
+    items[1].detours = items[2].detours = 1
+    road, detour, again = (item.train_step().loss for item in items)
+    assert road != detour
+    assert detour == again
 
 
 def test_the_validation_loss_is_the_same_for_every_seed_and_batch_size() -> None:

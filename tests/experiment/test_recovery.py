@@ -1,0 +1,168 @@
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ddpmkit
+from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, step_of
+from ddpmkit.contracts import ImageShape
+from ddpmkit.errors import RunFailed
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.registry import Registry
+
+Recipe = Callable[..., dict[str, Any]]
+
+
+class UnluckyConfig(ComponentConfig):
+    above: float
+    """The loss is NaN for a batch whose first number is above this."""
+
+
+class Unlucky:
+    """Mean squares, but not a number for some batches: which ones is a function of the batch."""
+
+    def __init__(self, config: UnluckyConfig, *, prediction: str) -> None:
+        self.above = config.above
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        loss = (prediction - target).square().flatten(1).mean(1)
+        return loss * torch.nan if target.flatten()[0] > self.above else loss
+
+
+class Runaway(nn.Module):
+    """A network whose weight moves the same way at every step, and whose output does not depend on it."""
+
+    def __init__(
+        self, config: ComponentConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return x + 10 + (self.weight - self.weight.detach())
+
+
+@pytest.fixture
+def registry(with_parts: Callable[..., Registry]) -> Registry:
+    here = {"unlucky": f"{__name__}:UnluckyConfig"}
+    return with_parts(
+        Component(kind="loss", name="unlucky", target=f"{__name__}:Unlucky", config=here["unlucky"], summary="NaN"),
+        Component(kind="backbone", name="runaway", target=f"{__name__}:Runaway", summary="overflows"),
+    )
+
+
+def unlucky(small: Recipe, above: float = 1.0, **train: Any) -> dict[str, Any]:
+    return small(loss={"use": "local/unlucky", "above": above}, train=train)
+
+
+def incidents(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    parts = ("model", "ema", "optimizer", "progress")
+    return {f"{part}/{key}": value for part in parts for key, value in checkpoint.tensors(part).items()}
+
+
+def assert_equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_stop_keeps_the_steps_before_and_says_which_images_and_timesteps(
+    small: Recipe, registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(RunFailed, match="the loss is nan and the gradient norm nan") as caught:
+        ddpmkit.run(unlucky(small), tmp_path, registry=registry)
+    (incident,) = incidents(tmp_path)
+    assert incident["done"] == "stopped"
+    assert len(incident["images"]) == len(incident["timesteps"]) == len(incident["losses"]) == 4
+    (kept,) = checkpoint_folders(tmp_path / "checkpoints")
+    assert step_of(kept) == incident["step"] - 1
+    assert all(torch.isfinite(value).all() for value in tensors(tmp_path).values())
+    assert "on_nonfinite" in str(caught.value)
+
+
+def test_the_advice_to_skip_can_be_followed_on_the_same_run(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed):
+        ddpmkit.run(unlucky(small), tmp_path / "run", registry=registry)
+    ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path / "run", registry=registry)
+    ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path / "straight", registry=registry)
+    assert_equal(tensors(tmp_path / "run"), tensors(tmp_path / "straight"))
+
+
+def test_skip_passes_over_the_batch_and_over_nothing_else(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    run = ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path, registry=registry)
+    passed = {incident["step"] for incident in incidents(tmp_path)}
+    assert 1 <= len(passed) < 10
+    assert {incident["done"] for incident in incidents(tmp_path)} == {"passed over the batch"}
+    assert {record["step"] for record in logged(tmp_path)} == set(range(1, 21)) - passed
+    assert run.step == 20
+    counts = {value.item() for key, value in tensors(tmp_path).items() if key.endswith("/step")}
+    assert counts == {20 - len(passed)}
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_a_stop_and_a_resume_in_between_change_nothing(
+    small: Recipe, registry: Registry, tmp_path: Path, policy: str
+) -> None:
+    keys: dict[str, Any] = {"on_nonfinite": policy, "checkpoint_every": 3, "keep_last": 0}
+    ddpmkit.run(unlucky(small, **keys), tmp_path / "straight", registry=registry)
+    asked = itertools.count()
+    ddpmkit.run(unlucky(small, **keys), tmp_path / "halted", registry=registry, stop=lambda: next(asked) == 9)
+    ddpmkit.run(unlucky(small, **keys), tmp_path / "halted", registry=registry)
+    assert len(incidents(tmp_path / "straight")) > 1
+    assert_equal(tensors(tmp_path / "straight"), tensors(tmp_path / "halted"))
+    assert logged(tmp_path / "straight") == logged(tmp_path / "halted")
+
+
+def test_skip_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="step 4"):
+        ddpmkit.run(unlucky(small, above=-100, on_nonfinite="skip", nonfinite_limit=3), tmp_path, registry=registry)
+    assert [incident["done"] for incident in incidents(tmp_path)] == [*["passed over the batch"] * 3, "stopped"]
+
+
+def test_rollback_goes_on_from_the_last_checkpoint_with_other_batches(
+    small: Recipe, registry: Registry, tmp_path: Path
+) -> None:
+    run = ddpmkit.run(unlucky(small, on_nonfinite="rollback", checkpoint_every=2), tmp_path, registry=registry)
+    went = incidents(tmp_path)
+    assert run.step == 20
+    assert [record["step"] for record in logged(tmp_path)] == list(range(1, 21))
+    assert int(tensors(tmp_path)["progress/detours"]) == len(went) > 0
+    for incident in went:
+        back = (incident["step"] - 1) // 2 * 2
+        assert incident["done"] == f"went back to step {back}, to go on with other batches"
+
+
+def test_rollback_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="step 1: the loss is nan"):
+        ddpmkit.run(unlucky(small, above=-100, on_nonfinite="rollback", nonfinite_limit=3), tmp_path, registry=registry)
+    assert len(incidents(tmp_path)) == 4
+    assert [step_of(folder) for folder in checkpoint_folders(tmp_path / "checkpoints")] == [0]
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip", "rollback"])
+def test_a_weight_that_overflows_is_never_saved(small: Recipe, registry: Registry, tmp_path: Path, policy: str) -> None:
+    recipe = small(
+        backbone={"use": "local/runaway"},
+        train={"learning_rate": 3e37, "checkpoint_every": 1, "on_nonfinite": policy, "keep_last": 0},
+    )
+    with pytest.raises(RunFailed, match="of model is not finite, and was not saved"):
+        ddpmkit.run(recipe, tmp_path, registry=registry)
+    folders = checkpoint_folders(tmp_path / "checkpoints")
+    assert len(folders) > 1
+    for folder in folders:
+        assert torch.isfinite(open_checkpoint(folder).tensors("model")["weight"]).all()
