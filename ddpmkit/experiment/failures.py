@@ -13,18 +13,6 @@ from ddpmkit.runtime import is_out_of_memory
 
 __all__ = ["explained"]
 
-_SPARING = {
-    "training": [
-        "train.accumulate computes the batch in that many parts, with the same result and less memory",
-        "train.batch_size: fewer images a step (another experiment)",
-    ],
-    "drawing": [
-        "sampler.batch_size: fewer images at once, with the same result",
-        'train.precision = "bfloat16" halves what the network needs, where the device has it',
-    ],
-}
-
-
 def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
     """What to tell of an error that came while `doing` something ("training step 12", "drawing samples").
 
@@ -34,11 +22,7 @@ def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
     if isinstance(error, DdpmkitError):
         return error
     if is_out_of_memory(error):
-        device, size = recipe.train.device, recipe.train.batch_size
-        return RunFailed(
-            f"out of memory while {doing} (train.device = {device!r}, train.batch_size = {size}).",
-            remedies=_SPARING["training" if doing.startswith("training") else "drawing"],
-        )
+        return _out_of_memory(doing, recipe)
     part = _culprit(error, recipe.parts)
     if part is None:
         return error
@@ -48,6 +32,24 @@ def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
         f"({_place(error)}).",
         remedies=[f"report it to the authors of {component.origin}", f"use another {component.kind}"],
     )
+
+
+def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
+    """Training and drawing have each their own ways to need less."""
+    train, sampler = recipe.train, recipe.sampler.settings
+    if doing.startswith("training"):
+        keys = f"train.batch_size = {train.batch_size}, train.accumulate = {train.accumulate}"
+        remedies = [
+            f"train.accumulate = {2 * train.accumulate} computes the batch in that many parts, with the same result",
+            "train.batch_size: fewer images a step, which is another experiment",
+        ]
+    else:
+        keys = f"sampler.batch_size = {sampler.batch_size}, train.precision = {train.precision!r}"
+        remedies = [
+            f"sampler.batch_size = {max(1, sampler.batch_size // 2)} draws fewer images at once, with the same result",
+            'train.precision = "bfloat16" halves what the network needs, where the device has it',
+        ]
+    return RunFailed(f"out of memory while {doing} ({keys}).", remedies=remedies)
 
 
 def _culprit(error: Exception, parts: Sequence[Part[Any]]) -> Part[Any] | None:

@@ -16,6 +16,34 @@ class Clock:
         return self.now
 
 
+RECIPE = """
+name = "tiny"
+[data]
+use = "local/greys"
+image_size = 8
+[diffusion]
+timesteps = 5
+[backbone]
+use = "local/pixelwise"
+[sampler]
+count = 4
+[train]
+steps = 4
+batch_size = 4
+log_every = 2
+device = "cpu"
+[[metric]]
+use = "local/brightness"
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -1,6 +1,5 @@
 """The commands that make a run and open it again, on a run so small that it takes no time."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +11,6 @@ from PIL import Image
 from ddpmkit.cli import main
 
 PARTS = str(Path(__file__).with_name("parts.py"))
-RECIPE = """
-name = "tiny"
-[data]
-use = "local/greys"
-image_size = 8
-[diffusion]
-timesteps = 5
-[backbone]
-use = "local/pixelwise"
-[sampler]
-count = 4
-[train]
-steps = 4
-batch_size = 4
-log_every = 2
-device = "cpu"
-[[metric]]
-use = "local/brightness"
-"""
 
 
 def invoke(*arguments: object) -> Result:
@@ -42,13 +22,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DDPMKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -204,28 +177,6 @@ def test_evaluate_says_its_cost_first_and_every_rule_after(finished):
 def test_visualize_names_both_strips(finished):
     result = invoke("visualize", finished, "--seed", 1, "--plugin", PARTS)
     assert result.stdout.splitlines() == [f"{finished}/viz/forward.png", f"{finished}/viz/backward.png"]
-
-
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_run_and_the_same_command_goes_on(recipe, tmp_path, number, exit_code):
-    command = [sys.executable, "-m", "ddpmkit", "run", str(recipe), "--out", str(tmp_path), "--plugin", PARTS]
-    running = subprocess.Popen(
-        [*command, "--set", "train.steps=1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with running:
-        for line in running.stderr:
-            if line.startswith("step"):
-                running.send_signal(number)
-                break
-        out, err = running.communicate(timeout=60)
-    assert running.returncode == exit_code
-    assert "stopping: the run is saved after this step" in err
-    assert out.startswith("stopped at step ")
-    step = int(out.split()[3].replace(",", ""))
-    assert out.splitlines()[-1] == f"next: the same command goes on from {tmp_path}/checkpoints/step-{step:08d}"
-
-    again = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", f"train.steps={step + 2}")
-    assert again.stdout.startswith("finished: 2 more steps")
 
 
 def test_critters_from_the_shell(tmp_path):

@@ -23,7 +23,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture
 def small() -> Callable[..., dict[str, Any]]:
-    """The recipe, with sections laid over it; a section that names another component starts from that one's defaults."""
+    """The recipe, with sections laid over it; one that names another component starts from that one's defaults."""
 
     def recipe(**sections: Any) -> dict[str, Any]:
         merged: dict[str, Any] = {"name": "small", **_SMALL}

@@ -1,0 +1,186 @@
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ddpmkit
+from ddpmkit.checkpoint import newest_checkpoint
+from ddpmkit.contracts import MetricProtocol, NoiseSource, RunEnded, SamplerState
+from ddpmkit.diffusion import Denoiser
+from ddpmkit.errors import PluginError, RunFailed
+from ddpmkit.experiment import Run
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.registry import Registry
+
+Recipe = Callable[..., dict[str, Any]]
+RunWith = Callable[..., Run]
+
+
+class BrokenConfig(ComponentConfig):
+    from_call: int = 1
+    """The first call that fails."""
+    how: str = "raises"
+    """`raises` an error of its own, or takes more `memory` than any machine has."""
+
+
+class _Broken:
+    def __init__(self, config: BrokenConfig, **_runtime: object) -> None:
+        self.config, self.calls = config, 0
+
+    def count(self) -> None:
+        self.calls += 1
+        if self.calls >= self.config.from_call:
+            if self.config.how == "memory":
+                torch.empty(2**50, dtype=torch.uint8)
+            raise KeyError("beta")
+
+
+class BrokenLoss(_Broken):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        self.count()
+        return (prediction - target).square().flatten(1).mean(1)
+
+
+class BrokenSampler(_Broken):
+    def network_calls(self, steps: int) -> int:
+        return steps
+
+    def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
+        self.count()
+        yield SamplerState(0, noise(0), noise(0))
+
+
+class BrokenMetric(_Broken):
+    better = {"x": "lower"}  # noqa: RUF012 -- a test's own
+    protocol = MetricProtocol("plain", num_samples=4, weights="ema", comparable=True)
+
+    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
+        return {"count": torch.tensor(len(images), dtype=torch.float64)}
+
+    measure_generated = measure_real
+
+    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+        return first
+
+    def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
+        self.count()
+        return {"x": 0.0}
+
+
+class BrokenTracker(_Broken):
+    def run_started(self, event: object) -> None:
+        self.count()
+
+    step = picture = scores = run_ended = run_started
+
+
+class BrokenWhenBuilt:
+    def __init__(self, config: ComponentConfig, **_runtime: object) -> None:
+        raise KeyError("gamma")
+
+
+@pytest.fixture
+def run(with_parts: Callable[..., Registry], small: Recipe, tmp_path: Path) -> RunWith:
+    kinds = ("loss", "sampler", "metric", "tracker")
+    broken = [
+        Component(
+            kind=kind,
+            name="broken",
+            target=f"{__name__}:Broken{kind.title()}",
+            config=f"{__name__}:BrokenConfig",
+            summary=f"a {kind}",
+        )
+        for kind in kinds
+    ]
+    built = Component(kind="loss", name="unbuildable", target=f"{__name__}:BrokenWhenBuilt", summary="a loss")
+    registry = with_parts(*broken, built)
+    return lambda **sections: ddpmkit.run(small(**sections), tmp_path, registry=registry)
+
+
+def incidents(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
+
+
+def ended(run: Run) -> RunEnded:
+    assert run.ended is not None
+    return run.ended
+
+
+def test_a_loss_that_raises_stops_the_run_is_named_and_what_was_learned_is_kept(run: RunWith, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed) as caught:
+        run(loss={"use": "local/broken", "from_call": 6})
+    assert "loss 'local/broken' failed while training step 6, with KeyError: 'beta'" in caught.value.message
+    assert f"{Path(__file__)}:" in caught.value.message
+    assert "report it to the authors of" in caught.value.remedies[0]
+    kept = newest_checkpoint(tmp_path / "checkpoints")
+    assert kept is not None
+    assert kept.step == 5
+
+
+def test_a_component_that_cannot_be_built_is_named_before_anything_is_written(run: RunWith, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"loss 'local/unbuildable': its target .* failed with KeyError: 'gamma'"):
+        run(loss={"use": "local/unbuildable"})
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_metric_that_fails_is_reported_and_the_run_goes_on(
+    run: RunWith, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metric = {"use": "local/broken", "every": 10, "num_samples": 4}
+    done = run(metric=[metric])
+    assert done.step == 20
+    first, last = ended(done).problems
+    assert first.startswith("scoring step 10 by local/broken failed: metric 'local/broken' failed while ")
+    assert last.startswith("scoring step 20 by local/broken failed")
+    assert "The run goes on." in caplog.text
+    assert [(entry["event"], entry["step"]) for entry in incidents(tmp_path)] == [("failed", 10), ("failed", 20)]
+    assert (tmp_path / "report.html").exists()
+    # The same command tries the score that is missing at the end once more; the metric has been mended meanwhile.
+    again = run(metric=[{**metric, "from_call": 100}])
+    assert ended(again).problems == ()
+    assert [record["step"] for record in again.folder.log.records("scores")] == [20]
+
+
+def test_a_sampler_that_fails_costs_pictures_and_no_training(run: RunWith, tmp_path: Path) -> None:
+    done = run(sampler={"use": "local/broken", "count": 4})
+    assert done.step == 20
+    assert any("drawing the samples of step 20 failed: sampler 'local/broken'" in text for text in ended(done).problems)
+    assert newest_checkpoint(tmp_path / "checkpoints") is not None
+
+
+def test_a_tracker_that_fails_is_switched_off_and_named(run: RunWith, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        done = run(tracker=[{"use": "local/broken", "from_call": 3}])
+    assert done.step == 20
+    assert ended(done).problems == ()
+    assert caplog.text.count("tracker local/broken failed with KeyError: 'beta'; it is switched off") == 1
+
+
+def test_out_of_memory_in_training_names_the_keys_that_help(run: RunWith, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="out of memory while training step 3") as caught:
+        run(loss={"use": "local/broken", "from_call": 3, "how": "memory"})
+    assert "train.batch_size = 4" in caught.value.message
+    assert [remedy.split()[0].rstrip(":") for remedy in caught.value.remedies] == [
+        "train.accumulate",
+        "train.batch_size",
+    ]
+    assert newest_checkpoint(tmp_path / "checkpoints") is not None
+
+
+def test_out_of_memory_in_sampling_is_reported_and_the_run_goes_on(run: RunWith) -> None:
+    done = run(sampler={"use": "local/broken", "count": 4, "how": "memory"})
+    assert any("out of memory while drawing the samples of step 20" in text for text in ended(done).problems)
+
+
+def test_an_error_of_our_own_is_not_laid_at_a_plugins_door(run: RunWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ddpmkit.training.trainer.normal", fail)
+    with pytest.raises(ZeroDivisionError):
+        run()

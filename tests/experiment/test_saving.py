@@ -1,0 +1,192 @@
+import itertools
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import ddpmkit
+from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, step_of
+from ddpmkit.contracts import MetricProtocol
+from ddpmkit.errors import InputError, RunFailed
+from ddpmkit.experiment.saving import check_space, superseded
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import TrainSection
+from ddpmkit.tracking import Quiet
+
+Recipe = Callable[..., dict[str, Any]]
+
+
+class Listening(Quiet):
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+
+    def remark(self, text: str) -> None:
+        self.remarks.append(text)
+
+
+def steps_kept(folder: Path) -> list[int]:
+    return sorted(step_of(path) for path in checkpoint_folders(folder / "checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "best", "gone"),
+    [
+        ({"keep_last": 0}, None, []),
+        ({"keep_last": 1}, None, [1, 2, 3, 4, 5]),
+        ({"keep_last": 2, "keep_every": 3}, None, [1, 2, 4]),
+        ({"keep_last": 1, "keep_every": 2}, 1, [3, 5]),
+        ({"keep_last": 9}, None, []),
+    ],
+)
+def test_what_is_superseded(settings: dict[str, int], best: int | None, gone: list[int]) -> None:
+    assert superseded([1, 2, 3, 4, 5, 6], TrainSection(**settings), best) == gone  # type: ignore[arg-type]
+
+
+def test_the_newest_and_every_nth_are_kept(small: Recipe, tmp_path: Path) -> None:
+    ddpmkit.run(small(train={"steps": 11, "checkpoint_every": 1, "keep_last": 2, "keep_every": 4}), tmp_path)
+    assert steps_kept(tmp_path) == [4, 8, 10, 11]
+    assert {path.name[:5] for path in (tmp_path / "checkpoints").iterdir()} == {"step-"}
+
+
+class Dip:
+    """A score that is best at the third evaluation."""
+
+    better: ClassVar = {"depth": "lower", "height": "higher"}
+    protocol = MetricProtocol("plain", num_samples=4, weights="ema", comparable=True)
+    taken: ClassVar = itertools.count(1)
+
+    def __init__(self, config: ComponentConfig, *, device: torch.device) -> None:
+        type(self).taken = itertools.count(1)
+
+    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
+        return {"count": torch.tensor(len(images), dtype=torch.float64)}
+
+    measure_generated = measure_real
+
+    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"count": first["count"] + second["count"]}
+
+    def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
+        depth = abs(3 - next(self.taken)) if real["count"] != generated["count"] else 0
+        return {"depth": float(depth), "height": float(depth)}
+
+
+@pytest.mark.parametrize(("score", "kept"), [("depth", [6, 10]), ("height", [2, 10])])
+def test_the_best_is_kept_whatever_the_interval(
+    small: Recipe, with_parts: Callable[..., Registry], tmp_path: Path, score: str, kept: list[int]
+) -> None:
+    dip = Component(kind="metric", name="dip", target=f"{__name__}:Dip", summary="dips")
+    recipe = small(train={"steps": 10, "keep_last": 1, "keep_best": score}, metric=[{"use": "local/dip", "every": 2}])
+    ddpmkit.run(recipe, tmp_path, registry=with_parts(dip))
+    values = [record["values"]["depth"] for record in lines(tmp_path) if record["event"] == "scores"]
+    assert min(values) == values[2]
+    assert steps_kept(tmp_path) == kept
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_space_for_two_checkpoints_is_asked_for_and_for_more_is_wished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(0, 0, free))
+    settings = TrainSection(keep_last=3)
+    one = 4 * 4 * 1_000_000  # weights, their average and two moments, in float32
+    free = 2 * one - 1
+    with pytest.raises(InputError, match="a checkpoint takes 16 MB, and two must fit"):
+        check_space(tmp_path, 1_000_000, settings)
+    free = 4 * one - 1
+    assert "checkpoints may take 64 MB" in str(check_space(tmp_path, 1_000_000, settings))
+    free = 4 * one
+    assert check_space(tmp_path, 1_000_000, settings) is None
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in found]
+
+
+def full_disk_before_step(first: int, last: int = 10**9) -> Callable[[], bool]:
+    """A `stop` that never stops: from before step `first` until before step `last`, the disk takes nothing."""
+    asked = itertools.count(1)
+
+    def stop() -> bool:
+        step = next(asked)
+        if step in (first, last):
+            limit = 50 if step == first else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        return False
+
+    return stop
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: Path, file_size_limit: None) -> None:
+    recipe, listening = small(train={"checkpoint_every": 2, "keep_last": 0}), Listening()
+    ddpmkit.run(recipe, tmp_path / "straight")
+    ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6, 8), display=listening)
+    assert lines(tmp_path / "run") == lines(tmp_path / "straight")
+    assert steps_kept(tmp_path / "run") == [2, 4, 8, 10, 12, 14, 16, 18, 20]
+    (told,) = (
+        remark for remark in listening.remarks if "could not be written" in remark or "cannot be written" in remark
+    )
+    assert told.endswith("It is tried again at the next interval.")
+    for part in ("model", "ema", "optimizer"):
+        one, two = (
+            open_checkpoint(tmp_path / run / "checkpoints" / "step-00000020").tensors(part)
+            for run in ("run", "straight")
+        )
+        assert all(torch.equal(one[key], two[key]) for key in two)
+
+
+def test_a_disk_that_stays_full_stops_the_run_and_the_last_checkpoint_stays(
+    small: Recipe, tmp_path: Path, file_size_limit: None
+) -> None:
+    recipe = small(train={"checkpoint_every": 2})
+    with pytest.raises(RunFailed, match="cannot be written: File too large") as caught:
+        ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6))
+    assert "free some space" in str(caught.value)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    assert found.step == 4
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    ddpmkit.run(recipe, tmp_path / "run")
+    ddpmkit.run(recipe, tmp_path / "straight")
+    assert lines(tmp_path / "run") == lines(tmp_path / "straight")
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_nothing_half_written(
+    small: Recipe, tmp_path: Path, file_size_limit: None
+) -> None:
+    """The log is taken, the tensors are not."""
+    asked = itertools.count(1)
+
+    def stop() -> bool:
+        if next(asked) == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        return False
+
+    with pytest.raises(RunFailed, match="step-00000006 could not be written"):
+        ddpmkit.run(small(train={"checkpoint_every": 2, "log_every": 20}), tmp_path, stop=stop)
+    assert steps_kept(tmp_path) == [2]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_what_a_killed_save_left_is_cleared_away(small: Recipe, tmp_path: Path) -> None:
+    ddpmkit.run(small(train={"steps": 2}), tmp_path)
+    for name in (".step-00000009.partial", ".step-00000001.removed"):
+        (tmp_path / "checkpoints" / name).mkdir()
+        (tmp_path / "checkpoints" / name / "model.safetensors").write_bytes(b"half")
+    ddpmkit.run(small(train={"steps": 3}), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
