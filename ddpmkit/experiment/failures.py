@@ -13,6 +13,7 @@ from ddpmkit.runtime import is_out_of_memory
 
 __all__ = ["explained"]
 
+
 def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
     """What to tell of an error that came while `doing` something ("training step 12", "drawing samples").
 

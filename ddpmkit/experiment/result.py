@@ -21,6 +21,7 @@ from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
+from ddpmkit.training.state import load_weights
 
 __all__ = ["Run", "load"]
 
@@ -92,7 +93,7 @@ class Run:
         part = "model" if (weights or self.recipe.sampler.settings.weights) == "raw" else "ema"
         tensors = self.checkpoint.tensors(part) or self.checkpoint.tensors("model")
         network = self.model.network
-        network.load_state_dict(tensors)
+        load_weights(network, tensors)
         return self.model.generator(network.eval().requires_grad_(False), steps=steps)
 
     def _seed(self, seed: int | None) -> int:

@@ -6,11 +6,12 @@ It does not know how tensors are kept.
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpmkit.errors import InputError
 from ddpmkit.training.trainer import Trainer
 
-__all__ = ["restore", "state_tensors"]
+__all__ = ["load_weights", "restore", "state_tensors"]
 
 
 def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
@@ -31,15 +32,32 @@ def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
 
 
 def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Put the trainer where it was after optimizer step `step`, bit for bit."""
-    trainer.network.load_state_dict(parts["model"])
+    """Put the trainer where it was after optimizer step `step`, bit for bit.
+
+    Raises InputError when the weights are those of another network.
+    """
+    load_weights(trainer.network, parts["model"])
     if trainer.ema is not None:
-        trainer.ema.network.load_state_dict(parts["ema"])
+        # A run that kept no average so far begins one at its weights.
+        load_weights(trainer.ema.network, parts["ema"] or parts["model"])
     _restore_optimizer(trainer, parts["optimizer"])
     trainer.by_quarter.sums.copy_(parts["progress"]["loss_sums"])
     trainer.by_quarter.counts.copy_(parts["progress"]["loss_counts"])
     trainer.skipped, trainer.detours = (int(parts["progress"][name]) for name in ("skipped", "detours"))
     trainer.step = step
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a network these weights. Raises InputError when they are those of another one."""
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        differences = [line.strip() for line in str(error).splitlines()[1:]]
+        raise InputError(
+            f"the weights of the checkpoint do not fit the network; the first of {len(differences)} differences: "
+            f"{differences[0]}",
+            remedies=["use the version of the backbone's plugin that the run was trained with: its lock file names it"],
+        ) from error
 
 
 def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import ddpmkit
-from ddpmkit.checkpoint import newest_checkpoint
+from ddpmkit.checkpoint import newest_checkpoint, save_checkpoint
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.experiment import Run
 from ddpmkit.plugin import Component, ComponentConfig
@@ -235,6 +235,35 @@ def test_a_checkpoint_alone_can_be_sampled(tmp_path: Path) -> None:
     shutil.copytree(run.checkpoint.path, alone)
     shutil.rmtree(tmp_path / "run")
     assert torch.equal(ddpmkit.load(alone).sample(3, seed=5), expected)
+
+
+def test_weights_of_another_network_are_said_to_be_that(tmp_path: Path) -> None:
+    train(tmp_path, steps=1)
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    lock = folder.parent.parent / "recipe.lock.toml"
+    lock.write_text(lock.read_text().replace("dim = 8", "dim = 16"))
+    other = save_checkpoint(folder.parent, 2, {"model": ddpmkit.load(tmp_path).checkpoint.tensors("model")}, lock)
+    with pytest.raises(InputError, match=r"do not fit the network; the first of \d+ differences: size mismatch"):
+        ddpmkit.load(other.path).sample(1)
+
+
+def test_a_run_that_accepts_changes_goes_on_and_writes_them_down(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    lower = changed(train={"steps": 4, "learning_rate": 1e-5})
+    with pytest.raises(InputError, match="learning_rate") as refused:
+        ddpmkit.run(lower, tmp_path)
+    assert "--accept-changes" in str(refused.value)
+    assert ddpmkit.run(lower, tmp_path, accept_changes=True).step == 4
+    (line,) = (tmp_path / "incidents.jsonl").read_text().splitlines()
+    assert json.loads(line)["changes"] == ["train.learning_rate: 0.001 -> 1e-05", "train.steps: 2 -> 4"]
+    other_images = changed(train={"steps": 6, "learning_rate": 1e-5}, data={"seed": 5})
+    with pytest.raises(InputError, match="not those") as refused:
+        ddpmkit.run(other_images, tmp_path)
+    assert "--accept-changes" in str(refused.value)
+    assert ddpmkit.run(other_images, tmp_path, accept_changes=True).step == 6
+    with pytest.raises(InputError, match="schedule") as refused:
+        ddpmkit.run({**lower, "schedule": {"use": "linear"}}, tmp_path, accept_changes=True)
+    assert "--accept-changes" not in str(refused.value)
 
 
 def test_averaged_and_raw_weights_are_both_to_be_had(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""`ddpmkit checkpoint`."""
+
+from pathlib import Path
+
+import click
+
+from ddpmkit.cli.options import run_argument
+from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.errors import InputError
+
+__all__ = ["checkpoint"]
+
+
+@click.group()
+def checkpoint() -> None:
+    """Look at the checkpoints of a run."""
+
+
+@checkpoint.command()
+@run_argument
+@click.pass_context
+def verify(ctx: click.Context, run_folder: Path) -> None:
+    """Read every byte of a run's checkpoints, and say which are whole.
+
+    RUN is its folder, or one checkpoint in it. Changes nothing. Exit code 1 when one is damaged.
+
+    \b
+    ddpmkit checkpoint verify results/afhq_cat
+    """
+    from ddpmkit.checkpoint import DamagedCheckpoint, checkpoint_folders, open_checkpoint
+
+    terminal: Terminal = ctx.obj
+    alone = (run_folder / "manifest.json").exists()
+    folders = [run_folder] if alone else checkpoint_folders(run_folder / "checkpoints")
+    if not folders:
+        raise InputError(f"{run_folder} holds no checkpoint (looked in {(run_folder / 'checkpoints').resolve()}).")
+    findings = []
+    for folder in folders:
+        try:
+            open_checkpoint(folder)
+            findings.append((folder.name, "whole"))
+        except DamagedCheckpoint as error:
+            findings.append((folder.name, error.message))
+    for line in aligned(findings):
+        terminal.out.print(line)
+    if any(finding != "whole" for _, finding in findings):
+        ctx.exit(1)
