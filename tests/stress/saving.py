@@ -1,0 +1,112 @@
+"""How long training stands still for a checkpoint, beside `torch.save` of the same tensors.
+
+    python tests/stress/saving.py --rounds 7
+
+The state is that of a real trainer: attention U-Net, moving average, both moments of Adam. The ways to save take turns
+round by round, so that a slow moment of the disk falls on all of them; the times are medians.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpmkit.checkpoint import save_checkpoint
+from ddpmkit.durable import fsync_folder
+from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.recipe import read_recipe
+from ddpmkit.training.state import state_tensors
+from ddpmkit.training.trainer import Trainer
+
+__all__ = ["seconds_by_way", "trained_state"]
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+DIMS = (16, 80)
+"""Widths of the attention U-Net: 2.5 and 62 million parameters."""
+
+
+def trained_state(dim: int, device: str) -> Parts:
+    """The parts of a checkpoint after one step."""
+    recipe = read_recipe(
+        {
+            "data": {"use": "critters", "image_size": 8, "size": 1, "val_size": 1},
+            "backbone": {"use": "attention-unet", "dim": dim},
+            "train": {"batch_size": 1, "device": device},
+        },
+        name="saving",
+    )
+    model = build_model(recipe)
+    images = build_images(recipe, "train")
+    trainer = Trainer(model.network, model.process, model.loss(), images, recipe.train, model.runtime)
+    trainer.train_step()
+    return state_tensors(trainer)
+
+
+def seconds_by_way(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
+    """Median seconds of each way to save `parts` in `folder`."""
+    lock = folder / "recipe.lock.toml"
+    lock.write_text('name = "saving"\n', encoding="utf-8")
+    ways: dict[str, Callable[[Path], Any]] = {
+        "save_checkpoint": lambda place: save_checkpoint(place, 1, parts, lock),
+        "torch.save": lambda place: _torch_save(parts, place),
+        "torch.save and fsync": lambda place: _torch_save(parts, place, fsync=True),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        names = list(ways)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            place = folder / "place"
+            place.mkdir()
+            os.sync()  # what the way before has left to be written is not this one's to wait for
+            began = time.perf_counter()
+            ways[name](place)
+            seconds[name].append(time.perf_counter() - began)
+            shutil.rmtree(place)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _torch_save(parts: Parts, place: Path, *, fsync: bool = False) -> None:
+    with (place / "checkpoint.pt").open("wb") as file:
+        torch.save(parts, file)
+        if fsync:
+            file.flush()
+            os.fsync(file.fileno())
+    if fsync:
+        fsync_folder(place)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workdir", type=Path, help="a folder on the disk to measure  [default: the temporary one]")
+    options = parser.parse_args()
+    rows = []
+    for dim in DIMS:
+        parts = trained_state(dim, options.device)
+        parameters = sum(weight.numel() for weight in parts["model"].values())
+        size = sum(value.numel() * value.element_size() for tensors in parts.values() for value in tensors.values())
+        with tempfile.TemporaryDirectory(dir=options.workdir) as temporary:
+            seconds = seconds_by_way(parts, Path(temporary), options.rounds)
+        ours = seconds["save_checkpoint"]
+        for name, taken in seconds.items():
+            rows.append(
+                f"| {parameters / 1e6:.1f} M | {size / 1e6:,.0f} MB | {name} | {taken:.3f} s | {ours / taken:.2f} |"
+            )
+    header = ["| parameters | state | way | median | save_checkpoint takes |", "| ---: | ---: | --- | ---: | ---: |"]
+    print("\n".join([*header, *rows]))  # noqa: T201 -- what the script is for
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
