@@ -23,6 +23,8 @@ def imported(code: str) -> set[str]:
     [
         ["--help"],
         ["run", "--help"],
+        ["doctor", "--help"],
+        ["data", "check", "--help"],
         ["plugins", "list"],
         ["plugins", "show", "attention-unet"],
         ["recipe", "check", "recipes/quickstart.toml"],

@@ -27,6 +27,7 @@ COMMANDS = {
     "data": "ddpmkit.cli.data:data",
     "recipe": "ddpmkit.cli.recipe:recipe",
     "plugins": "ddpmkit.cli.plugins:plugins",
+    "doctor": "ddpmkit.cli.doctor:doctor",
 }
 """ddpmkit's own commands, in the order of `--help`."""
 

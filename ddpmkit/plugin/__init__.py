@@ -7,6 +7,7 @@ from ddpmkit.download import download
 from ddpmkit.environment import cache_folder, setting
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, InputError
 from ddpmkit.plugin.component import API_VERSION, Component, ComponentConfig
+from ddpmkit.plugin.diagnosis import Diagnosis
 from ddpmkit.plugin.hookspecs import hookimpl
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ComponentConfig",
     "ComponentUnavailable",
     "DdpmkitError",
+    "Diagnosis",
     "InputError",
     "cache_folder",
     "download",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ddpmkit.contracts import KINDS, RUNTIME
 
-__all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model", "resolve"]
+__all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model", "is_reference", "resolve"]
 
 API_VERSION = 1
 """The version of the contracts in `ddpmkit.contracts` that this core speaks."""
@@ -69,7 +69,7 @@ class Component:
                 f"component {self.name!r} speaks api {self.api}, this ddpmkit speaks api {API_VERSION}: update {older}"
             )
         for reference in (self.target, self.config):
-            if not _REFERENCE.fullmatch(reference):
+            if not is_reference(reference):
                 raise ValueError(f"component {self.name!r}: {reference!r} is not of the form 'package.module:Name'")
         for field in ("requires", "provides", "needs"):
             # A bare string is a sequence too, of letters.
@@ -77,6 +77,11 @@ class Component:
                 raise ValueError(f"component {self.name!r}: {field} must be a tuple of names")
         if dotted := [module for module in self.requires if not module.isidentifier()]:
             raise ValueError(f"component {self.name!r} requires {dotted[0]!r}, which is no top-level module")
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form that `resolve` takes."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 def resolve(reference: str) -> Any:

@@ -23,7 +23,7 @@ import pluggy
 from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import hookspecs
-from ddpmkit.plugin.component import Component
+from ddpmkit.plugin.component import Component, is_reference
 from ddpmkit.plugin.found import LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
@@ -40,6 +40,8 @@ class LoadedPlugin:
     found: FoundPlugin
     components: tuple[RegisteredComponent, ...]
     commands: tuple[click.Command, ...]
+    diagnoses: tuple[str, ...] = ()
+    """References to functions, for `ddpmkit doctor`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
         manager.add_hookspecs(hookspecs)
         manager.register(module, name=plugin.entry_name)
         manager.check_pending()
-        return _declared(plugin, _flatten(manager.hook.ddpmkit_components()), _flatten(manager.hook.ddpmkit_commands()))
+        hook = manager.hook
+        results = (hook.ddpmkit_components(), hook.ddpmkit_commands(), hook.ddpmkit_diagnoses())
+        return _declared(plugin, *map(_flatten, results))
     except _Refusal as refusal:
         return Quarantined(plugin, str(refusal))
     except (Exception, SystemExit) as error:
@@ -153,7 +157,7 @@ def _refuse_misspelt_hooks(module: ModuleType) -> None:
             continue
         if name not in _HOOKS:
             close = difflib.get_close_matches(name, _HOOKS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"hooks are {' and '.join(_HOOKS)}"
+            hint = f"did you mean {close[0]}?" if close else f"hooks are {', '.join(_HOOKS)}"
             raise _Refusal(f"{name} is no hook of ddpmkit; {hint}")
         if not hasattr(member, f"{hookspecs.PROJECT}_impl"):
             raise _Refusal(f"{name} lacks the @hookimpl marker")
@@ -163,15 +167,21 @@ def _flatten(results: Iterable[Iterable[Any]]) -> list[Any]:
     return [item for result in results for item in result]
 
 
-def _declared(plugin: FoundPlugin, components: list[Any], commands: list[Any]) -> LoadedPlugin:
+def _declared(plugin: FoundPlugin, components: list[Any], commands: list[Any], diagnoses: list[Any]) -> LoadedPlugin:
     """What the hooks yielded, once it is known to be what they must yield."""
-    for hook, kind, items in (("components", Component, components), ("commands", click.Command, commands)):
+    for hook, kind, items in (
+        ("components", Component, components),
+        ("commands", click.Command, commands),
+        ("diagnoses", str, diagnoses),
+    ):
         if strange := [item for item in items if not isinstance(item, kind)]:
             raise _Refusal(f"ddpmkit_{hook} yielded {strange[0]!r}, which is no {kind.__name__}")
-    if not components and not commands:
+    if malformed := [text for text in diagnoses if not is_reference(text)]:
+        raise _Refusal(f"ddpmkit_diagnoses yielded {malformed[0]!r}, which is no 'package.module:function'")
+    if not components and not commands and not diagnoses:
         raise _Refusal(f"it offers nothing: it has no hook ({' or '.join(_HOOKS)}) that yields something")
     for (kind, name), times in Counter((component.kind, component.name) for component in components).items():
         if times > 1:
             raise _Refusal(f"it declares the {kind} {name!r} {times} times")
     registered = tuple(RegisteredComponent(component, plugin) for component in components)
-    return LoadedPlugin(plugin, registered, tuple(commands))
+    return LoadedPlugin(plugin, registered, tuple(commands), tuple(diagnoses))

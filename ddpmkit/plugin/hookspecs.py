@@ -13,7 +13,7 @@ from ddpmkit.plugin.component import Component
 if TYPE_CHECKING:
     import click
 
-__all__ = ["PROJECT", "ddpmkit_commands", "ddpmkit_components", "hookimpl"]
+__all__ = ["PROJECT", "ddpmkit_commands", "ddpmkit_components", "ddpmkit_diagnoses", "hookimpl"]
 
 PROJECT = "ddpmkit"
 
@@ -30,4 +30,13 @@ def ddpmkit_components() -> Iterable[Component]:
 @hookspec
 def ddpmkit_commands() -> Iterable["click.Command"]:
     """Commands to add to `ddpmkit`. A name that ddpmkit itself has is refused."""
+    raise NotImplementedError
+
+
+@hookspec
+def ddpmkit_diagnoses() -> Iterable[str]:
+    """Functions that `ddpmkit doctor` calls, as `package.module:function`: no arguments, a `Diagnosis` returned.
+
+    Their modules are imported when they are called, one that raises is named with its plugin.
+    """
     raise NotImplementedError

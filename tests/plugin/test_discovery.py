@@ -95,7 +95,7 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
         ),
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_xyz"),
-            "ddpmkit_xyz is no hook of ddpmkit; hooks are ddpmkit_components and ddpmkit_commands",
+            "ddpmkit_xyz is no hook of ddpmkit; hooks are ddpmkit_components, ddpmkit_commands, ddpmkit_diagnoses",
         ),
         (GOOD.replace("@hookimpl", ""), "ddpmkit_components lacks the @hookimpl marker"),
         (
@@ -105,6 +105,14 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_commands").replace("yield Component(", "yield dict("),
             "which is no Command",
+        ),
+        (
+            GOOD.replace("def ddpmkit_components", "def ddpmkit_diagnoses").replace("yield Component(", "yield dict("),
+            "which is no str",
+        ),
+        (
+            "from ddpmkit.plugin import hookimpl\n@hookimpl\ndef ddpmkit_diagnoses(): yield 'acme_good.half'",
+            "ddpmkit_diagnoses yielded 'acme_good.half', which is no 'package.module:function'",
         ),
         (GOOD.replace('"alpha"', '"zig"'), "it declares the loss 'zig' 2 times"),
         (GOOD.replace("yield ", ""), "it offers nothing"),
@@ -265,3 +273,11 @@ def ddpmkit_commands():
     distribution("ddpmkit-acme", "acme.good", "acme_good", source)
     (plugin,) = [plugin for plugin in discover().plugins if plugin.found.entry_name == "acme.good"]
     assert [command.name for command in plugin.commands] == ["zig"]
+
+
+def test_a_plugin_may_do_nothing_but_answer_the_doctor(distribution: Any) -> None:
+    source = "from ddpmkit.plugin import hookimpl\n@hookimpl\ndef ddpmkit_diagnoses(): yield 'acme_half.half:well'"
+    distribution("ddpmkit-acme", "acme.good", "acme_good", source)
+    (plugin,) = [plugin for plugin in discover().plugins if plugin.found.entry_name == "acme.good"]
+    assert plugin.diagnoses == ("acme_half.half:well",)
+    assert "acme_half" not in sys.modules

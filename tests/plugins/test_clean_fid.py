@@ -223,8 +223,9 @@ def test_the_original_protocol_looks_at_real_images_as_jpegs(inception_file, cha
 
 
 def test_the_network_file_is_looked_for_in_order(inception_file, cache_folder, tmp_path, monkeypatch):
-    def fetch(url, destination):
+    def fetch(url, destination, *, sha256):
         assert url == inception_url
+        assert sha256 == "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
         destination.parent.mkdir()
         destination.write_bytes(b"fetched")
         return destination
@@ -244,7 +245,7 @@ def test_the_network_file_is_looked_for_in_order(inception_file, cache_folder, t
 
 @pytest.mark.parametrize("failure", [InputError("no network"), OSError("no network")])
 def test_a_network_that_is_not_to_be_had_is_said_while_building(cache_folder, monkeypatch, failure):
-    def fetch(url, destination):
+    def fetch(url, destination, *, sha256):
         raise failure
 
     monkeypatch.setattr(inception, "download", fetch)

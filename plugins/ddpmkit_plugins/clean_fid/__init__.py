@@ -32,3 +32,10 @@ def ddpmkit_components() -> Iterator[Component]:
         summary="Fréchet inception distance with clean-fid's resize and network (Parmar et al. 2022)",
         requires=("cleanfid",),
     )
+
+
+@hookimpl
+def ddpmkit_diagnoses() -> Iterator[str]:
+    """The network's file, and the package that clean-fid brings beside torch."""
+    yield "ddpmkit_plugins.clean_fid.diagnosis:inception_file"
+    yield "ddpmkit_plugins.clean_fid.diagnosis:torchvision_package"

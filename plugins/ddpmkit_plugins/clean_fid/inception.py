@@ -1,4 +1,4 @@
-"""The Inception network that clean-fid measures with: where its file is, and how it is loaded."""
+"""The Inception network that clean-fid measures with: had and loaded."""
 
 import logging
 import shutil
@@ -7,15 +7,13 @@ import warnings
 from pathlib import Path
 
 import torch
-from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
 from torch import nn
 
-from ddpmkit.plugin import ComponentUnavailable, DdpmkitError, InputError, cache_folder, download, setting
+from ddpmkit.plugin import ComponentUnavailable, DdpmkitError, InputError, download
+from ddpmkit_plugins.clean_fid.location import FILE_NAME, SHA256, URL, cached_inception, named_inception
 
 logger = logging.getLogger(__name__)
-
-FILE_NAME = "inception-2015-12-05.pt"
 
 
 def find_inception(named: str) -> Path:
@@ -23,29 +21,21 @@ def find_inception(named: str) -> Path:
 
     Raises InputError when a named file is not there, ComponentUnavailable when it cannot be fetched.
     """
-    for source, value in (("metric.inception", named), ("DDPMKIT_INCEPTION", setting("INCEPTION"))):
-        if not value:
-            continue
-        path = Path(value).expanduser()
-        if not path.is_file():
-            raise InputError(
-                f"{source} names {path.absolute()}, and there is no such file.",
-                remedies=["correct the path", f"leave {source} unset: the file is then looked for and downloaded"],
-            )
+    if (path := named_inception(named)) is not None:
         return path
-    cached = cache_folder() / FILE_NAME
+    cached = cached_inception()
     if cached.is_file():
         return cached
-    logger.info("downloading the Inception network from %s to %s", inception_url, cached)
+    logger.info("downloading the Inception network from %s to %s", URL, cached)
     try:
-        return download(inception_url, cached)
+        return download(URL, cached, sha256=SHA256)
     except (DdpmkitError, OSError) as error:
         reason = error.message if isinstance(error, DdpmkitError) else str(error)
         raise ComponentUnavailable(
             f"metric clean-fid needs the Inception network, and it is not to be had here: metric.inception and "
-            f"DDPMKIT_INCEPTION are not set, {cached} is not there, and downloading {inception_url} failed: {reason}",
+            f"DDPMKIT_INCEPTION are not set, {cached} is not there, and downloading {URL} failed: {reason}",
             remedies=[
-                f"download {inception_url} by hand and save it as {cached}",
+                f"download {URL} by hand and save it as {cached}",
                 'name a copy: metric.inception = "/path/to/the/file.pt", or DDPMKIT_INCEPTION in the environment',
                 "--skip-unavailable-metrics goes on without this score",
             ],
@@ -66,7 +56,7 @@ def load_inception(path: Path, device: torch.device) -> nn.Module:
         except (RuntimeError, AttributeError) as error:
             raise InputError(
                 f"{path} is not the Inception network in TorchScript: {str(error).splitlines()[0]}",
-                remedies=["delete it, and it is downloaded again", f"the published file is {inception_url}"],
+                remedies=["delete it, and it is downloaded again", f"the published file is {URL}"],
             ) from error
     return network.eval().to(device)
 

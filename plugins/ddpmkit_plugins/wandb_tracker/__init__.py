@@ -36,3 +36,9 @@ def ddpmkit_components() -> Iterator[Component]:
         summary="losses, scores and pictures on Weights & Biases, online or offline",
         requires=("wandb",),
     )
+
+
+@hookimpl
+def ddpmkit_diagnoses() -> Iterator[str]:
+    """Whether runs go online."""
+    yield "ddpmkit_plugins.wandb_tracker.diagnosis:connection"

@@ -1,0 +1,89 @@
+"""`ddpmkit doctor`: is everything here that a run needs?
+
+It does not know what is looked at.
+"""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from ddpmkit.cli.options import PluginChoice, plugin_options
+from ddpmkit.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin import Diagnosis
+
+__all__ = ["doctor"]
+
+_MARKS = {"ok": ("✓", "green"), "note": ("-", "yellow"), "problem": ("✗", "bold red")}
+_COUNTED = {"problem": "problems", "note": "notes"}
+_NARROWEST = 20
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@plugin_options
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool, plugins: PluginChoice) -> None:
+    """Check this installation.
+
+    Python, packages, torch, device, disk space, plugins, and what plugins need; below what is not fine, how to mend it.
+    Exit code 1 when there is a problem.
+
+    \b
+    ddpmkit doctor
+    ddpmkit -v doctor       with the tracebacks of what failed
+    """
+    from ddpmkit.doctor import examine
+
+    terminal: Terminal = ctx.obj
+    with terminal.err.status("looking ..."):
+        found = tuple(examine(plugins.discover()))
+    if as_json:
+        click.echo(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
+    else:
+        _show(terminal, found)
+    if any(diagnosis.state == "problem" for diagnosis in found):
+        ctx.exit(1)
+
+
+def _show(terminal: Terminal, found: Sequence["Diagnosis"]) -> None:
+    """A line or more for each answer, in three columns; what can be copied is never broken."""
+    column = max(len(diagnosis.subject) for diagnosis in found)
+    indent = " " * (column + 4)
+    room = max(_NARROWEST, terminal.out.width - len(indent)) if terminal.out.is_terminal else None
+    for diagnosis in found:
+        mark, style = _MARKS[diagnosis.state]
+        first, *rest = _lines(diagnosis.finding, room)
+        terminal.out.print(Text.assemble((mark, style), " ", (f"{diagnosis.subject:<{column}}", "bold"), f"  {first}"))
+        for line in rest:
+            terminal.out.print(f"{indent}{line}")
+        for remedy in diagnosis.remedies:
+            terminal.out.print(Text.assemble(("    - ", "dim"), remedy))
+        if terminal.verbose and diagnosis.details:
+            terminal.out.print(textwrap.indent(diagnosis.details.rstrip(), "    "), style="dim")
+    terminal.out.print(f"\n{_summary(found)}", style="bold")
+    if not terminal.verbose and any(diagnosis.details for diagnosis in found):
+        terminal.show_note("ddpmkit -v doctor shows the tracebacks")
+
+
+def _lines(text: str, room: int | None) -> list[str]:
+    """At most `room` characters wide, without breaking a path; one line where nothing is as wide as a terminal."""
+    if room is None:
+        return [text]
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _summary(found: Sequence["Diagnosis"]) -> str:
+    states = [diagnosis.state for diagnosis in found]
+    counts = [
+        f"{states.count(state)} {word if states.count(state) > 1 else word[:-1]}"
+        for state, word in _COUNTED.items()
+        if state in states
+    ]
+    return ", ".join(counts) if "problem" in states else ", ".join(["everything works", *counts])

@@ -1,0 +1,100 @@
+import importlib.metadata
+import sys
+import types
+
+import pytest
+
+from ddpmkit.doctor.packages import Requirement, packages, python, requirements, torch_package
+
+ASKED = ["numpy>=2.0", "Zig.Zag-3 [fast] >=1.10", "plain", "torch>=2.10", 'pytest>=8; extra == "dev"']
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The versions of what is installed, beside a ddpmkit that asks for `ASKED`."""
+    versions: dict[str, str] = {"numpy": "2.3.1", "Zig.Zag-3": "1.10.0", "plain": "0.1", "torch": "2.11.0+cu132"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ASKED)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    return versions
+
+
+def test_what_a_test_needs_is_not_asked_of_a_user(installed: dict[str, str]) -> None:
+    assert [str(requirement) for requirement in requirements()] == [
+        "numpy>=2.0",
+        "Zig.Zag-3>=1.10",
+        "plain",
+        "torch>=2.10",
+    ]
+
+
+def test_the_metadata_asks_for_what_pyproject_names() -> None:
+    asked = dict(requirements())
+    assert tuple(map(int, asked["torch"].split("."))) >= (2, 10)
+    assert {"numpy", "pydantic", "safetensors", "wandb"} <= set(asked)
+    assert not {"pytest", "mypy"} & set(asked)
+
+
+def test_all_that_is_asked_for_is_there(installed: dict[str, str]) -> None:
+    found = packages()
+    assert (found.state, found.finding, found.remedies) == ("ok", "all 3 are there, and new enough", ())
+
+
+def test_what_is_missing_or_old_is_named_with_one_command(installed: dict[str, str]) -> None:
+    del installed["plain"]
+    installed["Zig.Zag-3"] = "1.9.4"
+    found = packages()
+    assert found.state == "problem"
+    assert found.finding == "Zig.Zag-3 1.9.4 is older than 1.10; plain is not installed"
+    assert found.remedies == ("pip install 'Zig.Zag-3>=1.10' plain",)
+
+
+@pytest.mark.parametrize(
+    ("version", "serves"),
+    [("2.10", True), ("2.10.0a0+git12", True), ("2.9.1", False), ("10.0", True), ("2.10.1.post1", True), ("2", False)],
+)
+def test_versions_are_numbers_not_texts(installed: dict[str, str], version: str, serves: bool) -> None:
+    installed["torch"] = version
+    assert (Requirement("torch", "2.10").objection() is None) == serves
+
+
+def test_python_is_held_to_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = python()
+    assert found.state == "ok"
+    assert sys.executable in found.finding
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.18")
+    old = python()
+    assert (old.state, old.remedies) == ("problem", ("install Python 3.11 or newer",))
+
+
+def test_torch_says_its_build() -> None:
+    import torch
+
+    found = torch_package()
+    assert found.state == "ok"
+    assert found.finding.startswith(f"{torch.__version__}, built for ")
+
+
+def test_an_old_torch_is_a_problem(installed: dict[str, str]) -> None:
+    installed["torch"] = "2.4.1"
+    found = torch_package()
+    assert (found.state, found.finding) == ("problem", "torch 2.4.1 is older than 2.10")
+    assert found.remedies == ("pip install --upgrade 'torch>=2.10' torchvision",)
+
+
+def test_something_else_of_that_name_is_said_with_its_place(
+    installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = types.ModuleType("torch")
+    stranger.__spec__ = importlib.machinery.ModuleSpec("torch", None, is_package=True)
+    stranger.__spec__.submodule_search_locations = ["/here/torch"]
+    monkeypatch.setitem(sys.modules, "torch", stranger)
+    found = torch_package()
+    assert found.state == "problem"
+    assert found.finding == ("/here/torch does not work: AttributeError: module 'torch' has no attribute '__version__'")
+    assert "Traceback" in found.details

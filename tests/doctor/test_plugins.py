@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ddpmkit.doctor.guard import answer
+from ddpmkit.doctor.plugins import answers_of_plugins, installed_plugins
+from ddpmkit.plugin import Component, Diagnosis
+from ddpmkit.plugin.discovery import Discovery, LoadedPlugin
+from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.registry import Quarantined, RegisteredComponent
+
+ACME = FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.2")
+RIVAL = FoundPlugin("acme.zag", "rival", "ddpmkit-rival", "3.4")
+BUILT_IN = FoundPlugin("ddpmkit.zig", "builtin", "ddpmkit", "0.1")
+LOCAL = FoundPlugin("local.zig", "zig", "zig.py", "sha256:0", Path("zig.py"))
+
+
+def good() -> Diagnosis:
+    return Diagnosis("zig", "note", "half full")
+
+
+def bad() -> Diagnosis:
+    raise SystemExit("no\nmore")
+
+
+def vague() -> object:
+    return "fine"
+
+
+def offering(plugin: FoundPlugin, *names: str) -> LoadedPlugin:
+    zig = Component(kind="loss", name="zig", target="a:B", summary="x")
+    return LoadedPlugin(plugin, (RegisteredComponent(zig, plugin),), (), tuple(f"{__name__}:{name}" for name in names))
+
+
+def test_plugins_that_work_are_counted_and_those_switched_off_are_named() -> None:
+    (found,) = installed_plugins(Discovery((offering(ACME), offering(BUILT_IN)), (), (RIVAL,)))
+    assert (found.state, found.finding) == ("ok", "2 work; switched off: acme.zag (ddpmkit-rival 3.4)")
+
+
+def test_an_installation_without_any_plugin_is_none() -> None:
+    (found,) = installed_plugins(Discovery((), ()))
+    assert found.state == "problem"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "remedy"),
+    [
+        (ACME, "DDPMKIT_DISABLE_PLUGINS=acme.zig  in the environment leaves it out"),
+        (BUILT_IN, "pip install --force-reinstall --no-deps ddpmkit"),
+        (LOCAL, "mend zig.py, or leave it out"),
+    ],
+)
+def test_what_was_set_aside_is_a_problem_with_its_traceback_and_a_way_out(plugin: FoundPlugin, remedy: str) -> None:
+    _, found = installed_plugins(Discovery((offering(RIVAL),), (Quarantined(plugin, "ImportError: x", "line 1"),)))
+    assert (found.state, found.details) == ("problem", "line 1")
+    assert found.finding == f"{plugin} is set aside: ImportError: x"
+    assert remedy in found.remedies
+
+
+def test_a_name_claimed_twice_is_a_problem() -> None:
+    _, found = installed_plugins(Discovery((offering(ACME), offering(RIVAL)), ()))
+    assert found.state == "problem"
+    both = "by acme.zag (ddpmkit-rival 3.4) and by acme.zig (ddpmkit-acme 1.2)"
+    assert found.finding == f"loss 'acme/zig' is claimed {both}: no recipe can be read"
+    assert "pip uninstall ddpmkit-acme" in found.remedies
+
+
+def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> None:
+    discovery = Discovery((offering(ACME, "bad", "gone", "vague"), offering(RIVAL, "good")), ())
+    first, second, third, last = answers_of_plugins(discovery)
+    assert last == good()
+    assert [(one.subject, one.state) for one in (first, second, third)] == [("acme.zig", "problem")] * 3
+    assert first.finding == "this cannot be told: SystemExit: no"
+    assert "AttributeError" in second.finding
+    assert third.finding == "this cannot be told: TypeError: it answers 'fine', which is no Diagnosis"
+    assert first.remedies == (f"report it to the authors of acme.zig (ddpmkit-acme 1.2): {__name__}:bad fails",)
+    assert "Traceback" in first.details
+
+
+def test_the_built_ins_answer_by_the_same_hook(builtin: Callable[[], Discovery]) -> None:
+    named = [reference for plugin in builtin().plugins for reference in plugin.diagnoses]
+    assert "ddpmkit_plugins.wandb_tracker.diagnosis:connection" in named
+    assert "ddpmkit_plugins.clean_fid.diagnosis:inception_file" in named
+
+
+@pytest.fixture
+def builtin() -> Callable[[], Discovery]:
+    from ddpmkit.plugin.discovery import discover
+
+    return lambda: discover(third_party=False)
+
+
+def test_a_warning_on_the_way_is_not_an_answer() -> None:
+    import warnings
+
+    def noisy() -> Diagnosis:
+        warnings.warn("half", stacklevel=1)
+        return good()
+
+    assert answer("zig", noisy) == good()

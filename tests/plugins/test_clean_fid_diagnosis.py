@@ -1,0 +1,126 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpmkit_plugins.clean_fid import diagnosis
+from ddpmkit_plugins.clean_fid.diagnosis import inception_file, torchvision_package
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the network would be downloaded to; nothing is there, and the environment names no other file."""
+    monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "my cache"))
+    monkeypatch.delenv("DDPMKIT_INCEPTION", raising=False)
+    return tmp_path / "my cache" / "inception-2015-12-05.pt"
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that passes for the published one, which is not to be had here."""
+    file = tmp_path / "published.pt"
+    file.write_bytes(b"inception")
+    monkeypatch.setattr(diagnosis, "SHA256", hashlib.sha256(b"inception").hexdigest())
+    return file
+
+
+@pytest.fixture
+def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A torchvision in place of the installed one; its source is to be written."""
+    (tmp_path / "torchvision").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    return tmp_path / "torchvision" / "__init__.py"
+
+
+def test_a_network_that_is_not_here_is_a_note_that_says_where_it_was_looked_for(cached: Path) -> None:
+    found = inception_file()
+    assert found.state == "note"
+    assert str(cached) in found.finding
+    assert "DDPMKIT_INCEPTION is not set" in found.finding
+    assert found.remedies[0].startswith(f"curl --location --create-dirs --output '{cached}' https://")
+    assert not cached.parent.exists()
+
+
+def test_the_published_network_is_fine_wherever_it_is(
+    cached: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached.parent.mkdir()
+    cached.write_bytes(published.read_bytes())
+    assert (inception_file().state, inception_file().finding) == ("ok", f"{cached}, SHA-256 as published")
+    monkeypatch.setenv("DDPMKIT_INCEPTION", str(published))
+    assert inception_file().finding == f"{published}, SHA-256 as published"
+
+
+def test_another_file_is_a_problem(cached: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached.parent.mkdir()
+    cached.write_bytes(b"incepti")  # cut short
+    found = inception_file()
+    assert found.state == "problem"
+    assert found.finding == (
+        f"{cached} is not the published network: its SHA-256 begins with "
+        f"{hashlib.sha256(b'incepti').hexdigest()[:12]}, not {hashlib.sha256(b'inception').hexdigest()[:12]}"
+    )
+    assert found.remedies == (f"rm '{cached}'  ddpmkit downloads it again",)
+
+
+def test_a_named_file_that_is_not_there_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPMKIT_INCEPTION", str(tmp_path / "gone.pt"))
+    found = inception_file()
+    assert found.state == "problem"
+    assert found.finding == f"DDPMKIT_INCEPTION names {tmp_path / 'gone.pt'}, and there is no such file"
+    assert "correct the path" in found.remedies
+
+
+def test_the_installed_pair_goes_together() -> None:
+    assert torchvision_package().state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            "RuntimeError('operator torchvision::nms does not exist')",
+            "operator torchvision::nms does not exist. They are builds that do not go together",
+        ),
+        (
+            "RuntimeError('Could not load custom C++ ops. This can happen if')",
+            "They are builds that do not go together",
+        ),
+        (
+            "RuntimeError('Detected that PyTorch and torchvision were compiled with different CUDA major versions. ')",
+            "they are built for different versions of CUDA",
+        ),
+        ("OSError('_C.so: undefined symbol: _ZN5torch7Library')", "They are builds that do not go together"),
+        ("ImportError('no numpy')", "ImportError: no numpy"),
+    ],
+)
+def test_a_pair_that_does_not_go_together_is_named_with_its_cause_and_the_fix(
+    torchvision: Path, error: str, said: str
+) -> None:
+    torchvision.write_text(f"raise {error}")
+    found = torchvision_package()
+    assert found.state == "problem"
+    assert f"cannot be imported beside torch {torch.__version__}: " in found.finding
+    assert said in found.finding
+    assert "pip install --force-reinstall torch torchvision" in found.remedies
+    assert "Traceback" in found.details
+
+
+def test_a_cpu_build_beside_a_torch_for_cuda_is_a_note(torchvision: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torchvision.write_text("class version: cuda = None\n__version__ = '0.29+cpu'")
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    assert torchvision_package().state == "note"
+    assert "a CPU build beside a torch for CUDA 13.2" in torchvision_package().finding
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert torchvision_package().state == "ok"
+
+
+def test_none_at_all_is_a_note_for_the_metric_works_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise diagnosis.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(diagnosis.importlib.metadata, "version", version)
+    assert (torchvision_package().state, torchvision_package().remedies) == ("note", ("pip install torchvision",))
