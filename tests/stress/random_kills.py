@@ -62,19 +62,23 @@ def kill_at_random(kills: int, seed: int, folder: Path, *, steps: int = 60, fres
         arguments = ["run", str(recipe), "--out", str(run), "--set", f"train.steps={steps}"]
         return command(arguments, log, kill_after, fresh_interpreter=fresh_interpreter)
 
-    # The first run also warms the server and the cache up, so that the second tells how long one takes.
-    for run in (folder / "first", uninterrupted):
+    def seconds(run: Path) -> float:
         began = time.monotonic()
         if start(run) != 0:
             raise RuntimeError(f"the run fails even when nobody kills it: see {log}")
-    duration = time.monotonic() - began
+        return time.monotonic() - began
+
+    seconds(folder / "first")  # warms the server and the cache up
+    whole = seconds(uninterrupted)
     outcome.problems += differences(folder / "first", uninterrupted)
+    start_up = seconds(uninterrupted)  # a complete run, given again, does no more than start
+    # A third of a run at most, so that its later parts are reached by resumed runs too.
+    longest = start_up + (whole - start_up) / 3
 
     while outcome.kills < kills:
         run = folder / f"run-{outcome.finished:03d}"
         while (before := _Traces.of(run)) and (
-            # A third of a run at most, so that the later parts of it are reached by resumed runs too.
-            exit_code := start(run, chance.uniform(0, duration / 3) if outcome.kills < kills else None)
+            exit_code := start(run, chance.uniform(0, longest) if outcome.kills < kills else None)
         ):
             if exit_code != -9:
                 outcome.problems.append(f"{run}: exit code {exit_code}, see {log}")
