@@ -4,14 +4,18 @@ Written beside their place, every file fsynced, a manifest with the SHA-256 of e
 is pickled. This module does not know what the tensors mean, or how many checkpoints are worth keeping.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LOCK = "recipe.lock.toml"
 _NAME = re.compile(r"step-(\d{8,})")
+_FILE = re.compile(r"[\w-][\w.-]*", re.ASCII)
+_LONGEST_MANIFEST = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -80,16 +86,18 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for name, tensors in parts.items():
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                partial / f"{name}.safetensors",
-            )
-        shutil.copyfile(lock, partial / LOCK)
-        files = {file.name: _digest(file) for file in sorted(partial.iterdir())}
+        settled = {}
+        # Bytes are hashed and brought to the disk while the next part is written.
+        with ThreadPoolExecutor(2) as settling:
+            for name, tensors in parts.items():
+                file = partial / f"{name}.safetensors"
+                save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, file)
+                settled[file.name] = settling.submit(_settle, file)
+            shutil.copyfile(lock, partial / LOCK)
+            settled[LOCK] = settling.submit(_settle, partial / LOCK)
+            files = {name: settled[name].result() for name in sorted(settled)}
         (partial / MANIFEST).write_text(_manifest_text(step, files), encoding="utf-8")
-        for file in partial.iterdir():
-            _fsync(file)
+        _fsync(partial / MANIFEST)
         fsync_folder(partial)
         replaced = _set_aside(final, "replaced") if final.exists() else None
         partial.rename(final)
@@ -110,6 +118,8 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
 def open_checkpoint(path: Path) -> Checkpoint:
     """Verify one checkpoint. Raises InputError; DamagedCheckpoint where it says what is damaged or missing."""
     step, files = _read_manifest(path)
+    if strangers := sorted({file.name for file in path.iterdir()} - {*files, MANIFEST}):
+        raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} does not know {', '.join(strangers)}.")
     for name, expected in files.items():
         try:
             found = _digest(path / name)
@@ -127,6 +137,7 @@ def newest_checkpoint(parent: Path) -> Checkpoint | None:
 
     Raises InputError when there are checkpoints but none verifies.
     """
+    _put_back(parent)
     folders = checkpoint_folders(parent)
     for folder in folders:
         try:
@@ -178,16 +189,18 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
     """Step, and SHA-256 by file name. Every byte counts: the text must be the one its own content gives."""
     file = path / MANIFEST
     try:
-        text = file.read_text(encoding="utf-8")
+        # Not as text: universal line ends would let a changed byte pass.
+        with _open_regular(file) as content:
+            text = content.read(_LONGEST_MANIFEST).decode()
         manifest = json.loads(text)
         stated = manifest["format"]
         step, files = int(manifest["step"]), {str(name): str(value) for name, value in manifest["files"].items()}
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{path} is no checkpoint: there is no {MANIFEST} in it.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} cannot be read ({reason}).") from error
-    if text != _manifest_text(step, files, stated) or any("/" in name for name in files):
+    if text != _manifest_text(step, files, stated) or step < 0 or not all(map(_FILE.fullmatch, files)):
         raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} is damaged.")
     if stated != FORMAT:
         raise InputError(f"checkpoint {path} has format {stated}; this ddpmkit reads format {FORMAT}.")
@@ -203,9 +216,33 @@ def _set_aside(folder: Path, reason: str) -> Path:
     return folder.rename(aside)
 
 
+def _open_regular(file: Path) -> BufferedReader:
+    """Open a file that is one: no link, which may lead anywhere, and no pipe or device, which may never end."""
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    return os.fdopen(handle, "rb")
+
+
+def _put_back(parent: Path) -> None:
+    """Give a checkpoint its name back that was set aside for a new one which never came."""
+    for replaced in parent.glob("step-*.replaced"):
+        if not (final := replaced.with_suffix("")).exists():
+            replaced.rename(final)
+
+
 def _digest(file: Path) -> str:
-    with file.open("rb") as content:
+    with _open_regular(file) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _settle(file: Path) -> str:
+    """Have the disk hold a file; its SHA-256."""
+    digest = _digest(file)
+    _fsync(file)
+    return digest
 
 
 def _fsync(file: Path) -> None:

@@ -62,9 +62,12 @@ def read_lock(file: Path, registry: Registry | None = None) -> Lock:
 
     Raises RecipeError when the recipe cannot be used here (a plugin is gone), InputError when the file is no lock.
     """
+    values = read_file(file).values
+    if "extends" in values:
+        raise InputError(f"{file} is no lock file: it leads to another one (extends), and a lock stands alone.")
     recipe = read_recipe(file, registry=registry)
     try:
-        table = _LockTable.model_validate(read_file(file).values.get(LOCK_TABLE))
+        table = _LockTable.model_validate(values.get(LOCK_TABLE))
     except ValidationError as error:
         raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.") from error
     return Lock(recipe, table.versions, table.distributions, table.dataset_fingerprint)

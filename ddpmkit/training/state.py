@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.errors import InputError
+from ddpmkit.training.progress import QUARTERS
 from ddpmkit.training.trainer import Trainer
 
 __all__ = ["load_weights", "restore", "state_tensors"]
+
+_SUMS, _COUNTERS = ("loss_sums", "loss_counts"), ("skipped", "detours")
 
 
 def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
@@ -34,17 +37,20 @@ def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
 def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Put the trainer where it was after optimizer step `step`, bit for bit.
 
-    Raises InputError when the weights are those of another network.
+    Raises InputError when the tensors are those of another network, or when some are missing.
     """
     load_weights(trainer.network, parts["model"])
     if trainer.ema is not None:
         # A run that kept no average so far begins one at its weights.
         load_weights(trainer.ema.network, parts["ema"] or parts["model"])
-    _restore_optimizer(trainer, parts["optimizer"])
-    trainer.by_quarter.sums.copy_(parts["progress"]["loss_sums"])
-    trainer.by_quarter.counts.copy_(parts["progress"]["loss_counts"])
-    trainer.skipped, trainer.detours = (int(parts["progress"][name]) for name in ("skipped", "detours"))
+    progress = parts["progress"]
+    _check_shapes("progress", progress, {**dict.fromkeys(_SUMS, (QUARTERS,)), **dict.fromkeys(_COUNTERS, ())})
+    trainer.by_quarter.sums.copy_(progress["loss_sums"])
+    trainer.by_quarter.counts.copy_(progress["loss_counts"])
+    trainer.skipped, trainer.detours = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
+    # Adam has no moments before its first step.
+    _restore_optimizer(trainer, parts["optimizer"], has_moments=step > trainer.skipped)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -70,8 +76,14 @@ def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor], *, has_moments: bool) -> None:
     weights = dict(trainer.network.named_parameters())
+    shapes = {
+        f"{name}/{moment}": tuple(weight.shape) if moment != "step" else ()
+        for name, weight in weights.items()
+        for moment in ("step", "exp_avg", "exp_avg_sq")
+    }
+    _check_shapes("optimizer", tensors, shapes if has_moments else {})
     trainer.optimizer.state.clear()
     for key, value in tensors.items():
         name, _, moment = key.rpartition("/")
@@ -79,3 +91,14 @@ def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         # Moments lie in memory as their weights do (channels last): the fused Adam walks both side by side.
         place = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
         trainer.optimizer.state[weight][moment] = place.detach().copy_(value)
+
+
+def _check_shapes(part: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wrong := sorted(name for name in {**found, **expected} if found.get(name) != expected.get(name)):
+        name = wrong[0]
+        raise InputError(
+            f"the {part} part of the checkpoint does not fit the run; the first of {len(wrong)} differences: "
+            f"{name} has shape {found.get(name, 'none: it is missing')}, and should have {expected.get(name, 'none')}.",
+            remedies=["go on from another checkpoint of the run, or with --out DIR from the start"],
+        )
