@@ -64,6 +64,7 @@ class Recovery:
 
     def _way_back(self) -> Checkpoint | None:
         """The last checkpoint, unless it was gone back to too often already."""
+        self._saver.wait()
         checkpoint = newest_checkpoint(self._folder.checkpoints)
         if checkpoint is None:
             return None

@@ -4,12 +4,15 @@ It does not know what a checkpoint looks like.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ddpmkit.checkpoint import (
+    Checkpoint,
     checkpoint_folders,
     clear_leftovers,
     remove_checkpoint,
@@ -27,41 +30,58 @@ __all__ = ["Saver", "check_space", "superseded"]
 
 
 class Saver:
-    """Saves a trainer, and the log before it: no checkpoint is ahead of its log."""
+    """Saves a trainer aside, while it goes on; and the log before it, so that no checkpoint is ahead of its log."""
 
     def __init__(self, trainer: Trainer, folder: RunFolder, log: RunLog, remark: Callable[[str], None]) -> None:
         """`remark` is told of a checkpoint that could not be written and will be tried again."""
         self._trainer, self._folder, self._log, self._remark = trainer, folder, log, remark
+        self._writing: tuple[int, Future[Checkpoint]] | None = None
         self._failed_before = False
         self.saved_step: int | None = None
         """The step that is on disk; set it when the trainer is restored."""
         clear_leftovers(folder.checkpoints)
 
     def save(self, *, is_last_chance: bool = False) -> None:
-        """Have the trainer's state on disk.
+        """Begin to write the trainer's state as it is now; `wait` is when it is on disk. At the last chance both.
 
-        Raises NotFinite rather than save a number that is none. Raises RunFailed when the disk does not take it for the
-        second time in a row, or at the last chance; the checkpoints before stay.
+        Raises NotFinite rather than save a number that is none. Raises RunFailed when the disk does not take a state
+        for the second time in a row, or at the last chance; the checkpoints before stay.
         """
+        self.wait()
         step = self._trainer.step
         if step == self.saved_step:
             return
-        parts = state_tensors(self._trainer)
-        for part, tensors in parts.items():
-            for name, tensor in tensors.items():
-                if not torch.isfinite(tensor).all():
-                    raise NotFinite({"step": step, "part": part, "tensor": name})
+        parts = _copied(step, state_tensors(self._trainer))
         try:
             self._sync_log()
-            save_checkpoint(self._folder.checkpoints, step, parts, self._folder.lock)
         except RunFailed as error:
-            if is_last_chance or self._failed_before:
-                raise
-            self._failed_before = True
-            self._remark(f"{error.message} It is tried again at the next interval.")
+            self._bear(error, is_last_chance)
             return
-        self.saved_step, self._failed_before = step, False
-        self._prune()
+        aside = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = step, aside.submit(save_checkpoint, self._folder.checkpoints, step, parts, self._folder.lock)
+        aside.shutdown(wait=False)
+        if is_last_chance:
+            self.wait(is_last_chance=True)
+
+    def wait(self, *, is_last_chance: bool = False) -> None:
+        """Until what is being written is on disk. Raises RunFailed as `save` does."""
+        if self._writing is None:
+            return
+        (step, writing), self._writing = self._writing, None
+        try:
+            writing.result()
+        except RunFailed as error:
+            self._bear(error, is_last_chance)
+        else:
+            self.saved_step, self._failed_before = step, False
+            self._prune()
+
+    def _bear(self, error: RunFailed, is_last_chance: bool) -> None:
+        """A first failure, when there will be another occasion."""
+        if is_last_chance or self._failed_before:
+            raise error
+        self._failed_before = True
+        self._remark(f"{error.message} It is tried again at the next interval.")
 
     def _sync_log(self) -> None:
         try:
@@ -78,6 +98,18 @@ class Saver:
         best = _best_step(self._log, settings.keep_best, folders) if settings.keep_best else None
         for step in superseded(sorted(folders), settings, best):
             remove_checkpoint(folders[step])
+
+
+def _copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """The tensors as they are now, in the memory of the CPU. Raises NotFinite."""
+    for part, tensors in parts.items():
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise NotFinite({"step": step, "part": part, "tensor": name})
+    return {
+        part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        for part, tensors in parts.items()
+    }
 
 
 def superseded(steps: Sequence[int], settings: TrainSection, best: int | None) -> list[int]:

@@ -97,6 +97,7 @@ class Session:
             self._train()
             if not already:
                 self._finish()
+            self.saver.wait(is_last_chance=True)
         except Stopped:
             self._save(is_last_chance=True)
             return False

@@ -2,6 +2,7 @@ import itertools
 import json
 import resource
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -174,6 +175,8 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_half_written(
 
     def stop() -> bool:
         if next(asked) == 4:
+            while steps_kept(tmp_path) != [2]:  # it is written while training goes on
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
         return False
 

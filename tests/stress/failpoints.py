@@ -34,14 +34,16 @@ class _Failpoints:
     def __init__(self, fatal: int | None) -> None:
         self.fatal, self.passed = fatal, 0
         self.saving = False
+        self._lock = threading.Lock()  # a save may have threads of its own
 
     def __call__(self, frame: FrameType, event: str, called: Any) -> None:
         if event in ("call", "return") and frame.f_code is _SAVE:
             self.saving = event == "call"
         elif self.saving and event in ("c_call", "c_return") and called.__name__ in _TOUCHES:
-            if self.passed == self.fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.passed += 1
+            with self._lock:
+                if self.passed == self.fatal:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                self.passed += 1
 
 
 class _Until(Quiet):
