@@ -1,5 +1,6 @@
 """Attention over the pixels of a feature map: linear in their number, or full."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 class LinearAttention(nn.Module):
     """Linear-time attention with a residual: Shen et al. (2021), "Efficient Attention", https://arxiv.org/abs/1812.01243.
 
-    softmax(q) over channels, softmax(k) over pixels, so that (softmax(k) v^T) is one small matrix a head.
+    softmax(q) over channels, softmax(k) over pixels, so that (softmax(k)^T v) is one small matrix a head.
     """
 
     def __init__(self, dim: int, *, heads: int, head_dim: int) -> None:
@@ -17,17 +18,22 @@ class LinearAttention(nn.Module):
         self.heads = heads
         self.scale = head_dim**-0.5
         self.norm = nn.GroupNorm(1, dim)
-        self.to_qkv = nn.Conv2d(dim, 3 * heads * head_dim, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(heads * head_dim, dim, 1), nn.GroupNorm(1, dim))
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, heads * head_dim, bias=False) for _ in range(3))
+        self.to_out = nn.Linear(heads * head_dim, dim)
+        self.norm_out = nn.GroupNorm(1, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, dim, H, W] -> the same."""
-        qkv = self.to_qkv(self.norm(x))
-        q, k, v = rearrange(qkv, "b (three h c) y x -> three b h (y x) c", three=3, h=self.heads)
-        context = k.softmax(dim=2).transpose(2, 3) @ v
-        out = (q.softmax(dim=3) * self.scale) @ context
+        # Pixels by channels is how channels_last lies in memory: no tensor of heads * head_dim channels is ever copied
+        # but the one that joins the heads.
         height = x.shape[2]
-        projected: Tensor = self.to_out(rearrange(out, "b h (y x) c -> b (h c) y x", y=height))
+        pixels = rearrange(self.norm(x), "b c y x -> b (y x) c")
+        q = rearrange(self.to_q(pixels), "b n (h c) -> b n h c", h=self.heads).softmax(dim=3).flatten(2)
+        k = self.to_k(pixels).softmax(dim=1)
+        v = self.to_v(pixels)
+        by_head = zip(*(part.chunk(self.heads, dim=2) for part in (q, k, v)), strict=True)
+        out = torch.cat([q_h @ ((k_h.transpose(1, 2) @ v_h) * self.scale) for q_h, k_h, v_h in by_head], dim=2)
+        projected: Tensor = self.norm_out(rearrange(self.to_out(out), "b (y x) c -> b c y x", y=height))
         return x + projected
 
 
