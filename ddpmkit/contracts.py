@@ -7,7 +7,7 @@ in `RUNTIME` and returns an object with the members below; inheritance is never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -25,6 +25,8 @@ __all__ = [
     "Better",
     "Dataset",
     "ImageShape",
+    "InspectableDataset",
+    "Inspection",
     "Loss",
     "Metric",
     "MetricProtocol",
@@ -212,6 +214,39 @@ class Dataset(Protocol):
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64 [B], into `class_names`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a dataset found when it looked at all of its files."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    """Whole pictures by split and class. A split that is not there is left out."""
+    bad: Mapping[Path, str]
+    """Each file that cannot be used, and why."""
+    alike: tuple[tuple[Path, ...], ...] = ()
+    """Groups of files with the same content."""
+    notes: tuple[str, ...] = ()
+    """What else the owner of the files should know, in sentences."""
+
+
+class InspectableDataset(Protocol):
+    """What the target of a dataset may offer besides: a look at all of its files, for `ddpmkit data check`."""
+
+    @classmethod
+    def inspect(
+        cls,
+        config: Any,
+        *,
+        classes: tuple[str, ...] | None,
+        image_shape: ImageShape,
+        progress: Callable[[int, int], None],
+    ) -> Inspection:
+        """Read every file of every split, whatever was found before; nothing is written.
+
+        `progress` is told how many files were read, and of how many. Raises `InputError` where there are none at all.
+        """
         ...
 
 

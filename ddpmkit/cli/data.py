@@ -1,19 +1,29 @@
-"""`ddpmkit data`."""
+"""`ddpmkit data`: get pictures, check pictures.
+
+It does not know when a picture is good.
+"""
 
 import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
 
+from ddpmkit.cli.findings import findings
+from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 __all__ = ["data"]
 
 _DEFAULT = Path("data/afhq")
+_FOLDERS = "image-folder"
+"""The dataset that a bare folder is read by."""
 _AFHQ_LICENCE = (
     "AFHQ (Choi et al. 2020, https://github.com/clovaai/stargan-v2) is licensed CC BY-NC 4.0: name its authors, and no "
     "commercial use."
@@ -22,7 +32,7 @@ _AFHQ_LICENCE = (
 
 @click.group()
 def data() -> None:
-    """Get pictures to train on."""
+    """Get pictures to train on, and check them."""
 
 
 @data.command()
@@ -56,18 +66,59 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
     terminal.show_note(f"next: ddpmkit run recipes/afhq_cat_warmup.toml{where}")
 
 
+@data.command()
+@click.argument("source", metavar="FOLDER|RECIPE", type=click.Path(path_type=Path))
+@set_option
+@plugin_options
+@click.pass_context
+def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+    """Look at every picture, and list those that cannot be used.
+
+    Of a folder of pictures, or of what a recipe trains on. Pictures are counted by split and class, and files with the
+    same content are named. Exit code 1 when a file cannot be used, 2 when there is no such folder.
+
+    \b
+    ddpmkit data check data/afhq
+    ddpmkit data check recipes/afhq_cat.toml --set data.root=elsewhere
+    """
+    from ddpmkit.data.inspection import inspect_data
+    from ddpmkit.recipe import read_recipe
+
+    terminal: Terminal = ctx.obj
+    # A folder is checked as a recipe that says nothing but where the pictures are.
+    recipe = source if source.suffix == ".toml" else {"data": {"use": _FOLDERS, "root": str(source)}}
+    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry())
+    with _reading_bar(terminal.err) as progress:
+        found = inspect_data(resolved.data, progress)
+    for line in findings(found):
+        terminal.out.print(line)
+    if found.bad:
+        ctx.exit(1)
+
+
 @contextlib.contextmanager
 def _download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]]:
     """A bar that is told how many bytes are here, and of how many; nothing where nothing can be redrawn."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, expand=True, transient=True) as bar:
-        task = bar.add_task("downloading", total=None)
+    with _bar(console, "downloading", DownloadColumn(), TransferSpeedColumn()) as update:
+        yield update
+
+
+@contextlib.contextmanager
+def _reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told how many files were read, and of how many; nothing where nothing can be redrawn."""
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(console, "reading", MofNCompleteColumn()) as update:
+        yield update
+
+
+@contextlib.contextmanager
+def _bar(console: Console, description: str, *columns: "ProgressColumn") -> Iterator[Callable[[int, int | None], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = (TextColumn("{task.description}"), BarColumn(bar_width=None), *columns, TimeRemainingColumn())
+    with Progress(*shown, console=console, expand=True, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,7 +6,7 @@ Built once, from declared components; it does not know how they were found.
 import difflib
 import importlib.util
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +58,17 @@ class RegisteredComponent:
 
         Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails.
         """
+        return self._with_target(lambda target: target(config, **runtime))
+
+    def offers(self, method: str) -> bool:
+        """Import the target and see whether it has a member that its contract leaves open. Raises as `build` does."""
+        return bool(self._with_target(lambda target: hasattr(target, method)))
+
+    def call(self, method: str, config: ComponentConfig, **runtime: Any) -> Any:
+        """Import the target and call a class method of it. Raises as `build` does."""
+        return self._with_target(lambda target: getattr(target, method)(config, **runtime))
+
+    def _with_target(self, use: Callable[[Any], Any]) -> Any:
         missing = [module for module in self.component.requires if importlib.util.find_spec(module) is None]
         if missing:
             # A module's name need not be its distribution's, so `pip install <module>` may install something else.
@@ -66,7 +77,7 @@ class RegisteredComponent:
                 remedies=[f"install what {self.origin} depends on", f"use another {self.kind}"],
             )
         try:
-            return resolve(self.component.target)(config, **runtime)
+            return use(resolve(self.component.target))
         except DdpmkitError:
             raise
         except (Exception, SystemExit) as error:

@@ -1,9 +1,14 @@
+import os
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
+import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from PIL import Image
 
 from ddpmkit.cli import main
 
@@ -43,3 +48,111 @@ def test_an_unknown_data_set_exits_2(fetched):
     result = CliRunner().invoke(main, ["data", "fetch", "imagenet"])
     assert result.exit_code == 2
     assert fetched == []
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch) -> Path:
+    """A folder `pets` with two cats and a dog to train on, and a cat held out."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("train/cat/0.png", "train/cat/1.png", "train/dog/0.png", "val/cat/0.png")):
+        path = Path("pets", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    return Path("pets")
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["data", "check", *arguments, "--no-plugins"])
+
+
+def test_clean_pictures_are_counted_and_nothing_else_is_said(pets):
+    result = check("pets")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "            train  val\n"
+        "  cat           2    1\n"
+        "  dog           1    0\n"
+        "  together      3    1\n"
+        "\n"
+        "✓ every picture is whole\n"
+    )
+
+
+def test_bad_files_are_all_listed_and_end_with_1(pets):
+    (pets / "train" / "cat" / "page.jpg").write_text("<html>")
+    (pets / "train" / "dog" / "a.jpg").symlink_to("a.jpg")
+    for number in range(30):
+        (pets / "val" / "cat" / f"empty {number:02}.jpg").touch()
+    result = check("pets")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[5:8] == [
+        "✗ 32 files cannot be used:",
+        "    pets/train/cat/page.jpg    it is a web page",
+        "    pets/train/dog/a.jpg       it is a link that leads in a circle",
+    ]
+    assert lines[-1] == "    pets/val/cat/empty 29.jpg  it is empty"
+    assert len(lines) == 6 + 32
+
+
+def test_what_is_there_twice_is_a_note(pets):
+    shutil.copy(pets / "train" / "dog" / "0.png", pets / "val" / "cat" / "dog.png")
+    result = check("pets")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-3:] == [
+        "- 1 file repeats the content of another:",
+        "    pets/train/dog/0.png = pets/val/cat/dog.png",
+        "- 1 of the pictures in val is in train too: the validation loss is better than it should be",
+    ]
+
+
+def test_of_many_that_are_there_twice_some_are_named(pets):
+    for number in range(25):
+        name = f"{number}.bmp"
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(pets / "train" / "dog" / name)
+        shutil.copy(pets / "train" / "dog" / name, pets / "train" / "cat" / name)
+    lines = check("pets").stdout.splitlines()
+    assert "- 25 files repeat the content of another:" in lines
+    assert sum(" = " in line for line in lines) == 20
+    assert lines[-1] == "    ... and 5 more like these"
+
+
+def test_a_name_that_is_no_text_can_be_printed(pets):
+    (pets / "train" / "cat" / os.fsdecode(b"caf\xe9.jpg")).touch()
+    result = check("pets")
+    assert result.exit_code == 1
+    assert "    'pets/train/cat/caf\\udce9.jpg'  it is empty\n" in result.stdout
+
+
+def test_what_a_recipe_trains_on_is_checked_with_its_keys(pets):
+    (pets / "train" / "dog" / "empty.jpg").touch()
+    Path("mine.toml").write_text('[data]\nuse = "image-folder"\nroot = "pets"\nclasses = ["cat"]')
+    only_cats = check("mine.toml")
+    assert only_cats.exit_code == 0
+    assert only_cats.stdout.splitlines()[:2] == ["       train  val", "  cat      2    1"]
+    assert check("mine.toml", "--set", "data.classes=all").exit_code == 1
+    assert check("pets", "--set", 'data.classes=["cat"]').stdout == only_cats.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["nowhere.toml"], "nowhere.toml"),
+        (["pets", "--set", "data.classes=['cow']"], "there is no class 'cow'"),
+        (["pets", "--set", "data.use=critters"], "dataset 'critters' (ddpmkit 0.1.0) offers no look at its files"),
+    ],
+)
+def test_nothing_to_check_ends_with_2(pets, arguments, said):
+    result = check(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_while_it_reads(pets, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    result = check("pets")
+    assert "reading" in result.stderr
+    assert click.unstyle(result.stdout).endswith("✓ every picture is whole\n")

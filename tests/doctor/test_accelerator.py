@@ -32,6 +32,18 @@ def test_mps_is_mentioned_for_it_is_taken_only_when_asked_for(cpu: pytest.Monkey
     assert device().finding.endswith('mps is there too, for recipes with train.device = "mps"')
 
 
+def test_a_gpu_is_named_with_its_memory_and_number_format(cpu: pytest.MonkeyPatch) -> None:
+    ones, gpu = torch.ones, SimpleNamespace(device=SimpleNamespace(type="cuda"), dtype=torch.bfloat16)
+    cpu.setattr(runtime, "choose_runtime", lambda: gpu)
+    cpu.setattr(torch, "ones", lambda *shape, device, dtype: ones(*shape, dtype=dtype))
+    cpu.setattr(torch.cuda, "mem_get_info", lambda: (100 * 2**30, 139 * 2**30))
+    cpu.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    cpu.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device().finding == "cuda: NVIDIA H200, 139 GiB memory (100 free), bfloat16"
+    cpu.setattr(torch.cuda, "device_count", lambda: 4)
+    assert device().finding == "cuda: NVIDIA H200, the first of 4, 139 GiB memory (100 free), bfloat16"
+
+
 def test_a_driver_that_torch_cannot_use_is_a_note_with_torchs_own_reason(cpu: pytest.MonkeyPatch) -> None:
     def is_available() -> bool:
         warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old.\nUpdate it", stacklevel=2)

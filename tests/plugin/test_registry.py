@@ -40,6 +40,10 @@ class Built:
             raise SystemExit("no goodbye")
         self.config, self.timesteps = config, timesteps
 
+    @classmethod
+    def foresee(cls, config: Config, *, timesteps: int) -> float:
+        return cls(config, timesteps=timesteps).config.power
+
 
 def component(name: str = "zig", **changes: object) -> Component:
     fields = {"target": f"{__name__}:Built", "config": f"{__name__}:Config", "summary": "x", **changes}
@@ -128,6 +132,18 @@ def test_code_that_fails_is_named_with_its_distribution() -> None:
         entry.build(Config(), timesteps=15)
     with pytest.raises(PluginError, match="AttributeError"):
         RegisteredComponent(component(target=f"{__name__}:Gone"), ACME).build(Config(), timesteps=1)
+
+
+def test_what_a_contract_leaves_open_is_asked_for_with_the_same_care() -> None:
+    entry = RegisteredComponent(component(), ACME)
+    assert entry.offers("foresee")
+    assert not entry.offers("inspect")
+    assert entry.call("foresee", Config(power=3.0), timesteps=5) == 3.0
+    with pytest.raises(PluginError, match="RuntimeError: unlucky") as caught:
+        entry.call("foresee", Config(), timesteps=13)
+    assert "ddpmkit-acme 1.2" in str(caught.value)
+    with pytest.raises(ComponentUnavailable, match="no_such_module"):
+        RegisteredComponent(component(requires=("no_such_module",)), ACME).offers("foresee")
 
 
 def test_what_a_component_says_itself_is_passed_on_as_it_is() -> None:

@@ -29,7 +29,8 @@ def listing_key(root: Path, files: Sequence[Path], shape: ImageShape) -> str:
     digest = hashlib.sha256(json.dumps([VERSION, str(root.resolve()), list(shape)]).encode())
     for path in files:
         found = _status(path)
-        digest.update(f"\0{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}".encode())
+        # A name may be bytes that are no text; os.fsencode gives them back.
+        digest.update(os.fsencode(f"\0{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}"))
     return digest.hexdigest()
 
 

@@ -7,17 +7,19 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmkit.contracts import ImageShape
+from ddpmkit.contracts import ImageShape, Inspection
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.image_folder import ImageFolderConfig, cache
 from ddpmkit_plugins.image_folder.decoding import decode_all
+from ddpmkit_plugins.image_folder.inspection import inspect_folder
 from ddpmkit_plugins.image_folder.listing import Listing, list_pictures
 
 _NAMED = 20
@@ -37,12 +39,24 @@ class ImageFolder:
         decoded = _decoded(root, split, listing, image_shape)
         bad = {root / name: why for name, why in decoded.bad.items()}
         if bad:
-            _complain(bad, config.on_bad_image)
+            _complain(root, bad, config.on_bad_image)
         kept = [label for path, label in zip(listing.files, listing.labels, strict=True) if path not in bad]
         self.class_names = listing.class_names
         self._pixels = decoded.pixels
         self._labels = np.array(kept, dtype=np.int64)
         self.fingerprint = _fingerprint(decoded.digest, self._labels, self.class_names)
+
+    @classmethod
+    def inspect(
+        cls,
+        config: ImageFolderConfig,
+        *,
+        classes: tuple[str, ...] | None,
+        image_shape: ImageShape,
+        progress: Callable[[int, int], None],
+    ) -> Inspection:
+        """Every file of both splits, whatever the cache says. Raises InputError for folders that cannot be used."""
+        return inspect_folder(Path(config.root).expanduser(), classes, image_shape, _WORKERS, progress)
 
     def __len__(self) -> int:
         """How many pictures."""
@@ -81,11 +95,11 @@ def _is_mended(files: list[Path], shape: ImageShape) -> bool:
     return bool(files) and len(decode_all(files, shape, _WORKERS)[1]) < len(files)
 
 
-def _complain(bad: Mapping[Path, str], policy: str) -> None:
+def _complain(root: Path, bad: Mapping[Path, str], policy: str) -> None:
     """Name the files that are no pictures: as an error, or as a warning."""
     named = [f"{path}: {why}" for path, why in list(bad.items())[:_NAMED]]
     if len(bad) > _NAMED:
-        named.append(f"... and {len(bad) - _NAMED} more")
+        named.append(f"... and {len(bad) - _NAMED} more: `ddpmkit data check {shlex.quote(str(root))}` lists them all")
     head = f"{len(bad)} {'file is no whole picture' if len(bad) == 1 else 'files are no whole pictures'}:"
     text = "\n".join([head, *(f"    {line}" for line in named)])
     if policy == "error":

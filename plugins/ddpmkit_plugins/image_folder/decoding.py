@@ -4,7 +4,7 @@ It does not know where pixels are kept.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit_plugins.image_folder.refusal import refusal
 
 MAX_PIXELS = 100_000_000
 """A picture that claims more in its header is not decoded."""
@@ -28,6 +29,8 @@ def decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
     Transparency is laid on white, 16 bits are scaled to 8, the EXIF orientation is applied. Raises BadImage.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise BadImage("it is no file but a pipe, a socket or a device")  # to open one may take for ever
         with Image.open(path) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
@@ -45,26 +48,41 @@ def decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
 
 
 def decode_all(files: Sequence[Path], shape: ImageShape, workers: int) -> tuple[NDArray[np.uint8], dict[Path, str]]:
-    """The pictures in order, uint8 [N, C, H, W], and why the other files are none.
-
-    Threads: Pillow decodes and resizes without the GIL.
-    """
+    """The pictures in order, uint8 [N, C, H, W], and why the other files are none."""
     pixels = np.empty((len(files), *shape), dtype=np.uint8)
+    bad = decode_each(files, shape, workers, pixels.__setitem__)
+    return (pixels[[path not in bad for path in files]] if bad else pixels), bad
 
-    def decode_into(row: int) -> str | None:
+
+def decode_each(
+    files: Sequence[Path],
+    shape: ImageShape,
+    workers: int,
+    take: Callable[[int, NDArray[np.uint8]], None],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[Path, str]:
+    """Hand each picture to `take` with its place in `files`, and say why the other files are none.
+
+    Threads: Pillow decodes and resizes without the GIL. `progress` is told how many are done, and of how many.
+    """
+
+    def decode_one(place: int) -> str | None:
         try:
-            pixels[row] = decode(files[row], shape)
+            take(place, decode(files[place], shape))
         except BadImage as error:
             return str(error)
         return None
 
     # Pillow warns of odd but readable metadata; the picture is what counts. Here, because filters belong to the
     # process: threads that each set and restored them would leave them in disorder.
+    bad = {}
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
-        outcomes = list(pool.map(decode_into, range(len(files))))
-    bad = {path: why for path, why in zip(files, outcomes, strict=True) if why is not None}
-    return (pixels[[why is None for why in outcomes]] if bad else pixels), bad
+        for place, why in enumerate(pool.map(decode_one, range(len(files)))):
+            progress(place + 1, len(files))
+            if why is not None:
+                bad[files[place]] = why
+    return bad
 
 
 def _upright(opened: Image.Image, mode: str) -> Image.Image:
@@ -82,11 +100,18 @@ def _upright(opened: Image.Image, mode: str) -> Image.Image:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
-        return f"it cannot be read ({error.strerror.lower()})"
+        return refusal(path, error)
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "its header claims more pixels than any photograph has"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture that Pillow knows"
+        return "it is a web page" if _is_web_page(path) else "it is no picture that Pillow knows"
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
+def _is_web_page(path: Path) -> bool:
+    """What servers send for a picture that they do not have."""
+    with path.open("rb") as file:
+        start = file.read(512).lower()
+    return b"<html" in start or b"<!doctype html" in start

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddpmkit.plugin import InputError
+from ddpmkit_plugins.image_folder.refusal import refusal
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _log = logging.getLogger(__name__)
@@ -27,13 +28,24 @@ def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> List
     """The pictures of one split, sorted by class and name; a missing "val" is empty.
 
     The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError for a
-    missing folder, an unknown class or a class without pictures.
+    missing folder, an unknown class, a class without pictures or a folder that cannot be read.
     """
+    try:
+        return _listed(root, split, classes)
+    except OSError as error:
+        folder = Path(error.filename)
+        raise InputError(
+            f"the folder {folder.absolute()} cannot be used: {refusal(folder, error)}.",
+            remedies=["mend it, or remove it", "--set data.classes='[\"cat\"]'  names the classes to use"],
+        ) from error
+
+
+def _listed(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
     training = _training_folder(root)
     folder = training if split == "train" else root / split
     known = _class_folders(root, training)
     if not known:
-        raise InputError(f"{training.resolve()} holds no class folder and no picture.", remedies=_layout(root))
+        raise InputError(f"{training.absolute()} holds no class folder and no picture.", remedies=_layout(root))
     names = tuple(known) if classes is None else tuple(classes)
     for name in names:
         if name not in known:
@@ -47,7 +59,7 @@ def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> List
         pictures = _pictures(found[name]) if name in found else []
         if not pictures and split == "train":
             raise InputError(
-                f"the class folder {found[name].resolve()} holds no picture.",
+                f"the class folder {found[name].absolute()} holds no picture.",
                 remedies=[f"pictures are files that end in {', '.join(sorted(EXTENSIONS))}"],
             )
         files += pictures
@@ -63,21 +75,38 @@ def _training_folder(root: Path) -> Path:
     if root.is_dir() and root in _class_folders(root, root).values():
         return root
     looked_for = folder if root.is_dir() else root
-    raise InputError(f"the data folder {looked_for.resolve()} does not exist.", remedies=_layout(root))
+    raise InputError(f"the data folder {looked_for.absolute()} does not exist.", remedies=_layout(root))
 
 
 def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
-    """Class folders by name. Pictures without class folders are one class, named after `root` in every split."""
-    folders = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_hidden(path)}
-    if not folders and _pictures(folder):
+    """Class folders by name. Pictures without class folders are one class, named after `root` in every split.
+
+    A link that leads nowhere is among them, to be named as a folder that cannot be read.
+    """
+    entries = [path for path in sorted(folder.iterdir()) if not _is_hidden(path)]
+    if not any(path.is_dir() for path in entries) and _pictures(folder):
         return {root.resolve().name: folder}
-    return folders
+    return {path.name: path for path in entries if path.is_dir() or _is_lost(path)}
 
 
 def _pictures(folder: Path) -> list[Path]:
     """Sorted by name; links that lead nowhere are among them, to be named as files that cannot be read."""
-    named = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and not _is_hidden(path))
-    return sorted(path for path in named if not path.is_dir())
+    return sorted(path for path in folder.iterdir() if _is_named_like_picture(path) and not path.is_dir())
+
+
+def other_entries(folder: Path) -> list[Path]:
+    """What a folder of pictures holds besides, hidden files not counted."""
+    pictures = set(_pictures(folder))
+    return [path for path in sorted(folder.iterdir()) if path not in pictures and not _is_hidden(path)]
+
+
+def _is_named_like_picture(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not _is_hidden(path)
+
+
+def _is_lost(path: Path) -> bool:
+    """A link to a class folder that is not there; a link to a lost picture is named like one."""
+    return path.is_symlink() and not path.exists() and not _is_named_like_picture(path)
 
 
 def _is_hidden(path: Path) -> bool:
@@ -97,6 +126,6 @@ def _unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputErro
     close = difflib.get_close_matches(name, present, n=1)
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(
-        f"there is no class {name!r} in {folder.resolve()}.",
+        f"there is no class {name!r} in {folder.absolute()}.",
         remedies=[*guess, f"classes there: {', '.join(present)}", "--set data.classes=all  takes them all"],
     )

@@ -1,0 +1,74 @@
+"""A look at every file of a folder of pictures, for its owner.
+
+It does not know what a training would do with them.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ddpmkit.contracts import ImageShape, Inspection
+from ddpmkit_plugins.image_folder.decoding import decode_each
+from ddpmkit_plugins.image_folder.listing import Listing, list_pictures, other_entries
+
+_SPLITS = ("train", "val")
+
+
+def inspect_folder(
+    root: Path,
+    classes: Sequence[str] | None,
+    shape: ImageShape,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Inspection:
+    """Decode every picture of both splits and forget it. Raises InputError for folders that cannot be used."""
+    listings = {split: list_pictures(root, split, classes) for split in _SPLITS}
+    files = [path for listing in listings.values() for path in listing.files]
+    bad = decode_each(files, shape, workers, lambda _place, _pixels: None, progress)
+    alike = tuple(_alike([path for path in files if path not in bad]))
+    return Inspection(
+        counts={split: _counts(listing, bad) for split, listing in listings.items() if listing.files},
+        bad=bad,
+        alike=alike,
+        notes=(*_not_held_out(alike, listings["val"]), *_left_out(files)),
+    )
+
+
+def _counts(listing: Listing, bad: Iterable[Path]) -> dict[str, int]:
+    labels = Counter(label for path, label in zip(listing.files, listing.labels, strict=True) if path not in bad)
+    return {name: labels[label] for label, name in enumerate(listing.class_names)}
+
+
+def _alike(files: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """Groups of the same bytes, in the order of the files. Only files of equal size are read."""
+    sizes = {path: path.stat().st_size for path in files}
+    times = Counter(sizes.values())
+    by_content: defaultdict[bytes, list[Path]] = defaultdict(list)
+    for path, size in sizes.items():
+        if times[size] > 1:
+            by_content[_sha256(path)].append(path)
+    return (tuple(group) for group in by_content.values() if len(group) > 1)
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _not_held_out(alike: Iterable[tuple[Path, ...]], held_out: Listing) -> Iterator[str]:
+    """Pictures of "val" that are trained on under another name."""
+    split = set(held_out.files)
+    seen = sum(len(split & set(group)) for group in alike if not split.issuperset(group))
+    if seen:
+        verb = "is" if seen == 1 else "are"
+        yield f"{seen} of the pictures in val {verb} in train too: the validation loss is better than it should be"
+
+
+def _left_out(files: Sequence[Path]) -> Iterator[str]:
+    """What lies beside the pictures and is passed over: most often in the hope that it is read."""
+    for folder in sorted({path.parent for path in files}):
+        kinds = Counter("folder" if path.is_dir() else path.suffix or "no ending" for path in other_entries(folder))
+        if kinds:
+            named = ", ".join(f"{times} x {kind}" for kind, times in sorted(kinds.items()))
+            yield f"passed over in {folder}, for pictures are known by their ending: {named}"
