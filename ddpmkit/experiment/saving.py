@@ -3,6 +3,7 @@
 It does not know what a checkpoint looks like.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,7 @@ from ddpmkit.runlog import RunLog
 from ddpmkit.training.state import state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 
-__all__ = ["Saver", "check_space", "superseded"]
+__all__ = ["Saver", "check_space", "copied", "superseded"]
 
 
 class Saver:
@@ -51,7 +52,7 @@ class Saver:
         step = self._trainer.step
         if step == self.saved_step:
             return
-        parts = _copied(step, state_tensors(self._trainer))
+        parts = copied(step, state_tensors(self._trainer))
         try:
             self._sync_log()
         except RunFailed as error:
@@ -100,16 +101,24 @@ class Saver:
             remove_checkpoint(folders[step])
 
 
-def _copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+def copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """The tensors as they are now, in the memory of the CPU. Raises NotFinite."""
     for part, tensors in parts.items():
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise NotFinite({"step": step, "part": part, "tensor": name})
+        if (name := _first_not_finite(tensors)) is not None:
+            raise NotFinite({"step": step, "part": part, "tensor": name})
     return {
         part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         for part, tensors in parts.items()
     }
+
+
+def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """By their largest magnitudes, which cost one pass and no memory, and are brought to the CPU at once."""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating:
+        return None
+    largest = torch.stack(torch._foreach_norm(list(floating.values()), math.inf))
+    return next((name for name, fine in zip(floating, torch.isfinite(largest).tolist(), strict=True) if not fine), None)
 
 
 def superseded(steps: Sequence[int], settings: TrainSection, best: int | None) -> list[int]:
