@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -41,3 +45,27 @@ def test_repeatable_puts_the_settings_back() -> None:
     with choose_runtime("cpu").repeatable():
         assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
+
+
+FAULTS_OF_A_STEP = """
+import resource, sys, torch
+from ddpmkit.runtime import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def step():
+    kept = [torch.ones(2**20) for _ in range(20)]
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", FAULTS_OF_A_STEP, how]))
+        for how in ("kept", "given back")
+    }
+    assert faults["kept"] < 100 < faults["given back"]

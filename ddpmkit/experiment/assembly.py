@@ -16,7 +16,7 @@ from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe
 from ddpmkit.rundir import RunFolder
-from ddpmkit.runtime import Runtime, choose_runtime, seeded_build
+from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 
 __all__ = ["BuiltMetric", "Model", "build_images", "build_metrics", "build_model", "build_trackers"]
@@ -81,6 +81,8 @@ class BuiltMetric:
 def build_model(recipe: Recipe, device: str | None = None) -> Model:
     """The process and a network with the weights that the recipe's seed gives."""
     runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
+    if runtime.device.type == "cpu":
+        keep_freed_memory()
     diffusion, data = recipe.diffusion, recipe.data.settings
     schedule = recipe.schedule.build(timesteps=diffusion.timesteps)
     process = GaussianDiffusion.from_schedule(schedule, diffusion.prediction).to(runtime.device)

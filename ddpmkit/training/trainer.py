@@ -3,8 +3,10 @@
 A step is a pure function of the weights and its number. It does not know about intervals, folders or who is watching.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -74,6 +76,8 @@ class Trainer:
             network.parameters(), lr=settings.learning_rate, betas=settings.betas, fused=True
         )
         self.by_quarter = LossByQuarter(process.timesteps, runtime.device)
+        self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
+        """Entered around each phase of a step with its name, for whoever wants to know where the time goes."""
 
     def train_step(self) -> StepOutcome:
         """Take optimizer step `self.step + 1`.
@@ -91,19 +95,22 @@ class Trainer:
             part = self._part(range(number * size, (number + 1) * size))
             # Its share of the mean over the whole batch, so that accumulating changes nothing but memory.
             share = part.losses.sum() / settings.batch_size
-            share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            with self.phase("backward"):
+                share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += share.detach()
             parts.append(part._replace(losses=part.losses.detach()))
-        gradient_norm = self._clip()
-        outcome = StepOutcome(float(total), float(gradient_norm), learning_rate)
+        with self.phase("clipping"):
+            outcome = StepOutcome(float(total), float(self._clip()), learning_rate)
         if not (math.isfinite(outcome.loss) and math.isfinite(outcome.gradient_norm)):
             raise NotFinite(_facts(self.step + 1, outcome, parts))
         for part in parts:
             self.by_quarter.add(part.t, part.losses)
-        self.optimizer.step()
+        with self.phase("optimizer"):
+            self.optimizer.step()
         self.step, self.skipped = self.step + 1, 0
         if self.ema is not None:
-            self.ema.update(self.network, self.step)
+            with self.phase("moving average"):
+                self.ema.update(self.network, self.step)
         return outcome
 
     def skip_step(self) -> None:
@@ -122,10 +129,13 @@ class Trainer:
         """The losses of these positions of the global batch."""
         settings, device = self.settings, self.runtime.device
         draw = self.step + self.detours * _DETOUR
-        batch = self.images.batch(draw, positions, settings.batch_size)
-        t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, self.process.timesteps).to(device)
-        noise = normal(settings.seed, Purpose.NOISE, draw, positions, self.images.image_shape).to(device)
-        losses = diffusion_losses(self.network, self.process, self.loss, batch.x0.to(device), t, noise, self.runtime)
+        with self.phase("data and noise"):
+            batch = self.images.batch(draw, positions, settings.batch_size)
+            x0 = batch.x0.to(device)
+            t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, self.process.timesteps).to(device)
+            noise = normal(settings.seed, Purpose.NOISE, draw, positions, self.images.image_shape).to(device)
+        with self.phase("forward"):
+            losses = diffusion_losses(self.network, self.process, self.loss, x0, t, noise, self.runtime)
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:

@@ -1,0 +1,63 @@
+"""`ddpmkit profile`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
+from ddpmkit.cli.terminal import Terminal, aligned
+
+if TYPE_CHECKING:
+    from ddpmkit.experiment.profile import Profile
+
+__all__ = ["profile"]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to time.")
+@set_option
+@plugin_options
+@click.pass_obj
+def profile(terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+    """Show where the time of a training step of RECIPE goes.
+
+    Takes a few steps and forgets them. The matmul rate is what this machine reaches on one large matrix product.
+
+    \b
+    ddpmkit profile recipes/afhq_cat.toml
+    ddpmkit profile recipes/afhq_cat.toml --set backbone.linear_attention_levels=[]
+    """
+    from ddpmkit.cli.display import open_display
+    from ddpmkit.recipe import read_recipe
+
+    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry())
+    with open_display(terminal) as display:
+        from ddpmkit.experiment.profile import profile as measure
+
+        with display.work(f"{steps} steps", steps) as advance:
+            found = measure(resolved, steps, advance)
+    for line in aligned(list(_rows(found))):
+        terminal.out.print(line)
+
+
+def _rows(found: "Profile") -> Iterator[tuple[str, str]]:
+    """Label and text, phases from the first to the last."""
+    yield "step", f"{_milliseconds(found.seconds)}        {1 / found.seconds:.3g} steps/s on {found.device}"
+    rest = found.seconds - sum(found.phases.values())
+    for name, seconds in {**found.phases, "the rest": max(0.0, rest)}.items():
+        yield f"  {name}", f"{_milliseconds(seconds)}  {seconds / found.seconds:4.0%}"
+    yield "images/s", f"{found.batch_size / found.seconds:,.1f}"
+    yield "parameters", f"{found.parameters:,}"
+    yield "FLOP a step", f"{found.flops / 1e9:,.2f} G"
+    yield (
+        "matmul rate",
+        f"{found.matmul_rate / 1e9:,.0f} GFLOP/s; a step reaches {found.share_of_matmul_rate:.0%} of it",
+    )
+    yield "peak memory", f"{found.peak_memory / 1e6:,.0f} MB"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:8.2f} ms"

@@ -1,0 +1,98 @@
+"""Where the time of a training step goes, and how much of the machine it uses.
+
+It does not know what a step consists of beyond the names that the trainer gives.
+"""
+
+import contextlib
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.recipe import Recipe
+from ddpmkit.runtime import Runtime
+from ddpmkit.training.trainer import Trainer
+
+__all__ = ["Profile", "profile"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Medians over single steps."""
+
+    device: str
+    parameters: int
+    batch_size: int
+    seconds: float
+    """Of a whole step."""
+    phases: Mapping[str, float]
+    """Seconds of a step by phase, in the order of first use."""
+    flops: int
+    """Of a step, forward and backward: products and convolutions, as torch counts them."""
+    peak_memory: int
+    matmul_rate: float
+    """FLOP/s of a large matrix product on this device, in the same number format."""
+
+    @property
+    def share_of_matmul_rate(self) -> float:
+        """1: every moment of a step is as productive as a large matrix product."""
+        return self.flops / self.seconds / self.matmul_rate
+
+
+def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = lambda _more: None) -> Profile:
+    """Take `steps` training steps of a recipe, after two to warm up, and time them. Nothing is written.
+
+    `progress` is told of each step: 1 more.
+    """
+    model, images = build_model(recipe), build_images(recipe, "train")
+    trainer = Trainer(model.network, model.process, model.loss(), images, recipe.train, model.runtime)
+    trainer.train_step()
+    with FlopCounterMode(display=False) as counter:
+        trainer.train_step()
+    watch = _Stopwatch(model.runtime)
+    trainer.phase = watch.phase
+    whole = []
+    with model.runtime.repeatable():
+        for _ in range(steps):
+            began = time.perf_counter()
+            trainer.train_step()
+            model.runtime.finish()
+            whole.append(time.perf_counter() - began)
+            watch.lap()
+            progress(1)
+    return Profile(
+        device=str(model.runtime.device),
+        parameters=model.parameters,
+        batch_size=recipe.train.batch_size,
+        seconds=statistics.median(whole),
+        phases={name: statistics.median(laps) for name, laps in watch.laps.items()},
+        flops=counter.get_total_flops(),
+        peak_memory=model.runtime.peak_memory(),
+        matmul_rate=model.runtime.matmul_rate(),
+    )
+
+
+class _Stopwatch:
+    """Seconds by phase, lap by lap; a phase that is entered several times in a lap is summed."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._now: dict[str, float] = defaultdict(float)
+        self.laps: dict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._runtime.finish()
+        began = time.perf_counter()
+        yield
+        self._runtime.finish()
+        self._now[name] += time.perf_counter() - began
+
+    def lap(self) -> None:
+        for name, seconds in self._now.items():
+            self.laps[name].append(seconds)
+        self._now.clear()

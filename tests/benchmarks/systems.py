@@ -1,0 +1,205 @@
+"""The systems that are compared, each as a training step and as a way to draw images; one process measures one of them.
+
+    python tests/benchmarks/systems.py lucidrains --data FOLDER --steps 20
+
+Prints one line of JSON. The peers belong to the benchmark's own environment: `denoising-diffusion-pytorch` and
+`diffusers`. They train as their own examples do: their data set, their loss, Adam, EMA, clipping, batch 32 at 32 px,
+T = 50. `FOLDER` has the layout of AFHQ.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+SIZE, BATCH, TIMESTEPS, DRAWN = 32, 32, 50, 16
+
+
+@dataclass
+class System:
+    """A network ready to train, and its averaged copy ready to draw from."""
+
+    network: nn.Module
+    step: Callable[[], Any]
+    """One optimizer step of the whole loop, data loading included."""
+    draw: Callable[[int], Tensor]
+    """That many images."""
+
+
+def ddpmkit(data: Path, recipe: str = "afhq_cat") -> System:
+    """The shipped recipe."""
+    from ddpmkit.experiment.assembly import build_images, build_model
+    from ddpmkit.recipe import read_recipe
+    from ddpmkit.training.trainer import Trainer
+
+    overrides = [f"data.root={data}", "metric=[]", "tracker=[]"]
+    read = read_recipe(RECIPES / f"{recipe}.toml", overrides=overrides)
+    model = build_model(read)
+    trainer = Trainer(
+        model.network, model.process, model.loss(), build_images(read, "train"), read.train, model.runtime
+    )
+    generator = model.generator(trainer.averaged())
+    return System(model.network, trainer.train_step, lambda count: generator.images(range(count), 0))
+
+
+def ddpmkit_original(data: Path) -> System:
+    """Linear attention on all levels, two parts a step, no EMA, no clipping."""
+    return ddpmkit(data, "afhq_cat_original")
+
+
+def lucidrains(data: Path) -> System:
+    """As the package's own `Trainer` goes about it."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Dataset
+    from ema_pytorch import EMA
+
+    network = Unet(dim=16, dim_mults=(1, 2, 4, 8), flash_attn=False)
+    diffusion = GaussianDiffusion(network, image_size=SIZE, timesteps=TIMESTEPS, objective="pred_noise")
+    batches = _forever(Dataset(str(_resized(data)), SIZE, augment_horizontal_flip=True))
+    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    average = EMA(diffusion, beta=0.995, update_every=10)
+
+    def step() -> None:
+        loss = diffusion(next(batches))
+        loss.backward()
+        nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+
+    return System(network, step, lambda count: average.ema_model.sample(batch_size=count))
+
+
+def diffusers(data: Path) -> System:
+    """As the unconditional training example goes about it; the width is chosen for an equal number of parameters."""
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers.training_utils import EMAModel
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    network = UNet2DModel(
+        sample_size=SIZE,
+        layers_per_block=2,
+        block_out_channels=(16, 32, 64, 96),
+        norm_num_groups=8,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    scheduler = DDPMScheduler(num_train_timesteps=TIMESTEPS, beta_schedule="squaredcos_cap_v2")
+    prepare = transforms.Compose(
+        [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
+    )
+    batches = _forever(ImageFolder(str(_resized(data)), prepare))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)
+
+    def step() -> None:
+        x0, _ = next(batches)
+        noise, t = torch.randn_like(x0), torch.randint(0, TIMESTEPS, (len(x0),))
+        loss = nn.functional.mse_loss(network(scheduler.add_noise(x0, noise, t), t).sample, noise)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(network.parameters())
+
+    def draw(count: int) -> Tensor:
+        pipeline = DDPMPipeline(network, scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        return torch.tensor(pipeline(batch_size=count, num_inference_steps=TIMESTEPS, output_type="np").images)
+
+    return System(network, step, draw)
+
+
+SYSTEMS: dict[str, Callable[[Path], System]] = {
+    "ddpmkit": ddpmkit,
+    "ddpmkit-original": ddpmkit_original,
+    "lucidrains": lucidrains,
+    "diffusers": diffusers,
+}
+
+
+def _resized(data: Path) -> Path:
+    """The cats at their final size, once: the peers would else decode 512 px again at every visit."""
+    from PIL import Image
+
+    folder = Path(tempfile.gettempdir()) / "ddpmkit-benchmark-cats"
+    if not (folder / "done").exists():
+        (folder / "cat").mkdir(parents=True, exist_ok=True)
+        for path in sorted((data / "train" / "cat").iterdir()):
+            Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(
+                folder / "cat" / f"{path.stem}.png"
+            )
+        (folder / "done").touch()
+    return folder
+
+
+def _forever(dataset: Any) -> Any:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
+    while True:
+        yield from loader
+
+
+def measure(system: System, steps: int, batches_drawn: int) -> dict[str, Any]:
+    """Medians over single steps and single batches of images, after two of each to warm up."""
+    system.step()
+    with FlopCounterMode(display=False) as counter:
+        system.step()
+    step_seconds = _seconds(system.step, steps)
+    with torch.no_grad():
+        draw_seconds = _seconds(lambda: system.draw(DRAWN), batches_drawn)
+    return {
+        "parameters": sum(weight.numel() for weight in system.network.parameters()),
+        "flops_a_step": counter.get_total_flops(),
+        "steps_per_second": 1 / statistics.median(step_seconds),
+        "images_per_second": DRAWN / statistics.median(draw_seconds) if draw_seconds else None,
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "matmul_flops": _matmul_rate(),
+    }
+
+
+def _seconds(work: Callable[[], Any], times: int) -> list[float]:
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - began)
+    return found
+
+
+def _matmul_rate(size: int = 2048) -> float:
+    """FLOP/s of a float32 matrix product: what the machine can do at best, here and now."""
+    a = torch.randn(size, size)
+    return 2 * size**3 / min(_seconds(lambda: a @ a, 5))
+
+
+def main() -> None:
+    """Measure one system."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    found = measure(SYSTEMS[arguments.system](arguments.data), arguments.steps, arguments.draws)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

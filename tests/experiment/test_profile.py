@@ -1,0 +1,16 @@
+from collections.abc import Callable
+from typing import Any
+
+from ddpmkit.experiment.profile import profile
+from ddpmkit.recipe import read_recipe
+
+
+def test_flops_are_those_of_the_formula_and_phases_add_up(small: Callable[..., dict[str, Any]]) -> None:
+    told: list[int] = []
+    found = profile(read_recipe(small()), 3, told.append)
+    assert told == [1, 1, 1]
+    assert sum(found.phases.values()) <= found.seconds * 1.5
+    twice = profile(read_recipe(small(train={"batch_size": 8})), 1)
+    # All products and convolutions are per image; only the embedding of t is not, and it is one row an image as well.
+    assert twice.flops == 2 * found.flops > 0
+    assert found.share_of_matmul_rate == found.flops / found.seconds / found.matmul_rate
