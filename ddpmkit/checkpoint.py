@@ -4,18 +4,15 @@ Written beside their place, every file fsynced, a manifest with the SHA-256 of e
 is pickled. This module does not know what the tensors mean, or how many checkpoints are worth keeping.
 """
 
-import errno
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ddpmkit.durable import fsync_folder
+from ddpmkit.durable import fsync_folder, open_regular
 from ddpmkit.errors import InputError, RunFailed
 
 __all__ = [
@@ -190,7 +187,7 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, str]]:
     file = path / MANIFEST
     try:
         # Not as text: universal line ends would let a changed byte pass.
-        with _open_regular(file) as content:
+        with open_regular(file, follow_links=False) as content:
             text = content.read(_LONGEST_MANIFEST).decode()
         manifest = json.loads(text)
         stated = manifest["format"]
@@ -216,16 +213,6 @@ def _set_aside(folder: Path, reason: str) -> Path:
     return folder.rename(aside)
 
 
-def _open_regular(file: Path) -> BufferedReader:
-    """Open a file that is one: no link, which may lead anywhere, and no pipe or device, which may never end."""
-    # Without O_NONBLOCK, opening a pipe would wait for a writer.
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "not a regular file", str(file))
-    return os.fdopen(handle, "rb")
-
-
 def _put_back(parent: Path) -> None:
     """Give a checkpoint its name back that was set aside for a new one which never came."""
     for replaced in parent.glob("step-*.replaced"):
@@ -234,7 +221,7 @@ def _put_back(parent: Path) -> None:
 
 
 def _digest(file: Path) -> str:
-    with _open_regular(file) as content:
+    with open_regular(file, follow_links=False) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 

@@ -3,6 +3,7 @@
 It does not know what the values mean.
 """
 
+import errno
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
+from ddpmkit.durable import open_regular
 from ddpmkit.recipe.positions import Key, Origin, Position, Span, locate
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
 from ddpmkit.recipe.syntax import syntax_problem
@@ -18,6 +20,7 @@ from ddpmkit.recipe.syntax import syntax_problem
 __all__ = ["Layer", "as_toml_data", "read_file"]
 
 _DEEPEST = 50
+_LONGEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ def read_file(path: Path, blame: Problem | None = None) -> Layer:
     """The values of a TOML file. Raises RecipeError, at `blame`'s place where another file asked for this one."""
     source = os.path.normpath(path)
     try:
-        content = path.read_bytes()
+        with open_regular(path, follow_links=True) as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise OSError(errno.EFBIG, f"it is longer than {_LONGEST:,} bytes, as no recipe is")
     except (OSError, ValueError) as error:
         message, hints = _why_unreadable(path, error)
         problem = Problem(message, source, None, hints)
