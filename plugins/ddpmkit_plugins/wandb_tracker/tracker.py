@@ -1,24 +1,32 @@
 """A run on Weights & Biases: https://docs.wandb.ai.
 
 Its files lie in the run folder, and a run that is gone on with stays one run there. Nothing is ever asked of the person
-at the terminal, and nothing is printed but the one line that says why a run goes on offline.
+at the terminal, and nothing is printed but the one line that says why a run goes on offline, or without it. Training
+never waits for it: whatever happens to wandb's service, or to its disk, happens in a thread of its own.
 """
 
+import contextlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import wandb
+from wandb.sdk import wandb_setup
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit_plugins.wandb_tracker import WandbConfig
+from ddpmkit_plugins.wandb_tracker.postbox import Postbox
 
 _log = logging.getLogger(__name__)
 
 _FINISH_TIMEOUT = 60.0
 """Seconds that the last uploads may take; what is not up by then stays in the run folder for `wandb sync`."""
+
+
+_PATIENCE = 30.0
+"""Seconds without an answer after which wandb is taken for dead; it answers in milliseconds, the network or not."""
 
 
 class WandbTracker:
@@ -29,6 +37,7 @@ class WandbTracker:
         self.config = config
         self.folder = run_folder
         self._run: wandb.Run | None = None
+        self._box = Postbox(_PATIENCE)
 
     def run_started(self, event: RunStarted) -> None:
         """Open the run, or open it again; offline when the server cannot be had."""
@@ -48,25 +57,30 @@ class WandbTracker:
             "images_per_second": event.images_per_second,
         }
         values |= {f"loss/t_q{number}": loss for number, loss in enumerate(event.loss_by_quarter, start=1)}
-        self._tell(event.step, {name: value for name, value in values.items() if value is not None})
+        self._tell(event.step, lambda: {name: value for name, value in values.items() if value is not None})
 
     def picture(self, event: Picture) -> None:
         """A grid of samples, or a strip of the forward or the reverse process."""
-        if self._run is not None:
-            self._tell(event.step, {event.name: wandb.Image(str(event.path))})
+        self._tell(event.step, lambda: {event.name: wandb.Image(str(event.path))})
 
     def scores(self, event: Scores) -> None:
         """Scores and their floors, under the metric's name."""
         floors = {f"{event.metric}/{name}_floor": value for name, value in event.floor.items()}
-        self._tell(event.step, {f"{event.metric}/{name}": value for name, value in event.values.items()} | floors)
+        values = {f"{event.metric}/{name}": value for name, value in event.values.items()}
+        self._tell(event.step, lambda: values | floors)
 
     def run_ended(self, event: RunEnded) -> None:
         """Close the run; wait for its last uploads, but not for ever."""
         if self._run is None:
             return
         run, self._run = self._run, None
+        with self._or_abandoned():
+            self._box.post(lambda: self._finish(run, 1 if event.status == "failed" else 0))
+            self._box.empty(_FINISH_TIMEOUT + _PATIENCE)
+
+    def _finish(self, run: wandb.Run, exit_code: int) -> None:
         try:
-            run.finish(exit_code=1 if event.status == "failed" else 0)
+            run.finish(exit_code=exit_code)
         except TimeoutError:
             rest = Path(run.dir).parent
             _log.warning("wandb could not upload everything in time; `wandb sync %s` uploads the rest.", rest)
@@ -116,13 +130,42 @@ class WandbTracker:
             file.write_text(secrets.token_hex(4), encoding="ascii")
         return file.read_text(encoding="ascii").strip()
 
-    def _tell(self, step: int, values: Mapping[str, object]) -> None:
-        if self._run is None or not values:
+    def _tell(self, step: int, values: Callable[[], Mapping[str, object]]) -> None:
+        """`values` is called where there is time for it: it may read a picture."""
+        run = self._run
+        if run is None:
             return
-        # wandb's own step only ever rises, and what is logged below it is dropped. A run that goes on from a checkpoint
-        # may tell of steps below it once more; these follow in rows of their own, placed by the "step" they carry.
-        row = step if step >= self._run.step else None
-        self._run.log({"step": step, **values}, step=row)
+
+        def log() -> None:
+            # wandb's own step only ever rises, and what is logged below it is dropped. A run that goes on from a
+            # checkpoint may tell of steps below it once more; these follow in rows of their own, placed by the "step"
+            # they carry.
+            run.log({"step": step, **values()}, step=step if step >= run.step else None)
+
+        with self._or_abandoned():
+            self._box.post(log)
+
+    @contextlib.contextmanager
+    def _or_abandoned(self) -> Iterator[None]:
+        """When wandb is dead, see to it that the end of the process does not wait for it either."""
+        try:
+            yield
+        except Exception:
+            self._run = None
+            _abandon_service()
+            raise
+
+
+def _abandon_service() -> None:
+    """End wandb's service and its hook at the exit of the process: that one waits for a dead service for ever.
+
+    wandb has no public way to do it. Where a later version calls these things otherwise, the hook stays.
+    """
+    with contextlib.suppress(Exception):
+        connection = wandb_setup.singleton()._connection
+        if connection is not None and connection._proc is not None and connection._cleanup is not None:
+            connection._cleanup()
+            connection._proc._process.kill()
 
 
 def _hush() -> None:

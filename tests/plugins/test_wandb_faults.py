@@ -1,0 +1,100 @@
+"""What happens to wandb's service does not happen to training: real services, killed, stopped and starved of disk."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddpmkit_plugins.wandb_tracker.postbox import Postbox
+
+PATIENCE = 2.0
+RUN = """
+import json, logging, os, resource, signal, sys, time
+from pathlib import Path
+from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
+from ddpmkit.tracking import Audience
+from ddpmkit_plugins.wandb_tracker import WandbConfig, tracker
+
+fault, folder, patience = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+tracker._PATIENCE = tracker._FINISH_TIMEOUT = patience
+said = []
+for name in ("ddpmkit.tracking", "ddpmkit_plugins.wandb_tracker.tracker"):
+    logging.getLogger(name).addFilter(lambda found: said.append(found.getMessage()))
+audience = Audience([("wandb", tracker.WandbTracker(WandbConfig(mode="offline"), run_folder=folder))])
+audience.run_started(RunStarted("cats", folder, {}, 1, 0, 400))
+
+(service,) = [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+
+longest = 0.0
+for step in range(1, 401):
+    if step == 20 and fault == "has no disk":
+        resource.prlimit(service, resource.RLIMIT_FSIZE, (1, 1))
+    elif step == 20:
+        os.kill(service, signal.SIGKILL if fault == "is killed" else signal.SIGSTOP)
+    began = time.monotonic()
+    audience.step(StepRecord(step, 1 / step, (0.4, 0.3, None, 0.1), 0.5, 1e-3, 100.0))
+    longest = max(longest, time.monotonic() - began)
+    time.sleep(0.005)
+began = time.monotonic()
+audience.run_ended(RunEnded(400, "finished"))
+print(json.dumps({"longest": longest, "end": time.monotonic() - began, "said": said}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the service in /proc")
+@pytest.mark.parametrize("fault", ["is killed", "hangs", "has no disk"])
+def test_no_step_waits_the_process_ends_and_one_line_says_what_happened(fault: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, fault, str(tmp_path), str(PATIENCE)],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("WANDB")},
+            **{"HOME": str(tmp_path), "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_ERROR_REPORTING": "false"},
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found = json.loads(done.stdout)
+    assert found["longest"] < 0.5
+    assert found["end"] < 3 * PATIENCE + 2
+    assert "Traceback" not in done.stderr
+    if fault == "has no disk":
+        assert found["said"] == []  # offline, wandb keeps its troubles with the disk to itself
+    else:
+        (line,) = found["said"]
+        assert line.startswith("tracker wandb failed with ")
+        assert line.endswith("it is switched off and the run goes on.")
+
+
+def test_calls_are_made_in_order_and_the_poster_does_not_wait() -> None:
+    box, made = Postbox(patience=5), list[int]()
+    box.post(lambda: time.sleep(0.3))
+    began = time.monotonic()
+    for number in range(100):
+        box.post(lambda number=number: made.append(number))  # type: ignore[misc]
+    assert time.monotonic() - began < 0.2
+    box.empty(5)
+    assert made == list(range(100))
+
+
+def test_a_call_that_fails_is_told_to_the_next_poster() -> None:
+    box = Postbox(patience=5)
+    box.post(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        box.empty(5)
+    with pytest.raises(ZeroDivisionError):
+        box.post(lambda: None)
+
+
+def test_a_call_that_does_not_return_is_told_to_the_next_poster_after_a_while() -> None:
+    box = Postbox(patience=0.2)
+    box.post(lambda: time.sleep(60))
+    box.post(lambda: None)
+    time.sleep(0.4)
+    with pytest.raises(TimeoutError, match="no answer"):
+        box.post(lambda: None)
