@@ -58,6 +58,11 @@ class Recovery:
                 ],
             ) from error
 
+    def note_validation(self, step: int, loss: float) -> None:
+        """Write down a validation loss that is none: the weights were finite, so that training may still mend it."""
+        self._folder.incidents.append("nonfinite", {"step": step, "validation_loss": str(loss), "done": "went on"})
+        self._remark(f"step {step}: the validation loss is {loss}, and was left out of the log")
+
     def _may_skip(self, error: NotFinite) -> bool:
         """A weight that is not finite stays so whatever is skipped."""
         return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit

@@ -51,6 +51,8 @@ class Saver:
         self.wait()
         step = self._trainer.step
         if step == self.saved_step:
+            if is_last_chance:
+                self._sync_log()
             return
         parts = copied(step, state_tensors(self._trainer))
         try:
@@ -63,6 +65,11 @@ class Saver:
         aside.shutdown(wait=False)
         if is_last_chance:
             self.wait(is_last_chance=True)
+
+    def finish(self) -> None:
+        """Have on disk all that there is. Raises RunFailed when the disk does not take it."""
+        self.wait(is_last_chance=True)
+        self._sync_log()
 
     def wait(self, *, is_last_chance: bool = False) -> None:
         """Until what is being written is on disk. Raises RunFailed as `save` does."""

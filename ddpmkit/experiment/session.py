@@ -6,6 +6,7 @@ It does not know how any of them is done.
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -97,7 +98,7 @@ class Session:
             self._train()
             if not already:
                 self._finish()
-            self.saver.wait(is_last_chance=True)
+            self.saver.finish()
         except Stopped:
             self._save(is_last_chance=True)
             return False
@@ -134,7 +135,9 @@ class Session:
             # The weights are as the last step left them, and worth keeping.
             with contextlib.suppress(DdpmkitError, NotFinite):
                 self.saver.save(is_last_chance=True)
-            raise explained(error, doing, self.recipe) from error
+            if (failure := explained(error, doing, self.recipe)) is error:
+                raise
+            raise failure from error
 
     def _save(self, *, is_last_chance: bool = False) -> None:
         try:
@@ -166,6 +169,9 @@ class Session:
             held_out = validation_loss(
                 self.trainer.averaged(), self.model.process, self.loss, self.held_out, self.model.runtime
             )
+        if held_out is not None and not math.isfinite(held_out):
+            self.recovery.note_validation(self.trainer.step, held_out)
+            held_out = None
         record = StepRecord(
             step=self.trainer.step,
             loss=outcome.loss,

@@ -34,6 +34,17 @@ class Unlucky:
         return loss * torch.nan if target.flatten()[0] > self.above else loss
 
 
+class BlindOutside:
+    """Not a number where no gradient is asked for: in the validation."""
+
+    def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
+        pass
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        loss = (prediction - target).square().flatten(1).mean(1)
+        return loss if torch.is_grad_enabled() else loss * torch.inf
+
+
 class Runaway(nn.Module):
     """A network whose weight moves the same way at every step, and whose output does not depend on it."""
 
@@ -52,6 +63,7 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
     here = {"unlucky": f"{__name__}:UnluckyConfig"}
     return with_parts(
         Component(kind="loss", name="unlucky", target=f"{__name__}:Unlucky", config=here["unlucky"], summary="NaN"),
+        Component(kind="loss", name="blind", target=f"{__name__}:BlindOutside", summary="infinite without gradients"),
         Component(kind="backbone", name="runaway", target=f"{__name__}:Runaway", summary="overflows"),
     )
 
@@ -166,3 +178,11 @@ def test_a_weight_that_overflows_is_never_saved(small: Recipe, registry: Registr
     assert len(folders) > 1
     for folder in folders:
         assert torch.isfinite(open_checkpoint(folder).tensors("model")["weight"]).all()
+
+
+def test_a_validation_loss_that_is_none_is_left_out_and_written_down(
+    small: Recipe, registry: Registry, tmp_path: Path
+) -> None:
+    ddpmkit.run(small(loss={"use": "local/blind"}, train={"steps": 2}), tmp_path, registry=registry)
+    assert logged(tmp_path)[-1]["validation_loss"] is None
+    assert [(entry["step"], entry["validation_loss"]) for entry in incidents(tmp_path)] == [(2, "inf")]
