@@ -3,23 +3,29 @@
 A file that is there under its own name is whole. This module does not know what the file is for.
 """
 
+import errno
 import hashlib
 import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from ddpmkit.errors import InputError
+from ddpmkit.turns import wait_for_turn
 
-__all__ = ["download"]
+__all__ = ["download", "has_sha256"]
 
 _TIMEOUT = 30.0
 """Seconds of silence after which a server is given up."""
 _CHUNK = 1 << 18
 _PARTIAL = 206
 _RANGE_NOT_SATISFIABLE = 416
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[int, int | None], None]
 """Told how many bytes are here, and of how many (None: the server does not say)."""
@@ -32,60 +38,124 @@ def download(
     sha256: str | None = None,
     progress: Progress = lambda _here, _total: None,
 ) -> Path:
-    """Download `url` to `destination`, going on where an earlier attempt was cut off.
+    """Download `url` to `destination`, going on where an earlier attempt was cut off; nothing when it is there.
 
-    Raises InputError when the server cannot be reached, refuses, breaks off early, or sends another SHA-256.
+    A process that finds another one at it waits for that one. Raises InputError when the server cannot be reached,
+    refuses, breaks off early, or sends another SHA-256, and when the disk is full.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f"{destination.name}.part")
-    again = [f"check the connection and give the same command again: it goes on from {partial}"]
+    again = f"give the same command again: it goes on from {partial}"
     try:
-        _transfer(url, partial, progress)
+        while not (destination.is_file() and (sha256 is None or has_sha256(destination, sha256))):
+            with partial.open("ab") as file:
+                wait_for_turn(file.fileno(), destination)
+                if _is_still(file, partial):
+                    _transfer(url, file, progress)
+                    _put_in_place(file, partial, destination, url, sha256)
     except urllib.error.HTTPError as error:
-        raise InputError(f"{url} cannot be had: the server answers {error.code} {error.reason}.") from error
-    except (OSError, http.client.HTTPException) as error:
+        later = ["try again later"] if error.code == http.HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
+        raise InputError(
+            f"{url} cannot be had: the server answers {error.code} {error.reason}.", remedies=later
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            full = f"{partial} cannot be written: {error.strerror}."
+            raise InputError(full, remedies=[f"free some space and {again}"]) from error
         reason = getattr(error, "reason", None) or error
-        raise InputError(f"{url} cannot be downloaded: {reason}.", remedies=again) from error
-    if sha256 is not None and (found := _digest(partial)) != sha256:
+        raise InputError(
+            f"{url} cannot be downloaded: {reason}.", remedies=[f"check the connection and {again}"]
+        ) from error
+    return destination
+
+
+def has_sha256(file: Path, expected: str) -> bool:
+    """Whether the content of `file` has this SHA-256, in hexadecimal."""
+    return _sha256(file) == expected
+
+
+def _is_still(file: IO[bytes], path: Path) -> bool:
+    """Whether `path` is the open file: while this process waited, another may have renamed or removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _put_in_place(file: IO[bytes], partial: Path, destination: Path, url: str, sha256: str | None) -> None:
+    """Check what came, have the disk hold it, and give it its name. Raises InputError when it is something else."""
+    file.flush()
+    if sha256 is not None and (found := _sha256(partial)) != sha256:
         partial.unlink()
         raise InputError(
             f"what came from {url} is not the file that was expected: SHA-256 {found}, not {sha256}.",
             remedies=["give the same command again", "if that does not help, the file has changed at its source"],
         )
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    return partial.replace(destination)
+    os.fsync(file.fileno())
+    partial.replace(destination)
 
 
-def _transfer(url: str, partial: Path, progress: Progress) -> None:
-    """Append to `partial` what is still missing of it. Raises OSError when the transfer ends early."""
-    here = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "ddpmkit", "Range": f"bytes={here}-"})
-    if here == 0:
-        request.remove_header("Range")
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != _RANGE_NOT_SATISFIABLE:
-            raise
-        # Nothing lies after what is here already, or the file has shrunk: only a fresh start can tell.
-        partial.unlink()
-        return _transfer(url, partial, progress)
+class _Extent(NamedTuple):
+    """What part of the file an answer holds: from which byte on, and how long the whole is."""
+
+    start: int
+    total: int | None
+
+
+def _transfer(url: str, file: IO[bytes], progress: Progress) -> None:
+    """Append what is still missing. Raises OSError, HTTPException or ValueError when that fails or ends early."""
+    here = os.fstat(file.fileno()).st_size
+    response, (here, total) = _ask_from(url, here)
     with response:
-        resumed = response.status == _PARTIAL
-        here = here if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = here + int(length) if length is not None else None
-        with partial.open("ab" if resumed else "wb") as file:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                here += len(chunk)
-                progress(here, total)
+        file.truncate(here)
+        # `read1` gives what has come; `read` would lose it when the server falls silent in the middle of a chunk.
+        while chunk := response.read1(_CHUNK):
+            file.write(chunk)
+            here += len(chunk)
+            progress(here, total)
     if total is not None and here != total:
         raise ConnectionError(f"it broke off after {here:,} of {total:,} bytes")
-    return None
 
 
-def _digest(file: Path) -> str:
+def _ask_from(url: str, here: int) -> tuple[http.client.HTTPResponse, _Extent]:
+    """The server's answer from byte `here` on; from the start where it cannot do that, or does something else."""
+    if here:
+        try:
+            response = _ask(url, {"Range": f"bytes={here}-"})
+        except urllib.error.HTTPError as error:
+            # Nothing lies after what is here already, or the file has shrunk: only a fresh start can tell.
+            if error.code != _RANGE_NOT_SATISFIABLE:
+                raise
+        else:
+            extent = _extent(response)
+            if extent.start in (0, here):
+                return response, extent
+            response.close()
+    response = _ask(url, {})
+    extent = _extent(response)
+    if extent.start != 0:
+        response.close()
+        raise ConnectionError("the server sends only a part of it")
+    return response, extent
+
+
+def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "ddpmkit", **headers})
+    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    return response
+
+
+def _extent(response: http.client.HTTPResponse) -> _Extent:
+    """By what the server says, which need not be what it was asked for. Raises ValueError when it says nonsense."""
+    if response.status != _PARTIAL:
+        length = response.headers.get("Content-Length")
+        return _Extent(0, int(length) if length is not None else None)
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None:
+        raise ValueError("the server sends a part of it and does not say which")
+    return _Extent(int(match[1]), None if match[2] == "*" else int(match[2]))
+
+
+def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

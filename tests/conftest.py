@@ -1,5 +1,5 @@
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("DDPMKIT_CACHE", str(cache))
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[None]:
-    """A test may lower RLIMIT_FSIZE, which fails writes as a full disk does; afterwards it is as it was."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """A test may lower RLIMIT_FSIZE, which fails writes as a full disk does; pytest itself may write to a file too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        return (yield)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -14,7 +14,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["page.html"]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, file_size_limit: None) -> None:
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     target = write_atomically(tmp_path / "page.html", b"first")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     with pytest.raises(OSError, match="File too large"):

@@ -45,7 +45,7 @@ def test_lines_are_json_that_others_can_read(tmp_path: Path) -> None:
     assert json.loads(log.path.read_text()) == {"event": "step", "step": 1, "loss_by_quarter": [0.1, None, 0.3, 0.4]}
 
 
-def test_lines_that_the_disk_does_not_take_wait_and_keep_their_order(tmp_path: Path, file_size_limit: None) -> None:
+def test_lines_that_the_disk_does_not_take_wait_and_keep_their_order(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1})
     taken = log.path.read_bytes()
@@ -62,7 +62,7 @@ def test_lines_that_the_disk_does_not_take_wait_and_keep_their_order(tmp_path: P
     assert [record["step"] for record in log.records()] == [1, 2, 3, 4]
 
 
-def test_waiting_lines_can_be_dropped_too(tmp_path: Path, file_size_limit: None) -> None:
+def test_waiting_lines_can_be_dropped_too(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1})
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size, resource.RLIM_INFINITY))

@@ -35,7 +35,9 @@ class System:
     step: Callable[[], Any]
     """One optimizer step of the whole loop, data loading included."""
     draw: Callable[[int], Tensor]
-    """That many images."""
+    """That many images, float [N, 3, H, W] in 0 .. 1."""
+    averaged: Callable[[bool], None] = lambda _wanted: None
+    """Choose whether the averaged weights draw, where there is a choice."""
 
 
 def ddpmkit(data: Path, recipe: str = "afhq_cat") -> System:
@@ -50,8 +52,16 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat") -> System:
     trainer = Trainer(
         model.network, model.process, model.loss(), build_images(read, "train"), read.train, model.runtime
     )
-    generator = model.generator(trainer.averaged())
-    return System(model.network, trainer.train_step, lambda count: generator.images(range(count), 0))
+    networks = {True: trainer.averaged(), False: trainer.network}
+    chosen = [model.generator(networks[True])]
+
+    def averaged(wanted: bool) -> None:
+        chosen[0] = model.generator(networks[wanted])
+
+    def draw(count: int) -> Tensor:
+        return chosen[0].images(range(count), 0) / 255
+
+    return System(model.network, trainer.train_step, draw, averaged)
 
 
 def ddpmkit_original(data: Path) -> System:
@@ -79,7 +89,12 @@ def lucidrains(data: Path) -> System:
         optimizer.zero_grad()
         average.update()
 
-    return System(network, step, lambda count: average.ema_model.sample(batch_size=count))
+    chosen = [average.ema_model]
+
+    def averaged(wanted: bool) -> None:
+        chosen[0] = average.ema_model if wanted else diffusion
+
+    return System(network, step, lambda count: chosen[0].sample(batch_size=count), averaged)
 
 
 def diffusers(data: Path) -> System:
@@ -119,9 +134,21 @@ def diffusers(data: Path) -> System:
     def draw(count: int) -> Tensor:
         pipeline = DDPMPipeline(network, scheduler)
         pipeline.set_progress_bar_config(disable=True)
-        return torch.tensor(pipeline(batch_size=count, num_inference_steps=TIMESTEPS, output_type="np").images)
+        images = pipeline(batch_size=count, num_inference_steps=TIMESTEPS, output_type="np").images
+        return torch.tensor(images).permute(0, 3, 1, 2)
 
-    return System(network, step, draw)
+    raw: list[Tensor] = []
+
+    def averaged(wanted: bool) -> None:
+        if wanted and not raw:
+            raw.extend(weight.detach().clone() for weight in network.parameters())
+            average.copy_to(network.parameters())
+        elif not wanted and raw:
+            for weight, value in zip(network.parameters(), raw, strict=True):
+                weight.data.copy_(value)
+            raw.clear()
+
+    return System(network, step, draw, averaged)
 
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {

@@ -47,7 +47,7 @@ def test_a_write_that_fails_is_a_problem_whatever_was_promised(tmp_path: Path, m
     assert look(tmp_path)[1] == f"{tmp_path} cannot be written: read-only file system"
 
 
-def test_a_write_beyond_the_limit_is_a_problem(tmp_path: Path, file_size_limit: None) -> None:
+def test_a_write_beyond_the_limit_is_a_problem(tmp_path: Path) -> None:
     import resource
     import signal
 

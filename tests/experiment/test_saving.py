@@ -132,7 +132,7 @@ def full_disk_before_step(first: int, last: int = 10**9) -> Callable[[], bool]:
     return stop
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: Path, file_size_limit: None) -> None:
+def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: Path) -> None:
     recipe, listening = small(train={"checkpoint_every": 2, "keep_last": 0}), Listening()
     ddpmkit.run(recipe, tmp_path / "straight")
     ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6, 8), display=listening)
@@ -150,9 +150,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: 
         assert all(torch.equal(one[key], two[key]) for key in two)
 
 
-def test_a_disk_that_stays_full_stops_the_run_and_the_last_checkpoint_stays(
-    small: Recipe, tmp_path: Path, file_size_limit: None
-) -> None:
+def test_a_disk_that_stays_full_stops_the_run_and_the_last_checkpoint_stays(small: Recipe, tmp_path: Path) -> None:
     recipe = small(train={"checkpoint_every": 2})
     with pytest.raises(RunFailed, match="cannot be written: File too large") as caught:
         ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6))
@@ -167,9 +165,7 @@ def test_a_disk_that_stays_full_stops_the_run_and_the_last_checkpoint_stays(
     assert lines(tmp_path / "run") == lines(tmp_path / "straight")
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_nothing_half_written(
-    small: Recipe, tmp_path: Path, file_size_limit: None
-) -> None:
+def test_a_checkpoint_that_does_not_fit_leaves_nothing_half_written(small: Recipe, tmp_path: Path) -> None:
     """The log is taken, the tensors are not."""
     asked = itertools.count(1)
 
