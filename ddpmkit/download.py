@@ -11,6 +11,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,9 +23,8 @@ __all__ = ["download", "has_sha256"]
 _TIMEOUT = 30.0
 """Seconds of silence after which a server is given up."""
 _CHUNK = 1 << 18
-_PARTIAL = 206
-_RANGE_NOT_SATISFIABLE = 416
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[int, int | None], None]
@@ -51,10 +51,10 @@ def download(
             with partial.open("ab") as file:
                 wait_for_turn(file.fileno(), destination)
                 if _is_still(file, partial):
-                    _transfer(url, file, progress)
+                    _transfer(url, file, partial, progress)
                     _put_in_place(file, partial, destination, url, sha256)
     except urllib.error.HTTPError as error:
-        later = ["try again later"] if error.code == http.HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
+        later = ["try again later"] if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
         raise InputError(
             f"{url} cannot be had: the server answers {error.code} {error.reason}.", remedies=later
         ) from error
@@ -96,16 +96,21 @@ def _put_in_place(file: IO[bytes], partial: Path, destination: Path, url: str, s
 
 
 class _Extent(NamedTuple):
-    """What part of the file an answer holds: from which byte on, and how long the whole is."""
+    """What part of the file an answer holds: from which byte on, and how long the whole is. None: it does not say."""
 
-    start: int
+    start: int | None
     total: int | None
 
 
-def _transfer(url: str, file: IO[bytes], progress: Progress) -> None:
+def _transfer(url: str, file: IO[bytes], partial: Path, progress: Progress) -> None:
     """Append what is still missing. Raises OSError, HTTPException or ValueError when that fails or ends early."""
     here = os.fstat(file.fileno()).st_size
-    response, (here, total) = _ask_from(url, here)
+    try:
+        response, here, total = _ask_from(url, here)
+    except BaseException:
+        if here == 0:
+            partial.unlink()
+        raise
     with response:
         file.truncate(here)
         # `read1` gives what has come; `read` would lose it when the server falls silent in the middle of a chunk.
@@ -117,26 +122,29 @@ def _transfer(url: str, file: IO[bytes], progress: Progress) -> None:
         raise ConnectionError(f"it broke off after {here:,} of {total:,} bytes")
 
 
-def _ask_from(url: str, here: int) -> tuple[http.client.HTTPResponse, _Extent]:
-    """The server's answer from byte `here` on; from the start where it cannot do that, or does something else."""
+def _ask_from(url: str, here: int) -> tuple[http.client.HTTPResponse, int, int | None]:
+    """The server's answer, the byte it begins at, and the length of the whole.
+
+    It begins at `here`, or at 0 where the server cannot go on or sends another part than it was asked for.
+    """
     if here:
         try:
             response = _ask(url, {"Range": f"bytes={here}-"})
         except urllib.error.HTTPError as error:
             # Nothing lies after what is here already, or the file has shrunk: only a fresh start can tell.
-            if error.code != _RANGE_NOT_SATISFIABLE:
+            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise
         else:
-            extent = _extent(response)
-            if extent.start in (0, here):
-                return response, extent
+            start, total = _extent(response)
+            if start in (0, here):
+                return response, start, total
             response.close()
     response = _ask(url, {})
-    extent = _extent(response)
-    if extent.start != 0:
+    start, total = _extent(response)
+    if start != 0:
         response.close()
-        raise ConnectionError("the server sends only a part of it")
-    return response, extent
+        raise ConnectionError(f"the server answers {response.status}, and not with the whole file")
+    return response, start, total
 
 
 def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
@@ -146,14 +154,14 @@ def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 
 
 def _extent(response: http.client.HTTPResponse) -> _Extent:
-    """By what the server says, which need not be what it was asked for. Raises ValueError when it says nonsense."""
-    if response.status != _PARTIAL:
-        length = response.headers.get("Content-Length")
-        return _Extent(0, int(length) if length is not None else None)
+    """By what the server says, which need not be what it was asked for."""
+    if response.status in (None, HTTPStatus.OK):  # None: a file:// address
+        length = response.headers.get("Content-Length", "")
+        return _Extent(0, int(length) if _NUMBER.fullmatch(length) else None)
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if match is None:
-        raise ValueError("the server sends a part of it and does not say which")
-    return _Extent(int(match[1]), None if match[2] == "*" else int(match[2]))
+    if response.status != HTTPStatus.PARTIAL_CONTENT or match is None:
+        return _Extent(None, None)
+    return _Extent(int(match[1]), int(match[2]) if _NUMBER.fullmatch(match[2]) else None)
 
 
 def _sha256(file: Path) -> str:

@@ -3,7 +3,6 @@
 It does not know what the holder does.
 """
 
-import contextlib
 import fcntl
 import logging
 from pathlib import Path
@@ -22,5 +21,4 @@ def wait_for_turn(handle: int, name: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
         # Some network file systems know no locks: there, one process at a time is the person's affair.
-        with contextlib.suppress(Exception):
-            _log.debug("%s cannot be locked", name, exc_info=True)
+        _log.debug("%s cannot be locked", name, exc_info=True)

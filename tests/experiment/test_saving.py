@@ -118,12 +118,14 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in found]
 
 
-def full_disk_before_step(first: int, last: int = 10**9) -> Callable[[], bool]:
+def full_disk_before_step(run: Path, first: int, last: int = 10**9) -> Callable[[], bool]:
     """A `stop` that never stops: from before step `first` until before step `last`, the disk takes nothing."""
     asked = itertools.count(1)
 
     def stop() -> bool:
         step = next(asked)
+        while step == first and first - 2 not in steps_kept(run):
+            time.sleep(0.01)  # it is written while training goes on
         if step in (first, last):
             limit = 50 if step == first else resource.RLIM_INFINITY
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -135,7 +137,7 @@ def full_disk_before_step(first: int, last: int = 10**9) -> Callable[[], bool]:
 def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: Path) -> None:
     recipe, listening = small(train={"checkpoint_every": 2, "keep_last": 0}), Listening()
     ddpmkit.run(recipe, tmp_path / "straight")
-    ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6, 8), display=listening)
+    ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(tmp_path / "run", 6, 8), display=listening)
     assert lines(tmp_path / "run") == lines(tmp_path / "straight")
     assert steps_kept(tmp_path / "run") == [2, 4, 8, 10, 12, 14, 16, 18, 20]
     (told,) = (
@@ -153,7 +155,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(small: Recipe, tmp_path: 
 def test_a_disk_that_stays_full_stops_the_run_and_the_last_checkpoint_stays(small: Recipe, tmp_path: Path) -> None:
     recipe = small(train={"checkpoint_every": 2})
     with pytest.raises(RunFailed, match="cannot be written: File too large") as caught:
-        ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(6))
+        ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(tmp_path / "run", 6))
     assert "free some space" in str(caught.value)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     found = newest_checkpoint(tmp_path / "run" / "checkpoints")
