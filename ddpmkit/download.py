@@ -54,6 +54,7 @@ def download(
                     _transfer(url, file, partial, progress)
                     _put_in_place(file, partial, destination, url, sha256)
     except urllib.error.HTTPError as error:
+        error.close()
         later = ["try again later"] if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
         raise InputError(
             f"{url} cannot be had: the server answers {error.code} {error.reason}.", remedies=later
@@ -134,6 +135,7 @@ def _ask_from(url: str, here: int) -> tuple[http.client.HTTPResponse, int, int |
             # Nothing lies after what is here already, or the file has shrunk: only a fresh start can tell.
             if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise
+            error.close()
         else:
             start, total = _extent(response)
             if start in (0, here):

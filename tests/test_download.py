@@ -1,53 +1,121 @@
+"""Downloads from real servers that cut, stall, lie, refuse and redirect, and by processes that are killed."""
+
+import contextlib
 import hashlib
 import http.server
+import resource
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ddpmkit import download as downloading
 from ddpmkit.download import download
 from ddpmkit.errors import InputError
 
 CONTENT = bytes(range(256)) * 4096
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT, and misbehaves as told."""
-
-    ranges = True
-    cut_at: int | None = None
-    status = 200
-    requested: list[str | None]
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
+    """Serves CONTENT, parts of it too, after it has misbehaved as told."""
+
+    server: "Server"
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requested.append(wanted)
-        if self.server.status != 200:
-            self.send_error(self.server.status)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
-        if start >= len(CONTENT):
-            self.send_error(416)
-            return
-        body = CONTENT[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        answer = self.server.answers.pop(0) if self.server.answers else honest
+        answer(self, start)
+
+    def send(self, status: int, headers: dict[str, object], body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(body if self.server.cut_at is None else body[: self.server.cut_at])
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
+Answer = Callable[[Handler, int], None]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/file.bin"
+        self.requested: list[str | None] = []
+        self.answers: list[Answer] = []
+
+
+def honest(handler: Handler, start: int, end: int = len(CONTENT)) -> None:
+    """The part from `start` on; of what is promised, no more than up to `end` is sent."""
+    if start >= len(CONTENT):
+        handler.send_error(416)
+        return
+    headers: dict[str, object] = {"Content-Length": len(CONTENT) - start}
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    handler.send(206 if start else 200, headers, CONTENT[start:end])
+
+
+def cut_at(end: int) -> Answer:
+    return lambda handler, start: honest(handler, start, end)
+
+
+def without_ranges(handler: Handler, start: int) -> None:
+    honest(handler, 0)
+
+
+def silent_after(end: int) -> Answer:
+    def answer(handler: Handler, start: int) -> None:
+        honest(handler, start, end)
+        time.sleep(5)
+
+    return answer
+
+
+def never(handler: Handler, start: int) -> None:
+    time.sleep(5)
+
+
+def slowly(handler: Handler, start: int) -> None:
+    honest(handler, start, start)
+    with contextlib.suppress(BrokenPipeError):  # of a client that was killed
+        for place in range(start, len(CONTENT), 1 << 16):
+            handler.wfile.write(CONTENT[place : place + (1 << 16)])
+            time.sleep(0.1)
+
+
+def chunked_and_cut(handler: Handler, start: int) -> None:
+    handler.protocol_version = "HTTP/1.1"
+    handler.send(200, {"Transfer-Encoding": "chunked"}, b"%x\r\n%s\r\n" % (100_000, CONTENT[:100_000]))
+    handler.close_connection = True
+
+
+def says(status: int, **headers: object) -> Answer:
+    """This status and these headers, with the second half of the content for a body; _ stands for -."""
+    body = CONTENT[len(CONTENT) // 2 :]
+    fields = {"Content_Length": len(body), **headers}
+    return lambda handler, start: handler.send(
+        status, {name.replace("_", "-"): value for name, value in fields.items() if value is not None}, body
+    )
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.requested = []
+    with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -55,58 +123,221 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def url(server: Server) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/file.bin"
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading, "_TIMEOUT", 0.3)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_comes_whole_with_its_progress_told(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     place = download(
-        url(server), tmp_path / "deep" / "file.bin", progress=lambda here, total: told.append((here, total))
+        server.url, tmp_path / "deep" / "file.bin", progress=lambda here, total: told.append((here, total))
     )
     assert place.read_bytes() == CONTENT
     assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert [path.name for path in place.parent.iterdir()] == ["file.bin"]
+    assert names(place.parent) == ["file.bin"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_transfer_cut_short_is_never_taken_for_whole_and_goes_on(
     server: Server, tmp_path: Path, ranges: bool
 ) -> None:
-    server.cut_at, server.ranges = 100_000, ranges
-    with pytest.raises(InputError, match=r"broke off|IncompleteRead"):
-        download(url(server), tmp_path / "file.bin")
-    assert not (tmp_path / "file.bin").exists()
-    here = (tmp_path / "file.bin.part").stat().st_size
-    assert here == 100_000
-    server.cut_at = None
-    assert download(url(server), tmp_path / "file.bin").read_bytes() == CONTENT
+    server.answers = [cut_at(100_000), honest if ranges else without_ranges]
+    with pytest.raises(InputError, match=r"broke off after 100,000 of 1,048,576 bytes"):
+        download(server.url, tmp_path / "file.bin")
+    assert names(tmp_path) == ["file.bin.part"]
+    assert (tmp_path / "file.bin.part").stat().st_size == 100_000
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
     assert server.requested == [None, "bytes=100000-"]
+
+
+def test_a_transfer_cut_again_and_again_is_whole_in_the_end(server: Server, tmp_path: Path) -> None:
+    server.answers = [cut_at(end) for end in range(70_000, 1_000_000, 70_000)]
+    for _ in list(server.answers):
+        with pytest.raises(InputError, match="broke off"):
+            download(server.url, tmp_path / "file.bin", sha256=DIGEST)
+        assert names(tmp_path) == ["file.bin.part"]
+    assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).read_bytes() == CONTENT
+
+
+def test_a_transfer_without_a_length_that_is_cut_short_is_not_taken_for_whole(server: Server, tmp_path: Path) -> None:
+    server.answers = [chunked_and_cut]
+    with pytest.raises(InputError, match="IncompleteRead"):
+        download(server.url, tmp_path / "file.bin")
+    assert (tmp_path / "file.bin.part").stat().st_size == 100_000
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
+    server.answers = [silent_after(100_000), never]
+    for answer in ("sends nothing more", "sends nothing at all"):
+        began = time.monotonic()
+        with pytest.raises(InputError, match="timed out") as caught:
+            download(server.url, tmp_path / "file.bin")
+        assert time.monotonic() - began < 2, answer
+        assert "same command again" in str(caught.value)
+        assert (tmp_path / "file.bin.part").stat().st_size == 100_000
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requested == [None, "bytes=100000-", "bytes=100000-"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        says(206, Content_Range="bytes 524288-1048575/1048576"),
+        says(206),
+        says(206, Content_Range="bytes what-ever/you want"),
+        says(204),
+    ],
+    ids=["another part", "some part", "nonsense", "no content"],
+)
+def test_a_part_that_was_not_asked_for_is_not_appended(server: Server, tmp_path: Path, lie: Answer) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:100_000])
+    server.answers = [lie]
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requested == ["bytes=100000-", None]
+    # To whom asks for the whole, a part is no answer.
+    server.answers = [lie]
+    with pytest.raises(InputError, match="not with the whole file"):
+        download(server.url, tmp_path / "other.bin")
+    assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "9" * 5000])
+def test_a_length_that_is_none_does_no_harm(server: Server, tmp_path: Path, length: str) -> None:
+    server.answers = [lambda handler, _start: handler.send(200, {"Content-Length": length}, CONTENT)]
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
 
 
 def test_a_part_that_is_the_whole_already_is_asked_for_anew(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert download(url(server), tmp_path / "file.bin").read_bytes() == CONTENT
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requested == [f"bytes={len(CONTENT)}-", None]
 
 
 def test_another_file_than_expected_is_thrown_away(server: Server, tmp_path: Path) -> None:
-    right = hashlib.sha256(CONTENT).hexdigest()
     with pytest.raises(InputError, match="not the file that was expected"):
-        download(url(server), tmp_path / "file.bin", sha256="0" * 64)
-    assert list(tmp_path.iterdir()) == []
-    assert download(url(server), tmp_path / "file.bin", sha256=right).exists()
+        download(server.url, tmp_path / "file.bin", sha256="0" * 64)
+    assert names(tmp_path) == []
+    assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).exists()
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_refusal_is_told_with_its_number(server: Server, tmp_path: Path, status: int) -> None:
-    server.status = status
-    with pytest.raises(InputError, match=f"answers {status}"):
-        download(url(server), tmp_path / "file.bin")
+def test_the_rest_of_another_file_is_thrown_away_and_the_next_try_starts_anew(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(b"<html>please log in to this network</html>")
+    with pytest.raises(InputError, match="not the file that was expected"):
+        download(server.url, tmp_path / "file.bin", sha256=DIGEST)
+    assert names(tmp_path) == []
+    assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).read_bytes() == CONTENT
+
+
+def test_what_is_there_is_kept_when_it_is_the_right_file_and_replaced_when_not(server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "file.bin"
+    place.write_bytes(b"by hand")
+    assert download(server.url, place).read_bytes() == b"by hand"
+    assert server.requested == []
+    assert download(server.url, place, sha256=DIGEST).read_bytes() == CONTENT
+    assert download(server.url, place, sha256=DIGEST).read_bytes() == CONTENT
+    assert server.requested == [None]
+
+
+def test_a_file_that_moved_is_followed_and_one_that_moves_in_a_circle_is_not(server: Server, tmp_path: Path) -> None:
+    server.answers = [says(302, Location=server.url)]
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    server.answers = [says(302, Location=server.url) for _ in range(30)]
+    with pytest.raises(InputError, match="answers 302"):
+        download(server.url, tmp_path / "other.bin")
+    assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+def test_a_refusal_is_told_with_its_number_and_leaves_nothing(server: Server, tmp_path: Path, status: int) -> None:
+    server.answers = [lambda handler, _start: handler.send_error(status)]
+    with pytest.raises(InputError, match=f"answers {status}") as caught:
+        download(server.url, tmp_path / "file.bin")
+    assert caught.value.remedies == (() if status == 404 else ("try again later",))
+    assert names(tmp_path) == []
 
 
 def test_nobody_there_is_told_with_the_way_on(server: Server, tmp_path: Path) -> None:
-    address = url(server)
     server.server_close()
     with pytest.raises(InputError, match="cannot be downloaded") as caught:
-        download(address, tmp_path / "file.bin")
+        download(server.url, tmp_path / "file.bin")
     assert "same command again" in str(caught.value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("address", ["example.org/file", "http://", "", "http://127.0.0.1:port/x", "http://a b/\n"])
+def test_what_is_no_address_is_said(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="cannot be downloaded"):
+        download(address, tmp_path / "file.bin")
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_said_and_the_download_goes_on_later(server: Server, tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    with pytest.raises(InputError, match=r"file\.bin\.part cannot be written: File too large") as caught:
+        download(server.url, tmp_path / "file.bin", sha256=DIGEST)
+    assert caught.value.remedies[0].startswith("free some space")
+    assert names(tmp_path) == ["file.bin.part"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    download(server.url, tmp_path / "file.bin", sha256=DIGEST)
+    assert server.requested == [None, "bytes=300000-"]
+
+
+DOWNLOAD = """
+import logging, sys, time
+from pathlib import Path
+from ddpmkit.download import download
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+download(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3])
+"""
+
+
+def process(server: Server, place: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", DOWNLOAD, server.url, str(place), DIGEST]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_of_three_processes_at_once_one_downloads_and_the_others_wait(server: Server, tmp_path: Path) -> None:
+    server.answers = [slowly]
+    processes = [process(server, tmp_path / "file.bin") for _ in range(3)]
+    said = [process.communicate(timeout=30)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    waited = f"another process is busy with {tmp_path / 'file.bin'}; waiting for it\n"
+    assert sorted(said) == ["", waited, waited]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
+    assert server.requested == [None]
+
+
+def test_when_one_is_killed_the_one_that_waits_goes_on_from_there(server: Server, tmp_path: Path) -> None:
+    server.answers = [slowly]
+    part = tmp_path / "file.bin.part"
+    first = process(server, tmp_path / "file.bin")
+    wait_for(lambda: part.exists() and part.stat().st_size > 100_000)
+    second = process(server, tmp_path / "file.bin")
+    assert second.stdout is not None
+    assert "waiting" in second.stdout.readline()
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    second.communicate(timeout=30)
+    assert second.returncode == 0
+    assert names(tmp_path) == ["file.bin"]
+    whole, rest = server.requested
+    assert whole is None
+    assert rest is not None
+    assert int(rest.removeprefix("bytes=").rstrip("-")) > 100_000
