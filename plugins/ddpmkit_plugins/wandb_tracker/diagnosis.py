@@ -11,6 +11,8 @@ def connection() -> Diagnosis:
         import wandb
     except ImportError:
         return Diagnosis("wandb", "problem", "not installed", ("pip install wandb",))
+    # What wandb was set up with before is not what a run of its own would find.
+    wandb.teardown()
     try:
         settings = wandb.setup(wandb.Settings(silent=True)).settings
         mode, server = settings.mode, settings.base_url
