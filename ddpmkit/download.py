@@ -117,6 +117,7 @@ def _transfer(url: str, file: IO[bytes], partial: Path, progress: Progress) -> N
         # `read1` gives what has come; `read` would lose it when the server falls silent in the middle of a chunk.
         while chunk := response.read1(_CHUNK):
             file.write(chunk)
+            file.flush()
             here += len(chunk)
             progress(here, total)
     if total is not None and here != total:

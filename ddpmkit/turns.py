@@ -17,7 +17,7 @@ def wait_for_turn(handle: int, name: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _log.info("another process is busy with %s; waiting for it", name)
+        _log.warning("another process is busy with %s; waiting for it.", name)
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
         # Some network file systems know no locks: there, one process at a time is the person's affair.

@@ -3,15 +3,18 @@
 CC BY-NC 4.0. It does not know how pictures are decoded.
 """
 
+import contextlib
 import logging
-import tempfile
+import os
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ddpmkit.data.archive import extract_archive
 from ddpmkit.download import download
 from ddpmkit.errors import InputError
+from ddpmkit.turns import wait_for_turn
 
 __all__ = ["AFHQ_URLS", "fetch_afhq"]
 
@@ -19,8 +22,6 @@ AFHQ_URLS = {
     1: "https://www.dropbox.com/s/t9l9o3vsx2jai3z/afhq.zip?dl=1",
     2: "https://www.dropbox.com/s/vkzjokiwof5h8w6/afhq_v2.zip?dl=1",
 }
-# Version 2 calls its held-out images "test".
-_SPLITS = {"train": "train", "val": "val", "test": "val"}
 _log = logging.getLogger(__name__)
 
 
@@ -33,39 +34,69 @@ def fetch_afhq(
 ) -> Path:
     """Download and unpack AFHQ so that `destination` holds `train/{cat,dog,wild}` and `val/{cat,dog,wild}`.
 
-    Does nothing when they are there. Raises InputError when the archive cannot be had, is damaged, or holds other
-    things; whatever `destination` held before is left alone.
+    Does nothing when they are there, and waits for another process that is at it. Raises InputError when the archive
+    cannot be had, is damaged, or holds other things; whatever `destination` held before is left alone.
     """
-    if (destination / "train").is_dir() and (destination / "val").is_dir():
-        _log.info("%s is there already", destination)
-        return destination
-    archive = destination.parent / f"afhq_v{version}.zip"
-    if not archive.exists():
-        download(url or AFHQ_URLS[version], archive, progress=progress)
-    if not zipfile.is_zipfile(archive):
-        # Some servers answer with a page that asks to come back later: it must not stand in the way of the next try.
-        archive.unlink()
-        raise InputError(
-            f"what {url or AFHQ_URLS[version]} sent is no zip archive.", remedies=["try again later", "--url URL"]
-        )
     destination.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the destination, so that moving into place is a rename.
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as temporary:
-        extract_archive(archive, Path(temporary))
-        for source, split in _splits(archive, Path(temporary)).items():
-            destination.mkdir(exist_ok=True)
-            if not (destination / split).exists():
-                source.rename(destination / split)
-    archive.unlink()
+    with _turn_for(destination):
+        if (destination / "train").is_dir() and (destination / "val").is_dir():
+            _log.info("%s is there already", destination)
+            return destination
+        archive = destination.parent / f"afhq_v{version}.zip"
+        download(url or AFHQ_URLS[version], archive, progress=progress)
+        if not zipfile.is_zipfile(archive):
+            # Some servers send a page that asks to come back later: it must not stand in the way of the next try.
+            archive.unlink()
+            raise InputError(
+                f"what {url or AFHQ_URLS[version]} sent is no zip archive.", remedies=["try again later", "--url URL"]
+            )
+        _unpack(archive, destination)
+        archive.unlink()
     return destination
 
 
-def _splits(archive: Path, folder: Path) -> dict[Path, str]:
+def _unpack(archive: Path, destination: Path) -> None:
+    """Both splits appear in `destination` by one rename, beside what was there before by two."""
+    # Beside the destination, so that moving into place is a rename; cleared of what a killed process left.
+    partial = destination.with_name(f".{destination.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        extract_archive(archive, partial / "archive")
+        splits = partial / "splits"
+        splits.mkdir()
+        for name, folder in _splits(archive, partial / "archive").items():
+            folder.rename(splits / name)
+        if not destination.exists():
+            splits.rename(destination)
+            return
+        for folder in splits.iterdir():
+            if not (destination / folder.name).exists():
+                folder.rename(destination / folder.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _turn_for(destination: Path) -> Iterator[None]:
+    """One process at a time fetches into a folder."""
+    handle = os.open(destination.parent, os.O_RDONLY)
+    try:
+        wait_for_turn(handle, destination)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _splits(archive: Path, folder: Path) -> dict[str, Path]:
     """The folders that hold the splits, whatever folder the archive wraps them in."""
-    train = min(folder.rglob("train"), key=lambda path: len(path.parts), default=None)
-    if train is None or not any(path.is_dir() for path in train.iterdir()):
+    trains = (
+        path for path in folder.rglob("train") if path.is_dir() and any(child.is_dir() for child in path.iterdir())
+    )
+    train = min(trains, key=lambda path: len(path.parts), default=None)
+    if train is None:
         raise InputError(f"{archive} holds no train/<class> folders.", remedies=[f"remove {archive}"])
-    beside = {path: _SPLITS[path.name] for path in train.parent.iterdir() if path.name in _SPLITS}
-    if "val" not in beside.values():
+    # Version 2 calls its held-out images "test".
+    val = next((path for name in ("val", "test") if (path := train.with_name(name)).is_dir()), None)
+    if val is None:
         raise InputError(f"{archive} holds no val or test folder.", remedies=[f"remove {archive}"])
-    return beside
+    return {"train": train, "val": val}

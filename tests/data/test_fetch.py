@@ -1,5 +1,8 @@
 import functools
 import http.server
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -29,6 +32,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def serve(tmp_path: Path, *names: str) -> None:
+    """An archive in which every file holds its own name."""
     with zipfile.ZipFile(tmp_path / "served" / "afhq.zip", "w") as file:
         for name in names:
             file.writestr(name, name)
@@ -47,6 +51,32 @@ def test_both_layouts_arrive_as_one(tmp_path: Path, server: str, version: int, n
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
     assert found == ["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg"]
     assert [path.name for path in folder.parent.iterdir()] == ["afhq"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "afhq/train/cat/1.jpg", "afhq/val/cat/2.jpg"),
+        ("a/train/cat/1.jpg", "a/val/cat/2.jpg", "a/test/cat/3.jpg"),
+        ("train/cat/1.jpg", "val/cat/2.jpg", "train/train/train/x.jpg", "__MACOSX/val/cat/3.jpg"),
+    ],
+)
+def test_other_things_in_the_archive_do_no_harm(tmp_path: Path, server: str, names: tuple[str, ...]) -> None:
+    serve(tmp_path, *names)
+    folder = fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
+    assert sorted(path.name for path in folder.iterdir()) == ["train", "val"]
+    assert [path.name for path in (folder / "train" / "cat").iterdir()] == ["1.jpg"]
+    assert [path.name for path in (folder / "val" / "cat").iterdir()] == ["2.jpg"]
+
+
+def test_a_split_that_is_there_is_left_alone(tmp_path: Path, server: str) -> None:
+    serve(tmp_path, "train/cat/1.jpg", "val/cat/2.jpg")
+    mine = tmp_path / "data" / "afhq" / "train" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    folder = fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
+    assert found == ["train/mine.jpg", "val/cat/2.jpg"]
 
 
 def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
@@ -72,3 +102,62 @@ def test_an_archive_of_other_things_is_said(tmp_path: Path, server: str) -> None
 def test_a_missing_file_is_told_with_the_answer_of_the_server(tmp_path: Path, server: str) -> None:
     with pytest.raises(InputError, match="404"):
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
+
+
+def test_a_damaged_archive_leaves_no_dataset_and_its_name(tmp_path: Path, server: str) -> None:
+    serve(tmp_path, *(f"train/cat/{number}.jpg" for number in range(20)), "val/cat/1.jpg")
+    file = tmp_path / "served" / "afhq.zip"
+    content = bytearray(file.read_bytes())
+    content[content.index(b"train/cat/11.jpg") + 20] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"afhq_v1\.zip is damaged") as caught:
+        fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
+    archive = tmp_path / "data" / "afhq_v1.zip"
+    assert caught.value.remedies == (f"remove {archive}",)
+    assert list((tmp_path / "data").iterdir()) == [archive]
+
+
+FETCH = "import sys; from pathlib import Path; from ddpmkit.data.fetch import fetch_afhq; "
+FETCH += "fetch_afhq(Path(sys.argv[1]), url=sys.argv[2])"
+KILLED_AT_THE_100TH_FILE = """
+import os, signal, zipfile
+extract, done = zipfile.ZipFile._extract_member, []
+def counted(*args):
+    done.append(args)
+    if len(done) == 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return extract(*args)
+zipfile.ZipFile._extract_member = counted
+"""
+
+
+def process(code: str, address: str, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", code, str(folder), address], stderr=subprocess.PIPE, text=True)
+
+
+def test_a_kill_while_unpacking_leaves_nothing_under_the_final_name_and_is_made_good(
+    tmp_path: Path, server: str
+) -> None:
+    names = [f"train/cat/{number}.jpg" for number in range(200)]
+    serve(tmp_path, *names, "val/cat/1.jpg")
+    folder = tmp_path / "data" / "afhq"
+    killed = process(KILLED_AT_THE_100TH_FILE + FETCH, f"{server}/afhq.zip", folder)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".afhq.partial", "afhq_v1.zip"]
+    assert len(list((tmp_path / "data").rglob("*.jpg"))) == 99
+    fetch_afhq(folder, url="http://127.0.0.1:1/the-archive-is-here-already")
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg")) == sorted([*names, "val/cat/1.jpg"])
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_two_processes_at_once_make_one_dataset(tmp_path: Path, server: str) -> None:
+    names = [f"train/cat/{number}.jpg" for number in range(2_000)]
+    serve(tmp_path, *names, "val/cat/1.jpg")
+    folder = tmp_path / "data" / "afhq"
+    processes = [process(FETCH, f"{server}/afhq.zip", folder) for _ in range(2)]
+    said = {process.communicate(timeout=60)[1] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert said <= {"", f"another process is busy with {folder}; waiting for it.\n"}
+    assert len(list(folder.rglob("*.jpg"))) == 2_001
+    assert list(folder.parent.iterdir()) == [folder]
