@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpmkit.environment import cache_folder
@@ -59,17 +58,22 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
 def fetch(key: str) -> Entry | None:
     """The reference with this key, or None when there is none or its file does not verify."""
     path = path_of(key)
+    # A pipe under that name would be waited for.
+    if not path.is_file():
+        return None
     try:
-        tensors = load(path.read_bytes())
-    except FileNotFoundError:
+        return _entry(load_file(path))
+    except Exception as error:
+        # There is no end to the ways in which a file can be no reference: by its header, its names, its types.
+        logger.warning("%s cannot be used and is measured again: %s", path, error)
         return None
-    except (OSError, SafetensorError) as error:
-        logger.warning("%s cannot be read and is measured again: %s", path, error)
-        return None
+
+
+def _entry(tensors: dict[str, Tensor]) -> Entry:
+    """Raises ValueError where they do not match their digest, and others where that does not help."""
     digest = tensors.pop("digest", None)
     if digest is None or digest.tolist() != _digest(tensors).tolist():
-        logger.warning("%s does not match its digest and is measured again", path)
-        return None
+        raise ValueError("its content does not match its digest")
     return Entry(
         int(tensors.pop("num_images")),
         {name.removeprefix(_STATE): tensor for name, tensor in tensors.items() if name.startswith(_STATE)},

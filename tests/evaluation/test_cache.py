@@ -1,15 +1,15 @@
 """The cache of reference statistics: what is not whole, or not what it says, is measured again and never executed."""
 
 import logging
+import os
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
-from ddpmkit.evaluation.cache import Entry, fetch, path_of, store
+from ddpmkit.evaluation.cache import Entry, _digest, fetch, path_of, store
 
 STATE = {"sum": torch.arange(6, dtype=torch.float64), "outer": torch.eye(3, dtype=torch.float64)}
 
@@ -57,17 +57,60 @@ SHAPE_BOMB_HEADER = b'{"x":{"dtype":"F64","shape":[1000000000000],"data_offsets"
 SHAPE_BOMB = len(SHAPE_BOMB_HEADER).to_bytes(8, "little") + SHAPE_BOMB_HEADER
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\0" * 100, pickle.dumps(Trap()), HEADER_BOMB, SHAPE_BOMB, b"<html>"],
-    ids=["empty", "zeros", "pickle", "header bomb", "shape bomb", "html"],
-)
+def forged(**tensors: torch.Tensor) -> bytes:
+    """Not made by `store`, and with the digest that it would have."""
+    try:
+        digest = _digest(tensors)
+    except TypeError:  # there is none for such a type
+        digest = torch.zeros(32, dtype=torch.uint8)
+    return save({**tensors, "digest": digest})
+
+
+ONE = torch.ones(())
+NO_REFERENCES = {
+    "empty": b"",
+    "zeros": b"\0" * 100,
+    "pickle": pickle.dumps(Trap()),
+    "header bomb": HEADER_BOMB,
+    "shape bomb": SHAPE_BOMB,
+    "html": b"<html>",
+    "without a digest": save({"num_images": ONE}),
+    "a digest of another shape": save({"num_images": ONE, "digest": torch.zeros(2, 3)}),
+    "without a number of images": forged(x=ONE),
+    "several numbers of images": forged(num_images=torch.ones(3)),
+    "images that are no number": forged(num_images=ONE * torch.nan),
+    "a floor of several numbers": forged(num_images=ONE, **{"floor.fid": torch.ones(2)}),
+    "a type that NumPy does not know": forged(num_images=ONE, **{"state.sum": ONE.bfloat16()}),
+}
+
+
+@pytest.mark.parametrize("content", NO_REFERENCES.values(), ids=NO_REFERENCES.keys())
 def test_what_is_no_reference_is_never_executed_and_measured_again(
     file: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert fetch("key") is None
+    (line,) = caplog.messages
+    assert "measured again" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "device"])
+def test_what_has_no_end_is_not_waited_for(file: Path, what: str) -> None:
+    file.unlink()
+    if what == "pipe":
+        os.mkfifo(file)
+    elif what == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero")
+    assert fetch("key") is None
+
+
+def test_a_terabyte_of_nothing_is_not_read(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.truncate(file, 10**12)
+    assert fetch("key") is None
     (line,) = caplog.messages
     assert "measured again" in line
 
@@ -78,16 +121,3 @@ def test_tensors_of_someone_else_have_no_digest_that_fits(file: Path, caplog: py
     save_file(tensors, file)
     assert fetch("key") is None
     assert "does not match its digest" in caplog.text
-
-
-def test_an_array_of_objects_is_no_picture_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other cache, of decoded pictures, is NumPy's format: objects in it would be pickles."""
-    from ddpmkit_plugins.image_folder import cache
-
-    monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path))
-    decoded = cache.Decoded(np.zeros((1, 3, 8, 8), dtype=np.uint8), "digest", {})
-    stored = cache.store("key", decoded)
-    assert stored is not None
-    assert cache.fetch("key") is not None
-    np.save(stored, np.array([Trap()], dtype=object), allow_pickle=True)
-    assert cache.fetch("key") is None

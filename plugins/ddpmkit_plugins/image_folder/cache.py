@@ -42,23 +42,33 @@ class Decoded(NamedTuple):
     bad: Mapping[str, str]
 
 
-def fetch(key: str) -> Decoded | None:
-    """What is kept under `key`, with the pictures mapped into memory; None when there is nothing, or not all of it."""
+def fetch(key: str, files: int, shape: ImageShape) -> Decoded | None:
+    """What is kept under `key` of so many files, with the pictures mapped into memory.
+
+    None when there is nothing; when it is not whole, or not what it should be, a warning says so.
+    """
     pixels_file, facts_file = _places(key)
+    # A pipe under one of the names would be waited for.
+    if not (pixels_file.is_file() and facts_file.is_file()):
+        return None
     try:
         facts = json.loads(facts_file.read_text(encoding="utf-8"))
-        pixels: NDArray[np.uint8] = np.load(pixels_file, mmap_mode="r", allow_pickle=False)
-        if pixels.dtype != np.uint8 or list(pixels.shape) != facts["shape"]:
-            return None
-        return Decoded(pixels, facts["digest"], facts["bad"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        bad = {str(name): str(why) for name, why in facts["bad"].items()}
+        # Unlike `np.load`, this takes nothing for an archive or a pickle.
+        pixels = np.lib.format.open_memmap(pixels_file, mode="r")
+        if pixels.dtype != np.uint8 or pixels.shape != (files - len(bad), *shape):
+            raise ValueError(f"it holds {pixels.dtype} {list(pixels.shape)}")
+        return Decoded(pixels, str(facts["digest"]), bad)
+    except Exception as error:
+        # There is no end to the ways in which a file can be no cache, and NumPy's reader has an exception for each.
+        _log.warning("%s cannot be used, and the pictures are decoded again: %s", pixels_file, error)
         return None
 
 
 def store(key: str, decoded: Decoded) -> Path | None:
     """Keep pictures under `key`; None, with a warning, when the cache folder cannot be written."""
     pixels_file, facts_file = _places(key)
-    facts = {"shape": list(decoded.pixels.shape), "digest": decoded.digest, "bad": dict(decoded.bad)}
+    facts = {"digest": decoded.digest, "bad": dict(decoded.bad)}
     try:
         pixels_file.parent.mkdir(parents=True, exist_ok=True)
         with _written(pixels_file) as file:

@@ -74,7 +74,7 @@ class ImageFolder:
 def _decoded(root: Path, split: str, listing: Listing, shape: ImageShape) -> cache.Decoded:
     """The pictures of a listing, from the cache when they are there."""
     key = cache.listing_key(root, listing.files, shape)
-    found = cache.fetch(key)
+    found = cache.fetch(key, len(listing.files), shape)
     if found is not None and not _is_mended([root / name for name in found.bad], shape):
         return found
     started = time.perf_counter()
@@ -87,7 +87,7 @@ def _decoded(root: Path, split: str, listing: Listing, shape: ImageShape) -> cac
     seconds = time.perf_counter() - started
     _log.info("decoded %d %s pictures of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
     # From now on mapped, as at every later start: the memory that they were decoded into is free again.
-    return cache.fetch(key) or decoded
+    return cache.fetch(key, len(listing.files), shape) or decoded
 
 
 def _is_mended(files: list[Path], shape: ImageShape) -> bool:
