@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from ddpmkit.errors import InputError
 from ddpmkit.turns import wait_for_turn
 
-__all__ = ["download", "has_sha256"]
+__all__ = ["download"]
 
 _TIMEOUT = 30.0
 """Seconds of silence after which a server is given up."""
@@ -47,7 +47,7 @@ def download(
     partial = destination.with_name(f"{destination.name}.part")
     again = f"give the same command again: it goes on from {partial}"
     try:
-        while not (destination.is_file() and (sha256 is None or has_sha256(destination, sha256))):
+        while not (destination.is_file() and (sha256 is None or _sha256(destination) == sha256)):
             with partial.open("ab") as file:
                 wait_for_turn(file.fileno(), destination)
                 if _is_still(file, partial):
@@ -68,11 +68,6 @@ def download(
             f"{url} cannot be downloaded: {reason}.", remedies=[f"check the connection and {again}"]
         ) from error
     return destination
-
-
-def has_sha256(file: Path, expected: str) -> bool:
-    """Whether the content of `file` has this SHA-256, in hexadecimal."""
-    return _sha256(file) == expected
 
 
 def _is_still(file: IO[bytes], path: Path) -> bool:

@@ -235,6 +235,7 @@ def test_the_network_file_is_looked_for_in_order(inception_file, cache_folder, t
     assert find_inception("") == cached
     assert cached.read_bytes() == b"fetched"
     monkeypatch.setattr(inception, "download", None)
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"fetched").hexdigest())
     assert find_inception("") == cached
     by_environment = tmp_path / "by-environment.pt"
     by_environment.touch()

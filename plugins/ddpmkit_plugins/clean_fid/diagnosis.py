@@ -1,14 +1,12 @@
 """What `ddpmkit doctor` says of the Inception network's file, and of torchvision, which clean-fid asks for."""
 
-import hashlib
 import importlib
 import importlib.metadata
 import shlex
 import traceback
-from pathlib import Path
 
 from ddpmkit.plugin import Diagnosis, InputError
-from ddpmkit_plugins.clean_fid.location import SHA256, URL, cached_inception, named_inception
+from ddpmkit_plugins.clean_fid.location import SHA256, URL, cached_inception, named_inception, sha256_of
 
 # Alone, neither is replaced by the build that goes with the other.
 _PAIR = (
@@ -34,7 +32,7 @@ def inception_file() -> Diagnosis:
                 "DDPMKIT_INCEPTION=/path/to/the/file.pt in the environment names a copy",
             ),
         )
-    if (found := _sha256(path)) != SHA256:
+    if (found := sha256_of(path)) != SHA256:
         again = "ddpmkit downloads it again" if path == cached else f"the published file is {URL}"
         return Diagnosis(
             "inception",
@@ -79,8 +77,3 @@ def _cause(error: Exception) -> str:
     if "different CUDA" in text:
         return "they are built for different versions of CUDA"
     return f"{type(error).__name__}: {text}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ The resize and the network are the clean-fid package's own; images stay in memor
 that batches and ranks add up.
 """
 
-import hashlib
 import importlib.metadata
 import io
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from ddpmkit.plugin import InputError
 from ddpmkit_plugins.clean_fid import CleanFidConfig
 from ddpmkit_plugins.clean_fid.frechet import Moments, frechet_distance, moments
 from ddpmkit_plugins.clean_fid.inception import find_inception, load_inception
+from ddpmkit_plugins.clean_fid.location import sha256_of
 
 
 class CleanFid:
@@ -101,8 +101,6 @@ def _as_jpeg(images: Tensor) -> Tensor:
 def _protocol(config: CleanFidConfig, path: Path) -> MetricProtocol:
     standard = config.protocol == "standard"
     reference = "the training images, resized and cropped as the run does"
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return MetricProtocol(
         name=config.protocol,
         num_samples=10_000 if standard else 512,
@@ -112,7 +110,7 @@ def _protocol(config: CleanFidConfig, path: Path) -> MetricProtocol:
             "reference": reference if standard else f"{reference}, then re-encoded as JPEG",
             "resize": "clean-fid's: bicubic to 299 x 299 in float, each channel by itself, not quantised",
             "extractor": path.name,
-            "extractor SHA-256": digest,
+            "extractor SHA-256": sha256_of(path),
             "clean-fid": importlib.metadata.version("clean-fid"),
         },
     )
