@@ -36,6 +36,7 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
     Exit code 2 when one of them cannot be used.
     """
     from ddpmkit.recipe import read_recipe
+    from ddpmkit.recipe.problems import one_line
 
     registry, bad = plugins.registry(), 0
     for file in files:
@@ -45,7 +46,7 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
             terminal.show_error(error)
             bad += 1
         else:
-            click.echo(f"{file}: good ({_summary(checked)})")
+            click.echo(one_line(f"{file}: good ({_summary(checked)})"))
             for note in checked.notes:
                 click.echo(f"  - {note}")
     if bad:
@@ -103,11 +104,12 @@ def _summary(recipe: "Recipe") -> str:
 def _with_origins(recipe: "Recipe") -> str:
     """The resolved recipe, each key followed by who set it."""
     from ddpmkit.recipe import toml_lines
+    from ddpmkit.recipe.problems import one_line
 
     lines = list(toml_lines(recipe.as_data()))
     width = max(len(line.text) for line in lines if line.key)
     out = []
     for line in lines:
-        origin = f"  # {recipe.origins.get(line.key, 'default')}" if line.key else ""
+        origin = one_line(f"  # {recipe.origins.get(line.key, 'default')}") if line.key else ""
         out.append(f"{line.text.ljust(width) if line.key else line.text}{origin}\n")
     return "".join(out)

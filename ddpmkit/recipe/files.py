@@ -5,6 +5,7 @@ It does not know what the values mean.
 
 import errno
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,22 @@ from ddpmkit.recipe.positions import Key, Origin, Position, Span, locate
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
 from ddpmkit.recipe.syntax import syntax_problem
 
-__all__ = ["Layer", "as_toml_data", "read_file"]
+__all__ = ["Layer", "NotToml", "as_toml_data", "endless_key", "read_file"]
 
 _DEEPEST = 50
-_LONGEST = 2**20
+_LONGEST = 2**17
+_TOO_LARGE = "a whole number of TOML has at most 64 bits"
+_LONG_NUMBER = re.compile(r"\d[\d_]{4000,}")
+_KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_ENDLESS_KEY = re.compile(rf"(?<![\w-])(?:{_KEY_PART}\.[ \t]*+){{{4 * _DEEPEST}}}")
+
+
+class NotToml(ValueError):
+    """A value that TOML cannot hold, or that no recipe holds; `key` leads to it."""
+
+    def __init__(self, message: str, key: Key) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -59,37 +72,58 @@ def read_file(path: Path, blame: Problem | None = None) -> Layer:
             problem = replace(blame, message=f"{blame.message} {source}: {message}", hints=hints)
         raise RecipeError([problem]) from error
     text = _decoded(content, source)
+    if endless := endless_key(text):
+        raise RecipeError([Problem("nested too deeply", source, _span(text, endless))])
     try:
-        values = as_toml_data(tomllib.loads(text))
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([syntax_problem(str(error), text, source)]) from error
     except RecursionError as error:
         raise RecipeError([Problem("nested too deeply", source)]) from error
-    except ValueError as error:
-        raise RecipeError([Problem(str(error), source)]) from error
-    return Layer(source, values, locate(text))
+    except ValueError as error:  # Python's own limit, of digits
+        number = _LONG_NUMBER.search(text)
+        raise RecipeError([Problem(_TOO_LARGE, source, _span(text, number) if number else None)]) from error
+    positions = locate(text)
+    try:
+        return Layer(source, as_toml_data(data), positions)
+    except NotToml as error:
+        raise RecipeError([Layer(source, {}, positions).problem(str(error), error.key)]) from error
 
 
-def as_toml_data(value: Any, depth: int = 0) -> Any:
-    """A copy made of what TOML can hold. Raises ValueError for anything else."""
-    if depth > _DEEPEST:
-        raise ValueError("nested too deeply")
+def endless_key(text: str) -> re.Match[str] | None:
+    """A dotted key in `text` that is far too long, which must not reach tomllib: that takes quadratic time for it."""
+    return _ENDLESS_KEY.search(text)
+
+
+def as_toml_data(value: Any, key: Key = ()) -> Any:
+    """A copy made of what TOML can hold, dates as text. Raises NotToml for anything else. `key` leads to `value`."""
+    if len(key) > _DEEPEST:
+        raise NotToml("nested too deeply", key)
     match value:
         case Mapping():
-            if strange := [key for key in value if not isinstance(key, str)]:
-                raise ValueError(f"the key {strange[0]!r} is no string")
-            return {as_toml_data(key): as_toml_data(entry, depth + 1) for key, entry in value.items()}
+            if strange := [name for name in value if not isinstance(name, str)]:
+                raise NotToml(f"the key {strange[0]!r} is no string", key)
+            return {as_toml_data(name, key): as_toml_data(entry, (*key, name)) for name, entry in value.items()}
         case list() | tuple():
-            return [as_toml_data(entry, depth + 1) for entry in value]
+            return [as_toml_data(entry, (*key, index)) for index, entry in enumerate(value)]
         case os.PathLike():
-            return as_toml_data(os.fspath(value))
+            return as_toml_data(os.fspath(value), key)
         case str() if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise ValueError(f"{value!r} is no valid text")
+            raise NotToml(f"{value!r} is no valid text", key)
         case int() if not -(2**63) <= value < 2**63:
-            raise ValueError("a whole number of TOML has at most 64 bits")
-        case str() | bool() | int() | float() | date() | time():
+            raise NotToml(_TOO_LARGE, key)
+        case date() | time():
+            return value.isoformat()
+        case bool():
             return value
-    raise ValueError(f"{value!r} ({type(value).__name__}) has no form in TOML")
+        # Of subclasses, such as enumerations, the plain value.
+        case str():
+            return str.__str__(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+    raise NotToml(f"{value!r} ({type(value).__name__}) has no form in TOML", key)
 
 
 def _decoded(content: bytes, source: str) -> str:
@@ -106,6 +140,13 @@ def _decoded(content: bytes, source: str) -> str:
         text = content[start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
         span = Span(line, len(content[start : error.start].decode("utf-8-sig")) + 1, 1, text)
         raise RecipeError([Problem(f"byte 0x{content[error.start]:02x} is no UTF-8", source, span)]) from error
+
+
+def _span(text: str, found: re.Match[str]) -> Span:
+    """Where something that stands on one line was found."""
+    start = text.rfind("\n", 0, found.start()) + 1
+    line = text[start:].split("\n", 1)[0]
+    return Span(text.count("\n", 0, start) + 1, found.start() - start + 1, found.end() - found.start(), line)
 
 
 def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple[str, ...]]:

@@ -14,10 +14,12 @@ from ddpmkit.plugin.found import BUILTIN_NAMESPACE
 from ddpmkit.recipe.files import Layer, as_toml_data, read_file
 from ddpmkit.recipe.overrides import Override, parse_override
 from ddpmkit.recipe.positions import Key, Origin
-from ddpmkit.recipe.problems import Problem, RecipeError
+from ddpmkit.recipe.problems import Problem, RecipeError, one_line
 from ddpmkit.recipe.schema import SECTIONS, section_at
 
 __all__ = ["Layered", "file_layers", "layered"]
+
+_LONGEST_CHAIN = 50
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Layered:
                 self.origins[here] = origin(here)
                 self.merge(here, below, value, origin)
             else:
-                self._forget(here)
+                self._forget(here, below)
                 table[name] = as_toml_data(value)
                 self.origins |= {written: origin(written) for written in _keys(here, value)}
 
@@ -56,7 +58,9 @@ class Layered:
         table: Any = self.values
         key: Key = ()
         for name in override.key[:-1]:
-            part: str | int = int(name) if isinstance(table, list) and name.isdecimal() else name
+            # No list is so long that its index has more digits, and Python refuses to read thousands of them.
+            is_index = isinstance(table, list) and name.isdecimal() and len(name) < 10
+            part: str | int = int(name) if is_index else name
             key = (*key, part)
             if isinstance(table, dict):
                 section = SECTIONS.get(name) if table is self.values else None
@@ -85,13 +89,14 @@ class Layered:
             return
         written = ", ".join(f"{name} ({self.origins[*key, name]})" for name in dropped)
         for name in dropped:
-            del table[name]
-            self._forget((*key, name))
-        self.notes.append(f"{origin((*key, 'use'))}: {section} uses {after} instead of {before}; dropped {written}")
+            self._forget((*key, name), table.pop(name))
+        note = f"{origin((*key, 'use'))}: {section} uses {after} instead of {before}; dropped {written}"
+        self.notes.append(one_line(note))
 
-    def _forget(self, key: Key) -> None:
-        for written in [written for written in self.origins if written[: len(key)] == key]:
-            del self.origins[written]
+    def _forget(self, key: Key, value: Any) -> None:
+        """Who wrote `value`, which stood at `key`."""
+        for written in _keys(key, value):
+            self.origins.pop(written, None)
 
 
 def layered(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Layered:
@@ -126,6 +131,8 @@ def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[L
     if chain[-1] in seen:
         circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])
         raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
+    if len(chain) > _LONGEST_CHAIN:
+        raise RecipeError([top.problem(f"`extends` leads through more than {_LONGEST_CHAIN} recipes", here)])
     unnamed = {name: value for name, value in base.values.items() if name != "name"}
     return [*file_layers(replace(base, values=unnamed), path.parent, chain), replace(top, values=values)]
 

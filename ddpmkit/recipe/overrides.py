@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
-from ddpmkit.recipe.files import as_toml_data
+from ddpmkit.recipe.files import as_toml_data, endless_key
 from ddpmkit.recipe.problems import Problem
 
 __all__ = ["Override", "parse_override"]
@@ -29,6 +29,8 @@ def parse_override(text: str) -> Override | Problem:
     The value is TOML; what is no TOML and opens no quote or bracket is taken as the text it is.
     """
     source = f"--set {text}"
+    if endless_key(text):
+        return Problem("nested too deeply", source)
     name, equals, value = (part.strip() for part in text.partition("="))
     key = _dotted(name)
     if not equals or not key:
@@ -36,7 +38,8 @@ def parse_override(text: str) -> Override | Problem:
     if not value:
         return Problem("the value is missing", source, hints=(f"""an empty text is --set '{name}=""'""",))
     try:
-        return Override(key, as_toml_data(_value(value)), source)
+        as_toml_data(name)
+        return Override(key, as_toml_data(_value(value), key), source)
     except tomllib.TOMLDecodeError:
         return Problem(
             f"{value} is no TOML value",

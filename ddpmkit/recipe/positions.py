@@ -5,8 +5,10 @@ mean something.
 """
 
 import tomllib
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import tree_sitter_toml
@@ -60,6 +62,8 @@ class _Locator:
     positions: dict[Key, Position] = field(default_factory=dict)
     lengths: dict[Key, int] = field(default_factory=dict)
     """Entries so far of each array of tables."""
+    starts: dict[int, Sequence[int]] = field(default_factory=dict)
+    """Per line, the byte at which each of its characters starts."""
 
     def of(self, document: Node) -> dict[Key, Position]:
         for node in document.named_children:
@@ -111,9 +115,11 @@ class _Locator:
         """tree-sitter counts bytes, from 0; a value of several lines is marked on its first."""
         (row, start), (end_row, end) = node.start_point, node.end_point
         line = self.lines[row]
-        encoded = line.encode()
-        column = len(encoded[:start].decode())
-        last = len(encoded[:end].decode()) if end_row == row else len(line)
+        if row not in self.starts:
+            sizes = (len(char.encode()) for char in line)
+            self.starts[row] = range(len(line) + 1) if line.isascii() else [0, *accumulate(sizes)]
+        column = bisect_left(self.starts[row], start)
+        last = bisect_left(self.starts[row], end) if end_row == row else len(line)
         return Span(row + 1, column + 1, max(1, last - column), line)
 
 

@@ -12,10 +12,14 @@ from rich.cells import cell_len
 from ddpmkit.errors import InputError
 from ddpmkit.recipe.positions import Span
 
-__all__ = ["Problem", "RecipeError", "did_you_mean", "listed"]
+__all__ = ["MOST", "Problem", "RecipeError", "did_you_mean", "listed", "one_line"]
 
 _WIDEST = 100
 """Characters of a source line that are shown."""
+_LONGEST = 1000
+"""Characters of any other text that are shown; a recipe may hold a word of a megabyte."""
+MOST = 100
+"""Problems that are shown; in one table, no more are looked for."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,25 @@ class Problem:
 
     def __str__(self) -> str:
         """Place and message, the line with a marker, the hints."""
-        place = f"{self.source}:{self.span.line}:{self.span.column}" if self.span else self.source
+        place = f":{self.span.line}:{self.span.column}" if self.span else ""
+        head = f"{one_line(self.source)}{place}: {one_line(self.message)}"
         excerpt = _excerpt(self.span) if self.span else []
-        return "\n".join([f"{place}: {self.message}", *excerpt, *(f"  - {hint}" for hint in self.hints)])
+        return "\n".join([head, *excerpt, *(f"  - {one_line(hint)}" for hint in self.hints)])
 
 
 class RecipeError(InputError):
     """A recipe that cannot be used; `problems` holds everything that is wrong with it, in the order of the text."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        """The message is the whole text."""
+        """The message is the whole text, of the first hundred where there are more."""
         self.problems = tuple(sorted(problems, key=_place))
-        count = [f"{len(self.problems)} problems."] if len(self.problems) > 1 else []
-        super().__init__("\n\n".join([*map(str, self.problems), *count]))
+        number = len(self.problems)
+        shown = [str(problem) for problem in self.problems[:MOST]]
+        if number > MOST:
+            shown.append(f"{number:,} problems, the first {MOST} of them above.")
+        elif number > 1:
+            shown.append(f"{number} problems.")
+        super().__init__("\n\n".join(shown))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
@@ -53,6 +63,13 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
     by_folded = {_folded(choice): choice for choice in choices}
     close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
+
+
+def one_line(text: str) -> str:
+    """What someone else wrote, fit to be shown: short, on one line, and nothing that a terminal would obey."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
+    return _printable(text.replace("\n", " "))
 
 
 def listed(words: Sequence[str], last: str = "or") -> str:

@@ -3,6 +3,7 @@
 It does not know what is done with a recipe.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def read_recipe(
     else:
         path = Path(source)
         top, folder, seen = read_file(path), path.parent, (path.resolve(),)
-    default_name = name or (Path(top.source).stem if seen else "recipe")
+    # A file's name may be any bytes, a run's is text.
+    default_name = name or (os.fsencode(Path(top.source).stem).decode(errors="replace") if seen else "recipe")
     return resolve(layered(file_layers(top, folder, seen), overrides), registry, default_name)
 
 

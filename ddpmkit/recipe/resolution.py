@@ -17,12 +17,14 @@ from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.needs import unmet_needs
 from ddpmkit.recipe.positions import Key
-from ddpmkit.recipe.problems import RecipeError
+from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, ComponentSection, Header, SectionKind
 from ddpmkit.recipe.validation import Table, validate
 
 __all__ = ["resolve"]
+
+_MOST_TABLES = 100
 
 
 def resolve(tree: Layered, registry: Registry, default_name: str) -> Recipe:
@@ -53,14 +55,17 @@ class _Resolution:
     def _header(self, default_name: str) -> str:
         """Check what stands above the sections, and that nothing else does."""
         table = Table(self.tree, (), {"name": default_name}, "the recipe")
+        unknown = []
         for key, value in self.tree.values.items():
             if key == "extends":
                 self.tree.problems.append(table.problem("`extends` belongs in a recipe file", (key,)))
             elif key in Header.model_fields:
                 table = replace(table, values={**table.values, key: value})
             elif key not in SECTIONS and key != LOCK_TABLE:
-                message, *hints = unknown_at_top(self.registry, key, value)
-                self.tree.problems.append(table.problem(message, (key,), *hints, at_key=True))
+                unknown.append(key)
+        for key in unknown[:MOST]:
+            message, *hints = unknown_at_top(self.registry, key, self.tree.values[key])
+            self.tree.problems.append(table.problem(message, (key,), *hints, at_key=True))
         header = validate(Header, table)
         return header.name if header is not None else default_name
 
@@ -74,6 +79,10 @@ class _Resolution:
         entries = self.tree.values.get(section.name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             return self._misshapen(section)
+        if len(entries) > _MOST_TABLES:
+            table = Table(self.tree, (section.name, _MOST_TABLES), {}, str(section))
+            self.tree.problems.append(table.problem(f"there can be no more than {_MOST_TABLES} of {section}"))
+            return None
         parts = [self._section(section, (section.name, index), entry) for index, entry in enumerate(entries)]
         return tuple(parts) if None not in parts else None
 

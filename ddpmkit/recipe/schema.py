@@ -4,6 +4,7 @@ The text under a key is its description in error messages, the JSON schema and t
 belongs to the component that the section uses. This module knows components only by the names of the defaults.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -89,7 +90,7 @@ class DataSection(ComponentSection):
     @field_validator("classes")
     @classmethod
     def _named_once(cls, classes: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if twice := {name for name in classes if isinstance(classes, tuple) and classes.count(name) > 1}:
+        if isinstance(classes, tuple) and (twice := [name for name, times in Counter(classes).items() if times > 1]):
             raise ValueError(f"named twice: {', '.join(sorted(twice))}")
         return classes
 

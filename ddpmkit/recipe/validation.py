@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.positions import Key
-from ddpmkit.recipe.problems import Problem, did_you_mean
+from ddpmkit.recipe.problems import MOST, Problem, did_you_mean
 from ddpmkit.recipe.writing import toml_value
 
 __all__ = ["Table", "validate"]
@@ -55,7 +55,8 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
         return model.model_validate_json(pydantic_core.to_json(table.values, inf_nan_mode="constants"))
     except ValidationError as error:
         expectations = Expectations(model)
-        table.tree.problems += [_problem(table, expectations, *item) for item in _by_path(error, table.values)]
+        found = _by_path(error, table.values)[:MOST]
+        table.tree.problems += [_problem(table, expectations, path, details) for path, details in found]
     except Exception as error:  # a validator of someone else's model may do anything
         message = f"the config of {table.owner or table.title} broke with {type(error).__name__}: {error}"
         table.tree.problems.append(table.problem(message, ("use",), "report it to the authors of the plugin"))
@@ -71,21 +72,24 @@ def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Ke
     found: dict[Key, ErrorDetails] = {}
     for details in error.errors(include_url=False):
         found.setdefault(_path(details, values), details)
-    return [
-        (path, details)
-        for path, details in found.items()
-        if not path or not any(other[: len(path)] == path and len(other) > len(path) for other in found)
-    ]
+    around = {path[:length] for path in found for length in range(1, len(path))}
+    return [(path, details) for path, details in found.items() if path not in around]
 
 
 def _path(details: ErrorDetails, values: Any) -> Key:
     """pydantic's location without the names of union choices that it weaves in."""
     path: Key = ()
     for part in details["loc"]:
-        if part in (values if isinstance(values, Mapping) else range(len(values)) if isinstance(values, list) else ()):
+        if _holds(values, part):
             path, values = (*path, part), values[part]
     absent = details["loc"][-1] if details["type"] == "missing" else None
     return (*path, absent) if isinstance(absent, str) else path
+
+
+def _holds(values: Any, part: str | int) -> bool:
+    # Asked for a string, a range would compare it to each of its numbers.
+    is_index = isinstance(values, list) and isinstance(part, int)
+    return part in range(len(values)) if is_index else isinstance(values, Mapping) and part in values
 
 
 def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
@@ -150,7 +154,7 @@ def _shown(value: Any) -> str:
 def _same_value(value: Any, wanted: str) -> str | None:
     """The same thing, as it should have been written."""
     match value:
-        case float() if "integer" in wanted and value.is_integer():
+        case float() if "integer" in wanted and value.is_integer() and abs(value) < 2**63:
             return f"write {toml_value(int(value))}: in TOML a point or an exponent makes a number that is no integer"
         case str() if "true or false" in wanted and value.lower() in ("true", "false"):
             return f"write {value.lower()}, without quotes"

@@ -72,5 +72,10 @@ def toml_value(value: Any) -> str:
 
 
 def _string(value: str) -> str:
-    """JSON's escapes are TOML's; only DEL, which TOML escapes too, is missing."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """JSON's escapes are TOML's; whatever else cannot be seen, or a terminal would obey, is escaped too."""
+    escaped = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else _escape(char) for char in escaped)
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 2**16 else f"\\U{ord(char):08x}"

@@ -58,6 +58,23 @@ def test_a_component_that_is_missing_by_default_is_blamed_on_the_file(folder: Pa
         read_recipe({}, registry=Registry.from_components([]))
 
 
+def test_of_many_problems_the_first_are_shown(registry: Registry) -> None:
+    tables = {name: {f"k{number}": 1 for number in range(200)} for name in ("train", "diffusion")}
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tables, registry=registry)
+    assert str(caught.value).count("unknown key") == 100
+    assert str(caught.value).endswith("\n\n200 problems, the first 100 of them above.")
+
+
+def test_what_is_long_is_shown_by_its_ends(registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"train": {"x" * 100_000: 1}}, registry=registry)
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith("the given recipe: unknown key `xxx")
+    assert first.endswith("xxx` in [train]")
+    assert len(first) < 1000
+
+
 def test_models_that_no_words_fit_are_still_explained(registry: Registry) -> None:
     odd = Component("loss", "odd", target="x:Y", summary="", config=f"{__name__}:OddConfig")
     everything = [entry for kind in registry.components.values() for entry in kind.values()]

@@ -1,4 +1,6 @@
+import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,24 @@ def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
             "x.toml:2:12: byte 0xe9 is no UTF-8\n     2 | name = 'caf\ufffd'\n       |            ^",
         ),
         (b"a = " + b"[" * 5000, "x.toml: nested too deeply"),
-        (b"a = " + b"[" * 60 + b"]" * 60, "x.toml: nested too deeply"),
-        (b"[train]\nseed = 0x1_0000_0000_0000_0000", "x.toml: a whole number of TOML has at most 64 bits"),
+        (
+            b"a = " + b"[" * 60 + b"]" * 60,
+            f"x.toml:1:55: nested too deeply\n     1 | {'[' * 43}{']' * 57}\n       | {' ' * 33}{'^' * 20}",
+        ),
+        (
+            b"# ok\n a" + b".a" * 300 + b" = 1",
+            f"x.toml:2:2: nested too deeply\n     2 |  a{'.a' * 49}\n       |  {'^' * 99}",
+        ),
+        (
+            b"[train]\nseed = 0x1_0000_0000_0000_0000",
+            "x.toml:2:8: a whole number of TOML has at most 64 bits\n"
+            f"     2 | seed = 0x1_0000_0000_0000_0000\n       |        {'^' * 23}",
+        ),
+        (
+            b"[train]\nseed = 1" + b"0" * 5000,
+            "x.toml:2:8: a whole number of TOML has at most 64 bits\n"
+            f"     2 | seed = 1{'0' * 92}\n       |        {'^' * 93}",
+        ),
     ],
 )
 def test_what_is_no_toml_is_explained(folder: Path, said: Said, content: bytes, message: str) -> None:
@@ -89,6 +107,33 @@ def test_plain_data_is_checked_alike(registry: Registry, data: dict[str, Any], s
     with pytest.raises(RecipeError) as caught:
         read_recipe(data, registry=registry)
     assert str(caught.value).splitlines()[0] == f"the given recipe: {said}"
+
+
+def test_a_files_name_may_be_no_text_but_a_runs_name_is(folder: Path, registry: Registry) -> None:
+    file = folder / os.fsdecode(b"caf\xe9.toml")
+    file.touch()
+    assert read_recipe(file, registry=registry).name == "caf\ufffd"
+
+
+def test_a_date_is_its_text(folder: Path, registry: Registry) -> None:
+    (folder / "x.toml").write_text("name = 1979-05-27\n[train]\ndevice = 07:32:00\n")
+    recipe = read_recipe("x.toml", registry=registry)
+    assert (recipe.name, recipe.train.device) == ("1979-05-27", "07:32:00")
+    (folder / "x.toml").write_text("[schedule]\nuse = 1979-05-27\n")
+    with pytest.raises(RecipeError, match="x.toml:2:7: there is no schedule `1979-05-27`"):
+        read_recipe("x.toml", registry=registry)
+
+
+class Backbone(StrEnum):
+    LARGE = "transformer"
+
+
+def test_plain_data_may_hold_members_of_enumerations(registry: Registry) -> None:
+    recipe = read_recipe(
+        {"backbone": {"use": Backbone.LARGE}, "data": {"classes": [Backbone.LARGE]}}, registry=registry
+    )
+    assert recipe.backbone.component.use == "transformer"
+    assert recipe.data.settings.classes == ("transformer",)
 
 
 def test_plain_data_may_hold_paths_and_tuples(registry: Registry) -> None:

@@ -105,6 +105,15 @@ def test_every_leaf_remembers_its_origin(read: Read) -> None:
     assert ("train", "batch_size") not in origins
 
 
+def test_a_note_repeats_nothing_that_a_terminal_would_obey(read: Read) -> None:
+    base = f'[schedule]\nuse = "\\u001b[31m"\n"\\u009b2J\\n" = 1\n{"x" * 5000} = 1\n'
+    (note,) = read('extends = "base.toml"\n[schedule]\nuse = "linear"\n', base=base).notes
+    assert note.startswith(
+        "mine.toml:3: [schedule] uses linear instead of \ufffd[31m; dropped \ufffd2J  (base.toml:3), "
+    )
+    assert len(note) < 1000
+
+
 @pytest.mark.parametrize("value", ['["x"]', "[]", "{a = 1}"])
 def test_a_replaced_array_leaves_no_origin_behind(value: str) -> None:
     tree = layered([Layer("base", {"data": {"classes": ["a", "b"]}})], [f"data.classes={value}"])

@@ -49,6 +49,8 @@ def test_the_value_is_toml_or_else_the_text_it_is(text: str, key: tuple[str, ...
         ('data.root="x', '"x is no TOML value'),
         ("train.seed=0x10000000000000000", "at most 64 bits"),
         ("data.root=\udcff", "no valid text"),
+        ("train.'\udcff'=1", "no valid text"),
+        ("a" + ".a" * 60 + "=1", "nested too deeply"),
     ],
 )
 def test_what_is_no_override_is_explained(text: str, said: str) -> None:
@@ -83,6 +85,7 @@ def test_the_last_of_two_overrides_wins(read: Read) -> None:
     ("override", "said"),
     [
         ("metric.3.every=5", "the recipe has no table `metric.3`"),
+        ("schedule.use=1979-05-27", "there is no schedule `1979-05-27`"),
         ("metric.every=5", "`metric` is a list: set it whole, or a key of one of its tables (metric.0.KEY)"),
         ("train.steps.x=5", "the recipe has no table `train.steps`"),
         ("tracker.0.use=wandb", "the recipe has no table `tracker.0`"),
@@ -94,6 +97,10 @@ def test_the_last_of_two_overrides_wins(read: Read) -> None:
 def test_an_override_that_fits_nowhere_is_named(errors: Errors, override: str, said: str) -> None:
     text = errors('[train]\nsteps = 1\n[[metric]]\nuse = "fid"\n', override)
     assert text.splitlines()[0] == f"--set {override}: {said}"
+
+
+def test_an_index_of_thousands_of_digits_is_no_table(errors: Errors) -> None:
+    assert "the recipe has no table `metric.999" in errors("", f"metric.{'9' * 5000}.every=1")
 
 
 def test_all_errors_come_at_once_files_first(errors: Errors, folder: Path) -> None:

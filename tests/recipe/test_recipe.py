@@ -1,16 +1,12 @@
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, RecipeError, read_recipe
+from ddpmkit.recipe import RecipeError, read_recipe
 
 FULL = """
 name = "full"
@@ -93,66 +89,6 @@ def test_whole_numbers_pass_for_numbers_but_not_the_reverse(registry: Registry) 
 def test_a_name_must_name_a_folder(name: str, registry: Registry) -> None:
     with pytest.raises(RecipeError, match="`name` in the recipe"):
         read_recipe({"name": name}, registry=registry)
-
-
-def attempt(read: Callable[..., Recipe], *args: Any, **kwargs: Any) -> Recipe | RecipeError:
-    try:
-        return read(*args, **kwargs)
-    except RecipeError as error:
-        return error
-
-
-words = st.sampled_from(
-    [
-        "use",
-        "steps",
-        "classes",
-        "image_size",
-        "betas",
-        "middle",
-        "width",
-        "root",
-        "every",
-        "name",
-        "extends",
-        "lock",
-        "é x",
-    ]
-)
-sections = st.sampled_from(
-    ["data", "diffusion", "schedule", "backbone", "sampler", "train", "metric", "tracker", "name", "extends", "other"]
-)
-uses = st.sampled_from(["image-folder", "linear", "brittle", "lost", "greedy", "fid", "acme/x", "", "/"])
-plain = st.one_of(
-    uses, st.text(max_size=4), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.dates(), st.none()
-)
-values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3))
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.dictionaries(sections, values | st.lists(st.dictionaries(words, values, max_size=3), max_size=2), max_size=5))
-def test_no_data_does_worse_than_an_error(registry: Registry, data: dict[str, Any]) -> None:
-    outcome = attempt(read_recipe, data, registry=registry)
-    if isinstance(outcome, Recipe):
-        assert read_recipe(outcome.as_data(), registry=registry) == outcome
-    else:
-        assert outcome.problems
-
-
-toml_like = st.lists(
-    st.sampled_from(
-        ["[data]", "[[metric]]", "[train]", "\n", "use", "=", '"fid"', "steps", " ", "1", "{", "}", "[", "]", ",",
-         '"""', "'", "#", ".", "é", "\t", "\r\n", "\x00", "0x", "1979-05-27", "true", "extends",
-         '"x.toml"', "nan", "\\"]
-    ),
-    max_size=30,
-).map("".join)  # fmt: skip
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(toml_like | st.text(), st.lists(toml_like | st.text(), max_size=2))
-def test_no_text_does_worse_than_an_error(read: Callable[..., Recipe], text: str, overrides: list[str]) -> None:
-    assert str(attempt(read, text, *overrides))
 
 
 def test_reading_and_failing_import_no_torch() -> None:

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpmkit.recipe import toml_lines, toml_text
@@ -17,6 +17,7 @@ plain = st.one_of(
 values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3))
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.dictionaries(words, values, max_size=5))
 def test_tomllib_reads_back_what_was_written(data: dict[str, Any]) -> None:
     assert tomllib.loads(toml_text(data)) == data
@@ -33,6 +34,12 @@ def test_what_lies_deep_is_written_inline_and_large_numbers_are_grouped() -> Non
 def test_each_line_knows_its_key() -> None:
     lines = [line for line in toml_lines({"name": "x", "metric": [{"use": "fid"}]}) if line.key]
     assert [line.key for line in lines] == [("name",), ("metric", 0, "use")]
+
+
+def test_what_cannot_be_seen_is_escaped() -> None:
+    text = "a\x7f\x9b31m\u202e\U000e0001é猫"
+    assert toml_value(text) == '"a\\u007f\\u009b31m\\u202e\\U000e0001é猫"'
+    assert tomllib.loads(f"v = {toml_value(text)}")["v"] == text
 
 
 def test_not_a_number_is_written() -> None:
