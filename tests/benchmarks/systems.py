@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,13 @@ class System:
     """Choose whether the averaged weights draw, where there is a choice."""
 
 
-def ddpmkit(data: Path, recipe: str = "afhq_cat") -> System:
-    """The shipped recipe."""
+def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -> System:
+    """The shipped recipe, with `--set` changes."""
     from ddpmkit.experiment.assembly import build_images, build_model
     from ddpmkit.recipe import read_recipe
     from ddpmkit.training.trainer import Trainer
 
-    overrides = [f"data.root={data}", "metric=[]", "tracker=[]"]
+    overrides = [f"data.root={data}", "metric=[]", "tracker=[]", *changes]
     read = read_recipe(RECIPES / f"{recipe}.toml", overrides=overrides)
     model = build_model(read)
     trainer = Trainer(

@@ -120,7 +120,7 @@ def test_a_date_is_its_text(folder: Path, registry: Registry) -> None:
     recipe = read_recipe("x.toml", registry=registry)
     assert (recipe.name, recipe.train.device) == ("1979-05-27", "07:32:00")
     (folder / "x.toml").write_text("[schedule]\nuse = 1979-05-27\n")
-    with pytest.raises(RecipeError, match="x.toml:2:7: there is no schedule `1979-05-27`"):
+    with pytest.raises(RecipeError, match=r"x.toml:2:7: there is no schedule `1979-05-27`"):
         read_recipe("x.toml", registry=registry)
 
 

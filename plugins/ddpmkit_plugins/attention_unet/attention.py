@@ -24,16 +24,18 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, dim, H, W] -> the same."""
-        # Pixels by channels is how channels_last lies in memory: no tensor of heads * head_dim channels is ever copied
-        # but the one that joins the heads.
+        # Pixels by channels is how channels_last lies in memory, so no large tensor is copied. With k and v of one head,
+        # to_out(q (k^T v)) = q (k^T pixels) W_v W_out: values and heads are never spread over the pixels.
         height = x.shape[2]
         pixels = rearrange(self.norm(x), "b c y x -> b (y x) c")
-        q = rearrange(self.to_q(pixels), "b n (h c) -> b n h c", h=self.heads).softmax(dim=3).flatten(2)
+        q = rearrange(self.to_q(pixels), "b n (h d) -> b n h d", h=self.heads).softmax(dim=3).flatten(2)
         k = self.to_k(pixels).softmax(dim=1)
-        v = self.to_v(pixels)
-        by_head = zip(*(part.chunk(self.heads, dim=2) for part in (q, k, v)), strict=True)
-        out = torch.cat([q_h @ ((k_h.transpose(1, 2) @ v_h) * self.scale) for q_h, k_h, v_h in by_head], dim=2)
-        projected: Tensor = self.norm_out(rearrange(self.to_out(out), "b (y x) c -> b c y x", y=height))
+        seen = rearrange(pixels.transpose(1, 2) @ k, "b c (h d) -> b h d c", h=self.heads)
+        w_v = rearrange(self.to_v.weight, "(h e) c -> h c e", h=self.heads)
+        w_out = rearrange(self.to_out.weight, "c (h e) -> h e c", h=self.heads) * self.scale
+        values = torch.einsum("bhdc, hce, hef -> bhdf", seen, w_v, w_out).flatten(1, 2)
+        out = q @ values + self.to_out.bias
+        projected: Tensor = self.norm_out(rearrange(out, "b (y x) c -> b c y x", y=height))
         return x + projected
 
 

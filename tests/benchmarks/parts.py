@@ -1,0 +1,196 @@
+"""What the parts beside the network cost: pictures, the bookkeeping of FID, components as such, the first step.
+
+    python tests/benchmarks/parts.py --data data/afhq
+
+One line of JSON a part. Needs torchvision, whose Inception v3 stands in for that of clean-fid: it has the same layers,
+untrained, and takes the same time.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from systems import RECIPES
+from torch import Tensor, nn
+
+from ddpmkit.contracts import ImageShape
+from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.randomness import Purpose, normal, uniform_integers
+from ddpmkit.recipe import Recipe, read_recipe
+from ddpmkit.training.ema import decay_at
+from ddpmkit.training.trainer import Trainer
+
+
+def shipped(data: Path, *changes: str) -> Recipe:
+    """The recipe for cats, without metric and tracker."""
+    overrides = [f"data.root={data}", "metric=[]", "tracker=[]", *changes]
+    return read_recipe(RECIPES / "afhq_cat.toml", overrides=overrides)
+
+
+def pictures(data: Path) -> dict[str, float]:
+    """The image folder, first with an empty cache, then again."""
+    recipe = shipped(data)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["DDPMKIT_CACHE"] = cache
+        first, found = _seconds(lambda: build_images(recipe, "train"))
+        again, _ = _seconds(lambda: build_images(recipe, "train"))
+        del os.environ["DDPMKIT_CACHE"]
+    return {"pictures": len(found), "pictures_per_second": len(found) / first, "seconds_again": again}
+
+
+def first_step(data: Path) -> dict[str, float]:
+    """From the command to the first record of training, with pictures that are cached."""
+    build_images(shipped(data), "train")
+    command = [sys.executable, "-m", "ddpmkit", "run", str(RECIPES / "afhq_cat.toml"), "--set", f"data.root={data}"]
+    for change in ("metric=[]", "tracker=[]", "train.steps=1000", "train.log_every=1", "train.sample_every=1000"):
+        command += ["--set", change]
+    found = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            log, began = Path(folder) / "run" / "metrics.jsonl", time.perf_counter()
+            quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            with subprocess.Popen([*command, "--out", str(log.parent)], **quiet) as process:
+                while process.poll() is None and not (log.exists() and '"loss"' in log.read_text()):
+                    time.sleep(0.02)
+                found.append(time.perf_counter() - began)
+                process.kill()
+    return {"seconds_to_the_first_step": statistics.median(found)}
+
+
+class StandIn(nn.Module):
+    """Inception v3 up to its pooled features, called as clean-fid's file is."""
+
+    def __init__(self) -> None:
+        from torchvision.models import inception_v3
+
+        super().__init__()
+        self.network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
+        self.network.fc = nn.Identity()
+
+    def forward(self, x: Tensor, return_features: bool = True) -> Tensor:
+        """float32 [B, 3, 299, 299] in 0 .. 255 -> [B, 2048]."""
+        features: Tensor = self.network(x / 127.5 - 1)
+        return features
+
+
+def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
+    """Everything but the network, as a share of the network's own time, for `of` images of 32 px."""
+    from ddpmkit_plugins.clean_fid import CleanFidConfig
+    from ddpmkit_plugins.clean_fid.metric import CleanFid
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "inception.pt"
+        torch.jit.save(torch.jit.script(StandIn().eval()), path)
+        metric = CleanFid(CleanFidConfig(inception=str(path)), device=torch.device("cpu"))
+    batch = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
+    resized = torch.rand(metric.config.batch_size, 3, 299, 299) * 255
+    with torch.no_grad():
+        for _ in range(3):  # TorchScript optimizes in its first calls
+            metric.network(resized)
+        network = min(_seconds(lambda: metric.network(resized))[0] for _ in range(4)) / len(resized)
+    state = metric.measure_generated(batch)
+    measuring = min(_seconds(lambda: metric.merge(state, metric.measure_generated(batch)))[0] for _ in range(3)) / images
+    # A state of full rank, so that the eigenvalues take what they take.
+    features = torch.randn(of, 2048, dtype=torch.float64)
+    full = {"n": torch.tensor(float(of)), "sum": features.sum(0), "outer": features.T @ features}
+    scoring, _ = _seconds(lambda: metric.scores(full, full))
+    share = (measuring * of + scoring) / (network * of) - 1
+    return {"milliseconds_an_image": 1000 * network, "scoring_seconds": scoring, "share_beyond_the_network": share}
+
+
+def by_hand(data: Path) -> Callable[[], None]:
+    """The step of the shipped recipe without recipe, registry or component contracts; the same data, noise, optimizer."""
+    from ddpmkit_plugins.attention_unet import AttentionUnetConfig
+    from ddpmkit_plugins.attention_unet.unet import AttentionUnet
+
+    train = shipped(data).train
+    images = build_images(shipped(data), "train")
+    network = AttentionUnet(AttentionUnetConfig(), image_shape=ImageShape(3, 32, 32), num_classes=0, out_channels=3)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.Adam(network.parameters(), lr=train.learning_rate, betas=train.betas, fused=True)
+    angle = (torch.arange(51, dtype=torch.float64) / 50 + 0.008) / 1.008 * math.pi / 2
+    bar = (angle.cos() ** 2 / angle[0].cos() ** 2)[1:].clamp(min=1e-6)
+    signal, sigma = bar.sqrt().float()[:, None, None, None], (1 - bar).sqrt().float()[:, None, None, None]
+    steps = itertools.count()
+
+    def step() -> None:
+        n = next(steps)
+        x0 = images.batch(n, range(32), 32).x0
+        t = uniform_integers(0, Purpose.TIMESTEP, n, range(32), 50)
+        noise = normal(0, Purpose.NOISE, n, range(32), (3, 32, 32))
+        optimizer.zero_grad(set_to_none=True)
+        loss = (network(signal[t] * x0 + sigma[t] * noise, t) - noise).abs().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), train.gradient_clip)
+        optimizer.step()
+        with torch.no_grad():
+            weights = list(network.parameters())
+            torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay_at(n + 1, train.ema_decay))
+        loss.item()
+
+    return step
+
+
+def plugin_price(data: Path, pairs: int = 40) -> dict[str, float]:
+    """A trainer's step against the same modules wired by hand, in turns; the share is the median over pairs."""
+    recipe = shipped(data)
+    model = build_model(recipe)
+    trainer = Trainer(
+        model.network, model.process, model.loss(), build_images(recipe, "train"), recipe.train, model.runtime
+    )
+    wired = by_hand(data)
+    for step in (trainer.train_step, wired) * 3:
+        step()
+    found = [pair for _ in range(pairs // 2) for pair in _both_ways(trainer.train_step, wired)]
+    ratios = [with_components / without - 1 for with_components, without in found]
+    return {
+        "step_milliseconds": 1000 * statistics.median(first for first, _ in found),
+        "by_hand_milliseconds": 1000 * statistics.median(second for _, second in found),
+        "price_of_components": statistics.median(ratios),
+    }
+
+
+def _both_ways(first: Callable[[], Any], second: Callable[[], Any]) -> Iterator[tuple[float, float]]:
+    """Seconds of both, once in either order."""
+    yield _seconds(first)[0], _seconds(second)[0]
+    later = _seconds(second)[0]
+    yield _seconds(first)[0], later
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def main() -> None:
+    """All parts, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("parts", nargs="*", default=["pictures", "first_step", "fid", "plugin_price"])
+    arguments = parser.parse_args()
+    measures: dict[str, Callable[[], dict[str, float]]] = {
+        "pictures": lambda: pictures(arguments.data),
+        "first_step": lambda: first_step(arguments.data),
+        "fid": fid,
+        "plugin_price": lambda: plugin_price(arguments.data),
+    }
+    for name in arguments.parts:
+        sys.stdout.write(json.dumps({"part": name, **measures[name]()}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
