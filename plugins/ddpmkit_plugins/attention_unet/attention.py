@@ -24,7 +24,7 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, dim, H, W] -> the same."""
-        # Pixels by channels is how channels_last lies in memory, so no large tensor is copied. With k and v of one head,
+        # Pixels by channels is how channels_last lies in memory, so no large tensor is copied; and for each head,
         # to_out(q (k^T v)) = q (k^T pixels) W_v W_out: values and heads are never spread over the pixels.
         height = x.shape[2]
         pixels = rearrange(self.norm(x), "b c y x -> b (y x) c")
