@@ -111,6 +111,13 @@ class GaussianDiffusion(nn.Module):
         """alpha_bar in double precision; 1 at t = -1, the clean image."""
         return self._alpha_bar[t] if t >= 0 else 1.0
 
+    def half_log_snr_at(self, t: int) -> float:
+        """lambda = ln(alpha / sigma), in double precision; infinite at t = -1, minus infinity where alpha_bar is 0."""
+        bar = self.alpha_bar_at(t)
+        if bar in (0, 1):
+            return math.inf if bar else -math.inf
+        return (math.log(bar) - math.log1p(-bar)) / 2
+
     def sampling_timesteps(self, steps: int) -> list[int]:
         """`steps` timesteps from T-1 downwards, evenly spread, ending at 0 (one step: T-1 alone).
 

@@ -167,6 +167,8 @@ class TrainSection(Section):
     """Decay of Adam's two moments."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate grows from 0."""
+    learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to 0 from the end of the warm-up to `steps`."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 never clips."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)

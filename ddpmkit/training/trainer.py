@@ -118,8 +118,13 @@ class Trainer:
         self.step, self.skipped = self.step + 1, self.skipped + 1
 
     def learning_rate_at(self, step: int) -> float:
-        """Grows linearly over the first `warmup_steps` steps (counted from 0), then stays."""
-        return self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
+        """Of the step after `step` others: grows linearly over `warmup_steps`, then stays or decays to 0 at `steps`."""
+        settings = self.settings
+        warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+        decaying = max(1, settings.steps - settings.warmup_steps)
+        left = min(1.0, max(0.0, (settings.steps - step) / decaying))
+        falls = {"none": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
+        return settings.learning_rate * warm * falls[settings.learning_rate_decay]
 
     def averaged(self) -> nn.Module:
         """The averaged network, or the network itself when no average is kept."""

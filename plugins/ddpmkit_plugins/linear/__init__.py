@@ -1,4 +1,4 @@
-"""The linear schedule: manifest and config."""
+"""The linear and the scaled linear schedule: manifest and configs."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -25,13 +25,29 @@ class LinearConfig(ComponentConfig):
         return self
 
 
+class ScaledLinearConfig(LinearConfig):
+    """Keys of `[schedule]` when `use = "scaled-linear"`."""
+
+    first_beta: float = Field(default=0.00085, gt=0, lt=1)
+    """beta of the first step, at `reference_timesteps`."""
+    last_beta: float = Field(default=0.012, gt=0, lt=1)
+    """beta of the last step, at `reference_timesteps`."""
+
+
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
-    """Declare the schedule."""
+    """Declare both schedules."""
     yield Component(
         kind="schedule",
         name="linear",
         target="ddpmkit_plugins.linear.schedule:LinearSchedule",
         config="ddpmkit_plugins.linear:LinearConfig",
         summary="betas that grow linearly in t (Ho et al. 2020)",
+    )
+    yield Component(
+        kind="schedule",
+        name="scaled-linear",
+        target="ddpmkit_plugins.linear.schedule:ScaledLinearSchedule",
+        config="ddpmkit_plugins.linear:ScaledLinearConfig",
+        summary="betas whose square root grows linearly in t (Rombach et al. 2022)",
     )

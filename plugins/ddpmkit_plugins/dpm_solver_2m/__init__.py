@@ -1,0 +1,24 @@
+"""The DPM-Solver++ 2M: manifest and config."""
+
+from collections.abc import Iterator
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class DpmSolver2mConfig(ComponentConfig):
+    """Keys of `[sampler]` when `use = "dpm-solver-2m"`."""
+
+    clip_x0: bool = True
+    """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the sampler."""
+    yield Component(
+        kind="sampler",
+        name="dpm-solver-2m",
+        target="ddpmkit_plugins.dpm_solver_2m.sampler:DpmSolver2mSampler",
+        config="ddpmkit_plugins.dpm_solver_2m:DpmSolver2mConfig",
+        summary="DPM-Solver++, second order, multistep: one call a step (Lu et al. 2022)",
+    )

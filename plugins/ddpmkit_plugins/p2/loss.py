@@ -1,0 +1,30 @@
+"""Perception prioritized weighting: Choi et al. (2022), eq. 8 (https://arxiv.org/abs/2204.00227)."""
+
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction
+from ddpmkit_plugins.p2 import P2Config
+
+
+class P2Loss:
+    """The error of eps times (k + SNR)^(-gamma), whatever is predicted.
+
+    An error of eps is SNR^(1/2) times that of x0, and (SNR / (SNR + 1))^(1/2) times that of v.
+    """
+
+    def __init__(self, config: P2Config, *, prediction: Prediction) -> None:
+        """`prediction` says whose error is seen."""
+        self.config = config
+        self.prediction = prediction
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        """[B, C, H, W] twice, [B] -> [B]."""
+        return self.weight(alpha_bar) * (prediction - target).square().flatten(1).mean(dim=1)
+
+    def weight(self, alpha_bar: Tensor) -> Tensor:
+        """Of each sample's squared error: [B] -> [B]."""
+        snr = alpha_bar / (1 - alpha_bar)
+        weight = (self.config.k + snr) ** -self.config.gamma
+        if self.prediction == "epsilon":
+            return weight
+        return weight * (snr if self.prediction == "x0" else alpha_bar)  # SNR / (SNR + 1) is alpha_bar

@@ -1,0 +1,39 @@
+"""The sigmoid schedule: manifest and config."""
+
+from collections.abc import Iterator
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class SigmoidConfig(ComponentConfig):
+    """Keys of `[schedule]` when `use = "sigmoid"`."""
+
+    start: float = -3.0
+    """Where on the sigmoid the clean image lies."""
+    end: float = 3.0
+    """Where pure noise lies."""
+    tau: float = Field(default=1.0, gt=0)
+    """Temperature: a smaller one spends fewer steps at either end."""
+    max_beta: float = Field(default=0.999, gt=0, lt=1)
+    """Largest beta; the last step's would be 1."""
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("end must be greater than start")
+        return self
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the schedule."""
+    yield Component(
+        kind="schedule",
+        name="sigmoid",
+        target="ddpmkit_plugins.sigmoid.schedule:SigmoidSchedule",
+        config="ddpmkit_plugins.sigmoid:SigmoidConfig",
+        summary="alpha_bar as a stretch of the sigmoid (Jabri et al. 2022)",
+    )

@@ -1,0 +1,26 @@
+"""The UniPC sampler: manifest and config."""
+
+from collections.abc import Iterator
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class UniPcConfig(ComponentConfig):
+    """Keys of `[sampler]` when `use = "unipc"`."""
+
+    corrector: bool = True
+    """Correct each step by what the network says at its end, which costs no call."""
+    clip_x0: bool = True
+    """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
+
+
+@hookimpl
+def ddpmkit_components() -> Iterator[Component]:
+    """Declare the sampler."""
+    yield Component(
+        kind="sampler",
+        name="unipc",
+        target="ddpmkit_plugins.unipc.sampler:UniPcSampler",
+        config="ddpmkit_plugins.unipc:UniPcConfig",
+        summary="unified predictor and corrector, second order: one call a step (Zhao et al. 2023)",
+    )

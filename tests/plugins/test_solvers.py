@@ -1,0 +1,222 @@
+"""DPM-Solver++, UniPC and Heun in float64 against diffusers on equal noise; how they converge; what churn does."""
+
+import math
+import warnings
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from torch import Tensor
+
+from ddpmkit.contracts import Prediction, Sampler
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit.errors import InputError
+from ddpmkit_plugins.dpm_solver_2m import DpmSolver2mConfig
+from ddpmkit_plugins.dpm_solver_2m.sampler import DpmSolver2mSampler
+from ddpmkit_plugins.heun import HeunConfig
+from ddpmkit_plugins.heun.sampler import HeunSampler
+from ddpmkit_plugins.linear import LinearConfig
+from ddpmkit_plugins.linear.schedule import LinearSchedule
+from ddpmkit_plugins.unipc import UniPcConfig
+from ddpmkit_plugins.unipc.sampler import UniPcSampler
+
+THEIR_NAMES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
+SOLVERS: dict[str, Sampler] = {
+    "dpm-solver-2m": DpmSolver2mSampler(DpmSolver2mConfig(clip_x0=False)),
+    "unipc": UniPcSampler(UniPcConfig(clip_x0=False)),
+    "heun": HeunSampler(HeunConfig(clip_x0=False)),
+}
+MEAN, VARIANCE = 0.2, 0.15**2
+# Less than usual: diffusers rounds x to float32 on the way, and noisier beginnings amplify that.
+LAST_BETA = 0.006
+
+
+class Noise:
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def __call__(self, draw: int) -> Tensor:
+        self.drawn.append(draw)
+        return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
+
+
+def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+    """Smooth, nonlinear, mixing pixels, different at every t."""
+    return torch.sin(2 * x + 0.001 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
+
+
+def alpha_bar(timesteps: int = 1000) -> Tensor:
+    return LinearSchedule(LinearConfig(last_beta=LAST_BETA), timesteps=timesteps).alphas_cumprod()
+
+
+def process(prediction: Prediction = "epsilon", exact: Tensor | None = None) -> GaussianDiffusion:
+    """With buffers that were never rounded to float32."""
+    exact = alpha_bar() if exact is None else exact
+    made = GaussianDiffusion(exact, prediction)
+    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return made
+
+
+def theirs(kind: type[Any], times: list[int], **options: Any) -> Any:
+    """A scheduler of diffusers that walks these timesteps by coefficients in float64."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy, to diffusers
+        scheduler = kind(1000, beta_schedule="linear", beta_start=1e-4, beta_end=LAST_BETA, **options)
+        scheduler.set_timesteps(len(times))
+    sigma = ((1 - alpha_bar()) / alpha_bar()).sqrt()[times]
+    scheduler.timesteps = torch.tensor(times)
+    scheduler.sigmas = torch.cat([sigma, sigma.new_zeros(1)])
+    scheduler.num_inference_steps = len(times)
+    return scheduler
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
+@pytest.mark.parametrize("steps", [1, 2, 10, 25])
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("dpm-solver-2m", DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+        ("unipc", UniPCMultistepScheduler, {"solver_type": "bh2"}),
+    ],
+)
+def test_multistep_solvers_walk_as_diffusers_does(
+    name: str, kind: type[Any], options: dict[str, Any], steps: int, prediction: Prediction
+) -> None:
+    ours = process(prediction)
+    times = ours.sampling_timesteps(steps)
+    scheduler = theirs(
+        kind, times, prediction_type=THEIR_NAMES[prediction], solver_order=2, final_sigmas_type="zero", **options
+    )
+    *_, last = SOLVERS[name].sample(Denoiser(network, ours), Noise(), steps)
+    x = Noise()(0)
+    for t in times:
+        x = scheduler.step(network(x, torch.full((2,), t), None), t, x).prev_sample
+    torch.testing.assert_close(last.x, x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 25])
+def test_heun_walks_as_diffusers_does(steps: int) -> None:
+    ours = process()
+    times = ours.sampling_timesteps(steps)
+    scheduler = theirs(HeunDiscreteScheduler, times)
+    # Theirs keeps each timestep but the first twice: once to arrive at, once to leave from.
+    twice = [times[0], *(t for t in times[1:] for _ in range(2))]
+    sigma = scheduler.sigmas
+    scheduler.sigmas = torch.cat([sigma[:1], sigma[1:-1].repeat_interleave(2), sigma[-1:]])
+    scheduler.timesteps = torch.tensor(twice)
+    noise = Noise()
+    *_, last = SOLVERS["heun"].sample(Denoiser(network, ours), noise, steps)
+    # Theirs walks on image + sigma noise.
+    x = noise(0) / math.sqrt(ours.alpha_bar_at(times[0]))
+    for number, t in enumerate(twice):
+        asked = scheduler.scale_model_input(x, t)
+        scheduler._step_index = number
+        x = scheduler.step(network(asked, torch.full((2,), t), None), t, x).prev_sample
+    torch.testing.assert_close(last.x, x, rtol=0, atol=1e-5)
+
+
+def exact_eps(gaussian: GaussianDiffusion) -> Denoiser:
+    """What the best network would answer for data N(MEAN, VARIANCE)."""
+
+    def answer(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        bar = gaussian.alpha_bar_at(int(t[0]))
+        return math.sqrt(1 - bar) * (x - math.sqrt(bar) * MEAN) / (bar * VARIANCE + 1 - bar)
+
+    return Denoiser(answer, gaussian)
+
+
+def error(sampler: Sampler, steps: int) -> float:
+    """Against the probability flow of a Gaussian in closed form: it keeps (x - mean) / standard deviation."""
+    even = torch.sigmoid(torch.linspace(5, -5, 1000, dtype=torch.float64))
+    gaussian = process(exact=even)
+    *_, last = sampler.sample(exact_eps(gaussian), noise := Noise(), steps)
+    bar = gaussian.alpha_bar_at(999)
+    share = (noise(0) - math.sqrt(bar) * MEAN) / math.sqrt(bar * VARIANCE + 1 - bar)
+    # The last step goes from t = 0 to the clean image in one estimate, whatever the number of steps.
+    bar = gaussian.alpha_bar_at(0)
+    x = math.sqrt(bar) * MEAN + share * math.sqrt(bar * VARIANCE + 1 - bar)
+    return float((last.x - exact_eps(gaussian)(x, 0).x0).abs().max())
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_on_a_gaussian_three_times_the_steps_leave_a_ninth_of_the_error(name: str) -> None:
+    """Second order: Karras et al. (2022), section 3; Lu et al. (2022), theorem B.1; Zhao et al. (2023), theorem 3.1."""
+    errors = [error(SOLVERS[name], steps) for steps in (40, 120, 360)]
+    assert all(after < before / 6 for before, after in pairwise(errors))
+    assert errors[-1] < 2e-3
+
+
+def test_the_corrector_costs_no_call_and_makes_fewer_steps_enough() -> None:
+    without, with_it = UniPcSampler(UniPcConfig(clip_x0=False, corrector=False)), SOLVERS["unipc"]
+    assert without.network_calls(10) == with_it.network_calls(10) == 10
+    assert error(with_it, 15) < error(without, 15)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("dpm-solver-2m", 7), ("unipc", 7), ("heun", 13)])
+def test_the_network_is_asked_as_often_as_announced(name: str, expected: int) -> None:
+    calls: list[int] = []
+
+    def counted(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        calls.append(int(t[0]))
+        return network(x, t, label)
+
+    frames = list(SOLVERS[name].sample(Denoiser(counted, process()), Noise(), 7))
+    assert len(calls) == SOLVERS[name].network_calls(7) == expected
+    assert [frame.t for frame in frames] == [t + 1 for t in process().sampling_timesteps(7)] + [0]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_images_stay_in_range_where_x0_is_clamped(name: str) -> None:
+    kept = type(SOLVERS[name])(type(SOLVERS[name].config)())  # type: ignore[attr-defined, call-arg]
+    *_, last = kept.sample(Denoiser(lambda x, t, label: 0.9 * x, process()), Noise(), 20)
+    assert last.x.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["dpm-solver-2m", "unipc"])
+def test_they_start_from_no_signal_at_all(name: str) -> None:
+    """At alpha_bar = 0 the first step is x0_hat with the noise that the next timestep has."""
+    zero = alpha_bar(50).clone()
+    zero[-1] = 0
+    gaussian = process("v", zero)
+    frames = list(SOLVERS[name].sample(Denoiser(network, gaussian), Noise(), 50))
+    bar = gaussian.alpha_bar_at(48)
+    first = math.sqrt(bar) * frames[0].x0_hat + math.sqrt(1 - bar) * Noise()(0)
+    assert torch.isfinite(frames[-1].x).all()
+    if name == "dpm-solver-2m":
+        torch.testing.assert_close(frames[1].x, first, rtol=1e-9, atol=1e-9)
+
+
+def test_heun_says_that_it_cannot() -> None:
+    zero = alpha_bar(50).clone()
+    zero[-1] = 0
+    with pytest.raises(InputError, match="cannot start at alpha_bar = 0"):
+        next(SOLVERS["heun"].sample(Denoiser(network, process("v", zero)), Noise(), 10))
+
+
+def test_churn_adds_noise_on_the_way_but_not_at_the_ends() -> None:
+    noise = Noise()
+    churned = HeunSampler(HeunConfig(clip_x0=False, churn=20.0, churn_from=0.05, churn_to=4.0))
+    frames = list(churned.sample(Denoiser(network, gaussian := process()), noise, 25))
+    levels = [math.sqrt((1 - bar) / bar) for t in gaussian.sampling_timesteps(25) for bar in [gaussian.alpha_bar_at(t)]]
+    expected = [draw for draw, sigma in enumerate(levels, start=1) if 0.05 <= sigma <= 4]
+    assert 0 < len(expected) < 25
+    assert noise.drawn == [0, *expected]
+    calm = list(SOLVERS["heun"].sample(Denoiser(network, gaussian), Noise(), 25))
+    assert not torch.allclose(frames[-1].x, calm[-1].x)
+
+
+def test_with_churn_a_gaussian_comes_out_as_it_should() -> None:
+    """Noise added and taken away again leaves the distribution as it is: Karras et al. (2022), section 4."""
+    gaussian = process()
+
+    def many(draw: int) -> Tensor:
+        return torch.randn(4000, 1, 2, 2, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
+
+    config = HeunConfig(clip_x0=False, churn=20.0, churn_noise=1.0)
+    *_, last = HeunSampler(config).sample(exact_eps(gaussian), many, 100)
+    pixels = last.x.numpy().ravel()
+    assert np.mean(pixels) == pytest.approx(MEAN, abs=0.01)
+    assert np.std(pixels) == pytest.approx(math.sqrt(VARIANCE), rel=0.03)
