@@ -161,10 +161,15 @@ class TrainSection(Section):
     """Images of one optimizer step, over all devices together."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a batch is computed in, to save memory; it must divide `batch_size`."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    """`adam`; `adamw`, whose weight decay is apart from the gradient; `muon` for the matrices inside the network, with
+    `adamw` for all other weights."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate of Adam."""
+    """Learning rate, of every weight."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay of Adam's two moments."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Share of each weight that a step of learning rate 1 would take away."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate grows from 0."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "none"

@@ -21,7 +21,8 @@ def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
     """The parts of a checkpoint: `model`, `ema` (when kept), `optimizer`, `progress`."""
     parts = {
         "model": dict(trainer.network.state_dict()),
-        "optimizer": _optimizer_tensors(trainer),
+        # Learning rate and betas are functions of the recipe and of the step.
+        "optimizer": trainer.optimizer.tensors(),
         "progress": {
             "loss_sums": trainer.by_quarter.sums,
             "loss_counts": trainer.by_quarter.counts,
@@ -49,8 +50,9 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     trainer.by_quarter.counts.copy_(progress["loss_counts"])
     trainer.skipped, trainer.detours = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
-    # Adam has no moments before its first step.
-    _restore_optimizer(trainer, parts["optimizer"], has_moments=step > trainer.skipped)
+    # There are no moments before the first step.
+    _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes() if step > trainer.skipped else {})
+    trainer.optimizer.load(parts["optimizer"])
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -64,33 +66,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"{differences[0]}",
             remedies=["use the version of the backbone's plugin that the run was trained with: its lock file names it"],
         ) from error
-
-
-def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """`weight name/moment`. Learning rate and betas are functions of the recipe and of the step."""
-    state = trainer.optimizer.state
-    return {
-        f"{name}/{moment}": value
-        for name, weight in trainer.network.named_parameters()
-        for moment, value in state.get(weight, {}).items()
-    }
-
-
-def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor], *, has_moments: bool) -> None:
-    weights = dict(trainer.network.named_parameters())
-    shapes = {
-        f"{name}/{moment}": tuple(weight.shape) if moment != "step" else ()
-        for name, weight in weights.items()
-        for moment in ("step", "exp_avg", "exp_avg_sq")
-    }
-    _check_shapes("optimizer", tensors, shapes if has_moments else {})
-    trainer.optimizer.state.clear()
-    for key, value in tensors.items():
-        name, _, moment = key.rpartition("/")
-        weight = weights[name]
-        # Moments lie in memory as their weights do (channels last): the fused Adam walks both side by side.
-        place = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
-        trainer.optimizer.state[weight][moment] = place.detach().copy_(value)
 
 
 def _check_shapes(part: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

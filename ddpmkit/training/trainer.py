@@ -19,6 +19,7 @@ from ddpmkit.randomness import Purpose, normal, uniform_integers
 from ddpmkit.recipe import TrainSection
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.ema import Ema
+from ddpmkit.training.optimizer import Optimizer
 from ddpmkit.training.progress import LossByQuarter
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
@@ -72,9 +73,7 @@ class Trainer:
         self.detours = 0
         """How often the run has gone back; each time it goes on with other batches and other noise."""
         self.ema = Ema(network, settings.ema_decay) if settings.ema_decay else None
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=settings.learning_rate, betas=settings.betas, fused=True
-        )
+        self.optimizer = Optimizer(network, settings)
         self.by_quarter = LossByQuarter(process.timesteps, runtime.device)
         self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
         """Entered around each phase of a step with its name, for whoever wants to know where the time goes."""
@@ -86,9 +85,7 @@ class Trainer:
         """
         settings = self.settings
         learning_rate = self.learning_rate_at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         total = torch.zeros((), device=self.runtime.device)
         size, parts = settings.batch_size // settings.accumulate, []
         for number in range(settings.accumulate):
@@ -106,7 +103,7 @@ class Trainer:
         for part in parts:
             self.by_quarter.add(part.t, part.losses)
         with self.phase("optimizer"):
-            self.optimizer.step()
+            self.optimizer.step(learning_rate)
         self.step, self.skipped = self.step + 1, 0
         if self.ema is not None:
             with self.phase("moving average"):
