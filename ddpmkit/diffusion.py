@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.errors import InputError
 
-__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Posterior"]
+__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Posterior", "with_zero_terminal_snr"]
 
 
 class Denoised(NamedTuple):
@@ -59,9 +59,12 @@ class GaussianDiffusion(nn.Module):
             self.register_buffer(name, values.float(), persistent=False)
 
     @classmethod
-    def from_schedule(cls, schedule: Schedule, prediction: Prediction = "epsilon") -> "GaussianDiffusion":
-        """The process of a schedule component."""
-        return cls(schedule.alphas_cumprod(), prediction)
+    def from_schedule(
+        cls, schedule: Schedule, prediction: Prediction = "epsilon", *, zero_terminal_snr: bool = False
+    ) -> "GaussianDiffusion":
+        """The process of a schedule component, as it is or rescaled to end without signal."""
+        alphas_cumprod = schedule.alphas_cumprod()
+        return cls(with_zero_terminal_snr(alphas_cumprod) if zero_terminal_snr else alphas_cumprod, prediction)
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t from x0 [B, C, H, W], t int64 [B] and standard noise: Ho et al. (2020), eq. 4."""
@@ -166,6 +169,18 @@ def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
         "posterior_variance": (1 - previous) / (1 - alphas_cumprod) * (1 - alpha_t),
         "log_snr": alphas_cumprod.log() - (1 - alphas_cumprod).log(),
     }
+
+
+def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """The schedule float64 [T] with sqrt(alpha_bar) shifted to end at 0 and stretched to begin where it did.
+
+    Lin et al. (2024), "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1
+    (https://arxiv.org/abs/2305.08891). Raises InputError for T = 1, where first and last are one.
+    """
+    if len(alphas_cumprod) < 2:
+        raise InputError("diffusion.zero_terminal_snr needs diffusion.timesteps of 2 or more.")
+    signal = alphas_cumprod.sqrt()
+    return ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2
 
 
 def check_alphas_cumprod(alphas_cumprod: Tensor, prediction: Prediction) -> None:

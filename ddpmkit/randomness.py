@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     VALIDATION = 6
     SAMPLE = 7
     SPLIT = 8
+    OFFSET = 9
+    LABEL_DROPOUT = 10
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:

@@ -2,12 +2,13 @@ import math
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpmkit.contracts import Prediction
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, coefficients
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, coefficients, with_zero_terminal_snr
 from ddpmkit.errors import InputError
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -196,3 +197,19 @@ def test_a_denoiser_asks_for_one_t_and_the_whole_batch() -> None:
     found = Denoiser(network, process(), label)(noise(2), 7)
     assert asked == [([7, 7], label)]
     assert found.x0.dtype == found.eps.dtype == torch.float32
+
+
+@pytest.mark.parametrize("timesteps", [2, 50, 1000])
+def test_zero_terminal_snr_is_that_of_diffusers(timesteps: int) -> None:
+    bar = CosineSchedule(CosineConfig(), timesteps=timesteps).alphas_cumprod() * 0.9 + 0.05
+    theirs = 1 - rescale_zero_terminal_snr(1 - coefficients(bar)["alpha_t"])
+    ours = with_zero_terminal_snr(bar)
+    torch.testing.assert_close(ours, theirs.cumprod(0), rtol=1e-9, atol=1e-12)
+    assert ours[0].item() == pytest.approx(bar[0].item())
+    assert ours[-1].item() == 0
+    GaussianDiffusion(ours, "v")
+
+
+def test_one_timestep_cannot_both_begin_and_end() -> None:
+    with pytest.raises(InputError, match="timesteps of 2 or more"):
+        with_zero_terminal_snr(torch.tensor([0.5], dtype=torch.float64))

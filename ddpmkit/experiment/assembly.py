@@ -18,6 +18,7 @@ from ddpmkit.recipe import MetricSection, Part, Recipe
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.training.objective import Objective
 
 __all__ = ["BuiltMetric", "Model", "build_images", "build_metrics", "build_model", "build_trackers"]
 
@@ -31,10 +32,11 @@ class Model:
     process: GaussianDiffusion
     network: nn.Module
 
-    def loss(self) -> Loss:
-        """The recipe's loss."""
-        loss: Loss = self.recipe.loss.build(prediction=self.recipe.diffusion.prediction)
-        return loss
+    def objective(self) -> Objective:
+        """What the recipe trains for."""
+        diffusion = self.recipe.diffusion
+        loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
+        return Objective(self.process, loss, offset_noise=diffusion.offset_noise)
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
         """Draw images from `network` with the recipe's sampler and number of steps, or with others.
@@ -85,7 +87,9 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
         keep_freed_memory()
     diffusion, data = recipe.diffusion, recipe.data.settings
     schedule = recipe.schedule.build(timesteps=diffusion.timesteps)
-    process = GaussianDiffusion.from_schedule(schedule, diffusion.prediction).to(runtime.device)
+    process = GaussianDiffusion.from_schedule(
+        schedule, diffusion.prediction, zero_terminal_snr=diffusion.zero_terminal_snr
+    ).to(runtime.device)
     # torch's generator takes 64 bits of seed; drawn from our own stream, so that it is no other purpose's stream.
     with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))):
         network: nn.Module = recipe.backbone.build(

@@ -49,7 +49,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     `progress` is told of each step: 1 more.
     """
     model, images = build_model(recipe), build_images(recipe, "train")
-    trainer = Trainer(model.network, model.process, model.loss(), images, recipe.train, model.runtime)
+    trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
     trainer.train_step()
     with FlopCounterMode(display=False) as counter:
         trainer.train_step()

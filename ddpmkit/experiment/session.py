@@ -54,9 +54,9 @@ class Session:
         self.metrics, self.audience, self.stop = metrics, audience, stop
         self.onlooker = Interruptible(display, stop)
         self.recipe = model.recipe
-        self.loss = model.loss()
+        self.objective = model.objective()
         self.log = folder.log
-        self.trainer = Trainer(model.network, model.process, self.loss, images, self.recipe.train, model.runtime)
+        self.trainer = Trainer(model.network, self.objective, images, self.recipe.train, model.runtime)
         self.saver = Saver(self.trainer, folder, self.log, display.remark)
         self.recovery = Recovery(self.trainer, self.saver, folder, display.remark, self._restore)
         self.problems: list[str] = []
@@ -166,9 +166,7 @@ class Session:
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None
         if validate:
-            held_out = validation_loss(
-                self.trainer.averaged(), self.model.process, self.loss, self.held_out, self.model.runtime
-            )
+            held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
         if held_out is not None and not math.isfinite(held_out):
             self.recovery.note_validation(self.trainer.step, held_out)
             held_out = None

@@ -114,6 +114,11 @@ class DiffusionSection(Section):
     """T, the number of noising steps."""
     prediction: Prediction = "epsilon"
     """What the network answers: the noise, the clean image, or v of Salimans & Ho (2022)."""
+    zero_terminal_snr: bool = False
+    """Rescale the schedule so that no signal is left at the last step; needs prediction x0 or v."""
+    offset_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of noise that is the same for all pixels of a channel, added in training: it teaches the
+    network to change how bright an image is."""
 
 
 class ScheduleSection(ComponentSection):

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import Loss
 from ddpmkit.data.images import ImageSource
-from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.randomness import Purpose, normal, uniform_integers
+from ddpmkit.randomness import Purpose, uniform_integers
 from ddpmkit.recipe import TrainSection
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.ema import Ema
+from ddpmkit.training.objective import Objective
 from ddpmkit.training.optimizer import Optimizer
 from ddpmkit.training.progress import LossByQuarter
 
@@ -58,14 +57,13 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        process: GaussianDiffusion,
-        loss: Loss,
+        objective: Objective,
         images: ImageSource,
         settings: TrainSection,
         runtime: Runtime,
     ) -> None:
-        """`network` and `process` are on the runtime's device already."""
-        self.network, self.process, self.loss = network, process, loss
+        """`network` and the objective's process are on the runtime's device already."""
+        self.network, self.objective = network, objective
         self.images, self.settings, self.runtime = images, settings, runtime
         self.step = 0
         self.skipped = 0
@@ -74,7 +72,7 @@ class Trainer:
         """How often the run has gone back; each time it goes on with other batches and other noise."""
         self.ema = Ema(network, settings.ema_decay) if settings.ema_decay else None
         self.optimizer = Optimizer(network, settings)
-        self.by_quarter = LossByQuarter(process.timesteps, runtime.device)
+        self.by_quarter = LossByQuarter(objective.process.timesteps, runtime.device)
         self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
         """Entered around each phase of a step with its name, for whoever wants to know where the time goes."""
 
@@ -134,30 +132,16 @@ class Trainer:
         with self.phase("data and noise"):
             batch = self.images.batch(draw, positions, settings.batch_size)
             x0 = batch.x0.to(device)
-            t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, self.process.timesteps).to(device)
-            noise = normal(settings.seed, Purpose.NOISE, draw, positions, self.images.image_shape).to(device)
+            timesteps = self.objective.process.timesteps
+            t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, timesteps).to(device)
+            noise = self.objective.noise(settings.seed, draw, positions, self.images.image_shape).to(device)
         with self.phase("forward"):
-            losses = diffusion_losses(self.network, self.process, self.loss, x0, t, noise, self.runtime)
+            losses = self.objective.losses(self.network, x0, t, noise, self.runtime)
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:
         """The gradient norm over all weights, after scaling it down to `gradient_clip` (0: never)."""
         return nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip or math.inf)
-
-
-def diffusion_losses(
-    network: nn.Module,
-    process: GaussianDiffusion,
-    loss: Loss,
-    x0: Tensor,
-    t: Tensor,
-    noise: Tensor,
-    runtime: Runtime,
-) -> Tensor:
-    """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B] and noise: Ho et al. (2020), algorithm 1."""
-    with runtime.autocast():
-        prediction = network(process.q_sample(x0, t, noise), t, None)
-    return loss(prediction.float(), process.target(x0, t, noise), process.alpha_bar[t])
 
 
 def _facts(step: int, outcome: StepOutcome, parts: Sequence[_Part]) -> dict[str, Any]:

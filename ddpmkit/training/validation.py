@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ddpmkit.contracts import Loss
 from ddpmkit.data.images import ImageSource, to_float
-from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.randomness import Purpose, normal, uniform_integers
 from ddpmkit.runtime import Runtime
-from ddpmkit.training.trainer import diffusion_losses
+from ddpmkit.training.objective import Objective
 
 __all__ = ["VALIDATION_IMAGES", "validation_loss"]
 
@@ -25,12 +23,7 @@ _SEED = 0
 
 @torch.inference_mode()
 def validation_loss(
-    network: nn.Module,
-    process: GaussianDiffusion,
-    loss: Loss,
-    images: ImageSource,
-    runtime: Runtime,
-    batch_size: int = 64,
+    network: nn.Module, objective: Objective, images: ImageSource, runtime: Runtime, batch_size: int = 64
 ) -> float | None:
     """Mean loss over the held-out images; None when there are none."""
     count = min(len(images), VALIDATION_IMAGES)
@@ -38,9 +31,9 @@ def validation_loss(
     for start in range(0, count, batch_size):
         indices = range(start, min(start + batch_size, count))
         x0 = to_float(images.plain(np.array(indices, dtype=np.int64)))
-        t = uniform_integers(_SEED, Purpose.VALIDATION, 0, indices, process.timesteps)
+        t = uniform_integers(_SEED, Purpose.VALIDATION, 0, indices, objective.process.timesteps)
         noise = normal(_SEED, Purpose.VALIDATION, 1, indices, images.image_shape)
         device = runtime.device
-        losses = diffusion_losses(network, process, loss, x0.to(device), t.to(device), noise.to(device), runtime)
+        losses = objective.losses(network, x0.to(device), t.to(device), noise.to(device), runtime)
         total += float(losses.sum(dtype=torch.float64))
     return total / count if count else None

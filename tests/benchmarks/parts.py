@@ -147,9 +147,7 @@ def plugin_price(data: Path, pairs: int = 40) -> dict[str, float]:
     """A trainer's step against the same modules wired by hand, in turns; the share is the median over pairs."""
     recipe = shipped(data)
     model = build_model(recipe)
-    trainer = Trainer(
-        model.network, model.process, model.loss(), build_images(recipe, "train"), recipe.train, model.runtime
-    )
+    trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train, model.runtime)
     wired = by_hand(data)
     for step in (trainer.train_step, wired) * 3:
         step()

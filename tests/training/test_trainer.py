@@ -13,6 +13,7 @@ from ddpmkit.plugin import ComponentConfig
 from ddpmkit.randomness import Purpose, uniform_integers
 from ddpmkit.recipe import TrainSection
 from ddpmkit.runtime import Runtime
+from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import restore, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 from ddpmkit.training.validation import validation_loss
@@ -45,19 +46,24 @@ class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.inside = nn.Conv2d(8, 8, 3, padding=1)
+        self.out = nn.Conv2d(8, 3, 1)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        out: Tensor = self.conv(x) * (1 + t[:, None, None, None] / 50)
+        wide = self.inside(self.conv(x).repeat(1, 3, 1, 1)[:, :8])
+        out: Tensor = self.out(wide) * (1 + t[:, None, None, None] / 50)
         return out
 
 
-def trainer(**settings: object) -> Trainer:
+def trainer(offset_noise: float = 0.0, **settings: object) -> Trainer:
     torch.manual_seed(0)
     process = GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=50))
     images = ImageSource(Noise(), SHAPE, seed=3, flip=True)
     loss = L2Loss(ComponentConfig(), prediction="epsilon")
     defaults: dict[str, object] = {"batch_size": 8, "seed": 3}
-    return Trainer(Tiny(), process, loss, images, TrainSection(**{**defaults, **settings}), CPU)  # type: ignore[arg-type]
+    return Trainer(
+        Tiny(), Objective(process, loss, offset_noise), images, TrainSection(**{**defaults, **settings}), CPU
+    )  # type: ignore[arg-type]
 
 
 def weights(item: Trainer) -> Tensor:
@@ -96,16 +102,36 @@ def test_the_learning_rate_grows_to_its_value_and_stays() -> None:
     assert [item.train_step().learning_rate for _ in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
 
 
-def test_a_restored_trainer_goes_on_bit_for_bit() -> None:
-    straight = trainer()
+def test_the_learning_rate_decays_to_nothing_at_the_end() -> None:
+    rates = {
+        decay: trainer(warmup_steps=2, steps=6, learning_rate=0.8, learning_rate_decay=decay).learning_rate_at
+        for decay in ("linear", "cosine")
+    }
+    assert [rates["linear"](step) for step in range(7)] == pytest.approx([0.4, 0.8, 0.8, 0.6, 0.4, 0.2, 0])
+    # Loshchilov & Hutter (2017), eq. 5.
+    expected = [0.4 * (1 + math.cos(math.pi * (step - 2) / 4)) for step in range(2, 7)]
+    assert [rates["cosine"](step) for step in range(2, 7)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "muon"])
+def test_every_optimizer_moves_every_weight(kind: str) -> None:
+    item = trainer(optimizer=kind, weight_decay=0.1)
+    before = [weight.detach().clone() for weight in item.network.parameters()]
+    item.train_step()
+    assert not any(torch.equal(*pair) for pair in zip(before, item.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_a_restored_trainer_goes_on_bit_for_bit(kind: str) -> None:
+    straight = trainer(optimizer=kind)
     outcomes = [straight.train_step() for _ in range(7)]
-    halted = trainer()
+    halted = trainer(optimizer=kind)
     for _ in range(4):
         halted.train_step()
     saved = {
         part: {key: value.clone() for key, value in tensors.items()} for part, tensors in state_tensors(halted).items()
     }
-    resumed = trainer(seed=3)
+    resumed = trainer(seed=3, optimizer=kind)
     nn.init.zeros_(resumed.network.conv.weight)  # type: ignore[arg-type, union-attr]
     restore(resumed, 4, saved)
     assert [resumed.train_step() for _ in range(3)] == outcomes[4:]
@@ -120,7 +146,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     item = trainer()
     item.train_step()
     before = weights(item)
-    item.loss = lambda prediction, target, alpha_bar: prediction.flatten(1).sum(1) * math.inf
+    item.objective = Objective(item.objective.process, lambda prediction, *_: prediction.flatten(1).sum(1) * math.inf)
     sums = item.by_quarter.sums.clone()
     with pytest.raises(NotFinite) as caught:
         item.train_step()
@@ -131,6 +157,16 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "inf", 8)
     assert facts["images"] == item.images.batch(1, range(8), 8).picture.tolist()
     assert facts["timesteps"] == uniform_integers(3, Purpose.TIMESTEP, 1, range(8), 50).tolist()
+
+
+def test_offset_noise_is_one_draw_a_channel_and_image() -> None:
+    plain, offset = (Objective(trainer().objective.process, trainer().objective.loss, share) for share in (0.0, 0.5))
+    added = offset.noise(3, 2, range(400), SHAPE) - plain.noise(3, 2, range(400), SHAPE)
+    shared = added[:, :, :1, :1]
+    torch.testing.assert_close(added, shared.expand_as(added), rtol=0, atol=1e-6)
+    assert shared.std().item() == pytest.approx(0.5, rel=0.05)
+    torch.testing.assert_close(offset.noise(3, 2, [7], SHAPE), offset.noise(3, 2, range(9), SHAPE)[7:8], rtol=0, atol=0)
+    assert trainer(offset_noise=0.5).train_step() != trainer().train_step()
 
 
 def test_a_detour_sees_other_batches_and_is_as_repeatable() -> None:
@@ -144,7 +180,7 @@ def test_a_detour_sees_other_batches_and_is_as_repeatable() -> None:
 def test_the_validation_loss_is_the_same_for_every_seed_and_batch_size() -> None:
     item = trainer()
     values = {
-        validation_loss(item.network, item.process, item.loss, ImageSource(Noise(), SHAPE, seed=seed), CPU, batch_size)
+        validation_loss(item.network, item.objective, ImageSource(Noise(), SHAPE, seed=seed), CPU, batch_size)
         for seed, batch_size in [(0, 64), (7, 64), (7, 3)]
     }
     assert max(values) == pytest.approx(min(values), rel=1e-6)  # type: ignore[type-var]
@@ -152,4 +188,4 @@ def test_the_validation_loss_is_the_same_for_every_seed_and_batch_size() -> None
 
 def test_there_is_no_validation_loss_without_held_out_images() -> None:
     item = trainer()
-    assert validation_loss(item.network, item.process, item.loss, ImageSource(Noise(0), SHAPE), CPU) is None
+    assert validation_loss(item.network, item.objective, ImageSource(Noise(0), SHAPE), CPU) is None
