@@ -89,7 +89,8 @@ class Backbone(Protocol):
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         """x float [B, C, H, W], t int64 [B] in 0 .. T-1, label int64 [B] or None -> [B, out_channels, H, W].
 
-        Clean images lie in [-1, 1]. Any H and W of 8 or more must work.
+        Clean images lie in [-1, 1]. Any H and W of 8 or more must work. Labels are 0 .. num_classes; the last of them,
+        num_classes itself, says that the class is not told. None is the same for all images.
         """
         ...
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.errors import InputError
 
-__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Posterior", "with_zero_terminal_snr"]
+__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Guidance", "Posterior", "with_zero_terminal_snr"]
 
 
 class Denoised(NamedTuple):
@@ -132,6 +132,15 @@ class GaussianDiffusion(nn.Module):
         return [int(t) for t in spread.round()]
 
 
+class Guidance(NamedTuple):
+    """Classifier-free guidance: Ho & Salimans (2022), eq. 6, with w + 1 as `scale` (https://arxiv.org/abs/2207.12598)."""
+
+    scale: float
+    """1: the answer for the label; 0: that without one; more than 1 exaggerates what the label changes."""
+    untold: int
+    """The label of images whose class is not told."""
+
+
 class Denoiser:
     """A network and its process as one question: what are x0 and eps at (x, t)?
 
@@ -144,17 +153,27 @@ class Denoiser:
         network: Callable[[Tensor, Tensor, Tensor | None], Tensor],
         process: GaussianDiffusion,
         label: Tensor | None = None,
+        guidance: Guidance | None = None,
     ) -> None:
-        """`label`: int64 [B] of the batch that will be asked about, or None."""
+        """`label`: int64 [B] of the batch that will be asked about, or None; guidance needs one."""
         self.network = network
         self.process = process
         self.label = label
+        self.guidance = guidance
 
     def __call__(self, x: Tensor, t: int) -> Denoised:
         """x [B, C, H, W] at timestep t in 0 .. T-1."""
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        output = self.network(x, times, self.label).to(x.dtype)
+        output = self._answer(x, times).to(x.dtype)
         return self.process.denoised(output, x, times)
+
+    def _answer(self, x: Tensor, times: Tensor) -> Tensor:
+        if self.guidance is None or self.label is None:
+            return self.network(x, times, self.label)
+        # eps, x0 and v are affine in one another at one x and t, so guiding one of them guides all.
+        labels = torch.cat([self.label, torch.full_like(self.label, self.guidance.untold)])
+        told, untold = self.network(x.repeat(2, 1, 1, 1), times.repeat(2), labels).chunk(2)
+        return torch.lerp(untold, told, self.guidance.scale)
 
 
 def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpmkit.contracts import Prediction
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, coefficients, with_zero_terminal_snr
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, coefficients, with_zero_terminal_snr
 from ddpmkit.errors import InputError
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -213,3 +213,24 @@ def test_zero_terminal_snr_is_that_of_diffusers(timesteps: int) -> None:
 def test_one_timestep_cannot_both_begin_and_end() -> None:
     with pytest.raises(InputError, match="timesteps of 2 or more"):
         with_zero_terminal_snr(torch.tensor([0.5], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_guidance_moves_eps_beyond_the_answer_for_the_class(prediction: Prediction, scale: float) -> None:
+    """Ho & Salimans (2022), eq. 6: (1 + w) eps(z, c) - w eps(z), with scale = 1 + w; whatever is predicted."""
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        return torch.sin(x + label[:, None, None, None] + 0.1 * t[:, None, None, None])
+
+    noising = process(prediction=prediction)
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    label, none = torch.tensor([0, 2]), torch.tensor([3, 3])
+    told, untold = (Denoiser(network, noising, each)(x, 20).eps for each in (label, none))
+    guided = Denoiser(network, noising, label, Guidance(scale, untold=3))(x, 20)
+    expected = scale * told - (scale - 1) * untold
+    torch.testing.assert_close(guided.eps, expected, rtol=1e-4, atol=1e-4)
+    signal = math.sqrt(noising.alpha_bar_at(20))
+    sigma = math.sqrt(1 - noising.alpha_bar_at(20))
+    torch.testing.assert_close(signal * guided.x0 + sigma * guided.eps, x, rtol=1e-4, atol=1e-4)

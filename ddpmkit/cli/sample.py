@@ -24,6 +24,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".n
 @seed_option
 @click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.  [default: the recipe's]")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Averaged or raw.  [default: the recipe's]")
+@click.option("--class", "class_name", metavar="NAME", help="Of this class only, where the run knows classes.")
 @click.option(
     "--out",
     metavar="PATH",
@@ -41,6 +42,7 @@ def sample(
     seed: int | None,
     steps: int | None,
     weights: str | None,
+    class_name: str | None,
     out: Path | None,
     separate: bool,
     overrides: tuple[str, ...],
@@ -54,6 +56,7 @@ def sample(
     ddpmkit sample results/quickstart -n 64
     ddpmkit sample results/quickstart -n 1000 --seed 1 --separate --out critters/
     ddpmkit sample results/quickstart --set sampler.use=ddim --steps 10
+    ddpmkit sample results/afhq_all_conditional --class dog --set sampler.guidance=2
     """
     from ddpmkit.cli.display import open_display
 
@@ -64,13 +67,14 @@ def sample(
 
         run = load(run_folder, overrides=overrides, registry=plugins.registry())
         seed = run.recipe.train.seed if seed is None else seed
-        generator = run.generator(weights, steps)
+        generator = run.generator(weights, steps, class_name)
         with display.work(f"{count} samples", generator.frame_count(count)) as advance:
             images = generator.images(range(count), seed, advance)
 
     # The name holds all that the images depend on, and none that a run gives to its own grids.
     facts = [f"seed-{seed}", f"n-{count}", f"at-{run.step:08d}"]
     facts += [f"{steps}-steps"] if steps else []
+    facts += [class_name] if class_name else []
     facts += [re.sub(r"[^\w.=]+", "_", override) for override in overrides]
     name = "-".join([*facts, weights] if weights else facts)
     target = out or run.folder.path / "samples"

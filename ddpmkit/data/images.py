@@ -48,8 +48,7 @@ class ImageSource:
         out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
         for row, position in enumerate(positions):
             out[row] = self._augmented(pictures[row], step, position)
-        label = torch.from_numpy(self.dataset.labels(indices))
-        return Batch(to_float(torch.from_numpy(out)), label, torch.from_numpy(indices))
+        return Batch(to_float(torch.from_numpy(out)), self.labels(indices), torch.from_numpy(indices))
 
     def plain(self, indices: NDArray[np.int64]) -> Tensor:
         """uint8 [B, C, H, W]: the centre of each picture, not flipped."""
@@ -57,6 +56,10 @@ class ImageSource:
         pictures = self.dataset.images(indices)
         top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
         return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
+
+    def labels(self, indices: NDArray[np.int64]) -> Tensor:
+        """int64 [B]."""
+        return torch.from_numpy(self.dataset.labels(indices))
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.dataset))

@@ -36,7 +36,13 @@ class Model:
         """What the recipe trains for."""
         diffusion = self.recipe.diffusion
         loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
-        return Objective(self.process, loss, offset_noise=diffusion.offset_noise)
+        return Objective(
+            self.process,
+            loss,
+            offset_noise=diffusion.offset_noise,
+            num_classes=self.recipe.data.settings.num_classes,
+            label_dropout=self.recipe.train.label_dropout,
+        )
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
         """Draw images from `network` with the recipe's sampler and number of steps, or with others.
@@ -54,6 +60,8 @@ class Model:
             steps=steps,
             batch_size=settings.batch_size,
             runtime=self.runtime,
+            num_classes=self.recipe.data.settings.num_classes,
+            guidance=settings.guidance,
         )
 
     @property
@@ -93,7 +101,7 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     # torch's generator takes 64 bits of seed; drawn from our own stream, so that it is no other purpose's stream.
     with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))):
         network: nn.Module = recipe.backbone.build(
-            image_shape=data.image_shape, num_classes=0, out_channels=data.channels
+            image_shape=data.image_shape, num_classes=data.num_classes, out_channels=data.channels
         )
     return Model(recipe, runtime, process, network.to(runtime.device))
 

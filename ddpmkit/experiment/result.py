@@ -4,7 +4,7 @@ It does not train.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -43,14 +43,20 @@ class Run:
         return self.checkpoint.step
 
     def sample(
-        self, count: int, *, seed: int | None = None, steps: int | None = None, weights: str | None = None
+        self,
+        count: int,
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
     ) -> Tensor:
         """Draw `count` images: uint8 [count, C, H, W] on the CPU.
 
         `seed` None is the recipe's: image i is then image i of the run's own grids. `steps` is 1 .. T, `weights` "ema"
-        or "raw"; None: the recipe's.
+        or "raw"; None: the recipe's. `class_name` None draws each class in turn, where the run knows classes.
         """
-        return self.generator(weights, steps).images(range(count), self._seed(seed))
+        return self.generator(weights, steps, class_name).images(range(count), self._seed(seed))
 
     def evaluate(
         self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
@@ -88,13 +94,24 @@ class Run:
         """Write `report.html` anew from what is in the folder."""
         return write_report(self.folder.path)
 
-    def generator(self, weights: str | None = None, steps: int | None = None) -> ImageGenerator:
-        """What draws images from this run's weights."""
+    def generator(
+        self, weights: str | None = None, steps: int | None = None, class_name: str | None = None
+    ) -> ImageGenerator:
+        """What draws images from this run's weights. Raises InputError for a class that the run does not know."""
         part = "model" if (weights or self.recipe.sampler.settings.weights) == "raw" else "ema"
         tensors = self.checkpoint.tensors(part) or self.checkpoint.tensors("model")
         network = self.model.network
         load_weights(network, tensors)
-        return self.model.generator(network.eval().requires_grad_(False), steps=steps)
+        generator = self.model.generator(network.eval().requires_grad_(False), steps=steps)
+        return generator if class_name is None else replace(generator, chosen_class=self._class(class_name))
+
+    def _class(self, name: str) -> int:
+        data = self.recipe.data.settings
+        if not data.labels:
+            raise InputError("this run was not trained with data.labels: its network knows no classes.")
+        if name not in data.classes:
+            raise InputError(f"there is no class {name!r} in this run.", remedies=[f"one of {', '.join(data.classes)}"])
+        return data.classes.index(name)
 
     def _seed(self, seed: int | None) -> int:
         return self.recipe.train.seed if seed is None else seed

@@ -14,6 +14,7 @@ __all__ = ["Change", "differences"]
 
 _FREE_SECTIONS = frozenset({"name", "sampler", "metric", "tracker"})
 _ACCEPTABLE = ("data.", "loss.", "train.")
+_NEVER_ACCEPTABLE = frozenset({"data.channels", "data.labels", "train.optimizer"})
 _FREE_TRAIN_KEYS = frozenset(
     {
         *("steps", "accumulate", "device", "on_nonfinite", "nonfinite_limit"),
@@ -52,8 +53,8 @@ class Change:
 
     @property
     def is_acceptable(self) -> bool:
-        """Whether a person may wish it so all the same: the weights still are those of the same network and process."""
-        return not self.affects_model or (self.key.startswith(_ACCEPTABLE) and self.key != "data.channels")
+        """Whether a person may wish it so all the same: weights and moments still are those of the same network."""
+        return not self.affects_model or (self.key.startswith(_ACCEPTABLE) and self.key not in _NEVER_ACCEPTABLE)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -11,7 +11,7 @@ from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Part
 from ddpmkit.recipe.validation import Table
 
-__all__ = ["unmet_needs"]
+__all__ = ["providers", "unmet_needs"]
 
 
 def unmet_needs(parts: Sequence[tuple[Table, Part[Any]]], prediction: str, registry: Registry) -> Iterator[Problem]:
@@ -26,10 +26,11 @@ def unmet_needs(parts: Sequence[tuple[Table, Part[Any]]], prediction: str, regis
                 message = (
                     f"{part.component.kind} `{part.component.use}` needs {what}, which nothing in this recipe provides"
                 )
-                yield table.problem(message, ("use",), *_providers(alternatives, registry))
+                yield table.problem(message, ("use",), *providers(alternatives, registry))
 
 
-def _providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
+def providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
+    """What could be added to a recipe to meet one of these needs, in words."""
     for alternative in alternatives:
         capability, _, prediction = alternative.partition(":")
         if capability == "prediction":

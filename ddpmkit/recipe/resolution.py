@@ -15,7 +15,7 @@ from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
-from ddpmkit.recipe.needs import unmet_needs
+from ddpmkit.recipe.needs import providers, unmet_needs
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
@@ -47,6 +47,7 @@ class _Resolution:
         self._check_steps(found["sampler"], found["diffusion"])
         if all(value is not None for value in found.values()):
             self.tree.problems += unmet_needs(self.parts, found["diffusion"].prediction, self.registry)
+            self._check_labels(found)
         if self.tree.problems:
             raise RecipeError(self.tree.problems)
         found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}
@@ -146,6 +147,20 @@ class _Resolution:
             self.tree.problems.append(table.problem(message, ("use",), report))
             return None
         return model
+
+    def _check_labels(self, found: Mapping[str, Any]) -> None:
+        """That the backbone can be told classes where there are labels, and that there are labels where they matter."""
+        backbone, guidance = found["backbone"].component, found["sampler"].settings.guidance
+        labels = found["data"].settings.labels
+        if labels and "class-labels" not in backbone.component.provides:
+            table = Table(self.tree, ("data",), {}, "[data]")
+            message = f"`labels` in [data]: backbone `{backbone.use}` cannot be told the class of an image"
+            self.tree.problems.append(table.problem(message, ("labels",), *providers(["class-labels"], self.registry)))
+        if guidance != 1 and not labels:
+            table = Table(self.tree, ("sampler",), {}, "[sampler]")
+            message = f"`guidance` in [sampler] is {guidance}, but the network is told no class"
+            hint = "data.labels = true tells it, and data.classes names the classes"
+            self.tree.problems.append(table.problem(message, ("guidance",), hint))
 
     def _check_steps(self, sampler: Any, diffusion: Any) -> None:
         if sampler is None or diffusion is None or (sampler.settings.steps or 0) <= diffusion.timesteps:

@@ -82,6 +82,8 @@ class DataSection(ComponentSection):
     """3 for colour, 1 for grayscale."""
     classes: Literal["all"] | Annotated[tuple[Word, ...], Field(min_length=1)] = "all"
     """The classes to use, by name."""
+    labels: bool = False
+    """Tell the network the class of each image, and draw images of each class in turn; `classes` must name them."""
     flip: bool = True
     """Mirror each picture left to right at half of its visits."""
     crop_margin: float = Field(default=1.0, ge=1, le=4)
@@ -93,6 +95,18 @@ class DataSection(ComponentSection):
         if isinstance(classes, tuple) and (twice := [name for name, times in Counter(classes).items() if times > 1]):
             raise ValueError(f"named twice: {', '.join(sorted(twice))}")
         return classes
+
+    @field_validator("labels")
+    @classmethod
+    def _of_named_classes(cls, labels: bool, info: ValidationInfo) -> bool:
+        if labels and info.data.get("classes") == "all":
+            raise ValueError("the network must know how many classes there are: name them in `classes`")
+        return labels
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the network is told apart; 0: it is told none."""
+        return len(self.classes) if self.labels else 0
 
     @property
     def image_shape(self) -> ImageShape:
@@ -119,6 +133,13 @@ class DiffusionSection(Section):
     offset_noise: float = Field(default=0.0, ge=0)
     """Standard deviation of noise that is the same for all pixels of a channel, added in training: it teaches the
     network to change how bright an image is."""
+
+    @field_validator("zero_terminal_snr")
+    @classmethod
+    def _x0_is_recovered(cls, zero_terminal_snr: bool, info: ValidationInfo) -> bool:
+        if zero_terminal_snr and info.data.get("prediction") == "epsilon":
+            raise ValueError('where no signal is left, x0 cannot be recovered from eps: set prediction to "v" or "x0"')
+        return zero_terminal_snr
 
 
 class ScheduleSection(ComponentSection):
@@ -155,6 +176,9 @@ class SamplerSection(ComponentSection):
     """Images drawn at once; the images do not depend on it."""
     weights: Literal["ema", "raw"] = "ema"
     """Which weights draw the samples: their moving average, or as the last step left them."""
+    guidance: float = Field(default=1.0, ge=0)
+    """How far to go from the answer without a class towards the one with it, and beyond: 1 is the plain answer; needs
+    `data.labels`."""
 
 
 class TrainSection(Section):
@@ -166,6 +190,8 @@ class TrainSection(Section):
     """Images of one optimizer step, over all devices together."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a batch is computed in, to save memory; it must divide `batch_size`."""
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of images whose class the network is not told, for guidance to compare with; where there are labels."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     """`adam`; `adamw`, whose weight decay is apart from the gradient; `muon` for the matrices inside the network, with
     `adamw` for all other weights."""
@@ -178,7 +204,8 @@ class TrainSection(Section):
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate grows from 0."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
-    """How the learning rate falls to 0 from the end of the warm-up to `steps`."""
+    """How the learning rate falls to 0 from the end of the warm-up to `steps`. A run that is made longer goes on at the
+    rate that its new length has there."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 never clips."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
 
@@ -31,11 +31,16 @@ class ImageGenerator:
     steps: int
     batch_size: int
     runtime: Runtime
+    num_classes: int = 0
+    """0: the network is told no class. Otherwise image i is of class i modulo this number, unless one is chosen."""
+    guidance: float = 1.0
+    chosen_class: int | None = None
+    """The class of every image."""
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
         """The reverse process of the images with these indices, as one batch: every frame, pure noise first."""
         noise = ImageNoise(seed, indices, tuple(self.image_shape), self.runtime.device)
-        frames = self.sampler.sample(Denoiser(self._predict, self.process), noise, self.steps)
+        frames = self.sampler.sample(self._denoiser(indices), noise, self.steps)
         with self._evaluating():
             while True:
                 # Entered anew for each frame: a generator must not leave its caller in inference mode.
@@ -73,12 +78,19 @@ class ImageGenerator:
     def seconds_per_call(self) -> float:
         """How long the network takes for one batch here: the second of two calls, the first being slow to start."""
         x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
-        t = torch.zeros(self.batch_size, dtype=torch.int64, device=self.runtime.device)
+        denoiser = self._denoiser(range(self.batch_size))
         with self._evaluating(), torch.inference_mode():
-            self._predict(x, t, None).sum().item()
+            denoiser(x, 0).x0.sum().item()
             started = time.perf_counter()
-            self._predict(x, t, None).sum().item()
+            denoiser(x, 0).x0.sum().item()
         return time.perf_counter() - started
+
+    def _denoiser(self, indices: Sequence[int]) -> Denoiser:
+        if not self.num_classes:
+            return Denoiser(self._predict, self.process)
+        classes = [index % self.num_classes if self.chosen_class is None else self.chosen_class for index in indices]
+        guidance = Guidance(self.guidance, untold=self.num_classes) if self.guidance != 1 else None
+        return Denoiser(self._predict, self.process, torch.tensor(classes, device=self.runtime.device), guidance)
 
     def _batch_count(self, count: int) -> int:
         return -(-count // self.batch_size)

@@ -26,7 +26,7 @@ def checks() -> Checks:
     yield (
         "labels",
         "does it take labels when there are classes, and heed them if it provides `class-labels`?",
-        "Add an embedding of the label to that of t.",
+        "Add an embedding of the label to that of t, with a row more for images whose class is not told.",
         _labels,
     )
     yield (
@@ -100,10 +100,13 @@ def _labels(subject: Subject) -> None:
     network = _stirred(_network(subject, _SHAPES[0], num_classes=3))
     x, t = _batch(_SHAPES[0])
     with torch.no_grad():
-        first, second = (network(x, t, torch.full((len(x),), label)) for label in (0, 2))
+        first, second, untold = (network(x, t, torch.full((len(x),), label)) for label in (0, 2, 3))
+        told_none = network(x, t, None)
     require(first.shape == x.shape, f"{list(x.shape)} became {list(first.shape)}")
     if "class-labels" in subject.registered.component.provides:
         require(not torch.allclose(first, second, atol=1e-6), "the same for classes 0 and 2")
+        require(not torch.allclose(first, untold, atol=1e-6), "the same for class 0 and for none, label num_classes")
+        require(torch.allclose(untold, told_none, atol=1e-6), "label num_classes and None differ")
 
 
 def _gradients(subject: Subject) -> None:

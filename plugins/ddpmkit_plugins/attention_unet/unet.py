@@ -71,7 +71,8 @@ class AttentionUnet(nn.Module):
         self.time = nn.Sequential(
             SinusoidalEmbedding(dim), nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
         )
-        self.label = nn.Embedding(num_classes, time_dim) if num_classes else None
+        # One row more: for images whose class is not told.
+        self.label = nn.Embedding(num_classes + 1, time_dim) if num_classes else None
         self.stem = nn.Conv2d(image_shape.channels, dim, 7, padding=3)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -99,8 +100,8 @@ class AttentionUnet(nn.Module):
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         time = self.time(t)
-        if self.label is not None and label is not None:
-            time = time + self.label(label)
+        if self.label is not None:
+            time = time + (self.label.weight[-1] if label is None else self.label(label))
         time = F.silu(time)
 
         x = stem = self.stem(x.contiguous(memory_format=torch.channels_last))
