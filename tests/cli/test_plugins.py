@@ -60,10 +60,9 @@ def section(output: str, title: str) -> list[str]:
 
 def test_every_kind_is_listed_with_its_components_and_where_they_come_from(plugins: Callable[..., Result]) -> None:
     output = plugins("list", "--plugin", "zig.py").output
-    assert [line.split()[:3] for line in section(output, "sampler")] == [
-        ["ancestral", "ddpmkit", "0.1.0"],
-        ["ddim", "ddpmkit", "0.1.0"],
-    ]
+    samplers = [line.split()[:3] for line in section(output, "sampler")]
+    assert samplers[:2] == [["ancestral", "ddpmkit", "0.1.0"], ["ddim", "ddpmkit", "0.1.0"]]
+    assert samplers == sorted(samplers)
     (line,) = [line for line in section(output, "loss") if "local/zig" in line]
     assert line.split() == ["local/zig", "zig.py", "a", "power"]
     assert "set aside" not in output
@@ -95,7 +94,9 @@ def test_what_is_switched_off_is_listed(plugins: Callable[..., Result], monkeypa
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
     output = plugins("list").output
     assert "  ddpmkit.cosine (ddpmkit 0.1.0)" in section(output, "switched off")
-    assert [line.split()[0] for line in section(output, "schedule")] == ["linear"]
+    schedules = [line.split()[0] for line in section(output, "schedule")]
+    assert "linear" in schedules
+    assert "cosine" not in schedules
 
 
 def test_a_component_is_shown_with_every_key(plugins: Callable[..., Result]) -> None:
