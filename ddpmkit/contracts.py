@@ -41,6 +41,7 @@ __all__ = [
     "Scores",
     "StepRecord",
     "Tracker",
+    "VarianceLoss",
 ]
 
 Prediction = Literal["epsilon", "x0", "v"]
@@ -103,6 +104,17 @@ class Loss(Protocol):
 
         Weighting by timestep is the loss's own affair: alpha_bar / (1 - alpha_bar) is the signal-to-noise ratio.
         """
+        ...
+
+
+class VarianceLoss(Loss, Protocol):
+    """A loss that teaches the network the variance of a step besides: its component provides `learned-variance`.
+
+    The network then answers in twice the channels; the second half says where between two bounds the variance lies.
+    """
+
+    def with_bound(self, losses: Tensor, bound: Tensor) -> Tensor:
+        """The losses [B] of `__call__`, and the variational bound [B] in bits a number -> losses [B]."""
         ...
 
 

@@ -19,10 +19,12 @@ __all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Guidance", "Posterior",
 
 
 class Denoised(NamedTuple):
-    """The two estimates at (x, t), of one shape [B, C, H, W]."""
+    """The two estimates at (x, t), of one shape [B, C, H, W], and what a network with learned variance says of it."""
 
     x0: Tensor
     eps: Tensor
+    spread: Tensor | None = None
+    """-1: the next step has the variance of the posterior; 1: that of the noising step, beta; logarithmic between."""
 
 
 class Posterior(NamedTuple):
@@ -102,13 +104,35 @@ class GaussianDiffusion(nn.Module):
         mean = math.sqrt(bar_s) * (1 - alpha) / (1 - bar_t) * x0 + math.sqrt(alpha) * (1 - bar_s) / (1 - bar_t) * x
         return Posterior(mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha))
 
-    def p_sample(self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None) -> Tensor:
+    def p_sample(
+        self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
+    ) -> Tensor:
         """One ancestral step from x_t to x_s (t - 1 unless given) by the estimate of x0: Ho et al. (2020), algorithm 2.
 
-        Its sigma is the posterior's own: 0 for s = -1, so the last step adds no noise.
+        Its sigma is the posterior's own: 0 for s = -1, so the last step adds no noise; or, with `spread` [B, C, H, W],
+        the learned one of Nichol & Dhariwal (2021), eq. 15.
         """
-        mean, variance = self.posterior(x0_hat, x, t, t - 1 if s is None else s)
-        return mean + math.sqrt(variance) * noise
+        s = t - 1 if s is None else s
+        mean, variance = self.posterior(x0_hat, x, t, s)
+        if spread is None or variance == 0:
+            return mean + math.sqrt(variance) * noise
+        beta = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return mean + torch.exp(0.5 * _between(math.log(variance), math.log(beta), spread)) * noise
+
+    def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The mean of `posterior` for s = t - 1, with t int64 [B] of each image its own."""
+        previous = self.alpha_bar[t - 1].masked_fill(t == 0, 1.0)[:, None, None, None]
+        alpha, bar = _at(self.alpha_t, t), _at(self.alpha_bar, t)
+        return (previous.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - previous) * x) / (1 - bar)
+
+    def posterior_log_variance(self, t: Tensor) -> Tensor:
+        """[B, 1, 1, 1]; at t = 0, where it is minus infinity, that of t = 1: Nichol & Dhariwal (2021), section 3.1."""
+        # A process of one step has no other; its only step is to the image itself.
+        return _at(self.posterior_variance, t.clamp(min=min(1, self.timesteps - 1))).clamp(min=1e-20).log()
+
+    def learned_log_variance(self, spread: Tensor, t: Tensor) -> Tensor:
+        """Between posterior and beta: Nichol & Dhariwal (2021), eq. 15, with v = (spread + 1) / 2."""
+        return _between(self.posterior_log_variance(t), (1 - _at(self.alpha_t, t)).log(), spread)
 
     def alpha_bar_at(self, t: int) -> float:
         """alpha_bar in double precision; 1 at t = -1, the clean image."""
@@ -165,7 +189,8 @@ class Denoiser:
         """x [B, C, H, W] at timestep t in 0 .. T-1."""
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
         output = self._answer(x, times).to(x.dtype)
-        return self.process.denoised(output, x, times)
+        answer, spread = split_answer(output, x.shape[1])
+        return self.process.denoised(answer, x, times)._replace(spread=spread)
 
     def _answer(self, x: Tensor, times: Tensor) -> Tensor:
         if self.guidance is None or self.label is None:
@@ -174,6 +199,11 @@ class Denoiser:
         labels = torch.cat([self.label, torch.full_like(self.label, self.guidance.untold)])
         told, untold = self.network(x.repeat(2, 1, 1, 1), times.repeat(2), labels).chunk(2)
         return torch.lerp(untold, told, self.guidance.scale)
+
+
+def split_answer(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A network's output: what it predicts, and beyond `channels` the spread of the step, where that is learned."""
+    return output[:, :channels], output[:, channels:] if output.shape[1] > channels else None
 
 
 def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
@@ -215,6 +245,12 @@ def check_alphas_cumprod(alphas_cumprod: Tensor, prediction: Prediction) -> None
             "this schedule ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
             remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
         )
+
+
+def _between(lower: Tensor | float, upper: Tensor | float, spread: Tensor) -> Tensor:
+    """From `lower` at spread -1 to `upper` at 1."""
+    share = (spread + 1) / 2
+    return share * upper + (1 - share) * lower
 
 
 def _at(values: Tensor, t: Tensor) -> Tensor:

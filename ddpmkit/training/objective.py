@@ -5,14 +5,16 @@ It does not know the weights' gradient, nor in what order images come.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import ImageShape, Loss
-from ddpmkit.diffusion import GaussianDiffusion
+from ddpmkit.contracts import ImageShape, Loss, VarianceLoss
+from ddpmkit.diffusion import GaussianDiffusion, split_answer
 from ddpmkit.randomness import Purpose, normal, stream
 from ddpmkit.runtime import Runtime
+from ddpmkit.training.bound import variational_bound
 
 __all__ = ["Objective"]
 
@@ -53,6 +55,14 @@ class Objective:
     ) -> Tensor:
         """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B], noise and label int64 [B] or None."""
         process = self.process
+        x = process.q_sample(x0, t, noise)
         with runtime.autocast():
-            prediction = network(process.q_sample(x0, t, noise), t, label)
-        return self.loss(prediction.float(), process.target(x0, t, noise), process.alpha_bar[t])
+            output = network(x, t, label)
+        answer, spread = split_answer(output.float(), x0.shape[1])
+        losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar[t])
+        if spread is None:
+            return losses
+        # The mean learns nothing from the bound, which is too noisy for it: Nichol & Dhariwal (2021), section 3.1.
+        x0_hat = process.denoised(answer.detach(), x, t).x0
+        bound = variational_bound(process, x0, x, t, x0_hat, spread)
+        return cast(VarianceLoss, self.loss).with_bound(losses, bound)

@@ -9,7 +9,10 @@ from ddpmkit_plugins.ancestral import AncestralConfig
 
 
 class AncestralSampler:
-    """Draws x_s from q(x_s | x_t, x0_hat) with the posterior's own variance; fewer steps than T take longer strides."""
+    """Draws x_s from q(x_s | x_t, x0_hat), with the posterior's variance or the learned one where there is one.
+
+    Fewer steps than T take longer strides, by the coefficients of Nichol & Dhariwal (2021), eq. 19.
+    """
 
     def __init__(self, config: AncestralConfig) -> None:
         """Nothing is built ahead."""
@@ -19,12 +22,12 @@ class AncestralSampler:
         """Every frame, from pure noise to the finished image."""
         x = noise(0)
         for draw, (t, s) in enumerate(pairwise([*denoiser.process.sampling_timesteps(steps), -1]), start=1):
-            x0_hat = denoiser(x, t).x0
+            x0_hat, _, spread = denoiser(x, t)
             if self.config.clip_x0:
                 x0_hat = x0_hat.clamp(-1, 1)
             yield SamplerState(t + 1, x, x0_hat)
             # The last step's posterior is a point: no noise is drawn for it.
-            x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(draw), s)
+            x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(draw), s, spread)
         yield SamplerState(0, x, x)
 
     def network_calls(self, steps: int) -> int:

@@ -23,7 +23,7 @@ class DdimSampler:
         """Every frame, from pure noise to the finished image."""
         x, process = noise(0), denoiser.process
         for draw, (t, s) in enumerate(pairwise([*process.sampling_timesteps(steps), -1]), start=1):
-            x0_hat, eps = denoiser(x, t)
+            x0_hat, eps, _ = denoiser(x, t)
             if self.config.clip_x0:
                 x0_hat = x0_hat.clamp(-1, 1)
             yield SamplerState(t + 1, x, x0_hat)
