@@ -1,5 +1,6 @@
 """Every built-in passes every check, with no exemption: what one cannot do without, it is given."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """What a component cannot do without: a folder of pictures, a network file, a mode without a server."""
 
     def for_component(use: str) -> dict[str, Any]:
-        if use == "image-folder":
+        if use in ("image-folder", "image-archive"):
             for number in range(4):
                 path = tmp_path / "train" / "cat" / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(path)
+            if use == "image-archive":
+                return {"path": shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path, "train")}
             return {"root": str(tmp_path)}
         if use == "clean-fid":
             file = tmp_path / "inception-2015-12-05.pt"

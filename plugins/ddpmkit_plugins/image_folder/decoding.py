@@ -20,7 +20,7 @@ from ddpmkit_plugins.image_folder.refusal import refusal
 MAX_PIXELS = 100_000_000
 """A picture that claims more in its header is not decoded."""
 _AHEAD = 8
-"""Sources a worker that are taken at once: they may be contents of files, which lie in memory until they are decoded."""
+"""Sources that are taken at once for each worker: contents of files lie in memory until they are decoded."""
 _START = 512
 """Bytes that tell a web page from a picture."""
 
@@ -38,9 +38,9 @@ def decode(source: Source, shape: ImageShape) -> NDArray[np.uint8]:
 
     Transparency is laid on white, 16 bits are scaled to 8, the EXIF orientation is applied. Raises BadImage.
     """
+    if isinstance(source, BadImage):
+        raise source
     try:
-        if isinstance(source, BadImage):
-            raise source
         if isinstance(source, Path) and source.exists() and not source.is_file():
             raise BadImage("it is no file but a pipe, a socket or a device")  # to open one may take for ever
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
