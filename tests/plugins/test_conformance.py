@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,12 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
             if use == "image-archive":
                 return {"path": shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path, "train")}
             return {"root": str(tmp_path)}
+        if use == "huggingface":
+            pictures = [
+                {"image": Image.effect_noise((20, 24), sigma), "label": f"{sigma % 2}"} for sigma in range(40, 44)
+            ]
+            datasets.Dataset.from_list(pictures).save_to_disk(tmp_path / "saved")
+            return {"path": str(tmp_path / "saved")}
         if use == "clean-fid":
             file = tmp_path / "inception-2015-12-05.pt"
             torch.jit.script(Inception()).save(str(file))

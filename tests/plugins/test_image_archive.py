@@ -21,9 +21,10 @@ from PIL import Image
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import InputError
-from ddpmkit_plugins.image_folder import ImageArchiveConfig, ImageFolderConfig, archive, pictures
+from ddpmkit_plugins.image_folder import ImageArchiveConfig, ImageFolderConfig, archive, archive_dataset, pictures
 from ddpmkit_plugins.image_folder.archive_dataset import ImageArchive
 from ddpmkit_plugins.image_folder.dataset import ImageFolder
+from ddpmkit_plugins.image_folder.decoding import Source
 
 SQUARE = ImageShape(3, 16, 16)
 KINDS = ("zip", "tar", "tar.gz")
@@ -109,6 +110,7 @@ def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
 ) -> None:
     path = pack(tmp_path / f"a.{kind}", ANIMALS)
     first = opened(path)
+    opened(path, shape=ImageShape(1, 9, 30))
 
     def refuse(*arguments: object, **keys: object) -> None:
         raise AssertionError("decoded again")
@@ -119,7 +121,23 @@ def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
     assert np.array_equal(shown(again), shown(first))
     assert again.fingerprint == first.fingerprint
     written = [file.suffix for file in tmp_path.rglob("*") if file.is_file() and file != path]
-    assert sorted(written) == [".json", ".npy"]
+    assert sorted(written) == [".json", ".json", ".npy", ".npy"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_are_read_in_the_order_in_which_they_lie(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def content(member: archive.Member) -> Source:
+        read.append(member.offset)
+        return archive.content(member)
+
+    monkeypatch.setattr(archive_dataset, "content", content)
+    opened(pack(tmp_path / f"a.{kind}", dict(reversed(ANIMALS.items()))))
+    assert len(read) == 6
+    assert read == sorted(read)  # to go back in a compressed tar is to unpack all of it once more
 
 
 def test_another_archive_under_the_name_is_decoded_anew(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def test_every_event_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     tracker.step(record(10))
     assert series(tmp_path, "loss") == [(10, 0.5)]
+    tracker.picture(Picture(10, "samples", picture(tmp_path)[0]))
+    assert [event.step for event in read(tmp_path).Images("samples")] == [10]
     tracker.run_ended(RunEnded(10, "stopped"))
 
 
