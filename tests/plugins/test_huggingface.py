@@ -265,11 +265,12 @@ def test_a_row_that_is_no_picture_is_named(tmp_path: Path, content: bytes | None
     [
         (Image.new("L", (24, 24), 77), 77),
         (Image.fromarray(np.full((24, 24), 0x8080, dtype=np.uint16)), 128),
+        (Image.fromarray(np.full((24, 24), 0xFFFF, dtype=np.uint16)), 255),
         (Image.new("RGBA", (24, 24), (0, 0, 255, 0)), 255),
         (Image.new("LA", (24, 24), (0, 128)), 127),
         (Image.new("1", (24, 24), 1), 255),
     ],
-    ids=["gray", "16 bits", "clear", "half clear", "bilevel"],
+    ids=["gray", "16 bits", "white of 16 bits", "clear", "half clear", "bilevel"],
 )
 def test_every_mode_is_shown_as_people_see_it(tmp_path: Path, picture: Image.Image, value: int) -> None:
     found = shown(loaded(saved(tmp_path, train=table([png(picture)], [0]))))
@@ -300,6 +301,25 @@ def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, decod
     assert np.array_equal(shown(first), shown(again))
     assert first.fingerprint == again.fingerprint
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before  # and nothing is written there
+
+
+def test_pictures_are_kept_apart_by_class_and_by_shape(tmp_path: Path) -> None:
+    path = saved(tmp_path, train=rows(range(4), [0, 1, 0, 1]))
+    for _ in range(2):
+        for label, name in enumerate(("cat", "dog")):
+            for shape in (SQUARE, ImageShape(3, 8, 32)):
+                found = loaded(path, classes=(name,), shape=shape)
+                assert np.array_equal(
+                    shown(found), np.stack([expected(noise(seed), shape) for seed in (label, label + 2)])
+                )
+
+
+def test_rows_that_live_in_memory_are_not_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in (0, 6):
+        found = datasets.DatasetDict(train=rows(range(first, first + 6)))
+        monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, found=found, **keys: found)
+        seeds = range(first, first + 6)
+        assert np.array_equal(shown(loaded("a/b")), np.stack([expected(noise(seed)) for seed in seeds]))
 
 
 Change = Callable[[Path], Any]

@@ -53,8 +53,7 @@ def load_rows(config: HuggingFaceConfig, split: str, classes: Sequence[str] | No
     if split == "train" and not places:
         raise InputError(f"split {found!r} of {config.path} holds no picture of {', '.join(names) or 'any class'}.")
     if len(places) < len(chosen):
-        # In memory: the indices would be written to the folder of the dataset otherwise.
-        chosen = chosen.select(places, keep_in_memory=True)
+        chosen = chosen.select(places)
     return Rows(chosen, found, places, names, np.array([index[labels[place]] for place in places], dtype=np.int64))
 
 
