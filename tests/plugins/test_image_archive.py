@@ -21,7 +21,14 @@ from PIL import Image
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import InputError
-from ddpmkit_plugins.image_folder import ImageArchiveConfig, ImageFolderConfig, archive, archive_dataset, pictures
+from ddpmkit_plugins.image_folder import (
+    ImageArchiveConfig,
+    ImageFolderConfig,
+    archive,
+    archive_dataset,
+    decoding,
+    pictures,
+)
 from ddpmkit_plugins.image_folder.archive_dataset import ImageArchive
 from ddpmkit_plugins.image_folder.dataset import ImageFolder
 from ddpmkit_plugins.image_folder.decoding import Source
@@ -367,6 +374,14 @@ def test_a_member_that_unpacks_to_more_than_it_claims_takes_no_more_memory(tmp_p
         struct.pack_into("<I", content, content.rindex(signature) + place, 1000)
     path.write_bytes(content)
     assert f"{path}/train/cat/liar.jpg: it cannot be unpacked (Bad CRC-32" in refusal(path)
+
+
+def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_HELD", 2_000_000)
+    monkeypatch.setattr(pictures, "WORKERS", 4)
+    noise = np.random.default_rng(0).bytes(1_000_000)
+    path = pack(tmp_path / "a.tar", {f"train/cat/{number}.jpg": noise for number in range(30)})
+    assert "30 files are no whole pictures" in refusal(path)
 
 
 def test_a_member_larger_than_any_picture_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

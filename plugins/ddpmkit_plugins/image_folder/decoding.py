@@ -4,9 +4,8 @@ It does not know where pixels are kept.
 """
 
 import io
-import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +19,9 @@ from ddpmkit_plugins.image_folder.refusal import refusal
 MAX_PIXELS = 100_000_000
 """A picture that claims more in its header is not decoded."""
 _AHEAD = 8
-"""Sources that are taken at once for each worker: contents of files lie in memory until they are decoded."""
+"""Sources that are taken at once for each worker."""
+_HELD = 2**26
+"""Bytes of contents that lie in memory at once, and one source more."""
 _START = 512
 """Bytes that tell a web page from a picture."""
 
@@ -91,16 +92,28 @@ def decode_each(
 
     # Pillow warns of odd but readable metadata; the picture is what counts. Here, because filters belong to the
     # process: threads that each set and restored them would leave them in disorder.
-    bad, done, waiting = {}, 0, iter(sources)
+    bad, done = {}, 0
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
-        while batch := list(itertools.islice(waiting, _AHEAD * workers)):
+        for batch in _batches(sources, _AHEAD * workers):
             for place, why in pool.map(decode_one, batch):
                 done += 1
                 progress(done)
                 if why is not None:
                     bad[place] = why
     return bad
+
+
+def _batches(sources: Iterable[tuple[int, Source]], most: int) -> Iterator[list[tuple[int, Source]]]:
+    batch: list[tuple[int, Source]] = []
+    held = 0
+    for place, source in sources:
+        batch.append((place, source))
+        held += len(source) if isinstance(source, bytes) else 0
+        if len(batch) == most or held >= _HELD:
+            yield batch
+            batch, held = [], 0
+    yield batch
 
 
 def _upright(opened: Image.Image, mode: str) -> Image.Image:
