@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "wandb", "PIL", "scipy", "cleanfid", "diffusers")
+HEAVY = ("torch", "wandb", "PIL", "scipy", "cleanfid", "diffusers", "datasets", "tensorboard")
 ROOT = Path(__file__).parent.parent
 
 

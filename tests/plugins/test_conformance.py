@@ -1,9 +1,11 @@
 """Every built-in passes every check, with no exemption: what one cannot do without, it is given."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -44,13 +46,21 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """What a component cannot do without: a folder of pictures, a network file, a mode without a server."""
 
     def for_component(use: str) -> dict[str, Any]:
-        if use == "image-folder":
+        if use in ("image-folder", "image-archive"):
             for number in range(4):
                 path = tmp_path / "train" / "cat" / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(path)
+            if use == "image-archive":
+                return {"path": shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path, "train")}
             return {"root": str(tmp_path)}
+        if use == "huggingface":
+            pictures = [
+                {"image": Image.effect_noise((20, 24), sigma), "label": f"{sigma % 2}"} for sigma in range(40, 44)
+            ]
+            datasets.Dataset.from_list(pictures).save_to_disk(tmp_path / "saved")
+            return {"path": str(tmp_path / "saved")}
         if use == "clean-fid":
             file = tmp_path / "inception-2015-12-05.pt"
             torch.jit.script(Inception()).save(str(file))

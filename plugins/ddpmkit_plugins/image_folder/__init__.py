@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder a class: manifest and config."""
+"""Pictures in folders or in an archive, one folder a class: manifest and configs."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -17,13 +17,29 @@ class ImageFolderConfig(ComponentConfig):
     """What to do about files that are no whole picture: stop and name them, or name them and go on without."""
 
 
+class ImageArchiveConfig(ComponentConfig):
+    """Keys of `[data]` when `use = "image-archive"`."""
+
+    path: str = Field(min_length=1)
+    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What to do about members that are no whole picture: stop and name them, or name them and go on without."""
+
+
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
-    """Declare the dataset."""
+    """Declare both datasets."""
     yield Component(
         kind="dataset",
         name="image-folder",
         target="ddpmkit_plugins.image_folder.dataset:ImageFolder",
         config="ddpmkit_plugins.image_folder:ImageFolderConfig",
         summary="JPEG, PNG and other pictures in one folder a class (the layout of AFHQ)",
+    )
+    yield Component(
+        kind="dataset",
+        name="image-archive",
+        target="ddpmkit_plugins.image_folder.archive_dataset:ImageArchive",
+        config="ddpmkit_plugins.image_folder:ImageArchiveConfig",
+        summary="the same in a .zip, .tar or .tar.gz, which is read in place and never unpacked",
     )

@@ -34,6 +34,14 @@ def listing_key(root: Path, files: Sequence[Path], shape: ImageShape) -> str:
     return digest.hexdigest()
 
 
+def archive_key(archive: Path, members: Sequence[Path], shape: ImageShape) -> str:
+    """The same for members of an archive, by their paths below its own: one file, one size, one time."""
+    found = archive.stat()
+    names = [str(member.relative_to(archive)) for member in members]
+    facts = [VERSION, str(archive.resolve()), found.st_size, found.st_mtime_ns, list(shape), names]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 class Decoded(NamedTuple):
     """Pictures uint8 [N, C, H, W], a hash of them, and why files were left out, by their names below the root."""
 

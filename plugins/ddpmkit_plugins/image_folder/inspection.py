@@ -25,7 +25,10 @@ def inspect_folder(
     """Decode every picture of both splits and forget it. Raises InputError for folders that cannot be used."""
     listings = {split: list_pictures(root, split, classes) for split in _SPLITS}
     files = [path for listing in listings.values() for path in listing.files]
-    bad = decode_each(files, shape, workers, lambda _place, _pixels: None, progress)
+    none = decode_each(
+        enumerate(files), shape, workers, lambda _place, _pixels: None, lambda done: progress(done, len(files))
+    )
+    bad = {files[place]: none[place] for place in sorted(none)}
     alike = tuple(_alike([path for path in files if path not in bad]))
     return Inspection(
         counts={split: _counts(listing, bad) for split, listing in listings.items() if listing.files},

@@ -6,7 +6,7 @@ It does not open a picture.
 import difflib
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ddpmkit.plugin import InputError
@@ -49,7 +49,7 @@ def _listed(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
     names = tuple(known) if classes is None else tuple(classes)
     for name in names:
         if name not in known:
-            raise _unknown_class(training, name, tuple(known))
+            raise unknown_class(training, name, tuple(known))
     found = known if folder == training else _class_folders(root, folder) if folder.is_dir() else {}
     if found and folder not in found.values() and (loose := _pictures(folder)):
         _log.warning("%d pictures in %s lie in no class folder and are left out", len(loose), folder)
@@ -91,7 +91,7 @@ def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
 
 def _pictures(folder: Path) -> list[Path]:
     """Sorted by name; links that lead nowhere are among them, to be named as files that cannot be read."""
-    return sorted(path for path in folder.iterdir() if _is_named_like_picture(path) and not path.is_dir())
+    return sorted(path for path in folder.iterdir() if is_named_like_picture(path) and not path.is_dir())
 
 
 def other_entries(folder: Path) -> list[Path]:
@@ -100,16 +100,17 @@ def other_entries(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path not in pictures and not _is_hidden(path)]
 
 
-def _is_named_like_picture(path: Path) -> bool:
+def is_named_like_picture(path: PurePath) -> bool:
+    """By its ending; hidden files are none."""
     return path.suffix.lower() in EXTENSIONS and not _is_hidden(path)
 
 
 def _is_lost(path: Path) -> bool:
     """A link to a class folder that is not there; a link to a lost picture is named like one."""
-    return path.is_symlink() and not path.exists() and not _is_named_like_picture(path)
+    return path.is_symlink() and not path.exists() and not is_named_like_picture(path)
 
 
-def _is_hidden(path: Path) -> bool:
+def _is_hidden(path: PurePath) -> bool:
     return path.name.startswith(".")
 
 
@@ -122,7 +123,8 @@ def _layout(root: Path) -> list[str]:
     ]
 
 
-def _unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError:
+def unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError:
+    """What to say of a class that is asked for and not there."""
     close = difflib.get_close_matches(name, present, n=1)
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(

@@ -1,0 +1,76 @@
+"""A CSV file (RFC 4180, but lines end in LF) whose first column is a step, and whose cells a spreadsheet only shows.
+
+It does not know what the other columns say.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddpmkit.plugin import InputError
+
+Cell = str | int | float | bool | None
+
+_FORMULA = re.compile(r"\s*[=+\-@]")
+"""Text that begins so is computed by a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Among them every end of a line: a row is one line, so that one cut short is known as such."""
+
+
+class Table:
+    """One file, written by one process at a time, row by row."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Nothing is read or written yet."""
+        self.path = path
+        self._header = _line(columns)
+
+    def keep(self, wanted: Callable[[int], bool]) -> None:
+        """Drop the rows of all other steps, and a last one that was cut short; the file is there afterwards.
+
+        Raises InputError for a file that is not such a table, OSError when it cannot be written.
+        """
+        rows = [line for line in self._rows() if wanted(int(line.partition(",")[0]))]
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write("".join([self._header, *rows]))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+    def append(self, *rows: Sequence[Cell]) -> None:
+        """Add rows, step first. Raises OSError."""
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write("".join(map(_line, rows)))
+
+    def _rows(self) -> list[str]:
+        """Whole lines below the header."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().decode(errors="replace").split("\n")[:-1]
+        header, rows = (lines[0] + "\n", [line + "\n" for line in lines[1:]]) if lines else (self._header, [])
+        if header != self._header or not all(re.match(r"\d+,", row) for row in rows):
+            raise InputError(
+                f"{self.path} was not written by this tracker, or was edited since; it is left as it is.",
+                remedies=["give it another name, and resume the run"],
+            )
+        return rows
+
+
+def _line(cells: Sequence[Cell]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_shown(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _shown(cell: Cell) -> str | int | float | None:
+    """Text on one line and with an apostrophe where a spreadsheet would compute it; numbers as they are."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if not isinstance(cell, str):
+        return cell
+    text = _CONTROL.sub(" ", cell)
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -1,0 +1,164 @@
+"""Zip and tar archives from strangers, read in place: nothing is written, and no more is unpacked than a picture needs.
+
+It does not know what the members are for.
+"""
+
+import contextlib
+import gzip
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, NamedTuple, cast
+
+from ddpmkit.plugin import InputError
+from ddpmkit_plugins.image_folder.decoding import BadImage, Source
+
+MAX_MEMBER = 2**28
+"""Bytes that are unpacked at once: those of a picture of nearly `decoding.MAX_PIXELS` that was not compressed."""
+MAX_RATIO = 200
+"""An archive that claims to hold more than itself times this is a bomb; pictures hardly shrink at all."""
+_GZIP = b"\x1f\x8b"
+_ZIP = b"PK"
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Others ask for memory by what they say of themselves: LZMA up to 4 GiB."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Member(NamedTuple):
+    """What an archive holds under a name, folders left out."""
+
+    name: str
+    size: int
+    """Bytes, as the archive claims."""
+    offset: int
+    """Where it lies: a compressed tar is read in this order or for ever."""
+    is_file: bool
+    """False for a link, a device or a pipe."""
+    unpack: Callable[[], bytes]
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[list[Member]]:
+    """The members of a .zip, a .tar or a .tar.gz, which can be read until the context ends.
+
+    Raises InputError for what is no whole archive, and for one that has a hostile member.
+    """
+    if not path.is_file():
+        is_there = "is no file" if path.exists() else "does not exist"
+        raise InputError(
+            f"the archive {path.absolute()} {is_there}.",
+            remedies=["--set data.path=FILE  names another one", 'use = "image-folder"  reads a folder of pictures'],
+        )
+    with path.open("rb") as file:
+        yield _checked(path, _members(file, path.stat().st_size))
+
+
+def content(member: Member) -> Source:
+    """The bytes of a member, or why there are none to be had."""
+    if not member.is_file:
+        return BadImage("it is a link, a device or a pipe")
+    if member.size > MAX_MEMBER:
+        return BadImage(f"it claims to have {member.size:,} bytes, more than are unpacked")
+    try:
+        return member.unpack()
+    except BadImage as error:
+        return error
+    except Exception as error:
+        # Each of the modules below has a dozen exceptions for what is no whole member.
+        return BadImage(f"it cannot be unpacked ({error})")
+
+
+def _checked(path: Path, members: Iterator[Member]) -> list[Member]:
+    found: dict[PurePosixPath, Member] = {}
+    claimed, most = 0, MAX_RATIO * path.stat().st_size
+    after = ""
+    try:
+        for member in members:
+            claimed += member.size
+            reason = _objection(member.name)
+            if claimed > most:
+                reason = f"would make {claimed:,} bytes of the {path.stat().st_size:,} of the archive, as a bomb does"
+            elif (place := PurePosixPath(member.name)) in found:
+                reason = "is there twice"
+            if reason is not None:
+                raise InputError(f"{path} is refused: its member {member.name!r} {reason}.")
+            found[place] = member
+            after = f" after its member {member.name!r}"
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} is no whole zip or tar archive: it cannot be read{after} ({error}).",
+            remedies=["fetch it once more: downloads are cut short at times", "look at it: servers send error pages"],
+        ) from error
+    return list(found.values())
+
+
+def _objection(name: str) -> str | None:
+    """Nothing is written, but whoever gives such names to pictures means no good."""
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
+        return "has an absolute path"
+    if ".." in PureWindowsPath(name).parts:
+        return "leads out of the archive"
+    if _CONTROL.search(name):
+        return "has control characters in its name"
+    return None
+
+
+def _members(file: IO[bytes], size: int) -> Iterator[Member]:
+    start = file.read(2)
+    file.seek(0)
+    if start == _ZIP:
+        yield from _zip_members(zipfile.ZipFile(file))
+    else:
+        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if start == _GZIP else file
+        yield from _tar_members(tarfile.TarFile(fileobj=cast(IO[bytes], _Wary(stream, MAX_RATIO * size))))
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+
+        def unpack(info: zipfile.ZipInfo = info) -> bytes:
+            if info.compress_type not in _METHODS:
+                raise BadImage("it is packed by another method than deflate")
+            with archive.open(info) as file:
+                # Told a number, it unpacks no more than that, whatever there is; then it compares the checksum.
+                return file.read(info.file_size)
+
+        if not info.is_dir():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            yield Member(info.filename, info.file_size, info.header_offset, kind in (0, stat.S_IFREG), unpack)
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+    for info in archive:
+
+        def unpack(info: tarfile.TarInfo = info) -> bytes:
+            return cast(IO[bytes], archive.extractfile(info)).read()
+
+        if not info.isdir():
+            yield Member(info.name, info.size, info.offset, info.isreg(), unpack)
+
+
+class _Wary:
+    """A stream for `tarfile`, which reads as much at once as a header tells it to, and unpacks what it skips."""
+
+    def __init__(self, stream: IO[bytes], end: int) -> None:
+        self._stream = stream
+        self._end = end
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_MEMBER:
+            raise ValueError(f"it would have {size:,} bytes read at once")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        if position > self._end:
+            raise ValueError(f"it would be larger than {self._end:,} bytes, as a bomb is")
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        return self._stream.tell()
