@@ -35,19 +35,20 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
 
     Exit code 2 when one of them cannot be used.
     """
-    from ddpmkit.recipe import read_recipe
+    from ddpmkit.recipe import read_sweep
     from ddpmkit.recipe.problems import one_line
 
     registry, bad = plugins.registry(), 0
     for file in files:
         try:
-            checked = read_recipe(file, overrides=overrides, registry=registry)
+            _, runs = read_sweep(file, overrides=overrides, registry=registry)
         except InputError as error:
             terminal.show_error(error)
             bad += 1
         else:
-            click.echo(one_line(f"{file}: good ({_summary(checked)})"))
-            for note in checked.notes:
+            many = f"a sweep of {len(runs)} runs: " if len(runs) > 1 else ""
+            click.echo(one_line(f"{file}: good ({many}{_summary(runs[0].recipe)})"))
+            for note in runs[0].recipe.notes:
                 click.echo(f"  - {note}")
     if bad:
         raise click.exceptions.Exit(InputError.exit_code)

@@ -23,6 +23,7 @@ COMMANDS = {
     "sample": "ddpmkit.cli.sample:sample",
     "evaluate": "ddpmkit.cli.evaluate:evaluate",
     "visualize": "ddpmkit.cli.visualize:visualize",
+    "sweep": "ddpmkit.cli.sweep:sweep",
     "profile": "ddpmkit.cli.profile:profile",
     "checkpoint": "ddpmkit.cli.checkpoint:checkpoint",
     "data": "ddpmkit.cli.data:data",

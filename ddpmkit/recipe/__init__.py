@@ -19,6 +19,7 @@ from ddpmkit.recipe.schema import (
     TrackerSection,
     TrainSection,
 )
+from ddpmkit.recipe.sweep import SweepRun, read_sweep
 from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SamplerSection",
     "ScheduleSection",
     "Span",
+    "SweepRun",
     "TomlLine",
     "TrackerSection",
     "TrainSection",
@@ -47,6 +49,7 @@ __all__ = [
     "lock_text",
     "read_lock",
     "read_recipe",
+    "read_sweep",
     "recipe_schema",
     "schema_text",
     "toml_lines",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
+from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind, SweepSection
 
 __all__ = ["recipe_schema", "schema_text"]
 
@@ -26,7 +26,7 @@ def schema_text(registry: Registry) -> str:
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
     """One property a section, with the keys of every component in `registry` that can fill it."""
-    models: list[type[BaseModel]] = [Header, *(section.model for section in SECTIONS.values())]
+    models: list[type[BaseModel]] = [Header, SweepSection, *(section.model for section in SECTIONS.values())]
     models += [entry.config_model() for section in SECTIONS.values() for entry in _components(registry, section)]
     references, shared = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCE
@@ -37,12 +37,19 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         for (model, _), reference in references.items()
     }
     sections = {name: _section(section, registry, by_model) for name, section in SECTIONS.items()}
+    sweep = {
+        "type": "object",
+        "description": SweepSection.__doc__,
+        "properties": by_model[SweepSection],
+        "additionalProperties": False,
+        "required": ["over"],
+    }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "ddpmkit recipe",
         "type": "object",
         "additionalProperties": False,
-        "properties": by_model[Header] | sections | {"lock": {"type": "object"}},
+        "properties": by_model[Header] | sections | {SWEEP_TABLE: sweep, LOCK_TABLE: {"type": "object"}},
         "$defs": definitions,
     }
 

@@ -16,7 +16,7 @@ from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolution import resolve
 
-__all__ = ["read_recipe"]
+__all__ = ["default_name", "read_recipe", "source_layers"]
 
 
 def read_recipe(
@@ -32,14 +32,24 @@ def read_recipe(
     where the recipe gives none; None: the file's. Raises RecipeError with every problem at its place.
     """
     registry = registry if registry is not None else discover().registry()
+    layers = source_layers(source)
+    return resolve(layered(layers, overrides), registry, name or default_name(source))
+
+
+def source_layers(source: Path | str | Mapping[str, Any]) -> list[Layer]:
+    """What is written in a file and in those that it extends, or given as plain data; the last layer lies on top."""
     if isinstance(source, Mapping):
-        top, folder, seen = _data_layer(source), Path(), tuple[Path, ...]()
-    else:
-        path = Path(source)
-        top, folder, seen = read_file(path), path.parent, (path.resolve(),)
+        return file_layers(_data_layer(source), Path())
+    path = Path(source)
+    return file_layers(read_file(path), path.parent, (path.resolve(),))
+
+
+def default_name(source: Path | str | Mapping[str, Any]) -> str:
+    """Of a run whose recipe gives it none."""
+    if isinstance(source, Mapping):
+        return "recipe"
     # A file's name may be any bytes, a run's is text.
-    default_name = name or (os.fsencode(Path(top.source).stem).decode(errors="replace") if seen else "recipe")
-    return resolve(layered(file_layers(top, folder, seen), overrides), registry, default_name)
+    return os.fsencode(Path(source).stem).decode(errors="replace")
 
 
 def _data_layer(data: Mapping[str, Any]) -> Layer:

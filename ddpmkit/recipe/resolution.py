@@ -19,7 +19,7 @@ from ddpmkit.recipe.needs import providers, unmet_needs
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
-from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, ComponentSection, Header, SectionKind
+from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind
 from ddpmkit.recipe.validation import Table, validate
 
 __all__ = ["resolve"]
@@ -62,6 +62,10 @@ class _Resolution:
                 self.tree.problems.append(table.problem("`extends` belongs in a recipe file", (key,)))
             elif key in Header.model_fields:
                 table = replace(table, values={**table.values, key: value})
+            elif key == SWEEP_TABLE:
+                message = "[sweep] describes many runs, and this is to be one"
+                hint = "`ddpmkit sweep` makes them all; `--dry-run` shows which"
+                self.tree.problems.append(table.problem(message, (key,), hint, at_key=True))
             elif key not in SECTIONS and key != LOCK_TABLE:
                 unknown.append(key)
         for key in unknown[:MOST]:

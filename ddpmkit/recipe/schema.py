@@ -7,7 +7,7 @@ belongs to the component that the section uses. This module knows components onl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -17,6 +17,7 @@ from ddpmkit.recipe.positions import Key
 __all__ = [
     "LOCK_TABLE",
     "SECTIONS",
+    "SWEEP_TABLE",
     "BackboneSection",
     "ComponentSection",
     "DataSection",
@@ -27,6 +28,7 @@ __all__ = [
     "SamplerSection",
     "ScheduleSection",
     "SectionKind",
+    "SweepSection",
     "TrackerSection",
     "TrainSection",
     "section_at",
@@ -34,6 +36,9 @@ __all__ = [
 
 LOCK_TABLE = "lock"
 """What a lock file holds beside a recipe. Reading a recipe passes it over, so that a lock can be run."""
+
+SWEEP_TABLE = "sweep"
+"""What makes many runs of one recipe; `ddpmkit sweep` reads it, and a single run cannot."""
 
 Pixels = Annotated[int, Field(ge=8)]
 Interval = Annotated[int, Field(ge=0)]
@@ -261,6 +266,16 @@ class TrackerSection(ComponentSection):
 
     use: Word
     """The tracker: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class SweepSection(Section):
+    """`[sweep]`: many runs by one recipe, for `ddpmkit sweep`."""
+
+    mode: Literal["grid", "zip"] = "grid"
+    """`grid`: every value of each key with every value of the others. `zip`: the first values together, the second
+    values together, and so on."""
+    over: dict[str, Any] = Field(min_length=1)
+    """The keys that vary, each with the list of its values: `schedule.use = ["cosine", "linear"]`."""
 
 
 @dataclass(frozen=True)

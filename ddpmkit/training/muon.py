@@ -24,13 +24,26 @@ def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
     """About U V^T of the singular value decomposition U S V^T of [rows, columns]: all directions count alike.
 
     By a Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
+    Each round multiplies from the left by a polynomial of x x^T, so rounds are multiplied up in that small matrix, and
+    the large one is touched twice.
     """
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
-    for _ in range(iterations):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    gram = x @ x.T
+    together = once = _polynomial(gram)
+    for _ in range(iterations - 1):
+        gram = once @ gram @ once
+        once = _polynomial(gram)
+        together = once @ together
+    x = together @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """3.4445 - 4.7750 g + 2.0315 g^2, the coefficients of Jordan et al."""
+    out = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+    out.diagonal().add_(3.4445)
+    return out
 
 
 class Muon(torch.optim.Optimizer):

@@ -68,6 +68,11 @@ def ddpmkit_adam(data: Path, changes: Sequence[str] = ()) -> System:
     return ddpmkit(data, changes=["train.optimizer=adam", *rate, *changes])
 
 
+def ddpmkit_coarse(data: Path, changes: Sequence[str] = ()) -> System:
+    """The shipped recipe without attention at 16 px."""
+    return ddpmkit(data, changes=["backbone.linear_attention_levels=[2, 3]", *changes])
+
+
 def ddpmkit_original(data: Path, changes: Sequence[str] = ()) -> System:
     """Linear attention on all levels, two parts a step, no EMA, no clipping."""
     return ddpmkit(data, "afhq_cat_original", changes)
@@ -157,6 +162,7 @@ def diffusers(data: Path) -> System:
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
     "ddpmkit": ddpmkit,
+    "ddpmkit-coarse": ddpmkit_coarse,
     "ddpmkit-adam": ddpmkit_adam,
     "ddpmkit-original": ddpmkit_original,
     "lucidrains": lucidrains,

@@ -1,0 +1,129 @@
+"""`ddpmkit sweep`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.terminal import Terminal
+from ddpmkit.errors import RunFailed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ddpmkit.experiment.sweep import SweepOutcome
+    from ddpmkit.recipe import SweepRun
+
+__all__ = ["sweep"]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder of the runs' folders.  [default: results/RECIPE_NAME]",
+)
+@click.option("--dry-run", is_flag=True, help="Show the runs, and make none.")
+@set_option
+@skip_metrics_option
+@plugin_options
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    recipe: Path,
+    out: Path | None,
+    dry_run: bool,
+    overrides: tuple[str, ...],
+    skip_unavailable_metrics: bool,
+    plugins: PluginChoice,
+) -> None:
+    """Make the runs that the [sweep] section of RECIPE describes, one after the other.
+
+    Each is an ordinary run in a folder of its own: the same command again goes on where it was stopped, and makes
+    again what failed. One that fails does not stop the others.
+
+    \b
+    ddpmkit sweep recipes/ablation_cat.toml --dry-run
+    ddpmkit sweep recipes/ablation_cat.toml --set train.steps=500
+    """
+    from ddpmkit.recipe import read_sweep
+
+    terminal: Terminal = ctx.obj
+    registry = plugins.registry()
+    name, runs = read_sweep(recipe, overrides=overrides, registry=registry)
+    if dry_run:
+        terminal.out.print(_plan(runs))
+        return
+    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.stopping import StopRequest
+
+    outcomes: list[SweepOutcome] = []
+    with StopRequest(terminal.show_note) as stop:
+        try:
+            from ddpmkit.experiment.sweep import sweep as make
+
+            for item in runs:
+                terminal.show_note(f"run {item.name}, {len(outcomes) + 1} of {len(runs)}")
+                with open_display(terminal) as display:
+                    outcomes += make(
+                        [item],
+                        out or Path("results") / name,
+                        registry=registry,
+                        skip_unavailable_metrics=skip_unavailable_metrics,
+                        display=lambda _item, shown=display: shown,
+                        stop=stop,
+                    )
+                if outcomes[-1].problem:
+                    terminal.show_note(f"{item.name} failed: {outcomes[-1].problem}")
+                if outcomes[-1].status == "stopped":
+                    break
+        except KeyboardInterrupt:
+            terminal.show_note("interrupted")
+            ctx.exit(stop.exit_code)
+        finally:
+            if outcomes:
+                terminal.out.print(_results(outcomes))
+    if outcomes[-1].status == "stopped":
+        ctx.exit(stop.exit_code)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        ctx.exit(RunFailed.exit_code)
+
+
+def _plan(runs: "Sequence[SweepRun]") -> "Table":
+    """One row a run, one column a key that varies."""
+    return _table(["run", *runs[0].changes], [[run.name, *map(_text, run.changes.values())] for run in runs])
+
+
+def _results(outcomes: "Sequence[SweepOutcome]") -> "Table":
+    """The same, with what became of each run."""
+    found = [outcome.numbers for outcome in outcomes]
+    names = list(dict.fromkeys(name for numbers in found for name in numbers))
+    rows = [
+        [
+            *(outcome.run.name, *map(_text, outcome.run.changes.values()), outcome.status),
+            *(f"{numbers[name]:.4g}" if name in numbers else "" for name in names),
+        ]
+        for outcome, numbers in zip(outcomes, found, strict=True)
+    ]
+    return _table(["run", *outcomes[0].run.changes, "status", *names], rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _text(value: object) -> str:
+    from ddpmkit.recipe.writing import toml_value
+
+    return value if isinstance(value, str) else toml_value(value)

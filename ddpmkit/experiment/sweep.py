@@ -1,0 +1,79 @@
+"""Many runs, one after the other; one that fails does not stop the others.
+
+It does not know what varies between them.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.experiment.start import run
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import SweepRun
+from ddpmkit.rundir import RunFolder
+from ddpmkit.tracking import Display
+
+__all__ = ["SweepOutcome", "sweep"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What became of one run."""
+
+    run: SweepRun
+    folder: Path
+    status: str
+    """finished, stopped or failed."""
+    problem: str = ""
+    """Why it failed."""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The last validation loss, and the last value of every score, by name."""
+        log, found = RunFolder(self.folder).log, {}
+        for record in log.records("step"):
+            if record["validation_loss"] is not None:
+                found["validation loss"] = record["validation_loss"]
+        for record in log.records("scores"):
+            found |= {f"{record['metric']} {name}": value for name, value in record["values"].items()}
+        return found
+
+
+def sweep(
+    runs: Iterable[SweepRun],
+    out: Path,
+    *,
+    registry: Registry | None = None,
+    skip_unavailable_metrics: bool = False,
+    display: Callable[[SweepRun], Display],
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[SweepOutcome]:
+    """Make each run in its folder below `out`, or go on with it; yield what became of it.
+
+    `display` gives the display of a run. A run that was stopped ends the sweep.
+    """
+    for item in runs:
+        folder = out / item.name
+        try:
+            ended = run(
+                item.recipe,
+                folder,
+                registry=registry,
+                skip_unavailable_metrics=skip_unavailable_metrics,
+                display=display(item),
+                stop=stop,
+            ).ended
+        except DdpmkitError as error:
+            yield SweepOutcome(item, folder, "failed", str(error))
+        except Exception as error:  # whatever a plugin does in one run is no reason not to make the others
+            _log.exception("the run %s failed", item.name)
+            yield SweepOutcome(item, folder, "failed", f"{type(error).__name__}: {error}")
+        else:
+            status = ended.status if ended is not None else "finished"
+            yield SweepOutcome(item, folder, status)
+            if status == "stopped":
+                return
