@@ -23,9 +23,10 @@ class AdmUnetConfig(ComponentConfig):
     head_dim: int = Field(default=64, ge=1)
     """Channels of one attention head; must divide the width of each level with attention, and of the last."""
     groups: int = Field(default=8, ge=1)
-    """Groups of every group norm (the paper: 32); must divide `dim`."""
+    """Groups of every group norm (the paper: 32); must divide `dim`, into 2 channels or more."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features that each residual block drops in training."""
+    """Share of the features that each residual block drops in training. Which ones, torch's own generator draws: above
+    0, a run that was resumed is no longer equal bit for bit to one that was not."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

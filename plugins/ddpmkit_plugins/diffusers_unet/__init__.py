@@ -20,9 +20,10 @@ class DiffusersUnetConfig(ComponentConfig):
     attention_head_dim: int = Field(default=32, ge=1)
     """Channels of one attention head; must divide the width of each level with attention, and of the last."""
     norm_num_groups: int = Field(default=8, ge=1)
-    """Groups of every group norm; must divide each entry of `block_out_channels`."""
+    """Groups of every group norm; must divide each entry of `block_out_channels`, into 2 or more."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features that each residual block drops in training."""
+    """Share of the features that each residual block drops in training. Which ones, torch's own generator draws: above
+    0, a run that was resumed is no longer equal bit for bit to one that was not."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
