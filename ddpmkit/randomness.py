@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SPLIT = 8
     OFFSET = 9
     LABEL_DROPOUT = 10
+    NETWORK = 11
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:

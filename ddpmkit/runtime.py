@@ -93,6 +93,17 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
 
 
 @contextlib.contextmanager
+def seeded_step(seed: int, device: torch.device) -> Iterator[None]:
+    """Let a network that draws for itself, as dropout does, draw from `seed`; torch's generators are left as found."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
 def seeded_build(seed: int) -> Iterator[None]:
     """Build modules from torch's own generator at `seed`, and leave that generator as it was found."""
     with torch.random.fork_rng(devices=[]):

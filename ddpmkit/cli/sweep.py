@@ -74,7 +74,7 @@ def sweep(
                         out or Path("results") / name,
                         registry=registry,
                         skip_unavailable_metrics=skip_unavailable_metrics,
-                        display=lambda _item, shown=display: shown,
+                        display=display,
                         stop=stop,
                     )
                 if outcomes[-1].problem:

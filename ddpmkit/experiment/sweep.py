@@ -49,12 +49,12 @@ def sweep(
     *,
     registry: Registry | None = None,
     skip_unavailable_metrics: bool = False,
-    display: Callable[[SweepRun], Display],
+    display: Display | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[SweepOutcome]:
     """Make each run in its folder below `out`, or go on with it; yield what became of it.
 
-    `display` gives the display of a run. A run that was stopped ends the sweep.
+    A run that was stopped ends the sweep.
     """
     for item in runs:
         folder = out / item.name
@@ -64,7 +64,7 @@ def sweep(
                 folder,
                 registry=registry,
                 skip_unavailable_metrics=skip_unavailable_metrics,
-                display=display(item),
+                display=display,
                 stop=stop,
             ).ended
         except DdpmkitError as error:

@@ -27,7 +27,7 @@ def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
     Each round multiplies from the left by a polynomial of x x^T, so rounds are multiplied up in that small matrix, and
     the large one is touched twice.
     """
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
     gram = x @ x.T
     together = once = _polynomial(gram)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.data.images import ImageSource
-from ddpmkit.randomness import Purpose, uniform_integers
+from ddpmkit.randomness import Purpose, stream, uniform_integers
 from ddpmkit.recipe import TrainSection
-from ddpmkit.runtime import Runtime
+from ddpmkit.runtime import Runtime, seeded_step
 from ddpmkit.training.ema import Ema
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.optimizer import Optimizer
@@ -137,7 +137,9 @@ class Trainer:
             noise = self.objective.noise(settings.seed, draw, positions, self.images.image_shape).to(device)
             label = self.objective.told(settings.seed, draw, positions, batch.label)
             label = None if label is None else label.to(device)
-        with self.phase("forward"):
+        # What the network itself draws is a function of seed and step too.
+        own = int(stream(settings.seed, Purpose.NETWORK, draw, positions.start).integers(2**63))
+        with self.phase("forward"), seeded_step(own, device):
             losses = self.objective.losses(self.network, x0, t, noise, label, self.runtime)
         return _Part(batch.picture, t, losses)
 

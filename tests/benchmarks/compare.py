@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SYSTEMS = ("ddpmkit", "ddpmkit-original", "lucidrains", "diffusers")
+SYSTEMS = ("ddpmkit", "ddpmkit-coarse", "ddpmkit-adam", "ddpmkit-original", "lucidrains", "diffusers")
 HEAD = "| system | parameters | GFLOP a step | steps/s | images/s | of the matmul rate | peak memory |"
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-SIZE, BATCH, TIMESTEPS, DRAWN = 32, 32, 50, 16
+SIZE, BATCH, TIMESTEPS, DRAWN = 32, 32, 50, 64
 
 
 @dataclass

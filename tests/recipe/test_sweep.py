@@ -1,0 +1,81 @@
+import pytest
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import RecipeError, read_recipe, read_sweep
+
+GRID = """
+name = "many"
+[data]
+use = "critters"
+[sweep.over]
+schedule.use = ["cosine", "linear"]
+train.betas = [[0.5, 0.9], [0.9, 0.999]]
+"""
+
+
+@pytest.fixture
+def sweep(folder, registry):  # type: ignore[no-untyped-def]
+    def sweep(text: str, *overrides: str):  # type: ignore[no-untyped-def]
+        (folder / "mine.toml").write_text(text)
+        return read_sweep("mine.toml", overrides=overrides, registry=registry)
+
+    return sweep
+
+
+def test_a_grid_is_every_value_with_every_other(sweep) -> None:  # type: ignore[no-untyped-def]
+    name, runs = sweep(GRID)
+    assert name == "many"
+    assert [run.changes for run in runs] == [
+        {"schedule.use": use, "train.betas": betas}
+        for use in ("cosine", "linear")
+        for betas in ([0.5, 0.9], [0.9, 0.999])
+    ]
+    assert [run.recipe.schedule.component.use for run in runs] == ["cosine", "cosine", "linear", "linear"]
+    assert [run.recipe.train.betas for run in runs][:2] == [(0.5, 0.9), (0.9, 0.999)]
+    assert len({run.name for run in runs}) == 4
+    assert runs[2].name == "3-linear-0.5_0.9"
+    assert runs[2].recipe.name == "many-3-linear-0.5_0.9"
+
+
+def test_a_zip_takes_the_values_together(sweep) -> None:  # type: ignore[no-untyped-def]
+    _, runs = sweep(GRID.replace("[sweep.over]", "[sweep]\nmode = 'zip'\n[sweep.over]"))
+    assert [(run.recipe.schedule.component.use, run.recipe.train.betas) for run in runs] == [
+        ("cosine", (0.5, 0.9)),
+        ("linear", (0.9, 0.999)),
+    ]
+
+
+def test_a_recipe_without_a_sweep_is_one_run(sweep, registry: Registry) -> None:  # type: ignore[no-untyped-def]
+    name, (run,) = sweep("[train]\nsteps = 7\n")
+    assert (name, run.changes) == ("mine", {})
+    assert run.recipe == read_recipe("mine.toml", registry=registry)
+
+
+def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: ignore[no-untyped-def]
+    _, runs = sweep(GRID, "train.steps=5", 'sweep.over.schedule.use=["linear"]')
+    assert [(run.recipe.train.steps, run.recipe.schedule.component.use) for run in runs] == [(5, "linear")] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[sweep.over]\nschedule.use = 'linear'\n", "mine.toml:2:16: `schedule.use` in [sweep.over] must be a list"),
+        ("[sweep.over]\nschedule.use = []\n", "must be a list of the values to try"),
+        ("[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n", "lists of one length: a.b has 1, c.d has 2"),
+        ("[sweep]\nmode = 'grid'\n", "[sweep] lacks `over`"),
+        ("[sweep]\nover = {a = [1]}\nsteps = 3\n", "unknown key `steps` in [sweep]"),
+        ("sweep = 3\n", "[sweep] lacks `over`"),
+        ("[sweep.over]\nschedule.use = ['cosin']\n", "did you mean 'cosine'?"),
+        (f"[sweep.over]\ntrain.seed = {list(range(1001))}\n", "more than 1,000 runs"),
+    ],
+)
+def test_what_is_no_sweep_is_said_at_its_place(sweep, text: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(RecipeError) as caught:
+        sweep(text)
+    assert said in str(caught.value)
+
+
+def test_a_single_run_cannot_be_made_of_it(folder, registry: Registry) -> None:  # type: ignore[no-untyped-def]
+    (folder / "mine.toml").write_text(GRID)
+    with pytest.raises(RecipeError, match="`ddpmkit sweep` makes them all"):
+        read_recipe("mine.toml", registry=registry)
