@@ -1,6 +1,7 @@
 """Whether the parts of a recipe fit together: what one needs, another must provide.
 
-It does not know what a capability means; `prediction:v` and its like are provided by the process itself.
+It does not know what a capability means. Two kinds are provided by the process itself: `prediction:v` and its like,
+and `terminal-signal`, some signal at the last step, for samplers that divide by it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,14 +10,18 @@ from typing import Any
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Part
+from ddpmkit.recipe.schema import DiffusionSection
 from ddpmkit.recipe.validation import Table
 
 __all__ = ["providers", "unmet_needs"]
 
 
-def unmet_needs(parts: Sequence[tuple[Table, Part[Any]]], prediction: str, registry: Registry) -> Iterator[Problem]:
+def unmet_needs(
+    parts: Sequence[tuple[Table, Part[Any]]], diffusion: DiffusionSection, registry: Registry
+) -> Iterator[Problem]:
     """One problem for each need (`a|b` is met by either) that no part of the recipe meets."""
-    provided = {f"prediction:{prediction}"}
+    provided = {f"prediction:{diffusion.prediction}"}
+    provided |= set() if diffusion.zero_terminal_snr else {"terminal-signal"}
     provided |= {capability for _, part in parts for capability in part.component.component.provides}
     for table, part in parts:
         for need in part.component.component.needs:
@@ -35,6 +40,8 @@ def providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
         capability, _, prediction = alternative.partition(":")
         if capability == "prediction":
             yield f'diffusion.prediction = "{prediction}" provides it'
+        if capability == "terminal-signal":
+            yield "diffusion.zero_terminal_snr = false provides it"
         for entries in registry.components.values():
             for entry in entries.values():
                 if alternative in entry.component.provides:

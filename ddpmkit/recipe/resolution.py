@@ -46,7 +46,7 @@ class _Resolution:
         }
         self._check_steps(found["sampler"], found["diffusion"])
         if all(value is not None for value in found.values()):
-            self.tree.problems += unmet_needs(self.parts, found["diffusion"].prediction, self.registry)
+            self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)
             self._check_labels(found)
         if self.tree.problems:
             raise RecipeError(self.tree.problems)

@@ -31,4 +31,5 @@ def ddpmkit_components() -> Iterator[Component]:
         target="ddpmkit_plugins.heun.sampler:HeunSampler",
         config="ddpmkit_plugins.heun:HeunConfig",
         summary="the second order sampler of EDM, with churn: two calls a step (Karras et al. 2022)",
+        needs=("terminal-signal",),
     )
