@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "ddpmkit.cli.evaluate:evaluate",
     "visualize": "ddpmkit.cli.visualize:visualize",
     "sweep": "ddpmkit.cli.sweep:sweep",
+    "compare": "ddpmkit.cli.compare:compare",
     "profile": "ddpmkit.cli.profile:profile",
     "checkpoint": "ddpmkit.cli.checkpoint:checkpoint",
     "data": "ddpmkit.cli.data:data",

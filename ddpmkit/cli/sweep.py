@@ -124,6 +124,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
 
 
 def _text(value: object) -> str:
-    from ddpmkit.recipe.writing import toml_value
+    from ddpmkit.recipe import toml_value
 
     return value if isinstance(value, str) else toml_value(value)

@@ -20,7 +20,7 @@ from ddpmkit.recipe.schema import (
     TrainSection,
 )
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
-from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text
+from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text, toml_value
 
 __all__ = [
     "BackboneSection",
@@ -54,4 +54,5 @@ __all__ = [
     "schema_text",
     "toml_lines",
     "toml_text",
+    "toml_value",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from ddpmkit.recipe.schema import DataSection
 from ddpmkit.recipe.writing import toml_key, toml_value
 
-__all__ = ["Change", "differences"]
+__all__ = ["Change", "differences", "leaves"]
 
 _FREE_SECTIONS = frozenset({"name", "sampler", "metric", "tracker"})
 _ACCEPTABLE = ("data.", "loss.", "train.")
@@ -59,20 +59,20 @@ class Change:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
     """Every key whose value differs between two recipes `as_data`, by key."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(leaves(old)), dict(leaves(new))
     keys = sorted(before.keys() | after.keys())
     return tuple(
         Change(key, before.get(key), after.get(key)) for key in keys if not _equal(before.get(key), after.get(key))
     )
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Plain values and arrays of them by dotted key; `metric.0` for the first of an array of tables."""
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         value = {str(index): entry for index, entry in enumerate(value)}
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{toml_key(name)}" if key else toml_key(name))
+            yield from leaves(inner, f"{key}.{toml_key(name)}" if key else toml_key(name))
     else:
         yield key, value
 

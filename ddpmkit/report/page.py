@@ -20,7 +20,7 @@ from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.story import facts, sentence
 from ddpmkit.rundir import RunFolder
 
-__all__ = ["write_report"]
+__all__ = ["embedded", "environment", "points", "write_report"]
 
 _QUARTERS = ("first quarter of t", "second", "third", "last")
 _MOST_THUMBNAILS = 24
@@ -46,7 +46,7 @@ def write_report(path: Path) -> Path:
     recipe = tomllib.loads(lock_text)
     lock = recipe.pop("lock", {})
     samples = sorted((path / "samples").glob("step-*.png"))
-    page = _environment().get_template("page.html").render(
+    page = environment().get_template("page.html").render(
         name=recipe.get("name", path.resolve().name),
         folder=shlex.quote(str(path)),
         sentence=sentence(recipe, steps, scores),
@@ -55,11 +55,11 @@ def write_report(path: Path) -> Path:
         recipe_text=lock_text.partition("\n[lock]")[0].strip(),
         versions={**lock.get("versions", {}), **lock.get("distributions", {})},
         fingerprint=lock.get("dataset_fingerprint", ""),
-        last_samples=_embedded(samples[-1]) if samples else "",
+        last_samples=embedded(samples[-1]) if samples else "",
         last_step=_step(samples[-1]) if samples else 0,
         grids=[_Grid(_step(sample), f"samples/{sample.name}", _thumbnail(sample)) for sample in _spread(samples)],
-        forward=_embedded(folder.visualization("forward")),
-        reverse=_embedded(folder.visualization("backward")),
+        forward=embedded(folder.visualization("forward")),
+        reverse=embedded(folder.visualization("backward")),
         charts=[*_training_charts(steps), *_score_charts(scores)],
         scores=scores,
         rules={f"{score['metric']}, {score['protocol']} protocol": score["facts"] for score in scores},
@@ -67,7 +67,8 @@ def write_report(path: Path) -> Path:
     return write_atomically(folder.report, page.encode())
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where pages find their templates."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ddpmkit.report", "."),
         autoescape=True,
@@ -83,19 +84,20 @@ def _training_charts(steps: Sequence[Record]) -> Iterator[Markup]:
         Curve(name, [(r["step"], r["loss_by_quarter"][n]) for r in steps if r["loss_by_quarter"][n] is not None])
         for n, name in enumerate(_QUARTERS)
     ]
-    loss, held_out = _points(steps, "loss"), _points(steps, "validation_loss")
-    norm, speed = _points(steps, "gradient_norm"), _points(steps, "images_per_second")
+    loss, held_out = points(steps, "loss"), points(steps, "validation_loss")
+    norm, speed = points(steps, "gradient_norm"), points(steps, "images_per_second")
     charts = [
         chart("Loss", [Curve("training", loss, noisy=True), Curve("validation", held_out)], logarithmic=True),
         chart("Loss by quarter of the timesteps", quarters, logarithmic=True),
         chart("Gradient norm before clipping", [Curve("norm", norm, noisy=True)], logarithmic=True),
-        chart("Learning rate", [Curve("learning rate", _points(steps, "learning_rate"))]),
+        chart("Learning rate", [Curve("learning rate", points(steps, "learning_rate"))]),
         chart("Speed", [Curve("images per second", speed, noisy=True)]),
     ]
     yield from filter(None, charts)
 
 
-def _points(steps: Sequence[Record], key: str) -> list[tuple[float, float]]:
+def points(steps: Sequence[Record], key: str) -> list[tuple[float, float]]:
+    """(step, value) of the records that have one."""
     return [(record["step"], record[key]) for record in steps if record[key] is not None]
 
 
@@ -130,7 +132,7 @@ def _thumbnail(picture: Path) -> str:
     return _data_uri("jpeg", small.getvalue())
 
 
-def _embedded(picture: Path) -> str:
+def embedded(picture: Path) -> str:
     """The picture as a data URI, so that the page stands alone; empty when it is not there."""
     return _data_uri("png", picture.read_bytes()) if picture.exists() else ""
 
