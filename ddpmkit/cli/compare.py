@@ -15,9 +15,9 @@ __all__ = ["compare"]
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write a page, with curves and samples.")
 @click.pass_obj
 def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> None:
-    """Set runs side by side: what differs in their recipes, and their newest scores.
+    """Set runs side by side: recipes and scores.
 
-    Scores that were taken by unlike rules are shown and not ranked, with the reason.
+    What differs in their recipes, and their newest scores. Scores that were taken by unlike rules are shown and not ranked, with the reason.
 
     \b
     ddpmkit compare results/linear_huber results/quickstart

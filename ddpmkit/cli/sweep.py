@@ -41,9 +41,9 @@ def sweep(
     skip_unavailable_metrics: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Make the runs that the [sweep] section of RECIPE describes, one after the other.
+    """Make the runs that [sweep] in RECIPE describes.
 
-    Each is an ordinary run in a folder of its own: the same command again goes on where it was stopped, and makes
+    One after the other. Each is an ordinary run in a folder of its own: the same command again goes on where it was stopped, and makes
     again what failed. One that fails does not stop the others.
 
     \b
