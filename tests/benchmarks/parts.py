@@ -110,13 +110,17 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
     return {"milliseconds_an_image": 1000 * network, "scoring_seconds": scoring, "share_beyond_the_network": share}
 
 
+# What a step needs besides is left out of both: what Muon takes is nothing that components cost.
+_WIRED = ("train.optimizer=adam", "train.warmup_steps=0", "train.learning_rate_decay=none")
+
+
 def by_hand(data: Path) -> Callable[[], None]:
     """The step of the shipped recipe without recipe, registry and contracts; the same data, noise and optimizer."""
     from ddpmkit_plugins.attention_unet import AttentionUnetConfig
     from ddpmkit_plugins.attention_unet.unet import AttentionUnet
 
-    train = shipped(data).train
-    images = build_images(shipped(data), "train")
+    train = shipped(data, *_WIRED).train
+    images = build_images(shipped(data, *_WIRED), "train")
     network = AttentionUnet(AttentionUnetConfig(), image_shape=ImageShape(3, 32, 32), num_classes=0, out_channels=3)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), lr=train.learning_rate, betas=train.betas, fused=True)
@@ -145,7 +149,7 @@ def by_hand(data: Path) -> Callable[[], None]:
 
 def plugin_price(data: Path, pairs: int = 40) -> dict[str, float]:
     """A trainer's step against the same modules wired by hand, in turns; the share is the median over pairs."""
-    recipe = shipped(data)
+    recipe = shipped(data, *_WIRED)
     model = build_model(recipe)
     trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train, model.runtime)
     wired = by_hand(data)

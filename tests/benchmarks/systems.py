@@ -8,6 +8,7 @@ T = 50. `FOLDER` has the layout of AFHQ.
 """
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -56,8 +57,11 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
     def averaged(wanted: bool) -> None:
         chosen[0] = model.generator(networks[wanted])
 
+    drawn = itertools.count(step=DRAWN)  # an image is a function of its index: none is drawn twice
+
     def draw(count: int) -> Tensor:
-        return chosen[0].images(range(count), 0) / 255
+        first = next(drawn)
+        return chosen[0].images(range(first, first + count), 0) / 255
 
     return System(model.network, trainer.train_step, draw, averaged)
 

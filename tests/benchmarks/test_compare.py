@@ -30,6 +30,7 @@ def test_ddpmkit_is_one_of_them(tmp_path: Path) -> None:
     system.step()
     system.averaged(False)
     images = system.draw(2)
+    assert not torch.equal(images, system.draw(2))
     assert images.shape == (2, 3, 32, 32)
     assert 0 <= images.min() <= images.max() <= 1
 

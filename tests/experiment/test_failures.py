@@ -181,6 +181,6 @@ def test_an_error_of_our_own_is_not_laid_at_a_plugins_door(run: RunWith, monkeyp
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ddpmkit.training.trainer.normal", fail)
+    monkeypatch.setattr("ddpmkit.training.trainer.uniform_integers", fail)
     with pytest.raises(ZeroDivisionError):
         run()

@@ -32,7 +32,8 @@ def test_the_built_ins_come_through_entry_points_like_everyone() -> None:
     registry = discover().registry()
     assert registry.get("schedule", "cosine").id == "ddpmkit/cosine"
     assert registry.get("schedule", "ddpmkit/cosine").plugin.distribution == "ddpmkit"
-    assert [entry.use for entry in registry.of_kind("sampler")] == ["ancestral", "ddim"]
+    samplers = ["ancestral", "ddim", "dpm-solver-2m", "heun", "unipc"]
+    assert [entry.use for entry in registry.of_kind("sampler")] == samplers
     assert registry.quarantined == ()
 
 
@@ -47,7 +48,8 @@ def test_a_strangers_component_is_listed_under_its_namespace(distribution: Any) 
     registry = discover().registry()
     entry = registry.get("loss", "acme/zig")
     assert (entry.id, entry.use, entry.origin) == ("acme/zig", "acme/zig", "ddpmkit-acme 2.3")
-    assert [found.use for found in registry.of_kind("loss")] == ["acme/alpha", "acme/zig", "huber", "l1", "l2"]
+    strangers = [found.use for found in registry.of_kind("loss") if found.plugin.distribution != "ddpmkit"]
+    assert strangers == ["acme/alpha", "acme/zig"]
     assert type(entry.build(entry.config_model()(), prediction="epsilon")).__name__ == "Zig"
 
 
