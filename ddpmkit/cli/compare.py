@@ -17,7 +17,8 @@ __all__ = ["compare"]
 def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> None:
     """Set runs side by side: recipes and scores.
 
-    What differs in their recipes, and their newest scores. Scores that were taken by unlike rules are shown and not ranked, with the reason.
+    What differs in their recipes, and their newest scores. Scores that were taken by unlike rules are shown and not
+    ranked, with the reason.
 
     \b
     ddpmkit compare results/linear_huber results/quickstart

@@ -43,8 +43,8 @@ def sweep(
 ) -> None:
     """Make the runs that [sweep] in RECIPE describes.
 
-    One after the other. Each is an ordinary run in a folder of its own: the same command again goes on where it was stopped, and makes
-    again what failed. One that fails does not stop the others.
+    One after the other. Each is an ordinary run in a folder of its own: the same command again goes on where it was
+    stopped, and makes again what failed. One that fails does not stop the others.
 
     \b
     ddpmkit sweep recipes/ablation_cat.toml --dry-run

@@ -76,12 +76,13 @@ class StandIn(nn.Module):
         from torchvision.models import inception_v3
 
         super().__init__()
-        self.network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
-        self.network.fc = nn.Identity()
+        network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False).eval()
+        network.fc = nn.Identity()
+        self.layers = torch.jit.trace(network, torch.zeros(2, 3, 299, 299))
 
     def forward(self, x: Tensor, return_features: bool = True) -> Tensor:
         """float32 [B, 3, 299, 299] in 0 .. 255 -> [B, 2048]."""
-        features: Tensor = self.network(x / 127.5 - 1)
+        features: Tensor = self.layers(x / 127.5 - 1)
         return features
 
 
@@ -95,7 +96,8 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
         torch.jit.save(torch.jit.script(StandIn().eval()), path)
         metric = CleanFid(CleanFidConfig(inception=str(path)), device=torch.device("cpu"))
     batch = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
-    resized = torch.rand(metric.config.batch_size, 3, 299, 299) * 255
+    # Laid out as the metric lays it out, which makes the network itself a third faster.
+    resized = (torch.rand(metric.config.batch_size, 299, 299, 3) * 255).permute(0, 3, 1, 2)
     with torch.no_grad():
         for _ in range(3):  # TorchScript optimizes in its first calls
             metric.network(resized)
