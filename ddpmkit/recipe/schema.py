@@ -271,9 +271,9 @@ class TrackerSection(ComponentSection):
 class SweepSection(Section):
     """`[sweep]`: many runs by one recipe, for `ddpmkit sweep`."""
 
-    mode: Literal["grid", "zip"] = "grid"
+    mode: Literal["grid", "zip", "ablation"] = "grid"
     """`grid`: every value of each key with every value of the others. `zip`: the first values together, the second
-    values together, and so on."""
+    values together, and so on. `ablation`: the recipe as it is, then with one value of one key at a time."""
     over: dict[str, Any] = Field(min_length=1)
     """The keys that vary, each with the list of its values: `schedule.use = ["cosine", "linear"]`."""
 
