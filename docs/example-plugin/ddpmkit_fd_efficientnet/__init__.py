@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 from pydantic import Field
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class EfficientnetFdConfig(ComponentConfig):

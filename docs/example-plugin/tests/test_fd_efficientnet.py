@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from ddpmkit.plugin import InputError
-from ddpmkit.testing import Check, conformance_checks
-
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 from ddpmkit_fd_efficientnet.metric import EfficientnetFd, frechet_distance
+
+from ddpmkit.plugin import InputError
+from ddpmkit.testing import Check, conformance_checks
 
 
 @pytest.mark.parametrize("check", conformance_checks("efficientnet/fd"), ids=str)
