@@ -25,6 +25,7 @@ __all__ = [
     "Header",
     "LossSection",
     "MetricSection",
+    "RequiresSection",
     "SamplerSection",
     "ScheduleSection",
     "SectionKind",
@@ -74,6 +75,13 @@ class ComponentSection(Section):
 
     use: Word
     """The component: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class RequiresSection(Section):
+    """`[requires]`: what must be installed for the recipe to mean what it says."""
+
+    plugins: tuple[Word, ...] = ()
+    """Distributions, with versions as pip writes them: `["ddpmkit-acme>=1.2"]`."""
 
 
 class DataSection(ComponentSection):
@@ -308,6 +316,7 @@ class SectionKind:
 SECTIONS: Mapping[str, SectionKind] = {
     section.name: section
     for section in (
+        SectionKind("requires", RequiresSection),
         SectionKind("data", DataSection, "dataset"),
         SectionKind("diffusion", DiffusionSection),
         SectionKind("schedule", ScheduleSection, "schedule"),
