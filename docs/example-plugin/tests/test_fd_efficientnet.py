@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
-from ddpmkit_fd_efficientnet.metric import EfficientnetFd, frechet_distance
+from ddpmkit_fd_efficientnet.metric import EfficientnetFd
 
 from ddpmkit.plugin import InputError
 from ddpmkit.testing import Check, conformance_checks
@@ -19,13 +19,6 @@ def metric() -> EfficientnetFd:
     return EfficientnetFd(EfficientnetFdConfig(), device=torch.device("cpu"))
 
 
-def test_the_distance_of_axis_aligned_gaussians_is_their_closed_form() -> None:
-    first, second = torch.tensor([1.0, 4.0, 9.0]).double(), torch.tensor([4.0, 4.0, 1.0]).double()
-    mean, other = torch.tensor([0.0, 1.0, 0.0]).double(), torch.tensor([2.0, 1.0, 1.0]).double()
-    expected = 5.0 + 1.0 + 0.0 + 4.0  # |m1 - m2|^2, then (s1 - s2)^2 of each axis
-    assert frechet_distance(mean, first.diag(), other, second.diag()) == pytest.approx(expected, abs=1e-12)
-
-
 def test_the_network_tells_gradients_from_noise(metric: EfficientnetFd) -> None:
     draw = torch.Generator().manual_seed(0)
     smooth = (torch.rand((40, 3, 1, 1), generator=draw) * torch.linspace(60, 255, 32)).expand(-1, 3, 32, 32).byte()
@@ -34,6 +27,15 @@ def test_the_network_tells_gradients_from_noise(metric: EfficientnetFd) -> None:
     like = metric.scores(real, metric.measure_generated(smooth[20:]))["fd"]
     unlike = metric.scores(real, metric.measure_generated(noise))["fd"]
     assert unlike > 3 * like
+
+
+def test_the_sums_are_those_of_the_features_of_each_image(metric: EfficientnetFd) -> None:
+    images = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    each = [metric.measure_generated(image[None])["sum"] for image in images]
+    together = metric.measure_generated(images)
+    assert together["n"] == 5
+    torch.testing.assert_close(together["sum"], torch.stack(each).sum(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together["outer"], sum(torch.outer(x, x) for x in each), rtol=1e-3, atol=1e-3)
 
 
 def test_the_weights_are_those_of_the_package(metric: EfficientnetFd) -> None:
