@@ -70,7 +70,10 @@ def read_sweep(
 def _varied(tree: Layered) -> list[dict[str, Any]]:
     """The changes of each run. Raises RecipeError where the section does not say what they are."""
     values = tree.values[SWEEP_TABLE]
-    table = Table(tree, (SWEEP_TABLE,), values if isinstance(values, Mapping) else {}, f"[{SWEEP_TABLE}]")
+    if not isinstance(values, Mapping):
+        whole = Table(tree, (), {}, "the recipe")
+        raise RecipeError([whole.problem("`sweep` must be a single table", (SWEEP_TABLE,), "write [sweep.over]")])
+    table = Table(tree, (SWEEP_TABLE,), values, f"[{SWEEP_TABLE}]")
     section = validate(SweepSection, table)
     if section is None:
         raise RecipeError(tree.problems)

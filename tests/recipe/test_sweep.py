@@ -77,7 +77,7 @@ def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: 
         ("[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n", "lists of one length: a.b has 1, c.d has 2"),
         ("[sweep]\nmode = 'grid'\n", "[sweep] lacks `over`"),
         ("[sweep]\nover = {a = [1]}\nsteps = 3\n", "unknown key `steps` in [sweep]"),
-        ("sweep = 3\n", "[sweep] lacks `over`"),
+        ("sweep = 3\n", "mine.toml:1:9: `sweep` must be a single table"),
         ("[sweep.over]\nschedule.use = ['cosin']\n", "did you mean 'cosine'?"),
         (f"[sweep.over]\ntrain.seed = {list(range(1001))}\n", "more than 1,000 runs"),
     ],
