@@ -3,6 +3,7 @@
 It does not know how a check is run or reported.
 """
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import pydantic_core
 from pydantic import ValidationError
 
-from ddpmkit.errors import InputError
+from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
@@ -32,12 +33,15 @@ def conformance_checks(
 
     `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file);
     `xfail` says of checks by id why they fail for now: one that passes all the same is a failure. Raises PluginError
-    when there is no such component or its config cannot be imported, InputError when the settings do not make a config,
+    when there is no such component, or its code cannot be imported, InputError when the settings do not make a config,
     or `xfail` names no check or no reason.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
     reasons = _reasons(registered, xfail or {})
     config = _config(registered, settings or {})
+    # What cannot work here says so when it is asked; what cannot be imported at all would fail every check alike.
+    with contextlib.suppress(ComponentUnavailable):
+        registered.offers("__call__")
     subject = Subject(registered, config, importlib.import_module(f"ddpmkit.testing.{registered.kind}").use)
     return [Check(rule, subject, reasons.get(rule.id, "")) for rule in rules(registered.kind)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ddpmkit.recipe import toml_text
+from ddpmkit.recipe.schema import SECTIONS
 from ddpmkit.testing.checks import Rule, Subject, require
 
 __all__ = ["RULES"]
@@ -30,6 +31,12 @@ def _fields_described(subject: Subject) -> None:
     fields = type(subject.config).model_fields
     bare = [name for name, field in fields.items() if not (field.description or "").strip()]
     require(not bare, f"{len(bare)} of {len(fields)} fields have no description: {', '.join(bare)}")
+
+
+def _keys_free(subject: Subject) -> None:
+    (section,) = (section for section in SECTIONS.values() if section.kind == subject.registered.kind)
+    taken = sorted(section.keys & set(type(subject.config).model_fields))
+    require(not taken, f"{', '.join(taken)} in {section}: recipes that use it are refused")
 
 
 def _config_as_toml(subject: Subject) -> None:
@@ -88,6 +95,13 @@ RULES = (
         "does every config field have a description?",
         "Put a docstring under each field of the config: `ddpmkit plugins show`, editors and the docs print it.",
         _fields_described,
+    ),
+    Rule(
+        "manners.keys-free",
+        "do the config's keys have names that the core does not use in the same section of a recipe?",
+        "A component's keys stand beside the core's, and a key cannot be both. Give it another name; docs/recipes.md, "
+        "and `ddpmkit recipe keys`, list the core's keys by section.",
+        _keys_free,
     ),
     Rule(
         "manners.config-as-toml",
