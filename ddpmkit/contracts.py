@@ -47,8 +47,8 @@ __all__ = [
 Prediction = Literal["epsilon", "x0", "v"]
 """What the network is trained to answer."""
 
-Better = Literal["lower", "higher"]
-"""Which way a score improves."""
+Better = Literal["lower", "higher", "neither"]
+"""Which way a score improves; `neither` is for one that says something of a run and ranks none."""
 
 RUNTIME: Mapping[str, tuple[str, ...]] = {
     "schedule": ("timesteps",),

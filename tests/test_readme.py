@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from ddpmkit.cli import main
+from ddpmkit.plugin.discovery import discover
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,3 +44,9 @@ def test_the_plugin_passes_every_check_of_its_kind(folder: Path) -> None:
 def test_every_recipe_is_in_the_table() -> None:
     for recipe in (ROOT / "recipes").glob("*.toml"):
         assert f"`{recipe.name}`" in README
+
+
+def test_every_component_is_in_the_table() -> None:
+    for entry in discover(third_party=False).components:
+        (row,) = re.findall(rf"^\| {entry.kind} \|.*$", README, flags=re.MULTILINE)
+        assert f"`{entry.use}`" in row

@@ -1,5 +1,6 @@
-"""Real wheels in a clean environment: ddpmkit, a stranger's package, and its broken twin."""
+"""Real wheels in a clean environment: ddpmkit, a stranger's package, its broken twin, and the example of the docs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = (ROOT, ROOT / "tests" / "third_party" / "ddpmkit-acme", ROOT / "tests" / "third_party" / "ddpmkit-broken")
+STRANGERS = ROOT / "tests" / "third_party"
+EXAMPLE = ROOT / "docs" / "example-plugin"
+PACKAGES = (ROOT, STRANGERS / "ddpmkit-acme", STRANGERS / "ddpmkit-broken", EXAMPLE)
 RECIPE = """
 [data]
 image_size = 8
@@ -42,7 +45,7 @@ def checked(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the three wheels, whose other packages are those that the tests run with.
+    """A virtual environment with these wheels, whose other packages are those that the tests run with.
 
     A path file lends those packages. It comes after the environment's own, and a path file inside the folder it names
     is not read: where the tests run from an editable checkout, that checkout is not lent.
@@ -137,3 +140,25 @@ def test_a_strangers_component_can_be_left_out(run: Command, tmp_path: Path) -> 
     assert refused.returncode == 2
     assert "installed but switched off: acme.zigzag (ddpmkit-acme 1.2.0)" in refused.stderr
     assert "broken" not in refused.stderr
+
+
+def test_the_example_of_the_docs_passes_its_own_tests_as_a_wheel(run: Command) -> None:
+    tests = run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests"))
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+
+
+def test_the_example_of_the_docs_scores_a_run_that_requires_it(run: Command, tmp_path: Path) -> None:
+    asked = "[requires]\nplugins = ['ddpmkit-fd-efficientnet>=0.1']\n" + RECIPE.format(schedule="cosine")
+    (tmp_path / "mine.toml").write_text(asked + "[[metric]]\nuse = 'efficientnet/fd'\nnum_samples = 4\n")
+    ran = run("ddpmkit", "run", "mine.toml")
+    assert ran.returncode == 0, ran.stderr
+    records = map(json.loads, (tmp_path / "results" / "mine" / "metrics.jsonl").read_text().splitlines())
+    (scored,) = [record for record in records if record["event"] == "scores"]
+    assert scored["values"]["fd"] > 0
+    assert scored["facts"]["extractor SHA-256"].startswith("57934424")
+
+
+def test_the_ablation_recipe_goes_with_the_example_of_the_docs(run: Command) -> None:
+    planned = run("ddpmkit", "sweep", str(ROOT / "recipes" / "ablation_cat.toml"), "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "01-unchanged" in planned.stdout

@@ -94,22 +94,32 @@ def sweep(
 
 
 def _plan(runs: "Sequence[SweepRun]") -> "Table":
-    """One row a run, one column a key that varies."""
-    return _table(["run", *runs[0].changes], [[run.name, *map(_text, run.changes.values())] for run in runs])
+    """One row a run, one column a key that varies; empty where the run leaves it as it is."""
+    keys = _keys(runs)
+    return _table(["run", *keys], [[run.name, *_values(run, keys)] for run in runs])
 
 
 def _results(outcomes: "Sequence[SweepOutcome]") -> "Table":
     """The same, with what became of each run."""
     found = [outcome.numbers for outcome in outcomes]
     names = list(dict.fromkeys(name for numbers in found for name in numbers))
+    keys = _keys([outcome.run for outcome in outcomes])
     rows = [
         [
-            *(outcome.run.name, *map(_text, outcome.run.changes.values()), outcome.status),
+            *(outcome.run.name, *_values(outcome.run, keys), outcome.status),
             *(f"{numbers[name]:.4g}" if name in numbers else "" for name in names),
         ]
         for outcome, numbers in zip(outcomes, found, strict=True)
     ]
-    return _table(["run", *outcomes[0].run.changes, "status", *names], rows)
+    return _table(["run", *keys, "status", *names], rows)
+
+
+def _keys(runs: "Sequence[SweepRun]") -> list[str]:
+    return list(dict.fromkeys(key for run in runs for key in run.changes))
+
+
+def _values(run: "SweepRun", keys: Sequence[str]) -> list[str]:
+    return [_text(run.changes[key]) if key in run.changes else "" for key in keys]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":

@@ -23,7 +23,7 @@ def describe_scores(scores: Scores) -> list[tuple[str, str]]:
 
 
 def _value(scores: Scores, name: str) -> str:
-    remarks = [f"{scores.better[name]} is better"] if name in scores.better else []
+    remarks = [f"{scores.better[name]} is better"] if scores.better.get(name, "neither") != "neither" else []
     if name in scores.floor:
         remarks.append(f"real against real: {scores.floor[name]:.4g}")
     text = f"{scores.values[name]:.4g}"

@@ -16,7 +16,7 @@ from ddpmkit.contracts import KINDS, RUNTIME
 __all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model", "is_reference", "resolve"]
 
 API_VERSION = 1
-"""The version of the contracts in `ddpmkit.contracts` that this core speaks."""
+"""The version of the contracts in `ddpmkit.contracts` that this core speaks. Components of the one before work too."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -63,10 +63,11 @@ class Component:
             raise ValueError(f"component {self.name!r} has the unknown kind {self.kind!r}; kinds are {known}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"component name {self.name!r} must be lower-case words joined by hyphens")
-        if self.api != API_VERSION:
+        if self.api not in (spoken := _spoken(API_VERSION)):
             older = "the plugin" if self.api < API_VERSION else "ddpmkit"
             raise ValueError(
-                f"component {self.name!r} speaks api {self.api}, this ddpmkit speaks api {API_VERSION}: update {older}"
+                f"component {self.name!r} speaks api {self.api}, this ddpmkit speaks api "
+                f"{' and '.join(map(str, spoken))}: update {older}"
             )
         for reference in (self.target, self.config):
             if not is_reference(reference):
@@ -77,6 +78,11 @@ class Component:
                 raise ValueError(f"component {self.name!r}: {field} must be a tuple of names")
         if dotted := [module for module in self.requires if not module.isidentifier()]:
             raise ValueError(f"component {self.name!r} requires {dotted[0]!r}, which is no top-level module")
+
+
+def _spoken(version: int) -> range:
+    """The versions that a core of this version accepts: its own and the one before. The first was 1."""
+    return range(max(1, version - 1), version + 1)
 
 
 def is_reference(text: str) -> bool:

@@ -12,7 +12,7 @@ from ddpmkit.recipe.writing import toml_key, toml_value
 
 __all__ = ["Change", "differences", "leaves"]
 
-_FREE_SECTIONS = frozenset({"name", "sampler", "metric", "tracker"})
+_FREE_SECTIONS = frozenset({"name", "requires", "sampler", "metric", "tracker"})
 _ACCEPTABLE = ("data.", "loss.", "train.")
 _NEVER_ACCEPTABLE = frozenset({"data.channels", "data.labels", "train.optimizer"})
 _FREE_TRAIN_KEYS = frozenset(

@@ -17,6 +17,7 @@ from ddpmkit.recipe.schema import (
     DiffusionSection,
     LossSection,
     MetricSection,
+    RequiresSection,
     SamplerSection,
     ScheduleSection,
     TrackerSection,
@@ -67,6 +68,7 @@ class Recipe:
     train: TrainSection
     metrics: tuple[Part[MetricSection], ...] = ()
     trackers: tuple[Part[TrackerSection], ...] = ()
+    requires: RequiresSection = field(default_factory=RequiresSection)
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What a reader of the recipe should know: keys that a layer dropped."""
     origins: Mapping[Key, Origin] = field(default_factory=dict, compare=False, repr=False)
@@ -82,6 +84,7 @@ class Recipe:
         """The recipe as plain TOML data, defaults included; reading it back gives an equal recipe."""
         data: dict[str, Any] = {
             "name": self.name,
+            "requires": self.requires.model_dump(mode="json") if self.requires.plugins else [],
             "data": self.data.as_data(),
             "diffusion": self.diffusion.model_dump(mode="json"),
             "schedule": self.schedule.as_data(),

@@ -19,6 +19,7 @@ from ddpmkit.recipe.needs import providers, unmet_needs
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
+from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind
 from ddpmkit.recipe.validation import Table, validate
 
@@ -44,6 +45,9 @@ class _Resolution:
         found = {
             section.name: self._many(section) if section.many else self._one(section) for section in SECTIONS.values()
         }
+        if found["requires"] is not None:
+            table = Table(self.tree, ("requires",), {}, "[requires]")
+            self.tree.problems += unmet_requirements(table, found["requires"].plugins)
         self._check_steps(found["sampler"], found["diffusion"])
         if all(value is not None for value in found.values()):
             self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)

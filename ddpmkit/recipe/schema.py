@@ -25,6 +25,7 @@ __all__ = [
     "Header",
     "LossSection",
     "MetricSection",
+    "RequiresSection",
     "SamplerSection",
     "ScheduleSection",
     "SectionKind",
@@ -74,6 +75,13 @@ class ComponentSection(Section):
 
     use: Word
     """The component: a built-in (`name`) or another distribution's (`namespace/name`)."""
+
+
+class RequiresSection(Section):
+    """`[requires]`: what must be installed for the recipe to mean what it says."""
+
+    plugins: tuple[Word, ...] = ()
+    """Distributions, with versions as pip writes them: `["ddpmkit-acme>=1.2"]`."""
 
 
 class DataSection(ComponentSection):
@@ -271,9 +279,9 @@ class TrackerSection(ComponentSection):
 class SweepSection(Section):
     """`[sweep]`: many runs by one recipe, for `ddpmkit sweep`."""
 
-    mode: Literal["grid", "zip"] = "grid"
+    mode: Literal["grid", "zip", "ablation"] = "grid"
     """`grid`: every value of each key with every value of the others. `zip`: the first values together, the second
-    values together, and so on."""
+    values together, and so on. `ablation`: the recipe as it is, then with one value of one key at a time."""
     over: dict[str, Any] = Field(min_length=1)
     """The keys that vary, each with the list of its values: `schedule.use = ["cosine", "linear"]`."""
 
@@ -308,6 +316,7 @@ class SectionKind:
 SECTIONS: Mapping[str, SectionKind] = {
     section.name: section
     for section in (
+        SectionKind("requires", RequiresSection),
         SectionKind("data", DataSection, "dataset"),
         SectionKind("diffusion", DiffusionSection),
         SectionKind("schedule", ScheduleSection, "schedule"),

@@ -53,22 +53,27 @@ def read_sweep(
     layers = source_layers(source)
     tree = layered(layers, [override for override in overrides if override.startswith(f"{SWEEP_TABLE}.")])
     rest = [override for override in overrides if not override.startswith(f"{SWEEP_TABLE}.")]
-    varied = _varied(tree) if SWEEP_TABLE in tree.values else [{}]
+    many = SWEEP_TABLE in tree.values
+    varied = _varied(tree) if many else [{}]
     plain = [replace(layer, values={k: v for k, v in layer.values.items() if k != SWEEP_TABLE}) for layer in layers]
     whole = str(tree.values.get("name", name or default_name(source)))
     runs = []
     for number, changes in enumerate(varied, start=1):
         settings = [f"{key}={toml_value(value)}" for key, value in changes.items()]
-        called = "-".join([f"{number:0{len(str(len(varied)))}}", *map(_slug, changes.values())])[:100]
+        described = list(map(_slug, changes.values())) or ["unchanged"]
+        called = "-".join([f"{number:0{len(str(len(varied)))}}", *described])[:100]
         recipe = resolve(layered(plain, [*rest, *settings]), registry, whole)
-        runs.append(SweepRun(called, changes, replace(recipe, name=f"{whole}-{called}"[:150]) if changes else recipe))
+        runs.append(SweepRun(called, changes, replace(recipe, name=f"{whole}-{called}"[:150]) if many else recipe))
     return whole, tuple(runs)
 
 
 def _varied(tree: Layered) -> list[dict[str, Any]]:
     """The changes of each run. Raises RecipeError where the section does not say what they are."""
     values = tree.values[SWEEP_TABLE]
-    table = Table(tree, (SWEEP_TABLE,), values if isinstance(values, Mapping) else {}, f"[{SWEEP_TABLE}]")
+    if not isinstance(values, Mapping):
+        whole = Table(tree, (), {}, "the recipe")
+        raise RecipeError([whole.problem("`sweep` must be a single table", (SWEEP_TABLE,), "write [sweep.over]")])
+    table = Table(tree, (SWEEP_TABLE,), values, f"[{SWEEP_TABLE}]")
     section = validate(SweepSection, table)
     if section is None:
         raise RecipeError(tree.problems)
@@ -82,11 +87,20 @@ def _varied(tree: Layered) -> list[dict[str, Any]]:
         tree.problems.append(table.problem(f"a zip needs lists of one length: {lengths}", ("over",)))
     if tree.problems:
         raise RecipeError(tree.problems[:MOST])
-    combine = itertools.product if section.mode == "grid" else zip
-    chosen = list(itertools.islice(combine(*lists.values()), _MOST_RUNS + 1))
+    named = {_dotted(key): choices for key, choices in lists.items()}
+    chosen = list(itertools.islice(_combined(section.mode, named), _MOST_RUNS + 1))
     if len(chosen) > _MOST_RUNS:
         raise RecipeError([table.problem(f"this is a sweep of more than {_MOST_RUNS:,} runs", ("over",))])
-    return [{_dotted(key): value for key, value in zip(lists, values, strict=True)} for values in chosen]
+    return chosen
+
+
+def _combined(mode: str, lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    if mode == "ablation":
+        yield {}
+        yield from ({key: value} for key, choices in lists.items() for value in choices)
+        return
+    for values in (itertools.product if mode == "grid" else zip)(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
 
 
 def _leaves(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:

@@ -103,7 +103,9 @@ def rankings(runs: Sequence[ComparedRun]) -> Iterator[Ranking]:
             values = [record["values"].get(name) if record else None for record in records]
             better = next((record["better"].get(name) for record in records if record), None)
             there = [value for value in values if value is not None]
-            if unlike or better is None or len(there) < 2:
+            if better in (None, "neither"):
+                yield Ranking(f"{metric} {name}", values, None, "not ranked: neither way is better")
+            elif unlike or len(there) < 2:
                 yield Ranking(f"{metric} {name}", values, None, unlike or "not ranked: only one run has it")
             else:
                 best = values.index(min(there) if better == "lower" else max(there))

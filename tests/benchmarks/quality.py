@@ -27,8 +27,8 @@ from torch import Tensor
 
 from ddpmkit.experiment.assembly import build_images
 from ddpmkit.experiment.result import load
+from ddpmkit.frechet import Moments, frechet_distance, moments
 from ddpmkit.recipe import read_recipe
-from ddpmkit_plugins.clean_fid.frechet import Moments, frechet_distance, moments
 
 _MEAN, _STD = 0.498, 0.502  # (x - 127) / 128, as the network was trained
 

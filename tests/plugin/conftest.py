@@ -1,3 +1,4 @@
+import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,6 +6,20 @@ from pathlib import Path
 import pytest
 
 Distribution = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _only_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other plugins whoever runs the tests has installed are none of their business."""
+    installed = importlib.metadata.entry_points
+
+    def ours(*, group: str) -> list[importlib.metadata.EntryPoint]:
+        return [entry for entry in installed(group=group) if entry.dist is None or _ours(entry.dist)]
+
+    def _ours(found: importlib.metadata.Distribution) -> bool:
+        return found.name == "ddpmkit" or Path(str(found.locate_file(""))).is_relative_to(tmp_path)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", ours)
 
 
 @pytest.fixture

@@ -29,14 +29,6 @@ def awake(network: AdmUnet) -> AdmUnet:
     return network
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (36, 36), (20, 33)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_any_size_from_eight_up_keeps_its_shape(height: int, width: int, channels: int) -> None:
-    shape = ImageShape(channels, height, width)
-    out = unet(AdmUnetConfig(), shape, out=2 * channels)(torch.randn(2, *shape), torch.tensor([0, 49]), None)
-    assert out.shape == (2, 2 * channels, height, width)
-
-
 @pytest.mark.parametrize(
     ("millions", "keys"),
     [
@@ -181,38 +173,6 @@ def test_dropout_is_for_training_only() -> None:
     network.eval()
     assert torch.equal(network(x, t), network(x, t))
     assert torch.equal(awake(unet())(x, t), network(x, t))
-
-
-def test_it_starts_by_predicting_zero() -> None:
-    assert torch.count_nonzero(unet()(torch.randn(2, *SHAPE), torch.tensor([0, 9]), None)) == 0
-
-
-def test_images_of_a_batch_do_not_see_each_other() -> None:
-    network = awake(unet())
-    x, t = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40])
-    alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(network(x, t), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_time_and_label_matter_and_gradients_reach_every_weight() -> None:
-    network = awake(unet(num_classes=2))
-    x, t, label = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40]), torch.tensor([0, 1, 2])
-    out = network(x, t, label)
-    assert not torch.allclose(out, network(x, t.flip(0), label))
-    assert not torch.allclose(out, network(x, t, label.flip(0)))
-    out.square().sum().backward()
-    for name, weight in network.named_parameters():
-        assert weight.grad is not None, name
-        assert weight.grad.any(), name
-
-
-def test_no_label_is_the_label_beyond_the_last() -> None:
-    network = awake(unet(num_classes=3))
-    x, t = torch.randn(2, *SHAPE), torch.tensor([1, 40])
-    assert network.label is not None
-    assert network.label.weight.shape[0] == 4
-    assert torch.equal(network(x, t, None), network(x, t, torch.tensor([3, 3])))
-    assert not torch.allclose(network(x, t, None), network(x, t, torch.tensor([2, 2])))
 
 
 def test_stages_take_their_skips_in_reverse() -> None:

@@ -61,10 +61,14 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
             ]
             datasets.Dataset.from_list(pictures).save_to_disk(tmp_path / "saved")
             return {"path": str(tmp_path / "saved")}
-        if use == "clean-fid":
+        if use in ("clean-fid", "clean-kid", "precision-recall"):
             file = tmp_path / "inception-2015-12-05.pt"
             torch.jit.script(Inception()).save(str(file))
             return {"inception": str(file)}
+        if use == "fd":
+            file = tmp_path / "extractor.pt"
+            torch.jit.script(Features()).save(str(file))
+            return {"extractor": str(file), "size": 32}
         if use == "critters":
             return {"size": 4, "val_size": 2}
         return {"mode": "offline"} if use == "wandb" else {}

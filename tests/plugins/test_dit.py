@@ -150,34 +150,6 @@ def test_a_padded_image_is_answered_as_its_padded_self() -> None:
     torch.testing.assert_close(network(x, t), network(padded, t)[:, :, :9, :14])
 
 
-def test_images_of_a_batch_do_not_see_each_other() -> None:
-    network = awake(dit())
-    x, t = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40])
-    alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(network(x, t), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_time_and_label_matter_and_gradients_reach_every_weight() -> None:
-    network = awake(dit(num_classes=2))
-    x, t, label = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40]), torch.tensor([0, 1, 2])
-    out = network(x, t, label)
-    assert not torch.allclose(out, network(x, t.flip(0), label))
-    assert not torch.allclose(out, network(x, t, label.flip(0)))
-    out.square().sum().backward()
-    for name, weight in network.named_parameters():
-        assert weight.grad is not None, name
-        assert weight.grad.any(), name
-
-
-def test_no_label_is_the_label_beyond_the_last() -> None:
-    network = awake(dit(num_classes=3))
-    x, t = torch.randn(2, *SHAPE), torch.tensor([1, 40])
-    assert network.label is not None
-    assert network.label.weight.shape[0] == 4
-    assert torch.equal(network(x, t, None), network(x, t, torch.tensor([3, 3])))
-    assert not torch.allclose(network(x, t, None), network(x, t, torch.tensor([2, 2])))
-
-
 def test_neither_position_nor_frequencies_are_in_a_checkpoint() -> None:
     network = dit()
     assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}

@@ -41,7 +41,8 @@ def test_every_key_of_the_core_is_described() -> None:
 
 def test_every_recipe_that_comes_with_ddpmkit_is_good() -> None:
     registry = discover(third_party=False).registry()
-    recipes = sorted((ROOT / "recipes").rglob("*.toml"))
+    # What asks for more than the built-ins is read in tests/test_third_party.py, where that is installed.
+    recipes = [path for path in (ROOT / "recipes").rglob("*.toml") if "[requires]" not in path.read_text()]
     assert len(recipes) >= 10
     for path in recipes:
         _, runs = read_sweep(path, registry=registry)

@@ -45,6 +45,19 @@ def test_a_zip_takes_the_values_together(sweep) -> None:  # type: ignore[no-unty
     ]
 
 
+def test_an_ablation_changes_one_thing_at_a_time(sweep) -> None:  # type: ignore[no-untyped-def]
+    _, runs = sweep(GRID.replace("[sweep.over]", "[sweep]\nmode = 'ablation'\n[sweep.over]"))
+    assert [run.changes for run in runs] == [
+        {},
+        {"schedule.use": "cosine"},
+        {"schedule.use": "linear"},
+        {"train.betas": [0.5, 0.9]},
+        {"train.betas": [0.9, 0.999]},
+    ]
+    assert [run.name for run in runs[:3]] == ["1-unchanged", "2-cosine", "3-linear"]
+    assert runs[0].recipe.name == "many-1-unchanged"
+
+
 def test_a_recipe_without_a_sweep_is_one_run(sweep, registry: Registry) -> None:  # type: ignore[no-untyped-def]
     name, (run,) = sweep("[train]\nsteps = 7\n")
     assert (name, run.changes) == ("mine", {})
@@ -64,7 +77,7 @@ def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: 
         ("[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n", "lists of one length: a.b has 1, c.d has 2"),
         ("[sweep]\nmode = 'grid'\n", "[sweep] lacks `over`"),
         ("[sweep]\nover = {a = [1]}\nsteps = 3\n", "unknown key `steps` in [sweep]"),
-        ("sweep = 3\n", "[sweep] lacks `over`"),
+        ("sweep = 3\n", "mine.toml:1:9: `sweep` must be a single table"),
         ("[sweep.over]\nschedule.use = ['cosin']\n", "did you mean 'cosine'?"),
         (f"[sweep.over]\ntrain.seed = {list(range(1001))}\n", "more than 1,000 runs"),
     ],

@@ -1,4 +1,4 @@
-"""The Fréchet inception distance by clean-fid's rules: manifest and config."""
+"""Scores in the features of Inception, had by clean-fid's rules: manifest and configs."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -8,30 +8,66 @@ from pydantic import Field
 from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
-class CleanFidConfig(ComponentConfig):
-    """Keys of `[[metric]]` when `use = "clean-fid"`."""
+class InceptionConfig(ComponentConfig):
+    """What all of these metrics ask."""
 
-    protocol: Literal["standard", "original"] = "standard"
-    """`standard`: 10,000 samples of the averaged weights against the training images, comparable between runs.
-    `original`: 512 samples of the raw weights against the training images re-encoded as JPEG, comparable with nothing
-    else."""
     inception: str = ""
     """File with the Inception network; when empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
     batch_size: int = Field(default=32, ge=1)
     """Images that the Inception network sees at once; the score does not depend on it."""
 
 
+class CleanFidConfig(InceptionConfig):
+    """Keys of `[[metric]]` when `use = "clean-fid"`."""
+
+    protocol: Literal["standard", "original"] = "standard"
+    """`standard`: 10,000 samples of the averaged weights against the training images, comparable between runs.
+    `original`: 512 samples of the raw weights against the training images re-encoded as JPEG, comparable with nothing
+    else."""
+
+
+class CleanKidConfig(InceptionConfig):
+    """Keys of `[[metric]]` when `use = "clean-kid"`."""
+
+
+class PrecisionRecallConfig(InceptionConfig):
+    """Keys of `[[metric]]` when `use = "precision-recall"`."""
+
+    neighbours: int = Field(default=3, ge=1)
+    """The ball around an image reaches to its neighbour of this rank."""
+
+
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
-    """Declare the metric."""
-    yield Component(
-        kind="metric",
-        name="clean-fid",
-        target="ddpmkit_plugins.clean_fid.metric:CleanFid",
-        config="ddpmkit_plugins.clean_fid:CleanFidConfig",
-        summary="Fréchet inception distance with clean-fid's resize and network (Parmar et al. 2022)",
-        requires=("cleanfid",),
-    )
+    """Declare the metrics."""
+    for name, target, config, summary in (
+        (
+            "clean-fid",
+            "metric:CleanFid",
+            "CleanFidConfig",
+            "Fréchet inception distance with clean-fid's resize and network (Parmar et al. 2022)",
+        ),
+        (
+            "clean-kid",
+            "kernel:CleanKid",
+            "CleanKidConfig",
+            "kernel inception distance, unbiased at any number of samples (Bińkowski et al. 2018)",
+        ),
+        (
+            "precision-recall",
+            "precision_recall:PrecisionRecall",
+            "PrecisionRecallConfig",
+            "share of good samples, and of the data that is covered (Kynkäänniemi et al. 2019)",
+        ),
+    ):
+        yield Component(
+            kind="metric",
+            name=name,
+            target=f"ddpmkit_plugins.clean_fid.{target}",
+            config=f"ddpmkit_plugins.clean_fid:{config}",
+            summary=summary,
+            requires=("cleanfid",),
+        )
 
 
 @hookimpl

@@ -41,5 +41,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="image-archive",
         target="ddpmkit_plugins.image_folder.archive_dataset:ImageArchive",
         config="ddpmkit_plugins.image_folder:ImageArchiveConfig",
-        summary="the same in a .zip, .tar or .tar.gz, which is read in place and never unpacked",
+        summary="the same layout in a .zip, .tar or .tar.gz, read in place and never unpacked",
     )

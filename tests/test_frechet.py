@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ddpmkit_plugins.clean_fid.frechet import Moments, frechet_distance, moments
+from ddpmkit.frechet import Moments, frechet_distance, moments
 
 # Number of images on each side, for 64 features: more than features, fewer on one side, fewer on both, the fewest.
 SIZES = [(200, 300), (20, 300), (300, 20), (20, 30), (2, 2)]

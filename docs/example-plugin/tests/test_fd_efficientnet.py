@@ -1,0 +1,48 @@
+"""The conformance checks that every metric runs, and the numbers of this one."""
+
+import pytest
+import torch
+from ddpmkit_fd_efficientnet import EfficientnetFdConfig
+from ddpmkit_fd_efficientnet.metric import EfficientnetFd
+
+from ddpmkit.plugin import InputError
+from ddpmkit.testing import Check, conformance_checks
+
+
+@pytest.mark.parametrize("check", conformance_checks("efficientnet/fd"), ids=str)
+def test_conformance(check: Check) -> None:
+    check.run()
+
+
+@pytest.fixture(scope="module")
+def metric() -> EfficientnetFd:
+    return EfficientnetFd(EfficientnetFdConfig(), device=torch.device("cpu"))
+
+
+def test_the_network_tells_gradients_from_noise(metric: EfficientnetFd) -> None:
+    draw = torch.Generator().manual_seed(0)
+    smooth = (torch.rand((40, 3, 1, 1), generator=draw) * torch.linspace(60, 255, 32)).expand(-1, 3, 32, 32).byte()
+    noise = torch.randint(0, 256, (20, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    real = metric.measure_real(smooth[:20])
+    like = metric.scores(real, metric.measure_generated(smooth[20:]))["fd"]
+    unlike = metric.scores(real, metric.measure_generated(noise))["fd"]
+    assert unlike > 3 * like
+
+
+def test_the_sums_are_those_of_the_features_of_each_image(metric: EfficientnetFd) -> None:
+    images = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    each = [metric.measure_generated(image[None])["sum"] for image in images]
+    together = metric.measure_generated(images)
+    assert together["n"] == 5
+    torch.testing.assert_close(together["sum"], torch.stack(each).sum(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together["outer"], sum(torch.outer(x, x) for x in each), rtol=1e-3, atol=1e-3)
+
+
+def test_the_weights_are_those_of_the_package(metric: EfficientnetFd) -> None:
+    assert metric.protocol.facts["extractor SHA-256"].startswith("57934424")
+
+
+def test_one_image_has_no_covariance(metric: EfficientnetFd) -> None:
+    one = metric.measure_generated(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))
+    with pytest.raises(InputError, match="at least 2 images"):
+        metric.scores(one, one)

@@ -1,0 +1,73 @@
+"""Inception's features of images, by the rules of clean-fid: Parmar et al. (2022), "On Aliased Resizing".
+
+The resize and the network are the clean-fid package's own (https://arxiv.org/abs/2104.11222); images stay in memory.
+"""
+
+import importlib.metadata
+
+import numpy as np
+import torch
+from cleanfid.resize import build_resizer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpmkit_plugins.clean_fid import InceptionConfig
+from ddpmkit_plugins.clean_fid.inception import find_inception, load_inception
+from ddpmkit_plugins.clean_fid.location import sha256_of
+
+REFERENCE = "the training images, resized and cropped as the run does"
+
+
+class InceptionFeatures:
+    """uint8 [B, C, H, W] -> float64 [B, 2048] on the CPU."""
+
+    def __init__(self, config: InceptionConfig, device: torch.device) -> None:
+        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        path = find_inception(config.inception)
+        self.batch_size, self.device = config.batch_size, device
+        self.network = load_inception(path, device)
+        self.resize = build_resizer("clean")
+        self.facts = {
+            "resize": "clean-fid's: bicubic to 299 x 299 in float, each channel by itself, not quantised",
+            "extractor": path.name,
+            "extractor SHA-256": sha256_of(path),
+            "clean-fid": importlib.metadata.version("clean-fid"),
+        }
+        """What a reader of a score must know of it."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Of images in any number; grayscale is seen as three equal channels."""
+        return torch.cat([self._batch(batch) for batch in torch.split(images, self.batch_size)])
+
+    @torch.no_grad()
+    def _batch(self, images: Tensor) -> Tensor:
+        resized = np.stack([self.resize(picture) for picture in pixels(images.expand(-1, 3, -1, -1))])
+        network_input = torch.from_numpy(resized).permute(0, 3, 1, 2).to(self.device)
+        features: Tensor = self.network(network_input)
+        return features.cpu().double()
+
+
+class KeptFeatures:
+    """What metrics have in common that look at pairs. State, float64: `features` [N, 2048], 16 kB an image."""
+
+    def __init__(self, config: InceptionConfig, device: torch.device) -> None:
+        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        self.features = InceptionFeatures(config, device)
+
+    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 [B, C, H, W] -> the features."""
+        return {"features": self.features(images)}
+
+    def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 [B, C, H, W] -> the features."""
+        return {"features": self.features(images)}
+
+    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The features of both."""
+        return {"features": torch.cat([first["features"], second["features"]])}
+
+
+def pixels(images: Tensor) -> NDArray[np.uint8]:
+    """uint8 [B, C, H, W] -> [B, H, W, C]."""
+    found: NDArray[np.uint8] = images.permute(0, 2, 3, 1).cpu().numpy()
+    return found

@@ -1,0 +1,29 @@
+"""Which versions of the contracts a component may speak."""
+
+import pytest
+
+from ddpmkit.plugin import API_VERSION, Component
+from ddpmkit.plugin import component as module
+
+
+def speaking(api: int) -> Component:
+    return Component(kind="loss", name="zig", target="acme:Zig", summary="", api=api)
+
+
+@pytest.mark.parametrize(
+    ("core", "good", "refused"), [(1, [1], [0, 2]), (2, [1, 2], [0, 3]), (5, [4, 5], [1, 3, 6])], ids=str
+)
+def test_the_cores_own_and_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, core: int, good: list[int], refused: list[int]
+) -> None:
+    monkeypatch.setattr(module, "API_VERSION", core)
+    assert [speaking(api).api for api in good] == good
+    for api in refused:
+        older = "the plugin" if api < core else "ddpmkit"
+        spoken = " and ".join(map(str, good))
+        with pytest.raises(ValueError, match=f"speaks api {api}, this ddpmkit speaks api {spoken}: update {older}$"):
+            speaking(api)
+
+
+def test_one_who_does_not_say_speaks_the_present_one() -> None:
+    assert Component(kind="loss", name="zig", target="acme:Zig", summary="").api == API_VERSION

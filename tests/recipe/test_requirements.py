@@ -1,0 +1,49 @@
+"""`[requires]`: what must be installed for a recipe to mean what it says."""
+
+import importlib.metadata
+
+import pytest
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import RecipeError, read_recipe
+from ddpmkit.recipe.differences import differences
+
+DDPMKIT = importlib.metadata.version("ddpmkit")
+
+
+@pytest.fixture
+def read(folder, registry: Registry):  # type: ignore[no-untyped-def]
+    def read(*plugins: str):  # type: ignore[no-untyped-def]
+        (folder / "mine.toml").write_text(f"[requires]\nplugins = {list(plugins)}\n")
+        return read_recipe("mine.toml", registry=registry)
+
+    return read
+
+
+def test_what_is_installed_is_enough(read) -> None:  # type: ignore[no-untyped-def]
+    recipe = read("ddpmkit", f"ddpmkit=={DDPMKIT}", "Pluggy>=1,<99", "acme; python_version < '3'")
+    assert recipe.requires.plugins[1] == f"ddpmkit=={DDPMKIT}"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "said"),
+    [
+        ("ddpmkit-acme>=1.2", "the recipe requires ddpmkit-acme>=1.2, which is not installed"),
+        ("ddpmkit>=99", f"the recipe requires ddpmkit>=99, and ddpmkit {DDPMKIT} is installed"),
+        ("ddpmkit >", "'ddpmkit >' in [requires] is no distribution with versions"),
+    ],
+)
+def test_what_is_not_is_said_with_its_place_and_its_remedy(read, plugin: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(RecipeError) as caught:
+        read("numpy", plugin)
+    (problem,) = caught.value.problems
+    assert problem.message == said
+    assert "mine.toml:2:21:" in str(caught.value)
+    assert "pip" in problem.hints[0]
+
+
+def test_the_lock_keeps_it_and_a_resume_does_not_depend_on_it(read, registry: Registry) -> None:  # type: ignore[no-untyped-def]
+    recipe, other = read("ddpmkit"), read()
+    assert read_recipe(recipe.as_data(), registry=registry) == recipe
+    assert "requires" not in other.as_data()
+    assert not any(change.affects_model for change in differences(recipe.as_data(), other.as_data()))
