@@ -6,12 +6,10 @@ from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 from ddpmkit_fd_efficientnet.metric import EfficientnetFd
 
 from ddpmkit.plugin import InputError
-from ddpmkit.testing import Check, conformance_checks
+from ddpmkit.testing import conformance_tests
 
 
-@pytest.mark.parametrize("check", conformance_checks("efficientnet/fd"), ids=str)
-def test_conformance(check: Check) -> None:
-    check.run()
+test_conformance = conformance_tests("efficientnet/fd")
 
 
 @pytest.fixture(scope="module")
