@@ -22,7 +22,6 @@ __all__ = ["doctor"]
 
 _MARKS = {"ok": ("✓", "green"), "note": ("-", "yellow"), "problem": ("✗", "bold red")}
 _COUNTED = {"problem": "problems", "note": "notes"}
-_NARROWEST = 20
 
 
 @click.command()
@@ -56,10 +55,9 @@ def _show(terminal: Terminal, found: Sequence["Diagnosis"]) -> None:
     """A line or more for each answer, in three columns; what can be copied is never broken."""
     column = max(len(diagnosis.subject) for diagnosis in found)
     indent = " " * (column + 4)
-    room = max(_NARROWEST, terminal.out.width - len(indent)) if terminal.out.is_terminal else None
     for diagnosis in found:
         mark, style = _MARKS[diagnosis.state]
-        first, *rest = _lines(diagnosis.finding, room)
+        first, *rest = terminal.lines(diagnosis.finding, len(indent))
         terminal.out.print(Text.assemble((mark, style), " ", (f"{diagnosis.subject:<{column}}", "bold"), f"  {first}"))
         for line in rest:
             terminal.out.print(f"{indent}{line}")
@@ -70,13 +68,6 @@ def _show(terminal: Terminal, found: Sequence["Diagnosis"]) -> None:
     terminal.out.print(f"\n{_summary(found)}", style="bold")
     if not terminal.verbose and any(diagnosis.details for diagnosis in found):
         terminal.show_note("ddpmkit -v doctor shows the tracebacks")
-
-
-def _lines(text: str, room: int | None) -> list[str]:
-    """At most `room` characters wide, without breaking a path; one line where nothing is as wide as a terminal."""
-    if room is None:
-        return [text]
-    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _summary(found: Sequence["Diagnosis"]) -> str:

@@ -6,6 +6,7 @@ excerpts keep their columns. It does not know which command is running.
 
 import contextlib
 import logging
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from ddpmkit.errors import DdpmkitError
 
 __all__ = ["Terminal", "aligned"]
 
+_NARROWEST = 20
 _OURS = ("ddpmkit", "ddpmkit_plugins")
 
 
@@ -38,6 +40,17 @@ class Terminal:
     verbose: bool = False
     out: Console = field(default_factory=lambda: _console(stderr=False))
     err: Console = field(default_factory=lambda: _console(stderr=True))
+
+    def lines(self, text: str, indent: int) -> list[str]:
+        """At least one line; on a terminal they fit behind `indent` columns, and no path is broken."""
+        if not self.out.is_terminal:
+            return text.splitlines() or [""]
+        room = max(_NARROWEST, self.out.width - indent)
+        return [
+            line
+            for given in text.splitlines() or [""]
+            for line in textwrap.wrap(given, room, break_long_words=False, break_on_hyphens=False) or [""]
+        ]
 
     def show_note(self, text: str) -> None:
         """A line on stderr."""

@@ -5,49 +5,32 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.runtime import seeded_build
-from ddpmkit.testing.checks import Checks, Subject, require
+from ddpmkit.testing.checks import Answers, Rule, Subject, require
 
-__all__ = ["checks"]
+__all__ = ["RULES", "use"]
 
-_SHAPES = (ImageShape(3, 8, 8), ImageShape(1, 9, 12), ImageShape(3, 36, 36))
+_SHAPE = ImageShape(3, 8, 8)
+_SHAPES = (_SHAPE, ImageShape(1, 16, 16))
+_ODD_SHAPES = (ImageShape(1, 9, 12), ImageShape(3, 11, 13), ImageShape(3, 36, 36))
+_CLASSES = 3
 
 
-def checks() -> Checks:
-    """Id, question, advice, and the function that asks."""
-    yield "shape", "does it take any size from 8 up and keep it?", "Pad inside and crop after.", _shape
-    yield "channels", "does it answer in as many channels as it is told?", "Give `out_channels`, not C.", _channels
-    yield (
-        "independent",
-        "is each image of a batch treated as if it were alone?",
-        "Normalise over channels and pixels, never over the batch.",
-        _independent,
-    )
-    yield "time", "does the answer depend on t?", "Feed an embedding of t to the blocks.", _time
-    yield (
-        "labels",
-        "does it take labels when there are classes, and heed them if it provides `class-labels`?",
-        "Add an embedding of the label to that of t, with a row more for images whose class is not told.",
-        _labels,
-    )
-    yield (
-        "gradients",
-        "does a gradient reach every weight?",
-        "A weight without one is not used: remove it, or use it.",
-        _gradients,
-    )
-    yield (
-        "repeatable",
-        "do two builds from one seed agree?",
-        "Draw initial weights from torch's generator.",
-        _repeatable,
-    )
+def use(subject: Subject) -> Answers:
+    """Ask it about a batch."""
+    network = _network(subject)
+    return {**network.state_dict(), "answer": _answer(network, *_batch())}
 
 
 def _network(
-    subject: Subject, shape: ImageShape, *, num_classes: int = 0, out_channels: int | None = None
+    subject: Subject,
+    shape: ImageShape = _SHAPE,
+    *,
+    num_classes: int = 0,
+    out_channels: int | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     channels = shape.channels if out_channels is None else out_channels
-    with seeded_build(0):
+    with seeded_build(seed):
         network: nn.Module = subject.build(image_shape=shape, num_classes=num_classes, out_channels=channels)
     return network.eval()
 
@@ -61,64 +44,221 @@ def _stirred(network: nn.Module) -> nn.Module:
     return network
 
 
-def _batch(shape: ImageShape, count: int = 3) -> tuple[Tensor, Tensor]:
+def _batch(shape: ImageShape = _SHAPE, count: int = 3) -> tuple[Tensor, Tensor]:
     x = torch.randn((count, *shape), generator=torch.Generator().manual_seed(2))
     return x, torch.tensor([0, 20, 49][:count])
 
 
+def _labels(label: int, count: int = 3) -> Tensor:
+    return torch.full((count,), label, dtype=torch.int64)
+
+
+def _heeds_labels(subject: Subject) -> bool:
+    return "class-labels" in subject.registered.component.provides
+
+
+def _furthest(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())
+
+
+def _answer(network: nn.Module, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    """Of copies: a network that changes its input is told so by one check, and not by all."""
+    with torch.no_grad():
+        answer: Tensor = network(x.clone(), t.clone(), label)
+    return answer
+
+
+def _require_answers(network: nn.Module, shape: ImageShape, label: Tensor | None = None) -> None:
+    x, t = _batch(shape)
+    answer = _answer(network, x, t, label)
+    require(answer.shape == x.shape, f"{list(x.shape)} became {list(answer.shape)}")
+    infinite = int((~answer.isfinite()).sum())
+    require(infinite == 0, f"{infinite} of {answer.numel()} numbers are not finite, from {list(x.shape)}")
+
+
 def _shape(subject: Subject) -> None:
     for shape in _SHAPES:
-        x, t = _batch(shape)
-        out = _network(subject, shape)(x, t, None)
-        require(out.shape == x.shape, f"{list(x.shape)} became {list(out.shape)}")
+        _require_answers(_network(subject, shape), shape)
+
+
+def _odd_sizes(subject: Subject) -> None:
+    for shape in _ODD_SHAPES:
+        _require_answers(_network(subject, shape), shape)
 
 
 def _channels(subject: Subject) -> None:
-    x, t = _batch(_SHAPES[0])
-    out = _network(subject, _SHAPES[0], out_channels=6)(x, t, None)
+    x, t = _batch()
+    out = _answer(_network(subject, out_channels=6), x, t)
     require(out.shape == (len(x), 6, *x.shape[2:]), f"{list(x.shape)} became {list(out.shape)} at out_channels = 6")
 
 
 def _independent(subject: Subject) -> None:
-    network = _stirred(_network(subject, _SHAPES[0]))
-    x, t = _batch(_SHAPES[0])
-    with torch.no_grad():
-        together, alone = network(x, t, None), network(x[:1], t[:1], None)
-    error = float((together[:1] - alone).abs().max())
-    require(error < 1e-3 * max(1.0, float(alone.abs().max())), f"alone it differs by {error:.3g}")
+    network, (x, t) = _stirred(_network(subject)), _batch()
+    _require_alike(_answer(network, x, t)[:1], _answer(network, x[:1], t[:1]), "alone")
+    network.train()
+    among_others = torch.cat([x[:1], 3 * x[1:] + 1])
+    answers = []
+    for batch in (x, among_others):
+        with seeded_build(0):  # equal dropout
+            answers.append(_answer(network, batch, t)[:1])
+    _require_alike(answers[0], answers[1], "beside other images, in training")
+
+
+def _require_alike(first: Tensor, second: Tensor, where: str) -> None:
+    error = _furthest(first, second)
+    require(
+        error < 1e-3 * max(1.0, float(first.abs().max())), f"image 0 of 3 is answered otherwise by {error:.3g} {where}"
+    )
 
 
 def _time(subject: Subject) -> None:
-    network = _stirred(_network(subject, _SHAPES[0]))
-    x, t = _batch(_SHAPES[0], 1)
-    with torch.no_grad():
-        early, late = network(x, t, None), network(x, t + 40, None)
-    require(not torch.allclose(early, late, atol=1e-6), "the same at t = 0 and t = 40")
+    network, (x, t) = _stirred(_network(subject)), _batch(count=1)
+    difference = _furthest(_answer(network, x, t), _answer(network, x, t + 40))
+    require(difference > 1e-6, f"t = 0 and t = 40 differ by {difference:.3g}")
 
 
-def _labels(subject: Subject) -> None:
-    network = _stirred(_network(subject, _SHAPES[0], num_classes=3))
-    x, t = _batch(_SHAPES[0])
-    with torch.no_grad():
-        first, second, untold = (network(x, t, torch.full((len(x),), label)) for label in (0, 2, 3))
-        told_none = network(x, t, None)
-    require(first.shape == x.shape, f"{list(x.shape)} became {list(first.shape)}")
-    if "class-labels" in subject.registered.component.provides:
-        require(not torch.allclose(first, second, atol=1e-6), "the same for classes 0 and 2")
-        require(not torch.allclose(first, untold, atol=1e-6), "the same for class 0 and for none, label num_classes")
-        require(torch.allclose(untold, told_none, atol=1e-6), "label num_classes and None differ")
+def _labels_taken(subject: Subject) -> None:
+    network = _network(subject, num_classes=_CLASSES)
+    for label in (None, *map(_labels, range(_CLASSES + 1))):
+        _require_answers(network, _SHAPE, label)
+
+
+def _labels_matter(subject: Subject) -> None:
+    if not _heeds_labels(subject):
+        return
+    network, (x, t) = _stirred(_network(subject, num_classes=_CLASSES)), _batch()
+    difference = _furthest(*(_answer(network, x, t, _labels(label)) for label in (0, _CLASSES - 1)))
+    require(difference > 1e-6, f"labels 0 and {_CLASSES - 1} of {_CLASSES} classes differ by {difference:.3g}")
+
+
+def _label_not_told(subject: Subject) -> None:
+    if not _heeds_labels(subject):
+        return
+    network, (x, t) = _stirred(_network(subject, num_classes=_CLASSES)), _batch()
+    first, last, untold, none = (
+        _answer(network, x, t, label) for label in (_labels(0), _labels(_CLASSES - 1), _labels(_CLASSES), None)
+    )
+    difference = _furthest(untold, none)
+    require(difference < 1e-5, f"label {_CLASSES} of {_CLASSES} classes and None differ by {difference:.3g}")
+    # Labels that do not matter at all are another check's.
+    alike = [name for name, told in ((0, first), (_CLASSES - 1, last)) if _furthest(untold, told) < 1e-6]
+    require(not alike or _furthest(first, last) < 1e-6, f"label {_CLASSES} is answered as class {alike} is")
 
 
 def _gradients(subject: Subject) -> None:
     # 36 px: where all is pooled to one pixel, attention has nothing to choose from and its gradient is rightly 0.
-    network = _stirred(_network(subject, _SHAPES[-1]))
-    x, t = _batch(_SHAPES[-1])
-    (network(x, t, None) - x).square().sum().backward()
-    without = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
-    require(not without, f"none at {', '.join(without[:5])}")
+    shape = _ODD_SHAPES[-1]
+    network = _stirred(_network(subject, shape, num_classes=_CLASSES if _heeds_labels(subject) else 0))
+    x, t = _batch(shape)
+    (network(x, t, torch.arange(3) if _heeds_labels(subject) else None) - x).square().sum().backward()
+    weights = dict(network.named_parameters())
+    without = [name for name, weight in weights.items() if weight.grad is None or not weight.grad.any()]
+    require(not without, f"{len(without)} of {len(weights)} weights have none: {', '.join(without[:5])}")
 
 
-def _repeatable(subject: Subject) -> None:
-    first, second = (_network(subject, _SHAPES[0]).state_dict() for _ in range(2))
-    differing = [name for name, value in first.items() if not torch.equal(value, second[name])]
-    require(not differing, f"different: {', '.join(differing[:5])}")
+def _seed(subject: Subject) -> None:
+    ends = []
+    for seed in (0, 1):
+        with seeded_build(seed):
+            subject.build(image_shape=_SHAPE, num_classes=0, out_channels=_SHAPE.channels)
+            ends.append(torch.get_rng_state())
+    require(not torch.equal(*ends), "built at seeds 0 and 1, it leaves torch's generator in one and the same state")
+
+
+def _state(subject: Subject) -> None:
+    saved, other, batch = _network(subject, seed=0), _network(subject, seed=1), _batch()
+    other.load_state_dict(saved.state_dict())
+    error = _furthest(_answer(_stirred(saved), *batch), _answer(_stirred(other), *batch))
+    require(error < 1e-6, f"with the weights of another seed's build it differs from that one by {error:.3g}")
+
+
+def _input_kept(subject: Subject) -> None:
+    network = _stirred(_network(subject))
+    (x, t), before = _batch(), _batch()
+    with torch.no_grad():
+        network(x, t, None)
+    require(torch.equal(x, before[0]), f"x was changed by up to {_furthest(x, before[0]):.3g}")
+    require(torch.equal(t, before[1]), f"t was {before[1].tolist()} and is {t.tolist()}")
+
+
+RULES = (
+    Rule(
+        "backbone.shape",
+        "does it give [B, C, H, W] for [B, C, H, W], in finite numbers?",
+        "Build it for `image_shape` (channels, height, width); a grayscale picture has one channel.",
+        _shape,
+    ),
+    Rule(
+        "backbone.odd-sizes",
+        "does it take any size from 8 up, and keep it?",
+        "Sizes that do not halve evenly come back too large or too small, and skips do not fit: pad to a multiple of "
+        "the stride inside, and crop after.",
+        _odd_sizes,
+    ),
+    Rule(
+        "backbone.channels",
+        "does it answer in as many channels as it is told?",
+        "The last layer gives `out_channels`, which is 2 C where the loss learns the variance too.",
+        _channels,
+    ),
+    Rule(
+        "backbone.independent",
+        "is each image of a batch treated as if it were alone?",
+        "Normalise over channels and pixels (GroupNorm, LayerNorm), never over the batch (BatchNorm); look for a mean "
+        "or a reshape that takes in dimension 0.",
+        _independent,
+    ),
+    Rule(
+        "backbone.time",
+        "does the answer depend on t?",
+        "Feed an embedding of t to the blocks. An embedding that is only added before a normalisation may be taken "
+        "out again.",
+        _time,
+    ),
+    Rule(
+        "backbone.labels-taken",
+        "does it take labels where there are classes: 0 .. num_classes, and None?",
+        "The last label, num_classes itself, says that the class is not told: a table of labels has num_classes + 1 "
+        "rows. A network that does not heed labels takes them all the same.",
+        _labels_taken,
+    ),
+    Rule(
+        "backbone.labels",
+        "do labels matter, where it provides `class-labels`?",
+        "Add an embedding of the label to that of t; or leave `class-labels` out of `provides`.",
+        _labels_matter,
+    ),
+    Rule(
+        "backbone.label-not-told",
+        "do label num_classes and None mean the same, and no class, where it provides `class-labels`?",
+        "Where label is None, put num_classes in its place, and give that a row of its own: guidance compares with it.",
+        _label_not_told,
+    ),
+    Rule(
+        "backbone.gradients",
+        "does a gradient reach every weight?",
+        "A weight without one is not used: remove it, or use it. Look for `detach`, `no_grad`, a factor of 0, and "
+        "layers that are built and never called.",
+        _gradients,
+    ),
+    Rule(
+        "backbone.seed",
+        "are initial weights left to the seed of the recipe?",
+        "It seeds torch's generator itself, so `train.seed` changes nothing: take `torch.manual_seed` out.",
+        _seed,
+    ),
+    Rule(
+        "backbone.state",
+        "is all that its answer depends on in its state_dict?",
+        "A checkpoint holds the state_dict and nothing else. Tensors drawn when it is built must be `nn.Parameter`, "
+        "or registered with `register_buffer` (not with persistent=False).",
+        _state,
+    ),
+    Rule(
+        "backbone.input-kept",
+        "does it leave its input as it was?",
+        "A sampler goes on with the x that it asked about. Look for `+=`, `mul_` and the like on x or t, and for "
+        "nn.ReLU(inplace=True) or nn.SiLU(inplace=True) as the first layer.",
+        _input_kept,
+    ),
+)

@@ -3,21 +3,22 @@
 It does not know how a check is run or reported.
 """
 
+import contextlib
+import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pydantic_core
 from pydantic import ValidationError
 
-from ddpmkit.errors import InputError
+from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
-from ddpmkit.testing import manners
-from ddpmkit.testing.checks import Check, Subject
+from ddpmkit.testing.checks import Check, Rule, Subject
 
-__all__ = ["conformance_checks"]
+__all__ = ["conformance_checks", "conformance_tests", "rules"]
 
 
 def conformance_checks(
@@ -25,23 +26,55 @@ def conformance_checks(
     *,
     kind: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    xfail: Mapping[str, str] | None = None,
     registry: Registry | None = None,
 ) -> list[Check]:
     """The checks of an installed component, named as a recipe names it.
 
-    `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file).
-    Raises PluginError when there is no such component or its config cannot be imported, InputError when the settings
-    do not make a config.
+    `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file);
+    `xfail` says of checks by id why they fail for now: one that passes all the same is a failure. Raises PluginError
+    when there is no such component, or its code cannot be imported, InputError when the settings do not make a config,
+    or `xfail` names no check or no reason.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
-    subject = Subject(registered, _config(registered, settings or {}))
-    # Imported only now: the checks of a kind import torch.
-    of_kind = importlib.import_module(f"ddpmkit.testing.{registered.kind}")
-    return [
-        Check(f"{registered.kind}-{name}" if own else name, question, advice, subject, ask)
-        for own, checks in ((False, manners.checks()), (True, of_kind.checks()))
-        for name, question, advice, ask in checks
-    ]
+    reasons = _reasons(registered, xfail or {})
+    config = _config(registered, settings or {})
+    # What cannot work here says so when it is asked; what cannot be imported at all would fail every check alike.
+    with contextlib.suppress(ComponentUnavailable):
+        registered.offers("__call__")
+    subject = Subject(registered, config, importlib.import_module(f"ddpmkit.testing.{registered.kind}").use)
+    return [Check(rule, subject, reasons.get(rule.id, "")) for rule in rules(registered.kind)]
+
+
+def conformance_tests(
+    component: str | RegisteredComponent,
+    *,
+    kind: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    xfail: Mapping[str, str] | None = None,
+) -> Callable[[Check], None]:
+    """The same for pytest, a test a check: `test_conformance = conformance_tests("acme/zigzag")` in a test module.
+
+    Raises as `conformance_checks` does.
+    """
+    import pytest
+
+    checks = conformance_checks(component, kind=kind, settings=settings, xfail=xfail)
+
+    @pytest.mark.parametrize("check", checks, ids=str)
+    def test_conformance(check: Check) -> None:
+        __tracebackhide__ = True
+        if check.run().status == "xfailed":
+            pytest.xfail(check.xfail)
+
+    return test_conformance
+
+
+def rules(kind: str) -> tuple[Rule, ...]:
+    """Every rule for components of a kind, the manners first."""
+    # Imported only now: they import torch.
+    both = (importlib.import_module(f"ddpmkit.testing.{name}").RULES for name in ("manners", kind))
+    return tuple(rule for part in both for rule in part)
 
 
 def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> ComponentConfig:
@@ -51,6 +84,22 @@ def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> Com
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
         raise InputError(f"{registered.kind} {registered.use!r} cannot be built: {'; '.join(wrong)}.") from error
+
+
+def _reasons(registered: RegisteredComponent, xfail: Mapping[str, str]) -> Mapping[str, str]:
+    known = [rule.id for rule in rules(registered.kind)] if xfail else []
+    for name, reason in xfail.items():
+        if name not in known:
+            close = [f"did you mean {match!r}?" for match in difflib.get_close_matches(name, known, n=1)]
+            raise InputError(
+                f"xfail names {name!r}, which is no check of a {registered.kind}.",
+                remedies=[*close, f"its checks are {', '.join(known)}"],
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise InputError(
+                f"xfail of {name} has no reason.", remedies=["say why it fails, and until when that is well"]
+            )
+    return xfail
 
 
 def _find(use: str, kind: str | None, registry: Registry | None) -> RegisteredComponent:

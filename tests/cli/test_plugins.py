@@ -5,6 +5,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ddpmkit.cli import main
+from ddpmkit.testing import checks_text
+from ddpmkit.testing.conformance import rules
 
 ZIG = """
 from ddpmkit.plugin import Component, ComponentConfig, hookimpl
@@ -129,8 +131,11 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(plugins: Callable
 def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
     done = plugins("check", "cosine")
     assert done.exit_code == 0
-    assert "✓ schedule cosine: manifest-without-torch" in done.output.splitlines()
-    assert "✓ schedule cosine: schedule-decreasing" in done.output.splitlines()
+    first, *lines, empty, summary = done.output.splitlines()
+    assert first == "schedule cosine  ddpmkit 0.1.0"
+    assert [line.split()[:2] for line in lines] == [["✓", rule.id] for rule in rules("schedule")]
+    assert {line.index(rule.question) for line, rule in zip(lines, rules("schedule"), strict=True)} == {36}
+    assert (empty, summary) == ("", f"{len(lines)} passed")
 
 
 def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callable[..., Result]) -> None:
@@ -138,25 +143,82 @@ def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callabl
     assert bare.exit_code == 2
     assert "loss 'local/zig' cannot be built: file: Field required" in bare.output
     good = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
-    assert good.exit_code == 0
-    assert "✓ loss local/zig: loss-grows" in good.output
+    assert good.exit_code == 0, good.output
+    assert "✓ loss.grows" in good.output
 
 
-def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable[..., Result]) -> None:
+@pytest.fixture
+def bad() -> str:
     Path("bad.py").write_text(ZIG.replace("mean(dim=1)", "mean()"))
-    done = plugins("check", "local/zig", "--plugin", "bad.py", "--set", "file=here")
+    return "bad.py"
+
+
+def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable[..., Result], bad: str) -> None:
+    done = plugins("check", "local/zig", "--plugin", bad, "--set", "file=here")
     assert done.exit_code == 1
-    assert "✗ loss local/zig: loss-shape: local/zig fails: does it give one number an image?" in done.output
-    assert "✓ loss local/zig: loss-perfect" in done.output
+    assert section(done.output, "  ✗ loss.per-sample")[:2] == [
+        "      asked    does it give one number an image?",
+        "      seen     [] for a batch of 4, prediction epsilon",
+    ]
+    assert "      to mend  Average over channels and pixels" in done.output
+    assert "✓ loss.zero-at-perfect" in done.output
+    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 1} passed, 1 failed"
+
+
+def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
+    arguments = ("check", "local/zig", "--plugin", bad, "--set", "file=here", "--xfail", "loss.per-sample=until 2.0")
+    done = plugins(*arguments)
+    assert done.exit_code == 0, done.output
+    assert section(done.output, "  x loss.per-sample")[:2] == [
+        "      reason   until 2.0",
+        "      seen     [] for a batch of 4, prediction epsilon",
+    ]
+    assert done.output.splitlines()[-1].endswith("1 failed as expected")
+    passing = plugins(*arguments, "--xfail", "loss.grows=it never did")
+    assert passing.exit_code == 1
+    assert "✗ loss.grows" in passing.output
+    assert "seen     it passes, though it was to fail: it never did" in passing.output
+
+
+def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..., Result]) -> None:
+    Path("loud.py").write_text(ZIG.replace("        return (", "        print('look at me')\n        return ("))
+    done = plugins("check", "local/zig", "--plugin", "loud.py", "--set", "file=here")
+    assert done.exit_code == 1
+    (line,) = (line for line in done.output.splitlines() if "look at me" in line)
+    assert line.startswith("      seen     ")
+    assert "✗ manners.silent" in done.output
+
+
+def test_code_that_cannot_be_imported_is_told_once(plugins: Callable[..., Result]) -> None:
+    Path("gone.py").write_text(ZIG.replace(':Zig"', ':Zag"').replace("    file: str\n    '''Where it is.'''\n", ""))
+    done = plugins("check", "local/zig", "--plugin", "gone.py")
+    assert done.exit_code == 1
+    assert "failed with AttributeError" in done.output
+    assert "✗" not in done.output
+    everything = plugins("check", "--kind", "loss", "--plugin", "gone.py")
+    assert everything.exit_code == 1
+    (line,) = (line for line in everything.output.splitlines() if "local/zig" in line)
+    assert line.startswith("✗ loss")
+    assert "failed with AttributeError" in line
+
+
+def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[..., Result]) -> None:
+    assert plugins("check", "--list").output == checks_text()
+    assert plugins("check", "--list", "--kind", "loss").output == checks_text(["loss"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--set", "s=0.1"], "--set needs the name"), (["cosine", "--set", "s"], "not of the form KEY=VALUE")],
+    [
+        (["--set", "s=0.1"], "--set needs the name"),
+        (["--xfail", "schedule.snr=because"], "--xfail needs the name"),
+        (["cosine", "--set", "s"], "not of the form KEY=VALUE"),
+        (["cosine", "--xfail", "schedule.snr"], "not of the form ID=REASON"),
+        (["cosine", "--xfail", "schedule.snr="], "xfail of schedule.snr has no reason"),
+        (["cosine", "--xfail", "schedule.sn=because"], "did you mean 'schedule.snr'?"),
+    ],
 )
-def test_settings_that_cannot_be_meant_are_refused(
-    plugins: Callable[..., Result], arguments: list[str], said: str
-) -> None:
+def test_what_cannot_be_meant_is_refused(plugins: Callable[..., Result], arguments: list[str], said: str) -> None:
     done = plugins("check", *arguments)
     assert done.exit_code == 2
     assert said in done.output
@@ -170,12 +232,53 @@ def test_all_are_checked_that_can_be_without_settings(
         .replace("import Component,", "import Component, ComponentUnavailable,")
         .replace("    file: str\n    '''Where it is.'''\n", "")
     )  # fmt: skip
-    heavy = [f"ddpmkit.{name}" for name in ("attention-unet", "clean-fid", "critters", "ancestral", "ddim")]
-    monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", ",".join(heavy))
+    heavy = ("adm-unet", "attention-unet", "clean-fid", "critters", "diffusers-unet", "dit", "heun", "unipc")
+    monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", ",".join(f"ddpmkit.{name}" for name in heavy))
     done = plugins("check", "--plugin", "zig.py", "--plugin", "gone.py")
     assert done.exit_code == 0, done.output
-    assert "✓ schedule linear: schedule-shape" in done.output
-    assert "- loss local/zig: not checked: loss 'local/zig' cannot be built: file: Field required." in done.output
-    assert "- loss local/gone: not checked: no zig" in done.output
-    assert "- dataset image-folder: not checked: " in done.output
-    assert "- tracker wandb: checked only when named" in done.output
+    lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
+    assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
+    assert "loss 'local/zig' cannot be built: file: Field required." in lines["- loss local/zig"]
+    assert lines["- loss local/gone"].endswith("it cannot work here: no zig")
+    assert "- dataset image-folder" in lines
+    assert lines["- tracker wandb"].endswith("it may publish what it is told, and is checked only when named")
+    assert "not checked" in lines[next(name for name in lines if "components:" in name)]
+
+
+def test_of_one_kind_all_are_checked(plugins: Callable[..., Result]) -> None:
+    kinds = {
+        line.split()[1] for line in plugins("check", "--kind", "schedule").output.splitlines() if "passed in" in line
+    }
+    assert kinds == {"schedule"}
+
+
+def test_a_plugin_is_begun_and_the_next_commands_are_named(plugins: Callable[..., Result], folder: Path) -> None:
+    done = CliRunner().invoke(main, ["plugins", "new", "acme/zigzag", "--kind", "schedule"])
+    assert done.exit_code == 0, done.output
+    written = [
+        str(path.relative_to(folder)) for path in Path("ddpmkit-acme-zigzag").resolve().rglob("*") if path.is_file()
+    ]
+    assert section(done.output, "schedule acme/zigzag") == [f"  {path}" for path in sorted(written)]
+    assert section(done.output, "next") == [
+        "  pip install -e './ddpmkit-acme-zigzag[test]'",
+        "  ddpmkit plugins check acme/zigzag --kind schedule",
+        "  ddpmkit run ddpmkit-acme-zigzag/example.toml",
+    ]
+    again = CliRunner().invoke(main, ["plugins", "new", "acme-zigzag", "--kind", "loss"])
+    assert again.exit_code == 2
+    assert "ddpmkit-acme-zigzag is not empty" in again.output
+    elsewhere = CliRunner().invoke(main, ["plugins", "new", "acme/zigzag", "--kind", "loss", "--out", "my loss"])
+    assert elsewhere.exit_code == 0
+    assert "  pip install -e './my loss[test]'" in elsewhere.output
+    assert "  ddpmkit run 'my loss/example.toml'" in elsewhere.output
+    assert Path("my loss/ddpmkit_acme_zigzag/loss.py").is_file()
+
+
+def test_a_bad_name_is_refused_with_a_sentence_and_nothing_is_written() -> None:
+    before = sorted(Path().iterdir())
+    for name in ("zigzag", "ddpmkit/zigzag", "Acme/zigzag", "acme/zig_zag", "../x/y"):
+        done = CliRunner().invoke(main, ["plugins", "new", name, "--kind", "loss"])
+        assert done.exit_code == 2
+        assert done.output.startswith("error: ")
+        assert "\n  - " in done.output
+    assert sorted(Path().iterdir()) == before

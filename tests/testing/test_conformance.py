@@ -1,343 +1,180 @@
-"""The kit itself: wrong components are each caught by the check that names what is wrong."""
+"""How checks are asked for, told of and tolerated."""
 
-import itertools
-import math
-from collections.abc import Iterator
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ddpmkit.contracts import ImageShape, MetricProtocol, SamplerState
-from ddpmkit.errors import ComponentUnavailable, InputError
+from ddpmkit.contracts import KINDS
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.testing import Check, ConformanceError, conformance_checks
+from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_checks
+from ddpmkit.testing.conformance import rules
 
-ACME = FoundPlugin("acme.wrong", "", "ddpmkit-acme", "1.0")
-
-
-class Rising:
-    def __init__(self, config: ComponentConfig, *, timesteps: int) -> None:
-        self.timesteps = timesteps
-
-    def alphas_cumprod(self) -> Tensor:
-        return torch.linspace(0.1, 0.9, self.timesteps, dtype=torch.float64)
+BUILT_INS = discover(third_party=False).registry()
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-class Single(Rising):
-    def alphas_cumprod(self) -> Tensor:
-        return torch.linspace(0.9, 0.1, self.timesteps)
+class OneNumber:
+    """A loss that gives one number a batch."""
 
-
-class Unclipped(Rising):
-    def alphas_cumprod(self) -> Tensor:
-        return torch.linspace(1.0, -0.1, self.timesteps + 1, dtype=torch.float64)[1:]
-
-
-class Batchy(nn.Module):
-    def __init__(self, config: ComponentConfig, *, image_shape: Any, num_classes: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        return self.conv(x - x.mean(dim=0)) * (1 + t[:, None, None, None])
-
-
-class Timeless(Batchy):
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        return self.conv(x)
-
-
-class Idle(Batchy):
-    def __init__(self, config: ComponentConfig, **runtime: Any) -> None:
-        super().__init__(config, **runtime)
-        self.unused = nn.Linear(2, 2)
-
-
-class Cut(Idle):
-    """Its second layer is in the graph, and what comes out of it is thrown away."""
-
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        return super().forward(x, t, label) + 0 * self.unused(x.new_ones(1, 2)).sum()
-
-
-class Threes(Batchy):
-    def __init__(self, config: ComponentConfig, *, image_shape: Any, num_classes: int, out_channels: int) -> None:
-        super().__init__(config, image_shape=image_shape, num_classes=num_classes, out_channels=image_shape.channels)
-
-
-class Rounding(Batchy):
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        halved = nn.functional.avg_pool2d(self.conv(x), 2)
-        return nn.functional.interpolate(halved, scale_factor=2)
-
-
-class Summed:
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None: ...
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        return (prediction - target).abs().mean()
+        return (prediction - target).square().mean()
 
 
-class Offset(Summed):
-    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        return (prediction - target).abs().flatten(1).mean(dim=1) + 0.1
-
-
-class Noisy:
-    """Ancestral sampling that adds noise in the last step as well, and from the global generator."""
-
-    def __init__(self, config: ComponentConfig) -> None: ...
-
-    def sample(self, denoiser: Any, noise: Any, steps: int) -> Iterator[SamplerState]:
-        x = noise(0)
-        times = [*denoiser.process.sampling_timesteps(steps), -1]
-        for t, s in itertools.pairwise(times):
-            x0_hat = denoiser(x, t).x0
-            yield SamplerState(t + 1, x, x0_hat)
-            bar = denoiser.process.alpha_bar_at(s)
-            x = math.sqrt(bar) * x0_hat + math.sqrt(max(1 - bar, 0.1)) * torch.randn_like(x)
-        yield SamplerState(0, x, x)
-
-    def network_calls(self, steps: int) -> int:
-        return steps + 1
-
-
-class Rushed(Noisy):
-    """Yields the end alone, and heeds no limit on the number of steps."""
-
-    def sample(self, denoiser: Any, noise: Any, steps: int) -> Iterator[SamplerState]:
-        x = denoiser(noise(0), 0).x0
-        yield SamplerState(0, x, x)
-
-
-class Sociable(Noisy):
-    """Normalises over the batch."""
-
-    def sample(self, denoiser: Any, noise: Any, steps: int) -> Iterator[SamplerState]:
-        for t, x, x0_hat in super().sample(denoiser, noise, steps):
-            yield SamplerState(t, x, x0_hat)
-        yield SamplerState(0, noise(0) - noise(0).mean(dim=0), x0_hat)
-
-
-class Spread:
-    """How far the mean contrast is off."""
-
-    protocol = MetricProtocol("plain", num_samples=8, weights="ema", comparable=True)
-    better: ClassVar = {"distance": "lower"}
-    dtype = torch.float64
-
-    def __init__(self, config: ComponentConfig, *, device: torch.device) -> None: ...
-
-    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
-        return {
-            "sum": images.to(self.dtype).std(dim=(1, 2, 3)).sum(),
-            "count": torch.tensor(len(images), dtype=self.dtype),
-        }
-
-    def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
-        return self.measure_real(images)
-
-    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: first[name] + second[name] for name in first}
-
-    def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        first, second = (float(state["sum"] / state["count"]) for state in (real, generated))
-        return {"distance": abs(first - second)}
-
-
-class Short(Spread):
-    dtype = torch.float32
-
-
-class Dropping(Spread):
-    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        return first
-
-
-class InPlace(Spread):
-    def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: first[name].add_(second[name]) for name in first}
-
-
-class Upward(Spread):
-    better: ClassVar = {"distance": "higher"}
-
-
-class Nameless(Spread):
-    better: ClassVar = {}
-
-
-class Greys:
-    """Six flat pictures of two classes."""
-
-    def __init__(self, config: ComponentConfig, *, split: str, classes: Any, image_shape: ImageShape) -> None:
-        self.class_names = tuple(classes or ("dark", "light"))
-        self.image_shape = image_shape
-        self.fingerprint = f"{self.class_names} {image_shape}"
-
-    def __len__(self) -> int:
-        return 3 * len(self.class_names)
-
-    def images(self, indices: Any) -> Any:
-        return np.broadcast_to(indices.astype(np.uint8)[:, None, None, None], (len(indices), *self.image_shape)).copy()
-
-    def labels(self, indices: Any) -> Any:
-        return indices // 3
-
-
-class Scaled(Greys):
-    def images(self, indices: Any) -> Any:
-        return super().images(indices) / np.float32(255)
-
-
-class Numbered(Greys):
-    def labels(self, indices: Any) -> Any:
-        return super().labels(indices) + 1
-
-
-class Deaf(Greys):
-    def __init__(self, config: ComponentConfig, *, split: str, classes: Any, image_shape: ImageShape) -> None:
-        super().__init__(config, split=split, classes=None, image_shape=image_shape)
-
-
-class Streaming(Greys):
-    seen = 0
-
-    def images(self, indices: Any) -> Any:
-        self.seen += len(indices)
-        return super().images(indices + self.seen)
-
-
-class Forgetful(Greys):
-    def __init__(self, config: ComponentConfig, **runtime: Any) -> None:
-        super().__init__(config, **runtime)
-        self.fingerprint = str(id(self))
-
-
-class Impatient:
-    def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
-        self.file = (run_folder / "log.txt").open("x")
-
-    def run_started(self, event: Any) -> None:
-        self.file.close()
-
-    step = picture = scores = run_ended = lambda self, event: None
-
-
-class Partial(Impatient):
-    scores = None  # type: ignore[assignment]
-
-
-@pytest.mark.parametrize(
-    ("kind", "wrong", "check"),
-    [
-        ("schedule", Rising, "schedule-decreasing"),
-        ("schedule", Single, "schedule-shape"),
-        ("schedule", Unclipped, "schedule-range"),
-        ("backbone", Batchy, "backbone-independent"),
-        ("backbone", Timeless, "backbone-time"),
-        ("backbone", Idle, "backbone-gradients"),
-        ("backbone", Cut, "backbone-gradients"),
-        ("backbone", Threes, "backbone-channels"),
-        ("backbone", Rounding, "backbone-shape"),
-        ("backbone", Batchy, "backbone-labels"),
-        ("loss", Summed, "loss-shape"),
-        ("loss", Offset, "loss-perfect"),
-        ("sampler", Noisy, "sampler-gaussian"),
-        ("sampler", Noisy, "sampler-repeatable"),
-        ("sampler", Noisy, "sampler-calls"),
-        ("sampler", Rushed, "sampler-frames"),
-        ("sampler", Rushed, "sampler-steps"),
-        ("sampler", Sociable, "sampler-independent"),
-        ("metric", Short, "metric-states"),
-        ("metric", Dropping, "metric-merge"),
-        ("metric", InPlace, "metric-merge-pure"),
-        ("metric", Upward, "metric-noise"),
-        ("metric", Nameless, "metric-better"),
-        ("dataset", Scaled, "dataset-pictures"),
-        ("dataset", Numbered, "dataset-labels"),
-        ("dataset", Deaf, "dataset-classes"),
-        ("dataset", Streaming, "dataset-by-index"),
-        ("dataset", Forgetful, "dataset-fingerprint"),
-        ("tracker", Partial, "tracker-events"),
-        ("tracker", Impatient, "tracker-resume"),
-    ],
-)
-def test_a_wrong_component_is_caught_by_the_check_that_names_it(kind: str, wrong: type, check: str) -> None:
-    with pytest.raises(ConformanceError, match=f"{check}: acme/wrong fails"):
-        named(kind, wrong, check).run()
-
-
-@pytest.mark.parametrize(("kind", "right"), [("metric", Spread), ("dataset", Greys)])
-def test_what_the_wrong_ones_are_made_of_is_right(kind: str, right: type) -> None:
-    for check in conformance_checks(registered(kind, right)):
-        check.run()
-
-
-def registered(kind: str, target: type, **changes: Any) -> RegisteredComponent:
-    provides = ("class-labels",) if kind == "backbone" else ()
-    reference = f"{__name__}:{target.__name__}"
-    component = Component(kind=kind, name="wrong", target=reference, summary="wrong", provides=provides, **changes)
-    return RegisteredComponent(component, ACME)
-
-
-def named(kind: str, target: type, check: str, **changes: Any) -> Check:
-    (found,) = [item for item in conformance_checks(registered(kind, target, **changes)) if item.id == check]
-    return found
-
-
-class Unavailable(Summed):
+class Unavailable(OneNumber):
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
         raise ComponentUnavailable("not here")
 
 
+class Broken(OneNumber):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        raise KeyError("scale")
+
+
+def registered(target: type) -> RegisteredComponent:
+    component = Component(kind="loss", name="one-number", target=f"{__name__}:{target.__name__}", summary="a loss")
+    return RegisteredComponent(component, FoundPlugin("acme.one-number", "", "ddpmkit-acme", "1.0"))
+
+
+def checked(target: type, name: str, **options: Any) -> Check:
+    (found,) = (check for check in conformance_checks(registered(target), **options) if check.id == name)
+    return found
+
+
+def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        checked(OneNumber, "loss.per-sample").run()
+    assert str(caught.value).splitlines() == [
+        "loss.per-sample: acme/one-number failed",
+        "  asked:   does it give one number an image?",
+        "  seen:    [] for a batch of 4, prediction epsilon",
+        "  to mend: Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core "
+        "takes the mean of the batch, and shows the loss by timestep.",
+    ]
+
+
+def test_what_breaks_inside_a_check_is_a_failure_with_its_cause() -> None:
+    with pytest.raises(ConformanceError, match="seen:    KeyError: 'scale'"):
+        checked(Broken, "loss.grows").run()
+
+
 def test_what_cannot_work_here_was_not_checked() -> None:
     with pytest.raises(ComponentUnavailable, match="not here"):
-        named("loss", Unavailable, "loss-shape").run()
+        checked(Unavailable, "loss.per-sample").run()
+    with pytest.raises(ComponentUnavailable, match="not here"):
+        checked(Unavailable, "manners.silent").run()
 
 
-def test_what_breaks_inside_a_check_is_told_with_the_advice() -> None:
-    with pytest.raises(ConformanceError) as caught:
-        named("loss", Rising, "loss-shape").run()
-    first, seen, *_, advice = str(caught.value).splitlines()
-    assert first == "loss-shape: acme/wrong fails: does it give one number an image?"
-    assert seen.startswith("  seen: loss 'acme/wrong': its target")
-    assert "failed with TypeError: " in seen
-    assert advice == "  Average over channels and pixels, not over the batch."
+def test_a_check_that_was_said_to_fail_may_and_the_reason_is_kept() -> None:
+    outcome = checked(OneNumber, "loss.per-sample", xfail={"loss.per-sample": "one number until 2.0"}).run()
+    assert (outcome.status, outcome.good) == ("xfailed", True)
+    assert outcome.facts()[0] == ("reason", "one number until 2.0")
+    assert "[] for a batch of 4" in str(outcome)
 
 
-class Undescribed(ComponentConfig):
-    power: float = 2.0
+def test_a_check_that_was_said_to_fail_and_passes_is_a_failure() -> None:
+    with pytest.raises(ConformanceError, match="it passes, though it was to fail: it never did"):
+        checked(OneNumber, "loss.grows", xfail={"loss.grows": "it never did"}).run()
 
 
-def test_a_config_without_descriptions_is_caught() -> None:
-    with pytest.raises(ConformanceError, match="no description: power"):
-        named("loss", Summed, "fields-described", config=f"{__name__}:Undescribed").run()
+@pytest.mark.parametrize(
+    ("xfail", "said"),
+    [
+        ({"loss.grow": "because"}, "xfail names 'loss.grow', which is no check of a loss.*did you mean 'loss.grows'"),
+        ({"schedule.snr": "because"}, "no check of a loss"),
+        ({"loss.grows": "  "}, "xfail of loss.grows has no reason"),
+        ({"loss.grows": None}, "xfail of loss.grows has no reason"),
+    ],
+)
+def test_an_excuse_that_excuses_nothing_is_an_error(xfail: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=rf"(?s){said}"):
+        conformance_checks(registered(OneNumber), xfail=xfail)
 
 
-def test_a_manifest_that_imports_torch_is_caught() -> None:
-    plugin = FoundPlugin("acme.wrong", "ddpmkit.diffusion", "ddpmkit-acme", "1.0")
-    entry = replace(registered("loss", Summed), plugin=plugin)
-    (check,) = [item for item in conformance_checks(entry) if item.id == "manifest-without-torch"]
-    with pytest.raises(ConformanceError, match=r"importing .*ddpmkit\.diffusion.* imports torch"):
-        check.run()
+def test_an_excuse_takes_no_check_away() -> None:
+    names = [check.id for check in conformance_checks(registered(OneNumber))]
+    assert [check.id for check in conformance_checks(registered(OneNumber), xfail={"loss.grows": "because"})] == names
 
 
 def test_settings_that_make_no_config_are_named() -> None:
-    registry = discover(third_party=False).registry()
     with pytest.raises(InputError, match="dataset 'image-folder' cannot be built: root: Field required"):
-        conformance_checks("image-folder", registry=registry)
+        conformance_checks("image-folder", registry=BUILT_INS)
     with pytest.raises(InputError, match="sampler 'ddim' cannot be built: eta: Input should be"):
-        conformance_checks("ddim", settings={"eta": 2.0}, registry=registry)
+        conformance_checks("ddim", settings={"eta": 2.0}, registry=BUILT_INS)
     # As in a recipe, an array makes a tuple.
     levels = {"linear_attention_levels": [1, 2]}
-    checks = conformance_checks("attention-unet", settings=levels, registry=registry)
+    checks = conformance_checks("attention-unet", settings=levels, registry=BUILT_INS)
     assert checks[0].subject.config.model_dump()["linear_attention_levels"] == (1, 2)
+
+
+def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
+    with pytest.raises(PluginError, match="did you mean 'cosine'"):
+        conformance_checks("cosin", registry=BUILT_INS)
+    with pytest.raises(PluginError, match="there is no loss 'cosine'"):
+        conformance_checks("cosine", kind="loss", registry=BUILT_INS)
+
+
+PLUGIN = """
+from ddpmkit.plugin import Component, hookimpl
+
+class OneNumber:
+    def __init__(self, config, *, prediction): ...
+
+    def __call__(self, prediction, target, alpha_bar):
+        return (prediction - target).square().mean()
+
+@hookimpl
+def ddpmkit_components():
+    yield Component(kind="loss", name="one-number", target="acme:OneNumber", summary="one number a batch")
+"""
+
+TESTS = """
+from ddpmkit.testing import conformance_tests
+
+test_l1 = conformance_tests("l1", xfail={"loss.grows": "it passes in truth"})
+test_acme = conformance_tests("acme/one-number", xfail={"loss.per-sample": "until 2.0"})
+"""
+
+
+def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "acme.py").write_text(PLUGIN)
+    (tmp_path / "test_it.py").write_text(TESTS)
+    info = tmp_path / "ddpmkit_acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ddpmkit-acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ddpmkit.plugins]\nacme.one-number = acme\n")
+    command = [sys.executable, "-m", "pytest", "-rxf", "-p", "no:cacheprovider", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"1 failed, {2 * len(rules('loss')) - 2} passed, 1 xfailed" in done.stdout, done.stdout
+    assert "XFAIL test_it.py::test_acme[loss.per-sample] - until 2.0" in done.stdout
+    assert "FAILED test_it.py::test_l1[loss.grows]" in done.stdout
+    assert "it passes, though it was to fail: it passes in truth" in done.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_kebab_case_under_their_kind_and_every_check_has_something_to_say(kind: str) -> None:
+    for rule in rules(kind):
+        family, _, name = rule.id.partition(".")
+        assert family in ("manners", kind)
+        assert name.replace("-", "").isalnum()
+        assert name == name.lower()
+        assert rule.question.endswith("?")
+        assert len(rule.remedy) > 40
+    assert len({rule.id for rule in rules(kind)}) == len(rules(kind))
+
+
+def test_the_documentation_lists_every_check_as_it_is() -> None:
+    _, _, documented = (DOCS / "conformance.md").read_text(encoding="utf-8").partition("<!-- checks -->\n")
+    assert documented.strip() == checks_text().strip()
+    for kind in KINDS:
+        for rule in rules(kind):
+            assert f"### `{rule.id}`" in documented

@@ -68,6 +68,8 @@ class EfficientnetFd:
 
 def _network(weights: Path) -> nn.Module:
     """EfficientNet-Lite0 in evaluation mode. `weights_only`: tensors are read, and no code."""
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    # The package draws initial weights, for nobody: torch's generator is put back.
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
     return network.eval().requires_grad_(False)

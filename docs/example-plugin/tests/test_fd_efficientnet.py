@@ -6,12 +6,9 @@ from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 from ddpmkit_fd_efficientnet.metric import EfficientnetFd
 
 from ddpmkit.plugin import InputError
-from ddpmkit.testing import Check, conformance_checks
+from ddpmkit.testing import conformance_tests
 
-
-@pytest.mark.parametrize("check", conformance_checks("efficientnet/fd"), ids=str)
-def test_conformance(check: Check) -> None:
-    check.run()
+test_conformance = conformance_tests("efficientnet/fd")
 
 
 @pytest.fixture(scope="module")
@@ -44,5 +41,5 @@ def test_the_weights_are_those_of_the_package(metric: EfficientnetFd) -> None:
 
 def test_one_image_has_no_covariance(metric: EfficientnetFd) -> None:
     one = metric.measure_generated(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))
-    with pytest.raises(InputError, match="at least 2 images"):
+    with pytest.raises(InputError, match="at least 2 real images"):
         metric.scores(one, one)

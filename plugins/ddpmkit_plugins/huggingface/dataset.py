@@ -3,10 +3,12 @@
 It does not know where the rows come from, nor in what order they will be asked for.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,12 @@ class HuggingFaceDataset:
         self, config: HuggingFaceConfig, *, split: str, classes: tuple[str, ...] | None, image_shape: ImageShape
     ) -> None:
         """Raises InputError for what cannot be loaded, names that are not there, and a row that is no picture."""
-        rows = load_rows(config, split, classes)
+        with _no_progress_bars():
+            rows = load_rows(config, split, classes)
+            self._pixels = _decoded_once(config, rows, image_shape)
         self.class_names = rows.class_names
         self._shape = image_shape
         self._labels = rows.labels
-        self._pixels = _decoded_once(config, rows, image_shape)
         digest = hashlib.sha256()
         for start in range(0, len(rows.labels), _AT_ONCE):
             digest.update(b"".join(self._pixels[start : start + _AT_ONCE]["pixels"]))
@@ -59,6 +62,18 @@ class HuggingFaceDataset:
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64 [B]."""
         return self._labels[indices]
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """The terminal is not ours. The package knows one switch for the whole process, which is put back."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> datasets.Dataset:
@@ -88,7 +103,7 @@ def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> d
     def decoded(**where: Any) -> datasets.Dataset:
         return encoded.map(
             decode, with_indices=True, batched=True, batch_size=_AT_ONCE, remove_columns=[column], features=_FEATURES,
-            load_from_cache_file=False, new_fingerprint=key, desc=f"decoding {rows.split}", **where,
+            load_from_cache_file=False, new_fingerprint=key, **where,
         )  # fmt: skip
 
     key = _key(config, rows, shape)

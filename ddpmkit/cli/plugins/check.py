@@ -1,0 +1,220 @@
+"""`ddpmkit plugins check`: does a component do what its kind must?
+
+It does not know what is checked.
+"""
+
+import contextlib
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.text import Text
+
+from ddpmkit.cli.options import PluginChoice, plugin_options
+from ddpmkit.cli.plugins.named import kind_option, named
+from ddpmkit.cli.terminal import Terminal
+from ddpmkit.contracts import KINDS
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.registry import RegisteredComponent
+    from ddpmkit.testing import Check, Outcome
+
+__all__ = ["check"]
+
+_MARKS = {
+    "passed": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "xfailed": ("x", "yellow"),
+    "xpassed": ("✗", "bold red"),
+    "not checked": ("-", "yellow"),
+}
+_WORDS = {"passed": "passed", "failed": "failed", "xfailed": "failed as expected", "xpassed": "passed unexpectedly"}
+_CAUTION = "it may publish what it is told, and is checked only when named"
+
+
+@click.command()
+@click.argument("name", required=False)
+@kind_option
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A key of the named component, as in root=data/afhq. May be repeated.",
+)
+@click.option(
+    "--xfail",
+    metavar="ID=REASON",
+    multiple=True,
+    help="A check of the named component that fails for now, and why. It must fail then. May be repeated.",
+)
+@click.option(
+    "--list", "only_list", is_flag=True, help="Print every check with its remedy as Markdown, and check nothing."
+)
+@plugin_options
+@click.pass_context
+def check(
+    ctx: click.Context,
+    name: str | None,
+    kind: str | None,
+    settings: tuple[str, ...],
+    xfail: tuple[str, ...],
+    only_list: bool,
+    plugins: PluginChoice,
+) -> None:
+    """Run the conformance checks of a component, or of all that are installed.
+
+    Without a name, components that need settings are named and left out, and so are trackers, for they may publish what
+    they are told. Exit code 1 when a check fails.
+
+    \b
+    ddpmkit plugins check acme/zigzag
+    ddpmkit plugins check image-folder --set root=data/afhq
+    """
+    terminal: Terminal = ctx.obj
+    if only_list:
+        from ddpmkit.testing import checks_text
+
+        click.echo(checks_text([kind] if kind else KINDS), nl=False)
+        return
+    if name is None and (settings or xfail):
+        raise click.UsageError(f"{'--set' if settings else '--xfail'} needs the name of the component that it is for.")
+    registry = plugins.registry()
+    if name is None:
+        good = _check_all(terminal, [entry for k in ([kind] if kind else KINDS) for entry in registry.of_kind(k)])
+    else:
+        options = {"settings": _settings(settings), "xfail": _excuses(xfail)}
+        results = [_check_one(terminal, entry, options) for entry in named(registry, name, kind)]
+        good = all(results)
+    if not good:
+        ctx.exit(1)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What came of the checks of one component."""
+
+    outcomes: tuple["Outcome", ...] = ()
+    not_checked: str = ""
+    broken: str = ""
+    """Not even a config."""
+    seconds: float = 0.0
+
+    @property
+    def state(self) -> str:
+        if self.not_checked:
+            return "not checked"
+        return "passed" if not self.broken and all(outcome.good for outcome in self.outcomes) else "failed"
+
+    @property
+    def text(self) -> str:
+        """In a few words."""
+        return self.not_checked or self.broken or f"{_counted(self.outcomes)} in {self.seconds:.1f} s"
+
+
+def _check_one(terminal: Terminal, entry: "RegisteredComponent", options: Mapping[str, Any]) -> bool:
+    """A line a check, as they are run. Raises InputError when it cannot be checked at all."""
+    from ddpmkit.testing import conformance_checks
+
+    try:
+        checks = conformance_checks(entry, **options)
+    except PluginError as error:
+        terminal.show_error(error)
+        return False
+    terminal.out.print(Text.assemble((f"{entry.kind} {entry.use}", "bold"), f"  {entry.origin}"))
+    column = max(len(item.id) for item in checks)
+    outcomes = []
+    for item in checks:
+        outcomes.append(outcome := _outcome(item))
+        question = (item.rule.question, "dim") if outcome.status == "passed" else _WORDS[outcome.status]
+        terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], f" {item.id:<{column}}  ", question))
+        _show_facts(terminal, outcome)
+    terminal.out.print(f"\n{_counted(outcomes)}", style="bold")
+    return all(outcome.good for outcome in outcomes)
+
+
+def _check_all(terminal: Terminal, entries: Sequence["RegisteredComponent"]) -> bool:
+    """A line a component, below it what is wrong with it."""
+    width = max((len(entry.use) for entry in entries), default=0)
+    kind_width = max((len(entry.kind) for entry in entries), default=0)
+    origin_width = max((len(entry.origin) for entry in entries), default=0)
+    states = []
+    for entry in entries:
+        row = _row(entry)
+        states.append(row.state)
+        columns = f" {entry.kind:<{kind_width}}  {entry.use:<{width}}  "
+        origin = (f"{entry.origin:<{origin_width}}  ", "dim")
+        terminal.out.print(Text.assemble(_MARKS[row.state], columns, origin, row.text))
+        for outcome in row.outcomes:
+            if outcome.status != "passed":
+                head = f" {outcome.rule.id}  {_WORDS[outcome.status]}"
+                terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], head))
+                _show_facts(terminal, outcome)
+    counts = [f"{states.count(state)} {state}" for state in ("passed", "failed", "not checked") if state in states]
+    terminal.out.print(f"\n{len(entries)} components: {', '.join(counts) or 'nothing to check'}", style="bold")
+    if "not checked" in states:
+        terminal.show_note("ddpmkit plugins check NAME --set KEY=VALUE checks one that was not")
+    return "failed" not in states
+
+
+def _row(entry: "RegisteredComponent") -> _Row:
+    from ddpmkit.testing import conformance_checks
+
+    if entry.kind == "tracker":
+        return _Row(not_checked=_CAUTION)
+    began = time.perf_counter()
+    try:
+        outcomes = tuple(_outcome(item) for item in conformance_checks(entry))
+    except PluginError as error:
+        return _Row(broken=error.message)
+    except ComponentUnavailable as error:
+        return _Row(not_checked=f"it cannot work here: {error.message}")
+    except InputError as error:
+        return _Row(not_checked=error.message)
+    return _Row(outcomes, seconds=time.perf_counter() - began)
+
+
+def _outcome(item: "Check") -> "Outcome":
+    """What it prints meanwhile is told by the check that it should not."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return item.outcome()
+
+
+def _counted(outcomes: Sequence["Outcome"]) -> str:
+    found = [outcome.status for outcome in outcomes]
+    return ", ".join(f"{found.count(status)} {word}" for status, word in _WORDS.items() if status in found)
+
+
+def _show_facts(terminal: Terminal, outcome: "Outcome") -> None:
+    for label, text in outcome.facts():
+        first, *rest = terminal.lines(text, indent=15)
+        terminal.out.print(Text.assemble("      ", (f"{label:<7}", "dim"), f"  {first}"))
+        for line in rest:
+            terminal.out.print(" " * 15 + line)
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    """The config keys that `--set` gives. Raises RecipeError with what is malformed."""
+    from ddpmkit.recipe import Problem, RecipeError
+    from ddpmkit.recipe.overrides import parse_override
+
+    parsed = [parse_override(text) for text in texts]
+    if problems := [item for item in parsed if isinstance(item, Problem)]:
+        raise RecipeError(problems)
+    return {".".join(item.key): item.value for item in parsed if not isinstance(item, Problem)}
+
+
+def _excuses(texts: Sequence[str]) -> dict[str, str]:
+    """Reasons by check."""
+    return dict(_excuse(text) for text in texts)
+
+
+def _excuse(text: str) -> tuple[str, str]:
+    name, equals, reason = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--xfail {text} is not of the form ID=REASON.")
+    return name, reason

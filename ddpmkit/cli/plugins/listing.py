@@ -1,0 +1,77 @@
+"""`ddpmkit plugins list` and `show`: what is installed, and what each component takes.
+
+It does not know what a component does.
+"""
+
+from collections.abc import Sequence
+
+import click
+
+from ddpmkit.cli.options import PluginChoice, plugin_options
+from ddpmkit.cli.plugins.named import kind_option, named
+from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.contracts import KINDS
+
+__all__ = ["list_", "show"]
+
+
+@click.command(name="list")
+@plugin_options
+@click.pass_obj
+def list_(terminal: Terminal, plugins: PluginChoice) -> None:
+    """List every component by kind, and the plugins that had to be set aside."""
+    from ddpmkit.plugin.registry import clashes
+
+    found = plugins.discover()
+    use_width = max((len(entry.use) for entry in found.components), default=0)
+    origin_width = max((len(entry.origin) for entry in found.components), default=0)
+    for kind in KINDS:
+        terminal.out.print(kind, style="bold")
+        for entry in found.components:
+            if entry.kind == kind:
+                summary = entry.component.summary
+                terminal.out.print(f"  {entry.use:<{use_width}}  {entry.origin:<{origin_width}}  {summary}")
+    _print_section(terminal, "claimed more than once: no recipe can be read", clashes(found.components), "bold red")
+    aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.quarantined]
+    _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
+    _print_section(terminal, "switched off", found.disabled, "bold")
+
+
+@click.command()
+@click.argument("name")
+@kind_option
+@plugin_options
+@click.pass_obj
+def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice) -> None:
+    """Show what a component is and the keys it takes.
+
+    \b
+    ddpmkit plugins show attention-unet
+    """
+    from ddpmkit.recipe.expectation import Expectations
+
+    for entry in named(plugins.registry(), name, kind):
+        component, keys = entry.component, Expectations(entry.config_model())
+        terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
+        facts = {
+            "summary": component.summary,
+            "from": entry.origin,
+            "target": component.target,
+            "api": str(component.api),
+            "requires": ", ".join(component.requires),
+            "provides": ", ".join(component.provides),
+            "needs": ", ".join(component.needs),
+        }
+        for line in aligned([(label, fact) for label, fact in facts.items() if fact]):
+            terminal.out.print(line)
+        terminal.out.print("  keys" if keys.names else "  no keys")
+        for key in keys.names:
+            terminal.out.print(f"    {keys.described((key,))}")
+            terminal.out.print(f"        {keys.purpose((key,)) or 'undocumented'}", style="dim")
+
+
+def _print_section(terminal: Terminal, title: str, items: Sequence[object], style: str) -> None:
+    if items:
+        terminal.out.print(title, style=style)
+    for item in items:
+        terminal.out.print(f"  {item}")

@@ -1,0 +1,53 @@
+import pytest
+
+from ddpmkit.errors import InputError
+from ddpmkit.scaffold import PluginName
+
+
+@pytest.mark.parametrize(
+    ("text", "id_", "distribution", "package"),
+    [
+        ("acme/zigzag", "acme/zigzag", "ddpmkit-acme-zigzag", "ddpmkit_acme_zigzag"),
+        ("acme-zigzag", "acme/zigzag", "ddpmkit-acme-zigzag", "ddpmkit_acme_zigzag"),
+        ("acme-zig-zag", "acme/zig-zag", "ddpmkit-acme-zig-zag", "ddpmkit_acme_zig_zag"),
+        ("my-lab/zig-zag2", "my-lab/zig-zag2", "ddpmkit-my-lab-zig-zag2", "ddpmkit_my_lab_zig_zag2"),
+        ("lambda/class", "lambda/class", "ddpmkit-lambda-class", "ddpmkit_lambda_class"),
+    ],
+)
+def test_all_names_follow_from_one(text: str, id_: str, distribution: str, package: str) -> None:
+    name = PluginName.parse(text)
+    assert (str(name), name.distribution, name.package) == (id_, distribution, package)
+    assert name.package.isidentifier()
+
+
+def test_the_kind_is_said_once() -> None:
+    assert PluginName.parse("acme/zig-zag").class_name("schedule") == "ZigZagSchedule"
+    assert PluginName.parse("acme/my-schedule").class_name("schedule") == "MySchedule"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "remedy"),
+    [
+        ("zigzag", "'zigzag' names no namespace and component", "a name like acme/zigzag"),
+        ("/zigzag", "names no namespace", "a name like acme/zigzag"),
+        ("acme/", "names no namespace", "a name like acme/zigzag"),
+        ("", "names no namespace", "a name like acme/zigzag"),
+        ("Acme/Zig_Zag", "the namespace 'Acme' is not made of lower-case words", "acme/zig-zag"),
+        ("acme/zig zag", "the name 'zig zag' is not made of", "acme/zig-zag"),
+        ("acme/2fast", "the name '2fast' is not made of", "acme/fast"),
+        ("acme/zig--zag", "the name 'zig--zag'", "acme/zig-zag"),
+        ("acme/zig/zag", "the name 'zig/zag'", "acme/zig-zag"),
+        ("acme/../evil", "the name '../evil'", "acme/evil"),
+        ("acme/zigzäg", "the name 'zigzäg'", "acme/zigz-g"),
+        ("ddpmkit/zigzag", "which is the namespace of ddpmkit itself", "a name like acme/zigzag"),
+        ("ddpmkit-acme-zigzag", "which is the namespace of ddpmkit itself", "acme/zigzag: its distribution is called"),
+        ("ddpmkit-acme/zigzag", "which is the namespace of ddpmkit itself", "acme/zigzag: its distribution is called"),
+        ("local/zigzag", "that of files given by --plugin", "a name like acme/zigzag"),
+        ("acme/component", "clashes", "a name like acme/zigzag"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_with_a_better_one(text: str, said: str, remedy: str) -> None:
+    with pytest.raises(InputError) as refused:
+        PluginName.parse(text)
+    assert said in refused.value.message
+    assert refused.value.remedies[0].startswith(remedy)

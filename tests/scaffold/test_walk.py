@@ -1,0 +1,88 @@
+"""The walk of docs/plugins.md, from an empty folder, is what happens to someone who follows it."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ddpmkit.cli import main
+from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.testing import Outcome, conformance_checks
+from ddpmkit.testing.conformance import rules
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+WALK = PAGE.partition("## From an empty folder\n")[2].partition("\n## ")[0]
+GIVEN, WAVES, CONFIG = re.findall(r"^```python\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
+NEW, NEXT, _ = re.findall(r"^```sh\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
+PACKAGE = "ddpmkit_acme_zigzag"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What the first command of the walk writes, importable."""
+    monkeypatch.chdir(tmp_path)
+    command = NEW.split()
+    assert command[0] == "ddpmkit"
+    done = CliRunner().invoke(main, command[1:])
+    assert done.exit_code == 0, done.output
+    assert [line.strip() for line in done.output.partition("next\n")[2].splitlines()] == NEXT.splitlines()
+    folder = tmp_path / "ddpmkit-acme-zigzag"
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder / PACKAGE
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def outcomes(package: Path) -> Callable[[], list[Outcome]]:
+    def check() -> list[Outcome]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        (component,) = importlib.import_module(PACKAGE).ddpmkit_components()
+        found = FoundPlugin("acme.zigzag", PACKAGE, "ddpmkit-acme-zigzag", "0.1.0")
+        return [item.outcome() for item in conformance_checks(RegisteredComponent(component, found))]
+
+    return check
+
+
+def change(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert text.count(before) == 1, f"{before!r} in\n{text}"
+    # Python looks at size and time to the second, so what is rewritten within it must not be taken for the old.
+    for cached in path.parent.glob("__pycache__/*"):
+        cached.unlink()
+    path.write_text(text.replace(before, after))
+
+
+def test_what_is_there_is_what_the_walk_shows(package: Path, outcomes: Callable[[], list[Outcome]]) -> None:
+    for line in WALK.partition("ddpmkit-acme-zigzag/\n")[2].partition("```")[0].splitlines():
+        for path in (part for part in line.split("  ") if part.strip() and ("." in part.split()[0])):
+            assert (package.parent / path.strip()).is_file(), path
+    assert {outcome.status for outcome in outcomes()} == {"passed"}
+    assert f"`{len(rules('schedule'))} passed`" in WALK
+
+
+def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
+    package: Path, outcomes: Callable[[], list[Outcome]]
+) -> None:
+    without_doc = re.sub(r'\n +""".*"""', "", (package / "schedule.py").read_text())
+    given, waves = (block.partition("\n")[2] for block in (GIVEN, WAVES))
+    assert GIVEN in without_doc
+    change(package / "schedule.py", given, waves)
+    head, _, fields = CONFIG.partition("\n")
+    manifest = (package / "__init__.py").read_text()
+    assert head in manifest
+    old_fields = manifest.partition('zigzag"`."""\n\n')[2].partition("\n\n")[0] + "\n"
+    change(package / "__init__.py", old_fields, fields)
+    assert {outcome.status for outcome in outcomes()} == {"passed"}
+    change(package / "__init__.py", "default=0.5, ge=0, lt=1", "default=3, ge=0, lt=4")
+    (wrong,) = [outcome for outcome in outcomes() if not outcome.good]
+    shown = " ".join(WALK.split())
+    for _, text in wrong.facts():
+        assert text in shown
