@@ -35,7 +35,7 @@ def find_inception(named: str) -> Path:
     except (DdpmkitError, OSError) as error:
         reason = error.message if isinstance(error, DdpmkitError) else str(error)
         raise ComponentUnavailable(
-            f"metric clean-fid needs the Inception network, and it is not to be had here: metric.inception and "
+            f"the Inception network is not to be had here: metric.inception and "
             f"DDPMKIT_INCEPTION are not set, {cached} is {'another file' if cached.is_file() else 'not there'}, and "
             f"downloading {URL} failed: {reason}",
             remedies=[
