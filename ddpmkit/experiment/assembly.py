@@ -82,6 +82,11 @@ class BuiltMetric:
         """As a recipe writes it."""
         return self.part.component.use
 
+    def weights(self, sampling: str) -> str:
+        """Which weights are scored, where `sampling` draw the samples: of several averages the one that is chosen."""
+        averaged = self.metric.protocol.weights == "ema" and sampling != "raw"
+        return sampling if averaged else self.metric.protocol.weights
+
     @property
     def num_samples(self) -> int:
         """Generated images: the recipe's number, or the protocol's."""

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.randomness import Purpose, uniform_integers
-from ddpmkit.recipe import TrainSection
+from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.objective import Objective
-from ddpmkit.training.state import restore, state_tensors
+from ddpmkit.training.state import part_names, restore, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 from ddpmkit.training.validation import validation_loss
 from ddpmkit_plugins.cosine import CosineConfig
@@ -124,24 +125,40 @@ def test_every_optimizer_moves_every_weight(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["adam", "muon"])
 def test_a_restored_trainer_goes_on_bit_for_bit(kind: str) -> None:
-    straight = trainer(optimizer=kind, dropout=0.2)
+    keys: dict[str, Any] = {"optimizer": kind, "dropout": 0.2, "ema_decays": (0.9,), "ema_sigma_rels": (0.05, 0.1)}
+    straight = trainer(**keys)
     outcomes = [straight.train_step() for _ in range(7)]
-    halted = trainer(optimizer=kind, dropout=0.2)
+    halted = trainer(**keys)
     for _ in range(4):
         halted.train_step()
     saved = {
         part: {key: value.clone() for key, value in tensors.items()} for part, tensors in state_tensors(halted).items()
     }
-    resumed = trainer(seed=3, optimizer=kind, dropout=0.2)
+    resumed = trainer(**keys)
     torch.randn(3)  # torch's own generator stands elsewhere by now
     nn.init.zeros_(resumed.network.conv.weight)  # type: ignore[arg-type, union-attr]
     restore(resumed, 4, saved)
     assert [resumed.train_step() for _ in range(3)] == outcomes[4:]
     expected, actual = state_tensors(straight), state_tensors(resumed)
-    assert set(expected) == set(actual) == {"model", "ema", "optimizer", "progress"}
+    assert set(expected) == set(actual) == {*part_names(straight)}
+    averages = {"ema", "ema-decay-0.9", "ema-sigma_rel-0.05", "ema-sigma_rel-0.1"}
+    assert set(actual) == {"model", "optimizer", "progress", *averages}
     for part in expected:
         assert expected[part].keys() == actual[part].keys()
         assert all(torch.equal(expected[part][key], actual[part][key]) for key in expected[part])
+
+
+def test_an_average_whose_profile_spans_all_steps_counts_one_that_was_passed_over() -> None:
+    item = trainer(ema_sigma_rels=(0.1,), learning_rate=0.1)
+    seen = []
+    for step in range(1, 6):
+        item.skip_step() if step == 4 else item.train_step()
+        seen.append(weights(item))
+    share = [((step / 5) ** 7.9372 - ((step - 1) / 5) ** 7.9372) for step in range(1, 6)]
+    expected = sum(part * then for part, then in zip(share, seen, strict=True))
+    average = item.averaged(Weights("sigma_rel", 0.1))
+    found = torch.cat([weight.flatten() for weight in average.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
