@@ -74,9 +74,13 @@ def _shape(subject: Subject) -> None:
 
 
 def _channels(subject: Subject) -> None:
-    x, t = _batch(_SHAPES[0])
-    out = _network(subject, _SHAPES[0], out_channels=6)(x, t, None)
-    require(out.shape == (len(x), 6, *x.shape[2:]), f"{list(x.shape)} became {list(out.shape)} at out_channels = 6")
+    # More for a learned variance; fewer where an estimate of the image is given behind it.
+    for seen, told in ((3, 6), (6, 3)):
+        shape = _SHAPES[0]._replace(channels=seen)
+        x, t = _batch(shape)
+        out = _network(subject, shape, out_channels=told)(x, t, None)
+        became = f"{list(x.shape)} became {list(out.shape)} at out_channels = {told}"
+        require(out.shape == (len(x), told, *x.shape[2:]), became)
 
 
 def _independent(subject: Subject) -> None:

@@ -146,7 +146,15 @@ class Trainer:
         # What the network itself draws is a function of seed and step too.
         own = int(stream(settings.seed, Purpose.NETWORK, draw, positions.start).integers(2**63))
         with self.phase("forward"), seeded_step(own, device):
-            losses = self.objective.losses(self.network, x0, t, noise, label, self.runtime)
+            losses = self.objective.losses(
+                self.network,
+                x0,
+                t,
+                noise,
+                label,
+                self.runtime,
+                estimate_first=self.objective.estimates_first(settings.seed, draw),
+            )
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:

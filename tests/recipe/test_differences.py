@@ -51,7 +51,8 @@ def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, overr
      "diffusion.prediction=v", "schedule.s=0.5", "backbone.dim=32", "backbone.middle.width=5", "data.image_size=64",
      "data.flip=false", "data.crop_margin=1.5", "data.channels=1", "train.optimizer=muon", "train.weight_decay=0.1",
      "train.ema_decays=[0.9]", "train.ema_sigma_rels=[0.05]",
-     "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1"],
+     "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1",
+     "diffusion.self_conditioning=true"],
 )  # fmt: skip
 def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [True]

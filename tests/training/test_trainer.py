@@ -44,9 +44,9 @@ class Noise:
 
 
 class Tiny(nn.Module):
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0, channels: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.conv = nn.Conv2d(channels, 3, 3, padding=1)
         self.inside = nn.Conv2d(8, 8, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Conv2d(8, 3, 1)
@@ -57,23 +57,27 @@ class Tiny(nn.Module):
         return out
 
 
-def trainer(offset_noise: float = 0.0, dropout: float = 0.0, **settings: object) -> Trainer:
+def trainer(
+    offset_noise: float = 0.0, dropout: float = 0.0, self_conditioning: bool = False, **settings: object
+) -> Trainer:
     torch.manual_seed(0)
-    process = GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=50))
+    schedule = CosineSchedule(CosineConfig(), timesteps=50)
+    process = GaussianDiffusion.from_schedule(schedule, self_conditioning=self_conditioning)
     images = ImageSource(Noise(), SHAPE, seed=3, flip=True)
     loss = L2Loss(ComponentConfig(), prediction="epsilon")
     defaults: dict[str, object] = {"batch_size": 8, "seed": 3}
-    return Trainer(
-        Tiny(dropout), Objective(process, loss, offset_noise), images, TrainSection(**{**defaults, **settings}), CPU
-    )  # type: ignore[arg-type]
+    objective = Objective(process, loss, offset_noise)
+    recipe = TrainSection(**{**defaults, **settings})  # type: ignore[arg-type]
+    return Trainer(Tiny(dropout, 6 if self_conditioning else 3), objective, images, recipe, CPU)
 
 
 def weights(item: Trainer) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in item.network.parameters()])
 
 
-def test_parts_of_a_batch_add_up_to_the_batch() -> None:
-    whole, parts = trainer(), trainer(accumulate=4)
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_parts_of_a_batch_add_up_to_the_batch(self_conditioning: bool) -> None:
+    whole, parts = (trainer(self_conditioning=self_conditioning, accumulate=parts) for parts in (1, 4))
     for _ in range(5):
         first, second = whole.train_step(), parts.train_step()
         assert first.loss == pytest.approx(second.loss, rel=1e-5)
@@ -123,9 +127,10 @@ def test_every_optimizer_moves_every_weight(kind: str) -> None:
     assert not any(torch.equal(*pair) for pair in zip(before, item.network.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["adam", "muon"])
-def test_a_restored_trainer_goes_on_bit_for_bit(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "self_conditioning"), [("adam", False), ("muon", True)])
+def test_a_restored_trainer_goes_on_bit_for_bit(kind: str, self_conditioning: bool) -> None:
     keys: dict[str, Any] = {"optimizer": kind, "dropout": 0.2, "ema_decays": (0.9,), "ema_sigma_rels": (0.05, 0.1)}
+    keys["self_conditioning"] = self_conditioning
     straight = trainer(**keys)
     outcomes = [straight.train_step() for _ in range(7)]
     halted = trainer(**keys)
