@@ -56,15 +56,19 @@ class Checkpoint:
     step: int
 
     def tensors(self, part: str) -> dict[str, Tensor]:
-        """One part ("model", "ema", "optimizer", "progress") on the CPU; empty when the run kept none.
+        """One part ("model", "ema", "optimizer", "progress", ...) on the CPU; empty when the run kept none.
 
         Raises DamagedCheckpoint when the file is none of safetensors.
         """
         file = self.path / f"{part}.safetensors"
         try:
-            return load_file(file) if file.exists() else {}
+            return load_file(file) if self.has(part) else {}
         except (SafetensorError, OSError) as error:
             raise DamagedCheckpoint(f"checkpoint {self.path}: {file.name} cannot be read ({error}).") from error
+
+    def has(self, part: str) -> bool:
+        """Whether there are tensors of this part."""
+        return (self.path / f"{part}.safetensors").exists()
 
     @property
     def lock(self) -> Path:

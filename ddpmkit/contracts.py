@@ -65,7 +65,7 @@ KINDS: tuple[str, ...] = tuple(RUNTIME)
 
 
 class ImageShape(NamedTuple):
-    """Channels (1 or 3), height and width in pixels."""
+    """Channels (1 or 3; what a backbone sees may have twice as many), height and width in pixels."""
 
     channels: int
     height: int
@@ -90,8 +90,10 @@ class Backbone(Protocol):
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         """x float [B, C, H, W], t int64 [B] in 0 .. T-1, label int64 [B] or None -> [B, out_channels, H, W].
 
-        Clean images lie in [-1, 1]. Any H and W of 8 or more must work. Labels are 0 .. num_classes; the last of them,
-        num_classes itself, says that the class is not told. None is the same for all images.
+        C is `image_shape.channels`, and says nothing of `out_channels`: under `diffusion.self_conditioning` an estimate
+        of the clean image lies behind the noisy one, and C is twice the image's. Clean images lie in [-1, 1]. Any H and
+        W of 8 or more must work. Labels are 0 .. num_classes; the last of them, num_classes itself, says that the class
+        is not told. None is the same for all images.
         """
         ...
 

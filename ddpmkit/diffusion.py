@@ -49,11 +49,17 @@ class GaussianDiffusion(nn.Module):
     posterior_variance: Tensor
     log_snr: Tensor
 
-    def __init__(self, alphas_cumprod: Tensor, prediction: Prediction = "epsilon") -> None:
-        """`alphas_cumprod`: float64 [T]. Raises InputError when it is no schedule, or one that `prediction` forbids."""
+    def __init__(
+        self, alphas_cumprod: Tensor, prediction: Prediction = "epsilon", *, self_conditioning: bool = False
+    ) -> None:
+        """`alphas_cumprod`: float64 [T]. Raises InputError when it is no schedule, or one that `prediction` forbids.
+
+        `self_conditioning`: the network is given an estimate of x0 beside x.
+        """
         super().__init__()
         check_alphas_cumprod(alphas_cumprod, prediction)
         self.prediction: Prediction = prediction
+        self.self_conditioning = self_conditioning
         self.timesteps = len(alphas_cumprod)
         # A step back subtracts numbers near 1 (1 - alpha_bar is 4e-5 at t = 0, T = 1000): that is done in float64.
         self._alpha_bar: list[float] = alphas_cumprod.tolist()
@@ -62,11 +68,18 @@ class GaussianDiffusion(nn.Module):
 
     @classmethod
     def from_schedule(
-        cls, schedule: Schedule, prediction: Prediction = "epsilon", *, zero_terminal_snr: bool = False
+        cls,
+        schedule: Schedule,
+        prediction: Prediction = "epsilon",
+        *,
+        zero_terminal_snr: bool = False,
+        self_conditioning: bool = False,
     ) -> "GaussianDiffusion":
         """The process of a schedule component, as it is or rescaled to end without signal."""
         alphas_cumprod = schedule.alphas_cumprod()
-        return cls(with_zero_terminal_snr(alphas_cumprod) if zero_terminal_snr else alphas_cumprod, prediction)
+        if zero_terminal_snr:
+            alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
+        return cls(alphas_cumprod, prediction, self_conditioning=self_conditioning)
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t from x0 [B, C, H, W], t int64 [B] and standard noise: Ho et al. (2020), eq. 4."""
@@ -83,6 +96,16 @@ class GaussianDiffusion(nn.Module):
         if self.prediction == "x0":
             return x0
         return _at(self.sqrt_alpha_bar, t) * noise - _at(self.sqrt_one_minus_alpha_bar, t) * x0
+
+    def network_input(self, x: Tensor, x0_hat: Tensor | None = None) -> Tensor:
+        """What the network sees of x [B, C, H, W]; under self-conditioning [B, 2C, H, W], with the estimate behind x.
+
+        None is no estimate: zeros. Chen et al. (2022), "Analog Bits", section 3 (https://arxiv.org/abs/2208.04202).
+        The estimate is clamped to [-1, 1], since one from eps is huge where little signal is left.
+        """
+        if not self.self_conditioning:
+            return x
+        return torch.cat([x, torch.zeros_like(x) if x0_hat is None else x0_hat.clamp(-1, 1)], dim=1)
 
     def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
         """x0 and eps from the network's answer: x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, solved for each."""
@@ -169,7 +192,8 @@ class Denoiser:
     """A network and its process as one question: what are x0 and eps at (x, t)?
 
     `network` is called as `(x, t int64 [B], label)`; whatever it predicts, and in whatever precision, the answer is
-    both estimates in the precision of x.
+    both estimates in the precision of x. Under self-conditioning each call gives the network the x0 of the call
+    before, and the first none: so one denoiser serves one batch, from noise to image, in the order of the steps.
     """
 
     def __init__(
@@ -184,13 +208,16 @@ class Denoiser:
         self.process = process
         self.label = label
         self.guidance = guidance
+        self._before: Tensor | None = None
 
     def __call__(self, x: Tensor, t: int) -> Denoised:
         """x [B, C, H, W] at timestep t in 0 .. T-1."""
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        output = self._answer(x, times).to(x.dtype)
+        output = self._answer(self.process.network_input(x, self._before), times).to(x.dtype)
         answer, spread = split_answer(output, x.shape[1])
-        return self.process.denoised(answer, x, times)._replace(spread=spread)
+        denoised = self.process.denoised(answer, x, times)
+        self._before = denoised.x0 if self.process.self_conditioning else None
+        return denoised._replace(spread=spread)
 
     def _answer(self, x: Tensor, times: Tensor) -> Tensor:
         if self.guidance is None or self.label is None:

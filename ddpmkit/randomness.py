@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     OFFSET = 9
     LABEL_DROPOUT = 10
     NETWORK = 11
+    SELF_CONDITIONING = 12
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def snapshots(self) -> Path:
+        """Averages of the weights at earlier steps, one folder each, from which averages of other widths are made."""
+        return self.path / "snapshots"
+
+    @property
     def report(self) -> Path:
         """The page that explains the run."""
         return self.path / "report.html"

@@ -18,12 +18,26 @@ __all__ = ["sample"]
 _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".npz")
 
 
+def _checked_weights(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    from ddpmkit.recipe import parse_weights
+
+    try:
+        return None if text is None else str(parse_weights(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
 @click.command()
 @run_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=16, show_default=True, help="How many images.")
 @seed_option
 @click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.  [default: the recipe's]")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Averaged or raw.  [default: the recipe's]")
+@click.option(
+    "--weights",
+    metavar="WHICH",
+    callback=_checked_weights,
+    help="raw, ema, or another average: decay=D, sigma_rel=S.  [default: the recipe's]",
+)
 @click.option("--class", "class_name", metavar="NAME", help="Of this class only, where the run knows classes.")
 @click.option(
     "--out",
@@ -56,6 +70,7 @@ def sample(
     ddpmkit sample results/quickstart -n 64
     ddpmkit sample results/quickstart -n 1000 --seed 1 --separate --out critters/
     ddpmkit sample results/quickstart --set sampler.use=ddim --steps 10
+    ddpmkit sample results/edm2 --weights sigma_rel=0.075
     ddpmkit sample results/afhq_all_conditional --class dog --set sampler.guidance=2
     """
     from ddpmkit.cli.display import open_display

@@ -82,6 +82,11 @@ class BuiltMetric:
         """As a recipe writes it."""
         return self.part.component.use
 
+    def weights(self, sampling: str) -> str:
+        """Which weights are scored, where `sampling` draw the samples: of several averages the one that is chosen."""
+        averaged = self.metric.protocol.weights == "ema" and sampling != "raw"
+        return sampling if averaged else self.metric.protocol.weights
+
     @property
     def num_samples(self) -> int:
         """Generated images: the recipe's number, or the protocol's."""
@@ -96,14 +101,19 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     diffusion, data = recipe.diffusion, recipe.data.settings
     schedule = recipe.schedule.build(timesteps=diffusion.timesteps)
     process = GaussianDiffusion.from_schedule(
-        schedule, diffusion.prediction, zero_terminal_snr=diffusion.zero_terminal_snr
+        schedule,
+        diffusion.prediction,
+        zero_terminal_snr=diffusion.zero_terminal_snr,
+        self_conditioning=diffusion.self_conditioning,
     ).to(runtime.device)
     learns_variance = "learned-variance" in recipe.loss.component.component.provides
     channels = 2 * data.channels if learns_variance else data.channels
+    # The estimate lies behind the image.
+    seen = data.image_shape._replace(channels=(2 if diffusion.self_conditioning else 1) * data.channels)
     # torch's generator takes 64 bits of seed; drawn from our own stream, so that it is no other purpose's stream.
     with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))):
         network: nn.Module = recipe.backbone.build(
-            image_shape=data.image_shape, num_classes=data.num_classes, out_channels=channels
+            image_shape=seen, num_classes=data.num_classes, out_channels=channels
         )
     return Model(recipe, runtime, process, network.to(runtime.device))
 

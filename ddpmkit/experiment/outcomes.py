@@ -3,6 +3,7 @@
 It does not know whether a run is under way or long over.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from ddpmkit.contracts import Scores
@@ -29,13 +30,17 @@ def draw_samples(
 def evaluate(
     built: BuiltMetric,
     generator: ImageGenerator,
+    weights: str,
     images: ImageSource,
     step: int,
     seed: int,
     display: Onlooker,
     num_samples: int | None = None,
 ) -> Scores:
-    """Say what it will cost, measure the real images (once), draw the samples, score them."""
+    """Say what it will cost, measure the real images (once), draw the samples, score them.
+
+    `weights` are those of the generator; a score of another average than the protocol means says so.
+    """
     metric, name, settings = built.metric, built.name, built.part.config.model_dump(mode="json")
     count = num_samples or built.num_samples
     known = cached_reference(metric, images, name=name, settings=settings)
@@ -54,7 +59,7 @@ def evaluate(
         with display.work(f"{name}: real images", len(images)) as advance:
             known = reference_states(metric, images, name=name, settings=settings, progress=advance)
     with display.work(f"{name}: samples", count) as advance:
-        return evaluate_metric(
+        scores = evaluate_metric(
             metric,
             name=name,
             step=step,
@@ -63,3 +68,6 @@ def evaluate(
             num_samples=count,
             progress=advance,
         )
+    if weights == metric.protocol.weights:
+        return scores
+    return replace(scores, facts={**scores.facts, "weights": weights})

@@ -13,9 +13,10 @@ from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
+from ddpmkit.experiment.averages import saved_weights
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, differences, read_lock, read_recipe
+from ddpmkit.recipe import Recipe, differences, parse_weights, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -53,8 +54,9 @@ class Run:
     ) -> Tensor:
         """Draw `count` images: uint8 [count, C, H, W] on the CPU.
 
-        `seed` None is the recipe's: image i is then image i of the run's own grids. `steps` is 1 .. T, `weights` "ema"
-        or "raw"; None: the recipe's. `class_name` None draws each class in turn, where the run knows classes.
+        `seed` None is the recipe's: image i is then image i of the run's own grids. `steps` is 1 .. T, `weights` as in
+        `sampler.weights`: "ema", "raw", "decay=0.9999", "sigma_rel=0.075"; None: the recipe's. `class_name` None draws
+        each class in turn, where the run knows classes.
         """
         return self.generator(weights, steps, class_name).images(range(count), self._seed(seed))
 
@@ -76,8 +78,9 @@ class Run:
         )
         images, outcomes, log = build_images(self.recipe, "train"), [], self.folder.log
         for built in metrics:
-            generator = self.generator(built.metric.protocol.weights)
-            scores = evaluate(built, generator, images, self.step, self._seed(None), display, num_samples)
+            weights = built.weights(self.recipe.sampler.settings.weights)
+            generator = self.generator(weights)
+            scores = evaluate(built, generator, weights, images, self.step, self._seed(None), display, num_samples)
             log.append("scores", asdict(scores))
             outcomes.append(scores)
         log.sync()
@@ -97,11 +100,16 @@ class Run:
     def generator(
         self, weights: str | None = None, steps: int | None = None, class_name: str | None = None
     ) -> ImageGenerator:
-        """What draws images from this run's weights. Raises InputError for a class that the run does not know."""
-        part = "model" if (weights or self.recipe.sampler.settings.weights) == "raw" else "ema"
-        tensors = self.checkpoint.tensors(part) or self.checkpoint.tensors("model")
+        """What draws images from this run's weights.
+
+        Raises InputError for a class that the run does not know, and for weights that cannot be had.
+        """
+        try:
+            wanted = parse_weights(weights or self.recipe.sampler.settings.weights)
+        except ValueError as error:
+            raise InputError(f"weights: {error}.") from error
         network = self.model.network
-        load_weights(network, tensors)
+        load_weights(network, saved_weights(wanted, self.checkpoint, self.folder.snapshots, self.recipe.train, network))
         generator = self.model.generator(network.eval().requires_grad_(False), steps=steps)
         return generator if class_name is None else replace(generator, chosen_class=self._class(class_name))
 

@@ -24,7 +24,7 @@ from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.recipe import TrainSection
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runlog import RunLog
-from ddpmkit.training.state import state_tensors
+from ddpmkit.training.state import average_tensors, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 
 __all__ = ["Saver", "check_space", "copied", "superseded"]
@@ -36,11 +36,12 @@ class Saver:
     def __init__(self, trainer: Trainer, folder: RunFolder, log: RunLog, remark: Callable[[str], None]) -> None:
         """`remark` is told of a checkpoint that could not be written and will be tried again."""
         self._trainer, self._folder, self._log, self._remark = trainer, folder, log, remark
-        self._writing: tuple[int, Future[Checkpoint]] | None = None
+        self._writing: Future[Checkpoint] | None = None
         self._failed_before = False
         self.saved_step: int | None = None
         """The step that is on disk; set it when the trainer is restored."""
         clear_leftovers(folder.checkpoints)
+        clear_leftovers(folder.snapshots)
 
     def save(self, *, is_last_chance: bool = False) -> None:
         """Begin to write the trainer's state as it is now; `wait` is when it is on disk. At the last chance both.
@@ -60,11 +61,18 @@ class Saver:
         except RunFailed as error:
             self._bear(error, is_last_chance)
             return
-        aside = ThreadPoolExecutor(1, "checkpoint")
-        self._writing = step, aside.submit(save_checkpoint, self._folder.checkpoints, step, parts, self._folder.lock)
-        aside.shutdown(wait=False)
+        self._begin(self._folder.checkpoints, step, parts)
         if is_last_chance:
             self.wait(is_last_chance=True)
+
+    def save_snapshot(self) -> None:
+        """Begin to write the averages that are kept as snapshots, before any checkpoint of the same step.
+
+        Raises NotFinite and RunFailed as `save` does.
+        """
+        self.wait()
+        step = self._trainer.step
+        self._begin(self._folder.snapshots, step, copied(step, average_tensors(self._trainer, ["sigma_rel"])))
 
     def finish(self) -> None:
         """Have on disk all that there is. Raises RunFailed when the disk does not take it."""
@@ -75,14 +83,21 @@ class Saver:
         """Until what is being written is on disk. Raises RunFailed as `save` does."""
         if self._writing is None:
             return
-        (step, writing), self._writing = self._writing, None
+        writing, self._writing = self._writing, None
         try:
-            writing.result()
+            written = writing.result()
         except RunFailed as error:
             self._bear(error, is_last_chance)
-        else:
-            self.saved_step, self._failed_before = step, False
+            return
+        self._failed_before = False
+        if written.path.parent == self._folder.checkpoints:
+            self.saved_step = written.step
             self._prune()
+
+    def _begin(self, parent: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        aside = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = aside.submit(save_checkpoint, parent, step, parts, self._folder.lock)
+        aside.shutdown(wait=False)
 
     def _bear(self, error: RunFailed, is_last_chance: bool) -> None:
         """A first failure, when there will be another occasion."""
@@ -155,7 +170,8 @@ def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | 
 
     Raises InputError when not even two fit, the last one and the next.
     """
-    one = 4 * parameters * (3 + bool(settings.ema_decay))
+    widths = len(settings.ema_sigma_rels)
+    one = 4 * parameters * (3 + bool(settings.ema_decay) + len(settings.ema_decays) + widths)
     free = shutil.disk_usage(folder).free
     if free < 2 * one:
         raise InputError(
@@ -164,6 +180,8 @@ def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | 
         )
     every = settings.checkpoint_every or settings.steps
     wanted = one * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)
+    if widths and settings.ema_snapshot_every:
+        wanted += 4 * parameters * widths * (settings.steps // settings.ema_snapshot_every)
     if free < wanted:
         return f"checkpoints may take {_megabytes(wanted)}, and {_megabytes(free)} are free in {folder}"
     return None

@@ -5,28 +5,33 @@ It does not know how any of them is done.
 """
 
 import contextlib
+import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+from torch import nn
+
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.experiment.assembly import BuiltMetric, Model
+from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
 from ddpmkit.experiment.failures import explained
 from ddpmkit.experiment.interruption import Interruptible, Stopped
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
 from ddpmkit.experiment.recovery import Recovery
 from ddpmkit.experiment.saving import Saver
+from ddpmkit.recipe import parse_weights
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Audience, Display
-from ddpmkit.training.state import restore
+from ddpmkit.training.state import load_weights, part_names, restore
 from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer
 from ddpmkit.training.validation import validation_loss
 
@@ -119,6 +124,8 @@ class Session:
             if outcome is not None and (validate or self._due(train.log_every)):
                 self._record(outcome, counted / seconds, validate=validate)
                 counted, seconds = 0, 0.0
+            if train.ema_sigma_rels and train.ema_snapshot_every and trainer.step % train.ema_snapshot_every == 0:
+                self._save_snapshot()
             if self._due(train.checkpoint_every) or (train.keep_best and self._is_scored()):
                 self._save(is_last_chance=trainer.step == train.steps)
             self._intervals(trainer.step)
@@ -145,15 +152,22 @@ class Session:
         except NotFinite as error:
             self.recovery.recover(error)
 
+    def _save_snapshot(self) -> None:
+        try:
+            self.saver.save_snapshot()
+        except NotFinite as error:
+            self.recovery.recover(error)
+
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         """The trainer, the log and the samples as they were at `checkpoint`; None: at the start."""
         if checkpoint is not None:
-            parts = {name: checkpoint.tensors(name) for name in ("model", "ema", "optimizer", "progress")}
+            parts = {name: checkpoint.tensors(name) for name in part_names(self.trainer)}
             restore(self.trainer, checkpoint.step, parts)
             self.saver.saved_step = checkpoint.step
         step = self.trainer.step
         self.log.keep(lambda record: bool(record["step"] <= step))
         self.folder.forget_samples_after(step)
+        forget_snapshots_after(step, self.folder.snapshots)
 
     def _due(self, every: int, step: int | None = None) -> bool:
         """Every so many steps, and after the last; 0 means only after the last."""
@@ -219,11 +233,27 @@ class Session:
         )
 
     def _evaluate(self, built: BuiltMetric, step: int) -> Scores:
-        generator = self._generator(built.metric.protocol.weights)
-        return evaluate(built, generator, self.images, step, self.recipe.train.seed, self.onlooker)
+        weights = built.weights(self.recipe.sampler.settings.weights)
+        generator = self._generator(weights)
+        return evaluate(built, generator, weights, self.images, step, self.recipe.train.seed, self.onlooker)
 
     def _generator(self, weights: str) -> ImageGenerator:
-        return self.model.generator(self.trainer.averaged() if weights == "ema" else self.trainer.network)
+        kept = kept_average(parse_weights(weights), self.recipe.train)
+        if kept.kind == "sigma_rel" and kept not in self.trainer.averages:
+            return self.model.generator(self._reconstructed(kept.value))
+        return self.model.generator(self.trainer.averaged(kept))
+
+    def _reconstructed(self, sigma_rel: float) -> nn.Module:
+        """A network with the average of a width that the trainer does not keep."""
+        self.saver.wait()
+        current = {
+            weights.value: average.network.state_dict()
+            for weights, average in self.trainer.averages.items()
+            if weights.kind == "sigma_rel"
+        }
+        network = copy.deepcopy(self.trainer.network)
+        load_weights(network, reconstructed(sigma_rel, self.trainer.step, current, self.folder.snapshots, network))
+        return network
 
     def _finish(self) -> None:
         """The pictures of both processes and the page."""

@@ -20,6 +20,7 @@ from ddpmkit.recipe.schema import (
     TrainSection,
 )
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
+from ddpmkit.recipe.weights import Weights, parse_weights
 from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text, toml_value
 
 __all__ = [
@@ -44,9 +45,11 @@ __all__ = [
     "TomlLine",
     "TrackerSection",
     "TrainSection",
+    "Weights",
     "differences",
     "keys_text",
     "lock_text",
+    "parse_weights",
     "read_lock",
     "read_recipe",
     "read_sweep",

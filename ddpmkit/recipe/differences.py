@@ -19,7 +19,7 @@ _FREE_TRAIN_KEYS = frozenset(
     {
         *("steps", "accumulate", "device", "on_nonfinite", "nonfinite_limit"),
         *("log_every", "sample_every", "validate_every", "checkpoint_every"),
-        *("keep_last", "keep_every", "keep_best"),
+        *("keep_last", "keep_every", "keep_best", "ema_snapshot_every"),
     }
 )
 

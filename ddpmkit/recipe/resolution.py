@@ -20,8 +20,10 @@ from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
-from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind
+from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
 from ddpmkit.recipe.validation import Table, validate
+from ddpmkit.recipe.weights import parse_weights
+from ddpmkit.recipe.writing import toml_value
 
 __all__ = ["resolve"]
 
@@ -52,6 +54,7 @@ class _Resolution:
         if all(value is not None for value in found.values()):
             self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)
             self._check_labels(found)
+            self._check_weights(found["sampler"].settings.weights, found["train"])
         if self.tree.problems:
             raise RecipeError(self.tree.problems)
         found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}
@@ -169,6 +172,14 @@ class _Resolution:
             message = f"`guidance` in [sampler] is {guidance}, but the network is told no class"
             hint = "data.labels = true tells it, and data.classes names the classes"
             self.tree.problems.append(table.problem(message, ("guidance",), hint))
+
+    def _check_weights(self, weights: str, train: TrainSection) -> None:
+        wanted = parse_weights(weights)
+        if train.average(wanted) is None:
+            key = "ema_decays" if wanted.kind == "decay" else "ema_sigma_rels"
+            table = Table(self.tree, ("sampler",), {}, "[sampler]")
+            message = f"`weights` in [sampler] is {toml_value(weights)}, but [train] keeps nothing to have that from"
+            self.tree.problems.append(table.problem(message, ("weights",), f"train.{key} keeps it"))
 
     def _check_steps(self, sampler: Any, diffusion: Any) -> None:
         if sampler is None or diffusion is None or (sampler.settings.steps or 0) <= diffusion.timesteps:

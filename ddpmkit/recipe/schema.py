@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ddpmkit.contracts import ImageShape, Prediction
 from ddpmkit.recipe.positions import Key
+from ddpmkit.recipe.weights import LARGEST_SIGMA_REL, Weights, parse_weights
 
 __all__ = [
     "LOCK_TABLE",
@@ -146,6 +147,9 @@ class DiffusionSection(Section):
     offset_noise: float = Field(default=0.0, ge=0)
     """Standard deviation of noise that is the same for all pixels of a channel, added in training: it teaches the
     network to change how bright an image is."""
+    self_conditioning: bool = False
+    """Give the network its own estimate of the clean image beside the noisy one: in sampling that of the step before,
+    in training at half of the steps, which takes up to a quarter longer (Chen et al. 2022)."""
 
     @field_validator("zero_terminal_snr")
     @classmethod
@@ -187,11 +191,17 @@ class SamplerSection(ComponentSection):
     """Images of a grid of samples."""
     batch_size: int = Field(default=64, ge=1)
     """Images drawn at once; the images do not depend on it."""
-    weights: Literal["ema", "raw"] = "ema"
-    """Which weights draw the samples: their moving average, or as the last step left them."""
+    weights: Word = "ema"
+    """Which weights draw the samples: "ema", their moving average; "raw", as the last step left them; "decay=0.9999",
+    an average of `train.ema_decays`; "sigma_rel=0.075", one of any such width, by means of `train.ema_sigma_rels`."""
     guidance: float = Field(default=1.0, ge=0)
     """How far to go from the answer without a class towards the one with it, and beyond: 1 is the plain answer; needs
     `data.labels`."""
+
+    @field_validator("weights")
+    @classmethod
+    def _are_weights(cls, weights: str) -> str:
+        return str(parse_weights(weights))
 
 
 class TrainSection(Section):
@@ -223,6 +233,14 @@ class TrainSection(Section):
     """Largest norm of the gradient; 0 never clips."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average of the weights; 0 keeps none."""
+    ema_decays: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Decays of further moving averages, each a copy of the weights; `sampler.weights` chooses one."""
+    ema_sigma_rels: tuple[Annotated[float, Field(gt=0, le=LARGEST_SIGMA_REL)], ...] = ()
+    """Widths of averages whose length grows with training, as in EDM2 (Karras et al. 2024). From two of them, such as
+    [0.05, 0.1], and their snapshots, `sampler.weights` has any other width after the run."""
+    ema_snapshot_every: Interval = 1000
+    """Steps between two snapshots of `ema_sigma_rels`, which are all kept: the more, the better other widths; 0:
+    none."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """The one number that all randomness of the run is a function of."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -249,6 +267,14 @@ class TrainSection(Section):
     nonfinite_limit: int = Field(default=10, ge=1)
     """How many batches in a row are passed over, or how often one checkpoint is gone back to, before the run stops."""
 
+    @field_validator("ema_decays", "ema_sigma_rels")
+    @classmethod
+    def _kept_once(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        known = [info.data.get("ema_decay"), *values] if info.field_name == "ema_decays" else [*values]
+        if twice := [str(value) for value, times in Counter(known).items() if times > 1]:
+            raise ValueError(f"kept twice: {', '.join(twice)}")
+        return values
+
     @field_validator("accumulate")
     @classmethod
     def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
@@ -256,6 +282,14 @@ class TrainSection(Section):
         if batch_size and batch_size % accumulate:
             raise ValueError(f"{accumulate} does not divide batch_size = {batch_size}")
         return accumulate
+
+    def average(self, weights: Weights) -> Weights | None:
+        """The weights by the name that a run keeps them under; None where it keeps nothing to have them from."""
+        if weights.kind == "decay" and weights.value == self.ema_decay:
+            return Weights("ema")
+        if weights.kind == "decay":
+            return weights if weights.value in self.ema_decays else None
+        return weights if weights.kind != "sigma_rel" or self.ema_sigma_rels else None
 
 
 class MetricSection(ComponentSection):

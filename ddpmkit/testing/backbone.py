@@ -87,9 +87,13 @@ def _odd_sizes(subject: Subject) -> None:
 
 
 def _channels(subject: Subject) -> None:
-    x, t = _batch()
-    out = _answer(_network(subject, out_channels=6), x, t)
-    require(out.shape == (len(x), 6, *x.shape[2:]), f"{list(x.shape)} became {list(out.shape)} at out_channels = 6")
+    # More for a learned variance; fewer where an estimate of the image is given behind it.
+    for seen, told in ((3, 6), (6, 3)):
+        shape = _SHAPE._replace(channels=seen)
+        x, t = _batch(shape)
+        out = _answer(_network(subject, shape, out_channels=told), x, t)
+        became = f"{list(x.shape)} became {list(out.shape)} at out_channels = {told}"
+        require(out.shape == (len(x), told, *x.shape[2:]), became)
 
 
 def _independent(subject: Subject) -> None:
@@ -198,7 +202,8 @@ RULES = (
     Rule(
         "backbone.channels",
         "does it answer in as many channels as it is told?",
-        "The last layer gives `out_channels`, which is 2 C where the loss learns the variance too.",
+        "The first layer takes `image_shape.channels` and the last gives `out_channels`: twice the image's where the "
+        "loss learns the variance too, half of what is seen where the network is given its own estimate.",
         _channels,
     ),
     Rule(

@@ -50,14 +50,38 @@ class Objective:
         draws = [stream(seed, Purpose.LABEL_DROPOUT, step, position).random() for position in positions]
         return label.masked_fill(torch.tensor(draws) < self.label_dropout, self.num_classes)
 
+    def estimates_first(self, seed: int, step: int) -> bool:
+        """Whether the network is given its own estimate in training at `step`: at half of them, if at all.
+
+        One draw for the whole batch, so that the other half costs no more: Chen et al. (2022), algorithm 1.
+        """
+        return self.process.self_conditioning and bool(stream(seed, Purpose.SELF_CONDITIONING, step).random() < 0.5)
+
     def losses(
-        self, network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None, runtime: Runtime
+        self,
+        network: nn.Module,
+        x0: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        label: Tensor | None,
+        runtime: Runtime,
+        *,
+        estimate_first: bool = False,
     ) -> Tensor:
-        """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B], noise and label int64 [B] or None."""
+        """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B], noise and label int64 [B] or None.
+
+        `estimate_first`: give the network what it says of x0 without an estimate. No gradient passes through that.
+        """
         process = self.process
         x = process.q_sample(x0, t, noise)
+        x0_hat = None
+        if estimate_first:
+            # An autocast of its own: weights that it casts without gradient would be used again in the same one.
+            with torch.no_grad(), runtime.autocast():
+                output = network(process.network_input(x), t, label)
+            x0_hat = process.denoised(split_answer(output.float(), x0.shape[1])[0], x, t).x0
         with runtime.autocast():
-            output = network(x, t, label)
+            output = network(process.network_input(x, x0_hat), t, label)
         answer, spread = split_answer(output.float(), x0.shape[1])
         losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar[t])
         if spread is None:

@@ -3,22 +3,25 @@
 It does not know how tensors are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ddpmkit.errors import InputError
+from ddpmkit.recipe import Weights
 from ddpmkit.training.progress import QUARTERS
 from ddpmkit.training.trainer import Trainer
 
-__all__ = ["load_weights", "restore", "state_tensors"]
+__all__ = ["average_part", "average_tensors", "load_weights", "part_names", "restore", "state_tensors"]
+
+Parts = dict[str, dict[str, Tensor]]
 
 _SUMS, _COUNTERS = ("loss_sums", "loss_counts"), ("skipped", "detours")
 
 
-def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
-    """The parts of a checkpoint: `model`, `ema` (when kept), `optimizer`, `progress`."""
+def state_tensors(trainer: Trainer) -> Parts:
+    """The parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average, by `average_part`."""
     parts = {
         "model": dict(trainer.network.state_dict()),
         # Learning rate and betas are functions of the recipe and of the step.
@@ -30,9 +33,26 @@ def state_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
             "detours": torch.tensor(trainer.detours),
         },
     }
-    if trainer.ema is not None:
-        parts["ema"] = dict(trainer.ema.network.state_dict())
-    return parts
+    return parts | average_tensors(trainer)
+
+
+def average_tensors(trainer: Trainer, kinds: Collection[str] = ("ema", "decay", "sigma_rel")) -> Parts:
+    """The parts of the averages of these kinds."""
+    return {
+        average_part(weights): dict(average.network.state_dict())
+        for weights, average in trainer.averages.items()
+        if weights.kind in kinds
+    }
+
+
+def part_names(trainer: Trainer) -> list[str]:
+    """Of the parts that `restore` asks for."""
+    return ["model", "optimizer", "progress", *map(average_part, trainer.averages)]
+
+
+def average_part(weights: Weights) -> str:
+    """The part of a checkpoint with these averages: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
+    return "ema" if weights.kind == "ema" else f"ema-{weights}".replace("=", "-")
 
 
 def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -41,9 +61,9 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     Raises InputError when the tensors are those of another network, or when some are missing.
     """
     load_weights(trainer.network, parts["model"])
-    if trainer.ema is not None:
-        # A run that kept no average so far begins one at its weights.
-        load_weights(trainer.ema.network, parts["ema"] or parts["model"])
+    for weights, average in trainer.averages.items():
+        # A run that kept no such average so far begins one at its weights.
+        load_weights(average.network, parts[average_part(weights)] or parts["model"])
     progress = parts["progress"]
     _check_shapes("progress", progress, {**dict.fromkeys(_SUMS, (QUARTERS,)), **dict.fromkeys(_COUNTERS, ())})
     trainer.by_quarter.sums.copy_(progress["loss_sums"])

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ddpmkit.data.images import ImageSource
 from ddpmkit.randomness import Purpose, stream, uniform_integers
-from ddpmkit.recipe import TrainSection
+from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.runtime import Runtime, seeded_step
-from ddpmkit.training.ema import Ema
+from ddpmkit.training.ema import Average, PowerEma, build_averages
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.optimizer import Optimizer
 from ddpmkit.training.progress import LossByQuarter
@@ -25,6 +25,7 @@ __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
 # Far more than the steps of any run: batches drawn on a detour are none of those that lie ahead on the road.
 _DETOUR = 2**40
+_MAIN = Weights("ema")
 
 
 class StepOutcome(NamedTuple):
@@ -70,7 +71,7 @@ class Trainer:
         """Steps passed over since the last one that was taken."""
         self.detours = 0
         """How often the run has gone back; each time it goes on with other batches and other noise."""
-        self.ema = Ema(network, settings.ema_decay) if settings.ema_decay else None
+        self.averages: dict[Weights, Average] = build_averages(network, settings)
         self.optimizer = Optimizer(network, settings)
         self.by_quarter = LossByQuarter(objective.process.timesteps, runtime.device)
         self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
@@ -103,14 +104,19 @@ class Trainer:
         with self.phase("optimizer"):
             self.optimizer.step(learning_rate)
         self.step, self.skipped = self.step + 1, 0
-        if self.ema is not None:
+        if self.averages:
             with self.phase("moving average"):
-                self.ema.update(self.network, self.step)
+                for average in self.averages.values():
+                    average.update(self.network, self.step)
         return outcome
 
     def skip_step(self) -> None:
         """Pass over the step that `train_step` refused; the weights stay, and the next step sees its own batch."""
         self.step, self.skipped = self.step + 1, self.skipped + 1
+        for average in self.averages.values():
+            # Its profile is one over all steps: the weights stood where they are for one step more.
+            if isinstance(average, PowerEma):
+                average.update(self.network, self.step)
 
     def learning_rate_at(self, step: int) -> float:
         """Of the step after `step` others: grows linearly over `warmup_steps`, then stays or decays to 0 at `steps`."""
@@ -121,9 +127,9 @@ class Trainer:
         falls = {"none": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
         return settings.learning_rate * warm * falls[settings.learning_rate_decay]
 
-    def averaged(self) -> nn.Module:
-        """The averaged network, or the network itself when no average is kept."""
-        return self.ema.network if self.ema is not None else self.network
+    def averaged(self, weights: Weights = _MAIN) -> nn.Module:
+        """The network with these averages, or the network itself when they are not kept."""
+        return self.averages[weights].network if weights in self.averages else self.network
 
     def _part(self, positions: range) -> _Part:
         """The losses of these positions of the global batch."""
@@ -140,7 +146,15 @@ class Trainer:
         # What the network itself draws is a function of seed and step too.
         own = int(stream(settings.seed, Purpose.NETWORK, draw, positions.start).integers(2**63))
         with self.phase("forward"), seeded_step(own, device):
-            losses = self.objective.losses(self.network, x0, t, noise, label, self.runtime)
+            losses = self.objective.losses(
+                self.network,
+                x0,
+                t,
+                noise,
+                label,
+                self.runtime,
+                estimate_first=self.objective.estimates_first(settings.seed, draw),
+            )
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:

@@ -35,6 +35,8 @@ def validation_loss(
         noise = normal(_SEED, Purpose.VALIDATION, 1, indices, images.image_shape)
         label = images.labels(np.array(indices, dtype=np.int64)).to(runtime.device) if objective.num_classes else None
         x0, t, noise = (part.to(runtime.device) for part in (x0, t, noise))
-        losses = objective.losses(network, x0, t, noise, label, runtime)
+        # Under self-conditioning as in sampling, where all calls but the first have an estimate.
+        estimate_first = objective.process.self_conditioning
+        losses = objective.losses(network, x0, t, noise, label, runtime, estimate_first=estimate_first)
         total += float(losses.sum(dtype=torch.float64))
     return total / count if count else None

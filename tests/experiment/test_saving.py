@@ -111,6 +111,12 @@ def test_space_for_two_checkpoints_is_asked_for_and_for_more_is_wished(
     assert "checkpoints may take 64 MB" in str(check_space(tmp_path, 1_000_000, settings))
     free = 4 * one
     assert check_space(tmp_path, 1_000_000, settings) is None
+    # Three averages more in each of four checkpoints, and two of them in each of ten snapshots.
+    many = TrainSection(keep_last=3, ema_decays=(0.9,), ema_sigma_rels=(0.05, 0.1), steps=10_000)
+    free = 4 * (4 * 7 + 10 * 2) * 1_000_000 - 1
+    assert "checkpoints may take 192 MB" in str(check_space(tmp_path, 1_000_000, many))
+    free += 1
+    assert check_space(tmp_path, 1_000_000, many) is None
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

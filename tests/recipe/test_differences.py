@@ -38,7 +38,7 @@ def test_true_is_not_one() -> None:
     "override",
     ["train.steps=5", "train.log_every=5", "train.sample_every=5", "train.validate_every=5", "train.checkpoint_every=5",
      "train.device=cpu", "train.accumulate=2", "sampler.count=9", "sampler.weights=raw", "metric.0.every=7",
-     "name=other", "data.root=b"],
+     "train.ema_snapshot_every=7", "name=other", "data.root=b"],
 )  # fmt: skip
 def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [False]
@@ -50,7 +50,9 @@ def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, overr
      "train.ema_decay=0.5", "train.betas=[0.1, 0.2]", "train.precision=float32", "diffusion.timesteps=5",
      "diffusion.prediction=v", "schedule.s=0.5", "backbone.dim=32", "backbone.middle.width=5", "data.image_size=64",
      "data.flip=false", "data.crop_margin=1.5", "data.channels=1", "train.optimizer=muon", "train.weight_decay=0.1",
-     "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1"],
+     "train.ema_decays=[0.9]", "train.ema_sigma_rels=[0.05]",
+     "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1",
+     "diffusion.self_conditioning=true"],
 )  # fmt: skip
 def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [True]

@@ -133,3 +133,28 @@ def test_zero_terminal_snr_needs_another_prediction_than_eps(registry: Registry)
     with pytest.raises(RecipeError, match="x0 cannot be recovered from eps"):
         read_recipe({"diffusion": {"zero_terminal_snr": True}}, registry=registry)
     read_recipe({"diffusion": {"zero_terminal_snr": True, "prediction": "v"}}, registry=registry)
+
+
+@pytest.mark.parametrize(
+    ("weights", "written"),
+    [("ema", "ema"), ("raw", "raw"), ("decay=0.90", "decay=0.9"), ("sigma_rel=.2", "sigma_rel=0.2")],
+)
+def test_weights_have_one_spelling(weights: str, written: str, registry: Registry) -> None:
+    keys = {"train": {"ema_decays": [0.9], "ema_sigma_rels": [0.05]}, "sampler": {"weights": weights}}
+    assert read_recipe(keys, registry=registry).sampler.settings.weights == written
+
+
+def test_weights_that_are_none_or_that_training_does_not_keep_are_refused(registry: Registry) -> None:
+    with pytest.raises(RecipeError, match=r'`weights` in \[sampler\]: \'best\' is none of "ema", "raw"'):
+        read_recipe({"sampler": {"weights": "best"}}, registry=registry)
+    with pytest.raises(RecipeError, match=r"keeps nothing to have that from\n.*train.ema_decays keeps it"):
+        read_recipe({"sampler": {"weights": "decay=0.9"}}, registry=registry)
+    with pytest.raises(RecipeError, match=r"train\.ema_sigma_rels keeps it"):
+        read_recipe({"sampler": {"weights": "sigma_rel=0.1"}}, registry=registry)
+    read_recipe({"sampler": {"weights": "decay=0.995"}}, registry=registry)
+
+
+def test_an_average_is_kept_once(registry: Registry) -> None:
+    for keys in ({"ema_decays": [0.995]}, {"ema_decays": [0.9, 0.9]}, {"ema_sigma_rels": [0.1, 0.1]}):
+        with pytest.raises(RecipeError, match="kept twice"):
+            read_recipe({"train": keys}, registry=registry)

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ddpmkit.training.ema import Ema, decay_at
+from ddpmkit.recipe import TrainSection
+from ddpmkit.training.ema import Average, Ema, PowerEma, build_averages, decay_at
 
 
 def test_a_constant_weight_is_approached_by_the_closed_form() -> None:
@@ -39,3 +41,37 @@ def test_the_average_takes_no_gradient_and_leaves_the_weights_alone() -> None:
     ema.update(network, 1)
     assert torch.equal(network.weight, before)
     assert not any(weight.requires_grad for weight in ema.network.parameters())
+
+
+def weight_of_each_step(average: Average, steps: int) -> list[float]:
+    """How much of the average after `steps` is the weights after each of them, from one network for each."""
+    shares = []
+    for counted in range(1, steps + 1):
+        network = average.network
+        nn.init.zeros_(network.weight)  # type: ignore[arg-type]
+        for step in range(1, steps + 1):
+            current = nn.Linear(1, 1, bias=False).double()
+            nn.init.constant_(current.weight, float(step == counted))
+            average.update(current, step)
+        shares.append(network.weight.item())  # type: ignore[union-attr, operator]
+    return shares
+
+
+@pytest.mark.parametrize(("sigma_rel", "gamma"), [(0.05, 16.9722), (0.10, 6.93720)])
+def test_a_power_average_counts_each_step_by_the_integral_of_its_profile(sigma_rel: float, gamma: float) -> None:
+    """Over the step k that is (k^(gamma + 1) - (k - 1)^(gamma + 1)) / n^(gamma + 1); the initial weights count 0."""
+    n = 40
+    average = PowerEma(nn.Linear(1, 1, bias=False).double(), sigma_rel)
+    k = np.arange(1, n + 1)
+    expected = (k / n) ** (gamma + 1) - ((k - 1) / n) ** (gamma + 1)
+    np.testing.assert_allclose(weight_of_each_step(average, n), expected, rtol=1e-3, atol=1e-12)
+    assert expected.sum() == pytest.approx(1)
+
+
+def test_all_averages_of_the_recipe_are_kept_by_name() -> None:
+    settings = TrainSection(ema_decay=0.9, ema_decays=(0.99,), ema_sigma_rels=(0.05, 0.1))
+    kept = build_averages(nn.Linear(1, 1), settings)
+    assert list(map(str, kept)) == ["ema", "decay=0.99", "sigma_rel=0.05", "sigma_rel=0.1"]
+    assert build_averages(nn.Linear(1, 1), TrainSection(ema_decay=0)) == {}
+    shares = [average.kept(100) for average in kept.values()]
+    assert shares == pytest.approx([0.9, 101 / 110, 0.99**17.9722, 0.99**7.9372], rel=1e-6)

@@ -60,3 +60,70 @@ def test_the_network_is_asked_with_the_label() -> None:
     x0 = torch.zeros(3, 3, 8, 8)
     losses = objective().losses(Asked(), x0, torch.arange(3), torch.zeros_like(x0), torch.tensor([0, 1, 3]), CPU)
     assert losses.tolist() == [0, 1, 9]
+
+
+class Conditioned(nn.Module):
+    """eps as a weighted sum of x and what lies behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.7, 0.4]))
+        self.given: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        first, second = x.chunk(2, dim=1)
+        self.given.append(second.detach().clone())
+        return self.weights[0] * first + self.weights[1] * second
+
+
+def self_conditioned() -> Objective:
+    schedule = CosineSchedule(CosineConfig(), timesteps=50)
+    process = GaussianDiffusion.from_schedule(schedule, self_conditioning=True)
+    return Objective(process, L2Loss(ComponentConfig(), prediction="epsilon"))
+
+
+def test_the_network_learns_with_its_own_estimate_beside_x() -> None:
+    """Chen et al. (2022), algorithm 1, written out for eps."""
+    draw, t = torch.Generator().manual_seed(0), torch.tensor([3, 20, 49])
+    x0, noise = (torch.randn(3, 2, 8, 8, generator=draw).clamp(-1, 1) for _ in range(2))
+    asked, network = self_conditioned(), Conditioned()
+    losses = asked.losses(network, x0, t, noise, None, CPU, estimate_first=True)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+
+    bar = asked.process.alpha_bar[t][:, None, None, None]
+    x = bar.sqrt() * x0 + (1 - bar).sqrt() * noise
+    estimate = ((x - (1 - bar).sqrt() * 0.7 * x) / bar.sqrt()).clamp(-1, 1)
+    weights = torch.tensor([0.7, 0.4], requires_grad=True)
+    expected = (weights[0] * x + weights[1] * estimate - noise).square().mean(dim=(1, 2, 3))
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(network.weights.grad, weights.grad)
+    torch.testing.assert_close(network.given[0], torch.zeros_like(x0))
+    torch.testing.assert_close(network.given[1], estimate)
+
+    asked.losses(network, x0, t, noise, None, CPU)
+    assert not network.given[-1].any()
+
+
+def test_half_of_the_steps_have_an_estimate_and_none_without_self_conditioning() -> None:
+    asked = self_conditioned()
+    chosen = [asked.estimates_first(7, step) for step in range(4000)]
+    assert sum(chosen) / 4000 == pytest.approx(0.5, abs=3 * math.sqrt(0.25 / 4000))
+    assert chosen[:64] == [self_conditioned().estimates_first(7, step) for step in range(64)]
+    assert chosen[:64] != [asked.estimates_first(8, step) for step in range(64)]
+    assert not any(objective().estimates_first(7, step) for step in range(64))
+
+
+def test_weights_learn_after_an_estimate_in_bfloat16_too() -> None:
+    """What autocast keeps of the weights without a gradient must not serve the pass that has one."""
+    network = nn.Conv2d(4, 2, 3, padding=1)
+    called = nn.Module()
+    called.forward = lambda x, t, label: network(x)  # type: ignore[method-assign, assignment]
+    x0 = torch.zeros(3, 2, 8, 8)
+    runtime = Runtime(torch.device("cpu"), torch.bfloat16)
+    losses = self_conditioned().losses(
+        called, x0, torch.arange(3), torch.ones_like(x0), None, runtime, estimate_first=True
+    )
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    assert network.weight.grad is not None
+    assert network.weight.grad.any()

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.randomness import Purpose, uniform_integers
-from ddpmkit.recipe import TrainSection
+from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.objective import Objective
-from ddpmkit.training.state import restore, state_tensors
+from ddpmkit.training.state import part_names, restore, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 from ddpmkit.training.validation import validation_loss
 from ddpmkit_plugins.cosine import CosineConfig
@@ -43,9 +44,9 @@ class Noise:
 
 
 class Tiny(nn.Module):
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0, channels: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.conv = nn.Conv2d(channels, 3, 3, padding=1)
         self.inside = nn.Conv2d(8, 8, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Conv2d(8, 3, 1)
@@ -56,23 +57,27 @@ class Tiny(nn.Module):
         return out
 
 
-def trainer(offset_noise: float = 0.0, dropout: float = 0.0, **settings: object) -> Trainer:
+def trainer(
+    offset_noise: float = 0.0, dropout: float = 0.0, self_conditioning: bool = False, **settings: object
+) -> Trainer:
     torch.manual_seed(0)
-    process = GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=50))
+    schedule = CosineSchedule(CosineConfig(), timesteps=50)
+    process = GaussianDiffusion.from_schedule(schedule, self_conditioning=self_conditioning)
     images = ImageSource(Noise(), SHAPE, seed=3, flip=True)
     loss = L2Loss(ComponentConfig(), prediction="epsilon")
     defaults: dict[str, object] = {"batch_size": 8, "seed": 3}
-    return Trainer(
-        Tiny(dropout), Objective(process, loss, offset_noise), images, TrainSection(**{**defaults, **settings}), CPU
-    )  # type: ignore[arg-type]
+    objective = Objective(process, loss, offset_noise)
+    recipe = TrainSection(**{**defaults, **settings})  # type: ignore[arg-type]
+    return Trainer(Tiny(dropout, 6 if self_conditioning else 3), objective, images, recipe, CPU)
 
 
 def weights(item: Trainer) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in item.network.parameters()])
 
 
-def test_parts_of_a_batch_add_up_to_the_batch() -> None:
-    whole, parts = trainer(), trainer(accumulate=4)
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_parts_of_a_batch_add_up_to_the_batch(self_conditioning: bool) -> None:
+    whole, parts = (trainer(self_conditioning=self_conditioning, accumulate=parts) for parts in (1, 4))
     for _ in range(5):
         first, second = whole.train_step(), parts.train_step()
         assert first.loss == pytest.approx(second.loss, rel=1e-5)
@@ -122,26 +127,43 @@ def test_every_optimizer_moves_every_weight(kind: str) -> None:
     assert not any(torch.equal(*pair) for pair in zip(before, item.network.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["adam", "muon"])
-def test_a_restored_trainer_goes_on_bit_for_bit(kind: str) -> None:
-    straight = trainer(optimizer=kind, dropout=0.2)
+@pytest.mark.parametrize(("kind", "self_conditioning"), [("adam", False), ("muon", True)])
+def test_a_restored_trainer_goes_on_bit_for_bit(kind: str, self_conditioning: bool) -> None:
+    keys: dict[str, Any] = {"optimizer": kind, "dropout": 0.2, "ema_decays": (0.9,), "ema_sigma_rels": (0.05, 0.1)}
+    keys["self_conditioning"] = self_conditioning
+    straight = trainer(**keys)
     outcomes = [straight.train_step() for _ in range(7)]
-    halted = trainer(optimizer=kind, dropout=0.2)
+    halted = trainer(**keys)
     for _ in range(4):
         halted.train_step()
     saved = {
         part: {key: value.clone() for key, value in tensors.items()} for part, tensors in state_tensors(halted).items()
     }
-    resumed = trainer(seed=3, optimizer=kind, dropout=0.2)
+    resumed = trainer(**keys)
     torch.randn(3)  # torch's own generator stands elsewhere by now
     nn.init.zeros_(resumed.network.conv.weight)  # type: ignore[arg-type, union-attr]
     restore(resumed, 4, saved)
     assert [resumed.train_step() for _ in range(3)] == outcomes[4:]
     expected, actual = state_tensors(straight), state_tensors(resumed)
-    assert set(expected) == set(actual) == {"model", "ema", "optimizer", "progress"}
+    assert set(expected) == set(actual) == {*part_names(straight)}
+    averages = {"ema", "ema-decay-0.9", "ema-sigma_rel-0.05", "ema-sigma_rel-0.1"}
+    assert set(actual) == {"model", "optimizer", "progress", *averages}
     for part in expected:
         assert expected[part].keys() == actual[part].keys()
         assert all(torch.equal(expected[part][key], actual[part][key]) for key in expected[part])
+
+
+def test_an_average_whose_profile_spans_all_steps_counts_one_that_was_passed_over() -> None:
+    item = trainer(ema_sigma_rels=(0.1,), learning_rate=0.1)
+    seen = []
+    for step in range(1, 6):
+        item.skip_step() if step == 4 else item.train_step()
+        seen.append(weights(item))
+    share = [((step / 5) ** 7.9372 - ((step - 1) / 5) ** 7.9372) for step in range(1, 6)]
+    expected = sum(part * then for part, then in zip(share, seen, strict=True))
+    average = item.averaged(Weights("sigma_rel", 0.1))
+    found = torch.cat([weight.flatten() for weight in average.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
