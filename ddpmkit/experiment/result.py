@@ -19,11 +19,16 @@ from ddpmkit.recipe import Recipe, differences, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.given import open_mask, open_picture
+from ddpmkit.sampling.modes import between_pictures, between_samples, edited, inpainted
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
 
 __all__ = ["Run", "load"]
+
+Given = Tensor | Path | str
+"""A picture or a mask: as it is, or a file, which is scaled and cropped as the run's own pictures are."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,93 @@ class Run:
         or "raw"; None: the recipe's. `class_name` None draws each class in turn, where the run knows classes.
         """
         return self.generator(weights, steps, class_name).images(range(count), self._seed(seed))
+
+    def edit(
+        self,
+        picture: Given,
+        count: int,
+        *,
+        strength: float = 0.6,
+        mask: Given | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images from a noised `picture`, uint8 [C, H, W] or a file: Meng et al. (2022), "SDEdit".
+
+        `strength` (more than 0, at most 1) is the share of the noising steps that the picture is taken through. With
+        `mask`, bool [H, W] or a file, only what is True (white) changes. Otherwise as `sample`; `steps` are those of
+        the whole process. Raises InputError for what is no picture.
+        """
+        generator = edited(self.generator(weights, steps, class_name), self.picture(picture), strength)
+        if mask is not None:
+            generator = inpainted(generator, self.picture(picture), self.mask(mask))
+        return generator.images(range(count), self._seed(seed))
+
+    def inpaint(
+        self,
+        picture: Given,
+        mask: Given,
+        count: int,
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images that are `picture` exactly, but where `mask` is True (white): `edit` at strength 1."""
+        return self.edit(
+            picture,
+            count,
+            strength=1,
+            mask=mask,
+            seed=seed,
+            steps=steps,
+            weights=weights,
+            class_name=class_name,
+        )
+
+    def interpolate(
+        self,
+        first: Given | int,
+        last: Given | int,
+        count: int = 8,
+        *,
+        strength: float = 0.5,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images from `first` to `last`: two pictures, as in `edit`, or the numbers of two samples.
+
+        `strength` is for pictures: the more, the less the images are a mere mixture, and the less they are like either
+        end. Numbers are those of `sample` with this seed, and both ends are these images. A run that knows classes
+        needs `class_name`. Raises InputError for a picture with a number.
+        """
+        generator = self.generator(weights, steps, class_name)
+        return self.interpolated(generator, first, last, count, strength).images(range(count), self._seed(seed))
+
+    def interpolated(
+        self, generator: ImageGenerator, first: Given | int, last: Given | int, count: int, strength: float
+    ) -> ImageGenerator:
+        """What `interpolate` draws with, made of `generator`."""
+        if generator.num_classes and generator.chosen_class is None:
+            raise InputError("what lies between images of unlike classes has none: choose one.")
+        if isinstance(first, int) and isinstance(last, int):
+            return between_samples(generator, first, last, count)
+        if isinstance(first, int) or isinstance(last, int):
+            raise InputError("interpolation goes from a picture to a picture, or from a number to a number.")
+        return between_pictures(generator, self.picture(first), self.picture(last), count, strength)
+
+    def picture(self, given: Given) -> Tensor:
+        """A file as uint8 [C, H, W], scaled and cropped as the run's own pictures are; a tensor as it is."""
+        return given if isinstance(given, Tensor) else open_picture(Path(given), self.recipe.data.settings)
+
+    def mask(self, given: Given) -> Tensor:
+        """A file as bool [H, W], True where it is white, scaled and cropped like a picture; a tensor as it is."""
+        return given if isinstance(given, Tensor) else open_mask(Path(given), self.recipe.data.settings)
 
     def evaluate(
         self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
