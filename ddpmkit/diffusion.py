@@ -82,6 +82,11 @@ class GaussianDiffusion(nn.Module):
         """x_t from x0 [B, C, H, W], t int64 [B] and standard noise: Ho et al. (2020), eq. 4."""
         return _at(self.sqrt_alpha_bar, t) * x0 + _at(self.sqrt_one_minus_alpha_bar, t) * noise
 
+    def noised_further(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
+        """x_t from x_s, s < t, and standard noise: q(x_t | x_s), Ho et al. (2020), eq. 2 over t - s steps."""
+        alpha = self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return math.sqrt(alpha) * x + math.sqrt(1 - alpha) * noise
+
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should answer at (x_t, t): eps, x0, or v.
 
@@ -217,6 +222,10 @@ class Denoiser:
         answer, spread = split_answer(output, x.shape[1])
         estimate = self.process.denoised(answer, x, times)._replace(spread=spread)
         return estimate if self.known is None else self._with_known(self.known, estimate, x, times)
+
+    def truncated(self, timesteps: int) -> "Denoiser":
+        """The same question of the process that is the first `timesteps` of this one's."""
+        return Denoiser(self.network, self.process.truncated(timesteps), self.label, self.guidance, self.known)
 
     def _with_known(self, known: Known, estimate: Denoised, x: Tensor, times: Tensor) -> Denoised:
         """With x0 known, a step of Ho et al. (2020), eq. 7, draws from the true posterior, whose spread is -1."""

@@ -20,7 +20,7 @@ from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.given import open_mask, open_picture
-from ddpmkit.sampling.modes import between_pictures, between_samples, edited, inpainted
+from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, between_pictures, between_samples, edited, inpainted
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
@@ -68,8 +68,7 @@ class Run:
         picture: Given,
         count: int,
         *,
-        strength: float = 0.6,
-        mask: Given | None = None,
+        strength: float = STRENGTH,
         seed: int | None = None,
         steps: int | None = None,
         weights: str | None = None,
@@ -77,13 +76,11 @@ class Run:
     ) -> Tensor:
         """Draw `count` images from a noised `picture`, uint8 [C, H, W] or a file: Meng et al. (2022), "SDEdit".
 
-        `strength` (more than 0, at most 1) is the share of the noising steps that the picture is taken through. With
-        `mask`, bool [H, W] or a file, only what is True (white) changes. Otherwise as `sample`; `steps` are those of
-        the whole process. Raises InputError for what is no picture.
+        `strength` (more than 0, at most 1) is the share of the noising steps that the picture is taken through; `steps`
+        are those of the whole process all the same. The rest is as in `sample`. Raises InputError for what is no
+        picture, or one of another shape.
         """
         generator = edited(self.generator(weights, steps, class_name), self.picture(picture), strength)
-        if mask is not None:
-            generator = inpainted(generator, self.picture(picture), self.mask(mask))
         return generator.images(range(count), self._seed(seed))
 
     def inpaint(
@@ -92,22 +89,21 @@ class Run:
         mask: Given,
         count: int,
         *,
+        strength: float = 1.0,
+        resample: int = RESAMPLE,
         seed: int | None = None,
         steps: int | None = None,
         weights: str | None = None,
         class_name: str | None = None,
     ) -> Tensor:
-        """Draw `count` images that are `picture` exactly, but where `mask` is True (white): `edit` at strength 1."""
-        return self.edit(
-            picture,
-            count,
-            strength=1,
-            mask=mask,
-            seed=seed,
-            steps=steps,
-            weights=weights,
-            class_name=class_name,
-        )
+        """Draw `count` images that are `picture` exactly, but where `mask`, bool [H, W] or a file, is True (white).
+
+        `resample` is how often each tenth of the process is walked, so that both parts fit: Lugmayr et al. (2022),
+        "RePaint". With a `strength` below 1 the painted part begins as the noised picture, as in `edit`.
+        """
+        given = self.picture(picture)
+        begun = edited(self.generator(weights, steps, class_name), given, strength)
+        return inpainted(begun, given, self.mask(mask), resample).images(range(count), self._seed(seed))
 
     def interpolate(
         self,
@@ -115,7 +111,7 @@ class Run:
         last: Given | int,
         count: int = 8,
         *,
-        strength: float = 0.5,
+        strength: float = STRENGTH,
         seed: int | None = None,
         steps: int | None = None,
         weights: str | None = None,
@@ -135,7 +131,8 @@ class Run:
     ) -> ImageGenerator:
         """What `interpolate` draws with, made of `generator`."""
         if generator.num_classes and generator.chosen_class is None:
-            raise InputError("what lies between images of unlike classes has none: choose one.")
+            names = ", ".join(self.recipe.data.settings.classes)
+            raise InputError("this run knows classes, and a row is of one class.", remedies=[f"one of {names}"])
         if isinstance(first, int) and isinstance(last, int):
             return between_samples(generator, first, last, count)
         if isinstance(first, int) or isinstance(last, int):

@@ -77,8 +77,8 @@ class ImageGenerator:
         return torch.cat(list(self.batches(indices, seed, progress)))
 
     def frame_count(self, count: int) -> int:
-        """How many frames go by for `count` images: one a network call of every batch, and its finished images."""
-        return self.network_calls(count) + self._batch_count(count)
+        """How many frames go by for `count` images: one a step of every batch, and its finished images."""
+        return self._batch_count(count) * (self.steps + 1)
 
     def network_calls(self, count: int) -> int:
         """How often the network is asked for `count` images."""

@@ -13,9 +13,15 @@ from ddpmkit.data.images import to_float
 from ddpmkit.diffusion import Known
 from ddpmkit.errors import InputError
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.resampling import Resampled
 from ddpmkit.sampling.start import BetweenImages, NoisedPictures
 
-__all__ = ["between_pictures", "between_samples", "edited", "inpainted"]
+__all__ = ["RESAMPLE", "STRENGTH", "between_pictures", "between_samples", "edited", "inpainted"]
+
+STRENGTH = 0.6
+"""How much of the process a picture is taken through, unless told: its colours and outlines stay, its details go."""
+RESAMPLE = 4
+"""How often each stretch is walked when something is painted, unless told: twice as often gains little more."""
 
 
 def edited(generator: ImageGenerator, picture: Tensor, strength: float) -> ImageGenerator:
@@ -30,18 +36,22 @@ def edited(generator: ImageGenerator, picture: Tensor, strength: float) -> Image
     return begun if strength == 1 else replace(begun, start=NoisedPictures(x0[None]))
 
 
-def inpainted(generator: ImageGenerator, picture: Tensor, mask: Tensor) -> ImageGenerator:
+def inpainted(generator: ImageGenerator, picture: Tensor, mask: Tensor, resample: int = RESAMPLE) -> ImageGenerator:
     """Draw images that are `picture` (uint8 [C, H, W]) exactly where `mask` (bool [H, W]) is False.
 
     Every estimate of x0 has the picture's pixels there, so the noised pixels follow the true posterior given the
-    picture, and those to be painted follow them. Raises InputError for shapes that do not fit, or a mask without True.
+    picture, and those to be painted follow them; each stretch of the process is walked `resample` times for that
+    (1 or more), see `Resampled`. Raises InputError for shapes that do not fit, or a mask without True.
     """
     x0 = _x0(generator, picture)
     if mask.dtype != torch.bool or mask.shape != x0.shape[1:]:
         raise InputError(f"a mask must be bool {list(x0.shape[1:])}, not {_described(mask)}.")
     if not bool(mask.any()):
         raise InputError("the mask leaves nothing to paint.", remedies=["white marks what is painted, black is kept"])
-    return replace(generator, known=Known(x0, ~mask.to(x0.device)))
+    if resample < 1:
+        raise InputError(f"resample = {resample} is not 1 or more.")
+    sampler = generator.sampler if resample == 1 else Resampled(generator.sampler, resample)
+    return replace(generator, sampler=sampler, known=Known(x0, ~mask.to(x0.device)))
 
 
 def between_pictures(
@@ -60,6 +70,9 @@ def between_pictures(
 def between_samples(generator: ImageGenerator, first: int, last: int, count: int) -> ImageGenerator:
     """Draw `count` images from image `first` of the seed to image `last`: Song et al. (2021), DDIM, section 5.3."""
     _check_count(count)
+    for index in (first, last):
+        if not 0 <= index < 2**63:
+            raise InputError(f"{index} is no number of an image: they are counted from 0.")
     if first == last:
         raise InputError(f"there is nothing between image {first} and itself.")
     return replace(generator, start=BetweenImages(first, last, count))
@@ -76,7 +89,7 @@ def _shortened(generator: ImageGenerator, strength: float) -> ImageGenerator:
 
 
 def _x0(generator: ImageGenerator, picture: Tensor) -> Tensor:
-    if picture.dtype != torch.uint8 or picture.shape != generator.image_shape:
+    if picture.dtype != torch.uint8 or tuple(picture.shape) != generator.image_shape:
         raise InputError(f"a picture must be uint8 {list(generator.image_shape)}, not {_described(picture)}.")
     return to_float(picture).to(generator.runtime.device)
 

@@ -64,7 +64,7 @@ class BetweenImages:
     count: int
     """2 or more."""
 
-    def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion) -> NoiseSource:
+    def __call__(self, indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
         """Every draw on the arc between the draws of both ends."""
         share = torch.tensor([index / (self.count - 1) for index in indices], dtype=torch.float64)
         return _Arc(noise_of([self.first]), noise_of([self.last]), share)
