@@ -132,7 +132,9 @@ class Run:
         """What `interpolate` draws with, made of `generator`."""
         if generator.num_classes and generator.chosen_class is None:
             names = ", ".join(self.recipe.data.settings.classes)
-            raise InputError("this run knows classes, and a row is of one class.", remedies=[f"one of {names}"])
+            raise InputError(
+                "this run knows classes, and a row is of one class (--class, class_name).", remedies=[f"one of {names}"]
+            )
         if isinstance(first, int) and isinstance(last, int):
             return between_samples(generator, first, last, count)
         if isinstance(first, int) or isinstance(last, int):

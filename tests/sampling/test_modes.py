@@ -169,7 +169,8 @@ def test_classes_and_guidance_are_those_of_samples(generator: Make, picture: Ten
     for resample in (1, 2):
         network = Listener()
         made = replace(generator(network=network, steps=4), num_classes=3, guidance=2.0)
-        inpainted(edited(made, picture, 0.5), picture, mask, resample).images(range(4), 0)
+        images = inpainted(edited(made, picture, 0.5), picture, mask, resample).images(range(4), 0)
+        assert torch.equal(images[:, :, ~mask], picture[:, ~mask].expand(4, -1, -1))
         assert set(map(tuple, network.labels)) == {(0, 1, 2, 0, 3, 3, 3, 3)}
 
 
@@ -177,6 +178,16 @@ def test_classes_and_guidance_are_those_of_samples(generator: Make, picture: Ten
 def test_what_is_no_strength_is_refused(generator: Make, picture: Tensor, strength: float) -> None:
     with pytest.raises(InputError, match="not more than 0 and at most 1"):
         edited(generator(), picture, strength)
+
+
+def test_as_many_frames_go_by_as_are_announced(
+    generator: Make, sampler: Sampler, picture: Tensor, mask: Tensor
+) -> None:
+    made = generator(sampler, steps=13, batch_size=2)
+    for mode in (made, edited(made, picture, 0.5), inpainted(edited(made, picture, 0.7), picture, mask, 3)):
+        seen: list[int] = []
+        mode.images(range(3), 0, seen.append)
+        assert sum(seen) == mode.frame_count(3)
 
 
 def test_pictures_and_masks_of_other_shapes_are_refused(generator: Make, picture: Tensor, mask: Tensor) -> None:
