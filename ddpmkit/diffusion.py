@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.errors import InputError
 
-__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Guidance", "Posterior", "with_zero_terminal_snr"]
+__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Guidance", "Known", "Posterior", "with_zero_terminal_snr"]
 
 
 class Denoised(NamedTuple):
@@ -81,9 +81,26 @@ class GaussianDiffusion(nn.Module):
             alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
         return cls(alphas_cumprod, prediction, self_conditioning=self_conditioning)
 
+    def truncated(self, timesteps: int) -> "GaussianDiffusion":
+        """The first `timesteps` noising steps alone, on the same device: a process too, which ends at a noised image.
+
+        Raises InputError when `timesteps` is not in 1 .. T.
+        """
+        if not 1 <= timesteps <= self.timesteps:
+            raise InputError(f"a process of {self.timesteps} timesteps has no first {timesteps}.")
+        first = torch.tensor(self._alpha_bar[:timesteps], dtype=torch.float64)
+        return GaussianDiffusion(first, self.prediction, self_conditioning=self.self_conditioning).to(
+            self.alpha_bar.device
+        )
+
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t from x0 [B, C, H, W], t int64 [B] and standard noise: Ho et al. (2020), eq. 4."""
         return _at(self.sqrt_alpha_bar, t) * x0 + _at(self.sqrt_one_minus_alpha_bar, t) * noise
+
+    def noised_further(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
+        """x_t from x_s, s < t, and standard noise: q(x_t | x_s), Ho et al. (2020), eq. 2 over t - s steps."""
+        alpha = self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return math.sqrt(alpha) * x + math.sqrt(1 - alpha) * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should answer at (x_t, t): eps, x0, or v.
@@ -113,8 +130,12 @@ class GaussianDiffusion(nn.Module):
         if self.prediction == "epsilon":
             return Denoised((x - sigma * output) / signal, output)
         if self.prediction == "x0":
-            return Denoised(output, (x - signal * output) / sigma)
+            return Denoised(output, self.eps(output, x, t))
         return Denoised(signal * x - sigma * output, sigma * x + signal * output)
+
+    def eps(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x_t when the clean image is x0."""
+        return (x - _at(self.sqrt_alpha_bar, t) * x0) / _at(self.sqrt_one_minus_alpha_bar, t)
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
         """q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
@@ -188,6 +209,15 @@ class Guidance(NamedTuple):
     """The label of images whose class is not told."""
 
 
+class Known(NamedTuple):
+    """Pixels of the clean image that are given: there, x0 is no estimate."""
+
+    x0: Tensor
+    """Float [C, H, W]."""
+    where: Tensor
+    """bool [H, W]; what `x0` holds elsewhere counts for nothing."""
+
+
 class Denoiser:
     """A network and its process as one question: what are x0 and eps at (x, t)?
 
@@ -202,12 +232,14 @@ class Denoiser:
         process: GaussianDiffusion,
         label: Tensor | None = None,
         guidance: Guidance | None = None,
+        known: Known | None = None,
     ) -> None:
         """`label`: int64 [B] of the batch that will be asked about, or None; guidance needs one."""
         self.network = network
         self.process = process
         self.label = label
         self.guidance = guidance
+        self.known = known
         self._before: Tensor | None = None
 
     def __call__(self, x: Tensor, t: int) -> Denoised:
@@ -215,9 +247,22 @@ class Denoiser:
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
         output = self._answer(self.process.network_input(x, self._before), times).to(x.dtype)
         answer, spread = split_answer(output, x.shape[1])
-        denoised = self.process.denoised(answer, x, times)
-        self._before = denoised.x0 if self.process.self_conditioning else None
-        return denoised._replace(spread=spread)
+        estimate = self.process.denoised(answer, x, times)._replace(spread=spread)
+        if self.known is not None:
+            estimate = self._with_known(self.known, estimate, x, times)
+        self._before = estimate.x0 if self.process.self_conditioning else None
+        return estimate
+
+    def truncated(self, timesteps: int) -> "Denoiser":
+        """The same question of the process that is the first `timesteps` of this one's."""
+        return Denoiser(self.network, self.process.truncated(timesteps), self.label, self.guidance, self.known)
+
+    def _with_known(self, known: Known, estimate: Denoised, x: Tensor, times: Tensor) -> Denoised:
+        """With x0 known, a step of Ho et al. (2020), eq. 7, draws from the true posterior, whose spread is -1."""
+        x0 = torch.where(known.where, known.x0, estimate.x0)
+        eps = torch.where(known.where, self.process.eps(x0, x, times), estimate.eps)
+        spread = None if estimate.spread is None else estimate.spread.masked_fill(known.where, -1)
+        return Denoised(x0, eps, spread)
 
     def _answer(self, x: Tensor, times: Tensor) -> Tensor:
         if self.guidance is None or self.label is None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpmkit.contracts import Prediction
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, coefficients, with_zero_terminal_snr
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known, coefficients, with_zero_terminal_snr
 from ddpmkit.errors import InputError
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -234,3 +234,63 @@ def test_guidance_moves_eps_beyond_the_answer_for_the_class(prediction: Predicti
     signal = math.sqrt(noising.alpha_bar_at(20))
     sigma = math.sqrt(1 - noising.alpha_bar_at(20))
     torch.testing.assert_close(signal * guided.x0 + sigma * guided.eps, x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_first_timesteps_are_a_process_of_the_same_coefficients(prediction: Prediction) -> None:
+    whole = process(50, prediction)
+    first = whole.truncated(20)
+    assert (first.timesteps, first.prediction) == (20, prediction)
+    ours, theirs = dict(first.named_buffers()), dict(whole.named_buffers())
+    assert all(torch.equal(ours[name], theirs[name][:20]) for name in theirs)
+    assert first.alpha_bar_at(19) == whole.alpha_bar_at(19)
+    for timesteps in (0, 51):
+        with pytest.raises(InputError, match=f"of 50 timesteps has no first {timesteps}"):
+            whole.truncated(timesteps)
+
+
+def test_noising_on_ends_where_noising_at_once_does() -> None:
+    """The mean is scaled alike, and variances add up: x_t is one Gaussian however it came about."""
+    diffusion, one, none = process(), torch.ones(1), torch.zeros(1)
+    for s, t in ((-1, 0), (-1, 30), (10, 30), (30, 49)):
+        bar_s, bar_t = diffusion.alpha_bar_at(s), diffusion.alpha_bar_at(t)
+        scale = diffusion.noised_further(one, s, t, none).item()
+        added = diffusion.noised_further(none, s, t, one).item()
+        assert scale * math.sqrt(bar_s) == pytest.approx(math.sqrt(bar_t))
+        assert scale**2 * (1 - bar_s) + added**2 == pytest.approx(1 - bar_t)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_where_the_image_is_known_a_denoiser_says_so_and_what_noise_that_leaves(prediction: Prediction) -> None:
+    diffusion = process(prediction=prediction)
+    picture, x = pictures(1)[0], noise()
+    where = torch.zeros(8, 8, dtype=torch.bool)
+    where[2:5] = True
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return torch.cat([x.sin(), x.cos()], dim=1)
+
+    plain = Denoiser(network, diffusion)(x, 20)
+    found = Denoiser(network, diffusion, known=Known(picture, where))(x, 20)
+    assert torch.equal(found.x0[:, :, where], picture[:, where].expand(4, -1, -1))
+    for name in ("x0", "eps", "spread"):
+        assert torch.equal(getattr(found, name)[:, :, ~where], getattr(plain, name)[:, :, ~where])
+    bar = diffusion.alpha_bar_at(20)
+    torch.testing.assert_close(math.sqrt(bar) * found.x0 + math.sqrt(1 - bar) * found.eps, x)
+    assert found.spread is not None
+    assert (found.spread[:, :, where] == -1).all()
+
+
+def test_a_truncated_denoiser_asks_the_same_with_the_shorter_process() -> None:
+    asked = []
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        asked.append((t.tolist(), None if label is None else label.tolist()))
+        return x
+
+    known = Known(pictures(1)[0], torch.ones(8, 8, dtype=torch.bool))
+    whole = Denoiser(network, process(), torch.tensor([1, 0]), Guidance(2.0, untold=3), known)
+    first, x = whole.truncated(20), noise(2)
+    assert first.process.timesteps == 20
+    assert torch.equal(first(x, 19).eps, whole(x, 19).eps)
+    assert asked[0] == asked[1] == ([19] * 4, [1, 0, 3, 3])

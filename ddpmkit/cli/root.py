@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 COMMANDS = {
     "run": "ddpmkit.cli.run:run",
     "sample": "ddpmkit.cli.sample:sample",
+    "interpolate": "ddpmkit.cli.interpolate:interpolate",
     "evaluate": "ddpmkit.cli.evaluate:evaluate",
     "visualize": "ddpmkit.cli.visualize:visualize",
     "sweep": "ddpmkit.cli.sweep:sweep",

@@ -1,66 +1,44 @@
 """`ddpmkit sample`."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
+from ddpmkit.cli.drawing import Drawing, drawing_options, picture_path
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ddpmkit.experiment import Run
+    from ddpmkit.sampling.generate import ImageGenerator
 
 __all__ = ["sample"]
 
-_OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".npz")
-
-
-def _checked_weights(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    from ddpmkit.recipe import parse_weights
-
-    try:
-        return None if text is None else str(parse_weights(text))
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from error
-
 
 @click.command()
-@run_argument
-@click.option("-n", "--count", type=click.IntRange(min=1), default=16, show_default=True, help="How many images.")
-@seed_option
-@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.  [default: the recipe's]")
+@drawing_options(default_count=16)
+@click.option("--from", "picture", metavar="PICTURE", type=picture_path, help="Begin with this picture, noised.")
 @click.option(
-    "--weights",
-    metavar="WHICH",
-    callback=_checked_weights,
-    help="raw, ema, or another average: decay=D, sigma_rel=S.  [default: the recipe's]",
+    "--strength",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="How far the picture is noised; at 1 nothing is left of it.  [default: 0.6, with --mask 1]",
 )
-@click.option("--class", "class_name", metavar="NAME", help="Of this class only, where the run knows classes.")
+@click.option("--mask", metavar="PICTURE", type=picture_path, help="Paint what is white here; all else stays.")
 @click.option(
-    "--out",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="A .png file, or a folder to put it in.  [default: RUN/samples]",
+    "--resample",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Walk each tenth of the process N times, so that the painted part fits.  [default: 4]",
 )
-@click.option("--separate", is_flag=True, help="One PNG an image, at its own size, in a folder.")
-@set_option
-@plugin_options
 @click.pass_obj
 def sample(
     terminal: Terminal,
-    run_folder: Path,
-    count: int,
-    seed: int | None,
-    steps: int | None,
-    weights: str | None,
-    class_name: str | None,
-    out: Path | None,
-    separate: bool,
-    overrides: tuple[str, ...],
-    plugins: PluginChoice,
+    drawing: Drawing,
+    picture: Path | None,
+    strength: float | None,
+    mask: Path | None,
+    resample: int | None,
 ) -> None:
     """Draw new images from what a run has learned.
 
@@ -72,44 +50,31 @@ def sample(
     ddpmkit sample results/quickstart --set sampler.use=ddim --steps 10
     ddpmkit sample results/edm2 --weights sigma_rel=0.075
     ddpmkit sample results/afhq_all_conditional --class dog --set sampler.guidance=2
+    ddpmkit sample results/afhq_cat --from cat.jpg --strength 0.4
+    ddpmkit sample results/afhq_cat --from cat.jpg --mask mask.png
     """
-    from ddpmkit.cli.display import open_display
+    if picture is None:
+        for option, value in (("--strength", strength), ("--mask", mask)):
+            if value is not None:
+                raise InputError(
+                    f"{option} says what becomes of a picture, and there is none.", remedies=["--from PICTURE"]
+                )
+    if mask is None and resample is not None:
+        raise InputError("--resample is for what a mask leaves to paint.", remedies=["--mask PICTURE"])
+    if picture is None:
+        drawing.draw(terminal)
+        return
 
-    if out is not None and out.suffix.lower() in _OTHER_FORMATS:
-        raise InputError(f"--out {out}: images are written as PNG.", remedies=[f"--out {out.with_suffix('.png')}"])
-    with open_display(terminal) as display:
-        from ddpmkit.experiment import load
+    def mode(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
+        from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, edited, inpainted
 
-        run = load(run_folder, overrides=overrides, registry=plugins.registry())
-        seed = run.recipe.train.seed if seed is None else seed
-        generator = run.generator(weights, steps, class_name)
-        with display.work(f"{count} samples", generator.frame_count(count)) as advance:
-            images = generator.images(range(count), seed, advance)
+        given = run.picture(picture)
+        if mask is None:
+            return edited(generator, given, strength or STRENGTH)
+        return inpainted(edited(generator, given, strength or 1), given, run.mask(mask), resample or RESAMPLE)
 
-    # The name holds all that the images depend on, and none that a run gives to its own grids.
-    facts = [f"seed-{seed}", f"n-{count}", f"at-{run.step:08d}"]
-    facts += [f"{steps}-steps"] if steps else []
-    facts += [class_name] if class_name else []
-    facts += [re.sub(r"[^\w.=]+", "_", override) for override in overrides]
-    name = "-".join([*facts, weights] if weights else facts)
-    target = out or run.folder.path / "samples"
-    if separate:
-        folder = _write_separate(images, target if out else target / name)
-        terminal.out.print(f"{count} images in {folder}")
-    else:
-        from ddpmkit.sampling.pictures import grid, save_png
-
-        path = target if target.suffix.lower() == ".png" else target / f"{name}.png"
-        terminal.out.print(str(save_png(grid(images), path)))
-
-
-def _write_separate(images: "Tensor", folder: Path) -> Path:
-    """One file an image, numbered from 0: uint8 [N, C, H, W]."""
-    from PIL import Image
-
-    from ddpmkit.sampling.pictures import save_png
-
-    for index, pixels in enumerate(images.permute(0, 2, 3, 1).numpy()):
-        grey = pixels.shape[2] == 1
-        save_png(Image.fromarray(pixels[:, :, 0] if grey else pixels), folder / f"{index:05d}.png")
-    return folder
+    facts = [f"from={picture.stem}"]
+    facts += [f"mask={mask.stem}"] if mask else []
+    facts += [f"strength={strength:g}"] if strength else []
+    facts += [f"resample={resample}"] if resample else []
+    drawing.draw(terminal, mode, facts=facts)

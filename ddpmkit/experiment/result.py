@@ -20,11 +20,16 @@ from ddpmkit.recipe import Recipe, differences, parse_weights, read_lock, read_r
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.given import open_mask, open_picture
+from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, between_pictures, between_samples, edited, inpainted
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
 
 __all__ = ["Run", "load"]
+
+Given = Tensor | Path | str
+"""A picture or a mask: as it is, or a file, which is scaled and cropped as the run's own pictures are."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,92 @@ class Run:
         each class in turn, where the run knows classes.
         """
         return self.generator(weights, steps, class_name).images(range(count), self._seed(seed))
+
+    def edit(
+        self,
+        picture: Given,
+        count: int,
+        *,
+        strength: float = STRENGTH,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images from a noised `picture`, uint8 [C, H, W] or a file: Meng et al. (2022), "SDEdit".
+
+        `strength` (more than 0, at most 1) is the share of the noising steps that the picture is taken through; `steps`
+        are those of the whole process all the same. The rest is as in `sample`. Raises InputError for what is no
+        picture, or one of another shape.
+        """
+        generator = edited(self.generator(weights, steps, class_name), self.picture(picture), strength)
+        return generator.images(range(count), self._seed(seed))
+
+    def inpaint(
+        self,
+        picture: Given,
+        mask: Given,
+        count: int,
+        *,
+        strength: float = 1.0,
+        resample: int = RESAMPLE,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images that are `picture` exactly, but where `mask`, bool [H, W] or a file, is True (white).
+
+        `resample` is how often each tenth of the process is walked, so that both parts fit: Lugmayr et al. (2022),
+        "RePaint". With a `strength` below 1 the painted part begins as the noised picture, as in `edit`.
+        """
+        given = self.picture(picture)
+        begun = edited(self.generator(weights, steps, class_name), given, strength)
+        return inpainted(begun, given, self.mask(mask), resample).images(range(count), self._seed(seed))
+
+    def interpolate(
+        self,
+        first: Given | int,
+        last: Given | int,
+        count: int = 8,
+        *,
+        strength: float = STRENGTH,
+        seed: int | None = None,
+        steps: int | None = None,
+        weights: str | None = None,
+        class_name: str | None = None,
+    ) -> Tensor:
+        """Draw `count` images from `first` to `last`: two pictures, as in `edit`, or the numbers of two samples.
+
+        `strength` is for pictures: the more, the less the images are a mere mixture, and the less they are like either
+        end. Numbers are those of `sample` with this seed, and both ends are these images. A run that knows classes
+        needs `class_name`. Raises InputError for a picture with a number.
+        """
+        generator = self.generator(weights, steps, class_name)
+        return self.interpolated(generator, first, last, count, strength).images(range(count), self._seed(seed))
+
+    def interpolated(
+        self, generator: ImageGenerator, first: Given | int, last: Given | int, count: int, strength: float
+    ) -> ImageGenerator:
+        """What `interpolate` draws with, made of `generator`."""
+        if generator.num_classes and generator.chosen_class is None:
+            names = ", ".join(self.recipe.data.settings.classes)
+            raise InputError(
+                "this run knows classes, and a row is of one class (--class, class_name).", remedies=[f"one of {names}"]
+            )
+        if isinstance(first, int) and isinstance(last, int):
+            return between_samples(generator, first, last, count)
+        if isinstance(first, int) or isinstance(last, int):
+            raise InputError("interpolation goes from a picture to a picture, or from a number to a number.")
+        return between_pictures(generator, self.picture(first), self.picture(last), count, strength)
+
+    def picture(self, given: Given) -> Tensor:
+        """A file as uint8 [C, H, W], scaled and cropped as the run's own pictures are; a tensor as it is."""
+        return given if isinstance(given, Tensor) else open_picture(Path(given), self.recipe.data.settings)
+
+    def mask(self, given: Given) -> Tensor:
+        """A file as bool [H, W], True where it is white, scaled and cropped like a picture; a tensor as it is."""
+        return given if isinstance(given, Tensor) else open_mask(Path(given), self.recipe.data.settings)
 
     def evaluate(
         self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None

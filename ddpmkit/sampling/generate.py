@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import ImageShape, Sampler, SamplerState
+from ddpmkit.contracts import ImageShape, NoiseSource, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
+from ddpmkit.sampling.start import Start, pure_noise
 
 __all__ = ["ImageGenerator"]
 
@@ -36,10 +37,18 @@ class ImageGenerator:
     guidance: float = 1.0
     chosen_class: int | None = None
     """The class of every image."""
+    start: Start = pure_noise
+    """What the reverse process begins with."""
+    known: Known | None = None
+    """Pixels that every image must have."""
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
-        """The reverse process of the images with these indices, as one batch: every frame, pure noise first."""
-        noise = ImageNoise(seed, indices, tuple(self.image_shape), self.runtime.device)
+        """The reverse process of the images with these indices, as one batch: every frame, the noisiest first."""
+
+        def noise_of(images: Sequence[int]) -> NoiseSource:
+            return ImageNoise(seed, images, tuple(self.image_shape), self.runtime.device)
+
+        noise = self.start(indices, noise_of, self.process)
         frames = self.sampler.sample(self._denoiser(indices), noise, self.steps)
         with self._evaluating():
             while True:
@@ -68,8 +77,8 @@ class ImageGenerator:
         return torch.cat(list(self.batches(indices, seed, progress)))
 
     def frame_count(self, count: int) -> int:
-        """How many frames go by for `count` images: one a network call of every batch, and its finished images."""
-        return self.network_calls(count) + self._batch_count(count)
+        """How many frames go by for `count` images: one a step of every batch, and its finished images."""
+        return self._batch_count(count) * (self.steps + 1)
 
     def network_calls(self, count: int) -> int:
         """How often the network is asked for `count` images."""
@@ -87,10 +96,11 @@ class ImageGenerator:
 
     def _denoiser(self, indices: Sequence[int]) -> Denoiser:
         if not self.num_classes:
-            return Denoiser(self._predict, self.process)
+            return Denoiser(self._predict, self.process, known=self.known)
         classes = [index % self.num_classes if self.chosen_class is None else self.chosen_class for index in indices]
         guidance = Guidance(self.guidance, untold=self.num_classes) if self.guidance != 1 else None
-        return Denoiser(self._predict, self.process, torch.tensor(classes, device=self.runtime.device), guidance)
+        labels = torch.tensor(classes, device=self.runtime.device)
+        return Denoiser(self._predict, self.process, labels, guidance, self.known)
 
     def _batch_count(self, count: int) -> int:
         return -(-count // self.batch_size)
