@@ -163,7 +163,7 @@ class MetricProtocol:
     num_samples: int
     """Generated images, unless the recipe says otherwise."""
     weights: Literal["ema", "raw"]
-    """Which weights draw the samples."""
+    """Which weights draw the samples; "ema" is the average that `sampler.weights` names, where it names one."""
     comparable: bool
     """False where the rules themselves make a score comparable with nothing else."""
     facts: Mapping[str, str] = field(default_factory=dict)

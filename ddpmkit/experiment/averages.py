@@ -21,7 +21,7 @@ from ddpmkit.checkpoint import (
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.training.power_profile import Profile, mixture
-from ddpmkit.training.state import average_part
+from ddpmkit.training.state import average_part, load_weights
 
 __all__ = ["forget_snapshots_after", "kept_average", "reconstructed", "saved_weights"]
 
@@ -37,7 +37,7 @@ _Kept = tuple[Profile, State | Checkpoint]
 def saved_weights(
     weights: Weights, checkpoint: Checkpoint, snapshots: Path, train: TrainSection, network: nn.Module
 ) -> State:
-    """The weights at a checkpoint; those that the last step left where the run keeps no average at all.
+    """The weights at a checkpoint of `network`, whose own are lost; without any average those of the last step.
 
     Raises InputError for an average that was not kept, or of a width that the snapshots do not give.
     """
@@ -48,6 +48,8 @@ def saved_weights(
     if tensors or kept.kind != "sigma_rel":
         return tensors or checkpoint.tensors("model")
     current = {width: checkpoint.tensors(average_part(Weights("sigma_rel", width))) for width in train.ema_sigma_rels}
+    for state in current.values():
+        load_weights(network, state)  # refuses those of another network
     return reconstructed(kept.value, checkpoint.step, current, snapshots, network)
 
 

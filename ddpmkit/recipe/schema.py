@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ddpmkit.contracts import ImageShape, Prediction
 from ddpmkit.recipe.positions import Key
-from ddpmkit.recipe.weights import LARGEST_SIGMA_REL, Weights, parse_weights
+from ddpmkit.recipe.weights import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, Weights, parse_weights
 
 __all__ = [
     "LOCK_TABLE",
@@ -235,7 +235,7 @@ class TrainSection(Section):
     """Decay of the moving average of the weights; 0 keeps none."""
     ema_decays: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Decays of further moving averages, each a copy of the weights; `sampler.weights` chooses one."""
-    ema_sigma_rels: tuple[Annotated[float, Field(gt=0, le=LARGEST_SIGMA_REL)], ...] = ()
+    ema_sigma_rels: tuple[Annotated[float, Field(ge=SMALLEST_SIGMA_REL, le=LARGEST_SIGMA_REL)], ...] = ()
     """Widths of averages whose length grows with training, as in EDM2 (Karras et al. 2024). From two of them, such as
     [0.05, 0.1], and their snapshots, `sampler.weights` has any other width after the run."""
     ema_snapshot_every: Interval = 1000

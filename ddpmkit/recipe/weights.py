@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LARGEST_SIGMA_REL", "Weights", "parse_weights"]
+__all__ = ["LARGEST_SIGMA_REL", "SMALLEST_SIGMA_REL", "Weights", "parse_weights"]
 
+SMALLEST_SIGMA_REL = 0.001
 LARGEST_SIGMA_REL = 0.28
 """Near that of the average in which all steps count alike, 1 / sqrt(12): a power function can hardly be wider."""
 
@@ -38,9 +39,9 @@ def parse_weights(text: str) -> Weights:
         value = math.nan
     if kind == "decay" and 0 < value < 1:
         return Weights("decay", value)
-    if kind == "sigma_rel" and 0 < value <= LARGEST_SIGMA_REL:
+    if kind == "sigma_rel" and SMALLEST_SIGMA_REL <= value <= LARGEST_SIGMA_REL:
         return Weights("sigma_rel", value)
     raise ValueError(
         f'{text!r} is none of "ema", "raw", "decay=D" with D between 0 and 1, such as "decay=0.9999", and '
-        f'"sigma_rel=S" with S above 0 and at most {LARGEST_SIGMA_REL}, such as "sigma_rel=0.05"'
+        f'"sigma_rel=S" with S from {SMALLEST_SIGMA_REL} to {LARGEST_SIGMA_REL}, such as "sigma_rel=0.05"'
     )

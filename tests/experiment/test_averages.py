@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, save_checkpoint, step_of
+from ddpmkit.cli import main
 from ddpmkit.contracts import MetricProtocol
 from ddpmkit.errors import InputError
 from ddpmkit.experiment import Run
@@ -48,6 +50,7 @@ def test_a_resumed_run_has_the_averages_and_snapshots_of_one_that_went_straight(
     ddpmkit.run(recipe, tmp_path / "resumed")
     straight, resumed = tensors(tmp_path / "straight"), tensors(tmp_path / "resumed")
     assert snapshots(tmp_path / "straight") == [4, 8, 12]
+    assert "checkpoints/step-00000012/model" in straight
     assert straight.keys() == resumed.keys()
     assert {name.rpartition("/")[2] for name in straight} == {
         *("model", "optimizer", "progress", "ema", "ema-decay-0.5", "ema-sigma_rel-0.05", "ema-sigma_rel-0.1")
@@ -66,6 +69,12 @@ def test_snapshots_of_steps_that_are_taken_again_are_dropped(small: Recipe, tmp_
     newest.rmdir()
     ddpmkit.run(small(train={**recipe["train"], "ema_snapshot_every": 0}), tmp_path)
     assert snapshots(tmp_path) == [2]
+
+
+def test_the_command_draws_with_a_width_and_names_the_file_by_it(small: Recipe, tmp_path: Path) -> None:
+    ddpmkit.run(small(train={"steps": 4, "ema_snapshot_every": 1, **KEPT}), tmp_path)
+    done = CliRunner().invoke(main, ["sample", str(tmp_path), "-n", "1", "--weights", "sigma_rel=.070"])
+    assert (done.exit_code, done.stdout.strip()[-18:]) == (0, "sigma_rel=0.07.png")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +128,7 @@ def test_weights_that_cannot_be_had_are_said_with_those_that_can(
     assert "raw, decay=0.995, decay=0.5, sigma_rel=0.05, sigma_rel=0.1" in str(refused.value)
     with pytest.raises(InputError, match=r"sigma_rel = 0\.001 at step 60 cannot be had from those of 0\.05, 0\.1"):
         run.sample(1, weights="sigma_rel=0.001")
-    for impossible in ("sigma_rel=0.3", "sigma_rel=0", "decay=1", "best", "sigma_rel=", "ema=2"):
+    for impossible in ("sigma_rel=0.3", "sigma_rel=0", "sigma_rel=1e-300", "decay=1", "best", "sigma_rel=", "ema=2"):
         with pytest.raises(InputError, match="is none of"):
             run.sample(1, weights=impossible)
     plain = ddpmkit.run(small(train={"steps": 1}), tmp_path)
