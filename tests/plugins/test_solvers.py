@@ -196,6 +196,19 @@ def test_heun_says_that_it_cannot() -> None:
         next(SOLVERS["heun"].sample(Denoiser(network, process("v", zero)), Noise(), 10))
 
 
+@pytest.mark.parametrize("steps", [5, 10, 50])
+def test_heun_takes_no_image_out_of_what_is_clamped_by_a_long_step(steps: int) -> None:
+    # Cosine at T = 50 begins at a noise level of 1015, and 10 steps go from there to 6: a slope's error grows 170 times.
+    angle = (torch.arange(51, dtype=torch.float64) / 50 + 0.008) / 1.008 * math.pi / 2
+    cosine = (angle.cos() ** 2 / angle[0].cos() ** 2)[1:].clamp(min=1e-6)
+    walked = process("x0", cosine)
+    before, after, *_ = HeunSampler(HeunConfig()).sample(Denoiser(network, walked), Noise(), steps)
+    noise = before.x / math.sqrt(1 - cosine[-1])
+    bar = float(cosine[after.t - 1])
+    image = (after.x - math.sqrt(1 - bar) * noise) / math.sqrt(bar)
+    assert image.abs().max() < 1.01
+
+
 def test_churn_adds_noise_on_the_way_but_not_at_the_ends() -> None:
     noise = Noise()
     churned = HeunSampler(HeunConfig(clip_x0=False, churn=20.0, churn_from=0.05, churn_to=4.0))

@@ -16,6 +16,10 @@ from ddpmkit.plugin import InputError
 from ddpmkit_plugins.heun import HeunConfig
 
 
+_LONG_STEP = 8.0
+"""Ratio of noise levels that no step of EDM comes near, but the first one of a cosine schedule does: 32 at T = 50."""
+
+
 class HeunSampler:
     """Euler's step, and the same step again by the mean of the slopes at both ends."""
 
@@ -53,7 +57,11 @@ class HeunSampler:
         image = x / signal_t
         slope = (image - x0_hat) / sigma_t
         euler = image + (sigma_s - sigma_t) * slope
-        slope_there = (euler - self._x0_hat(denoiser, signal_s * euler, s)) / sigma_s
+        x0_there = self._x0_hat(denoiser, signal_s * euler, s)
+        if self.config.clip_x0 and sigma_t > _LONG_STEP * sigma_s:
+            # A slope at the end carries its error sigma_t / sigma_s times as far as x0 itself, out of what is clamped.
+            return signal_s * (image + (sigma_s - sigma_t) * (image - (x0_hat + x0_there) / 2) / sigma_t)
+        slope_there = (euler - x0_there) / sigma_s
         return signal_s * (image + (sigma_s - sigma_t) * (slope + slope_there) / 2)
 
     def _x0_hat(self, denoiser: Denoiser, x: Tensor, t: int) -> Tensor:
