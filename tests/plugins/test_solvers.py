@@ -198,7 +198,7 @@ def test_heun_says_that_it_cannot() -> None:
 
 @pytest.mark.parametrize("steps", [5, 10, 50])
 def test_heun_takes_no_image_out_of_what_is_clamped_by_a_long_step(steps: int) -> None:
-    # Cosine at T = 50 begins at a noise level of 1015, and 10 steps go from there to 6: a slope's error grows 170 times.
+    # Cosine at T = 50 begins at a noise level of 1015, and 10 steps go on at 6: a slope's error grows 170 times.
     angle = (torch.arange(51, dtype=torch.float64) / 50 + 0.008) / 1.008 * math.pi / 2
     cosine = (angle.cos() ** 2 / angle[0].cos() ** 2)[1:].clamp(min=1e-6)
     walked = process("x0", cosine)

@@ -15,7 +15,6 @@ from ddpmkit.diffusion import Denoiser, GaussianDiffusion
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.heun import HeunConfig
 
-
 _LONG_STEP = 8.0
 """Ratio of noise levels that no step of EDM comes near, but the first one of a cosine schedule does: 32 at T = 50."""
 
