@@ -20,7 +20,7 @@ def checkpoint() -> None:
 @run_argument
 @click.pass_context
 def verify(ctx: click.Context, run_folder: Path) -> None:
-    """Read every byte of a run's checkpoints, and say which are whole.
+    """Read every byte of a run's checkpoints and snapshots, and say which are whole.
 
     RUN is its folder, or one checkpoint in it. Changes nothing. Exit code 1 when one is damaged.
 
@@ -34,13 +34,15 @@ def verify(ctx: click.Context, run_folder: Path) -> None:
     folders = [run_folder] if alone else checkpoint_folders(run_folder / "checkpoints")
     if not folders:
         raise InputError(f"{run_folder} holds no checkpoint (looked in {(run_folder / 'checkpoints').resolve()}).")
+    snapshots = [] if alone else checkpoint_folders(run_folder / "snapshots")
     findings = []
-    for folder in folders:
+    for folder in [*folders, *snapshots]:
+        name = f"snapshots/{folder.name}" if folder in snapshots else folder.name
         try:
             open_checkpoint(folder)
-            findings.append((folder.name, "whole"))
+            findings.append((name, "whole"))
         except DamagedCheckpoint as error:
-            findings.append((folder.name, error.message))
+            findings.append((name, error.message))
     for line in aligned(findings):
         terminal.out.print(line)
     if any(finding != "whole" for _, finding in findings):

@@ -43,6 +43,13 @@ def test_a_damaged_one_is_named_and_left_where_it_is(run: Path) -> None:
     assert verify(run / "checkpoints" / "step-00000002").exit_code == 1
 
 
+def test_snapshots_of_averages_are_read_too(run: Path) -> None:
+    snapshot = save_checkpoint(run / "snapshots", 1, {"ema": {"weight": torch.ones(3)}}, run / "recipe.lock.toml").path
+    assert verify(run).stdout.splitlines()[2].split() == ["snapshots/step-00000001", "whole"]
+    (snapshot / "ema.safetensors").write_bytes(b"")
+    assert verify(run).exit_code == 1
+
+
 def test_a_folder_without_checkpoints_is_bad_input(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.exit_code == 2
