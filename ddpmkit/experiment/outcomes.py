@@ -30,6 +30,7 @@ def draw_samples(
 def evaluate(
     built: BuiltMetric,
     generator: ImageGenerator,
+    sampler: str,
     weights: str,
     images: ImageSource,
     step: int,
@@ -39,7 +40,7 @@ def evaluate(
 ) -> Scores:
     """Say what it will cost, measure the real images (once), draw the samples, score them.
 
-    `weights` are those of the generator; a score of another average than the protocol means says so.
+    `sampler` and `weights` name those of the generator; a score of another average than the protocol means says so.
     """
     metric, name, settings = built.metric, built.name, built.part.config.model_dump(mode="json")
     count = num_samples or built.num_samples
@@ -68,6 +69,7 @@ def evaluate(
             num_samples=count,
             progress=advance,
         )
-    if weights == metric.protocol.weights:
-        return scores
-    return replace(scores, facts={**scores.facts, "weights": weights})
+    facts = {**scores.facts, "sampler": f"{sampler}, {generator.steps} steps"}
+    if weights != metric.protocol.weights:
+        facts["weights"] = weights
+    return replace(scores, facts=facts)

@@ -171,7 +171,17 @@ class Run:
         for built in metrics:
             weights = built.weights(self.recipe.sampler.settings.weights)
             generator = self.generator(weights)
-            scores = evaluate(built, generator, weights, images, self.step, self._seed(None), display, num_samples)
+            scores = evaluate(
+                built,
+                generator,
+                self.recipe.sampler.component.use,
+                weights,
+                images,
+                self.step,
+                self._seed(None),
+                display,
+                num_samples,
+            )
             log.append("scores", asdict(scores))
             outcomes.append(scores)
         log.sync()

@@ -235,7 +235,8 @@ class Session:
     def _evaluate(self, built: BuiltMetric, step: int) -> Scores:
         weights = built.weights(self.recipe.sampler.settings.weights)
         generator = self._generator(weights)
-        return evaluate(built, generator, weights, self.images, step, self.recipe.train.seed, self.onlooker)
+        sampler = self.recipe.sampler.component.use
+        return evaluate(built, generator, sampler, weights, self.images, step, self.recipe.train.seed, self.onlooker)
 
     def _generator(self, weights: str) -> ImageGenerator:
         kept = kept_average(parse_weights(weights), self.recipe.train)

@@ -125,8 +125,11 @@ def _why_not(runs: Sequence[ComparedRun], records: Sequence[Mapping[str, Any] | 
 
 
 def _rules(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a score was taken by. How far real images are from each other is a result, not a rule."""
-    facts = {name: str(value) for name, value in record["facts"].items() if name != "floor"}
+    """What a score was taken by.
+
+    How far real images are from each other is a result, not a rule; which sampler drew is what runs may differ in.
+    """
+    facts = {name: str(value) for name, value in record["facts"].items() if name not in ("floor", "sampler")}
     counts = {"samples": f"{record['num_samples']:,}", "reference images": f"{record['num_reference']:,}"}
     comparable = "yes" if record["comparable"] else "no"
     return {"comparable": comparable, "protocol": record["protocol"], **counts, **facts}

@@ -76,6 +76,18 @@ def test_scores_by_unlike_rules_are_not_and_the_rule_is_named(made, changes, why
     assert (ranking.values, ranking.best, ranking.remark) == ([40.0, 30.0], None, why)
 
 
+def test_samplers_may_be_ranked_against_each_other(made) -> None:  # type: ignore[no-untyped-def]
+    records = [scores(value, facts={"sampler": sampler}) for value, sampler in ((40.0, "ddim"), (30.0, "ancestral"))]
+    (ranking,) = rankings(read_runs([made(name, "", record) for name, record in zip("ab", records, strict=True)]))
+    assert ranking.best == 1
+
+
+def test_ways_that_are_no_better_are_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
+    near = scores(40.0, better={"fid": "neither"})
+    (ranking,) = rankings(read_runs([made("a", "", near), made("b", "", near)]))
+    assert (ranking.best, ranking.remark) == (None, "not ranked: neither way is better")
+
+
 def test_one_score_alone_is_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = rankings(read_runs([made("a", "", scores(40.0)), made("b", "")]))
     assert (ranking.values, ranking.best) == ([40.0, None], None)
