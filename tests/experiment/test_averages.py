@@ -209,6 +209,6 @@ def test_a_metric_of_averaged_weights_scores_the_average_that_was_chosen(
     drawn = run.sample(4, weights="ema" if weights == "raw" else weights)
     assert score["values"]["brightness"] == drawn.double().sum().item()
     assert score["facts"].get("weights", "ema") == ("ema" if weights == "raw" else weights)
-    assert score["facts"]["sampler"] == f"ancestral, {recipe.diffusion.timesteps} steps"
+    assert score["facts"]["sampler"] == f"ancestral, {run.recipe.diffusion.timesteps} steps"
     (again,) = run.evaluate()
     assert again.values == score["values"]
