@@ -1,6 +1,9 @@
 import resource
+import warnings
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or fills the cache folder of the person who runs it."""
     cache: Path = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("DDPMKIT_CACHE", str(cache))
+
+
+@pytest.fixture
+def sqrtm_with_disp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """clean-fid calls `sqrtm(disp=False)`, deprecated in SciPy 1.17 and removed in 1.18: give it what that returned.
+
+    From 1.17 on, sqrtm also warns of every singular matrix, which any set of fewer images than features is.
+    """
+    import cleanfid.fid
+    import scipy.linalg
+
+    def sqrtm(matrix: Any, disp: bool = True) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+            root = scipy.linalg.sqrtm(matrix)
+        return root if disp else (root, None)
+
+    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,35 +1,17 @@
 """The Fréchet distance from moments, against clean-fid's sqrtm and against a closed form that is exact for any rank."""
 
-import warnings
-from types import SimpleNamespace
-
 import cleanfid.fid
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 
 from ddpmkit.frechet import Moments, frechet_distance, moments
 
+pytestmark = pytest.mark.usefixtures("sqrtm_with_disp")
+
 # Number of images on each side, for 64 features: more than features, fewer on one side, fewer on both, the fewest.
 SIZES = [(200, 300), (20, 300), (300, 20), (20, 30), (2, 2)]
 FEATURES = 64
-
-
-@pytest.fixture(autouse=True)
-def _sqrtm_without_disp(monkeypatch):
-    """clean-fid calls `sqrtm(disp=False)`, deprecated in SciPy 1.17 and removed in 1.18: give it what that returned.
-
-    From 1.17 on, sqrtm also warns of every singular matrix, which any set of fewer images than features is.
-    """
-
-    def sqrtm(matrix, disp=True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
-            root = scipy.linalg.sqrtm(matrix)
-        return root if disp else (root, None)
-
-    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
 
 
 def features(count, seed):

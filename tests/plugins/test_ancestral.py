@@ -1,6 +1,8 @@
 """The ancestral sampler in any number of steps against diffusers, and its exact moments on a Gaussian."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -101,33 +103,17 @@ def test_in_single_precision_the_walks_stay_together(prediction: Prediction) -> 
     assert far_apart(ours, walk(theirs(prediction), process.sampling_timesteps(T), noise)) < 5e-5
 
 
-class Impulses:
-    """Images of one pixel: the first sees no noise at all, the image after it 1 in draw 0, the next 1 in draw 1, ..."""
-
-    def __init__(self, draws: int) -> None:
-        self.draws = draws
-
-    def __call__(self, draw: int) -> Tensor:
-        noise = torch.zeros(self.draws + 1, 1, 1, 1, dtype=torch.float64)
-        noise[draw + 1] = 1
-        return noise
+Moments = Callable[..., tuple[float, float]]
 
 
-def moments(process: GaussianDiffusion, steps: int) -> tuple[float, float]:
-    """Mean and variance of what is sampled, without sampling error: with the exact eps, steps are affine in noise."""
-
-    def exact(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        bar = process.alpha_bar_at(int(t[0]))
-        return math.sqrt(1 - bar) * (x - math.sqrt(bar) * MEAN) / (bar * VARIANCE + 1 - bar)
-
+@pytest.fixture
+def moments(gaussian_moments: Moments) -> Moments:
     sampler = AncestralSampler(AncestralConfig(clip_x0=False))
-    *_, last = sampler.sample(Denoiser(exact, process), Impulses(steps), steps)
-    mean, *shifted = last.x.flatten().tolist()
-    return mean, sum((value - mean) ** 2 for value in shifted)
+    return partial(gaussian_moments, sampler, mean=MEAN, variance=VARIANCE)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 13, T])
-def test_on_a_gaussian_mean_and_variance_follow_their_recursion(steps: int) -> None:
+def test_on_a_gaussian_mean_and_variance_follow_their_recursion(moments: Moments, steps: int) -> None:
     """A step's slope is that of the regression of x_s on x_t, its variance that of q(x_s | x_t, x0), in closed form."""
     process = in_float64(alpha_bar())
 
@@ -145,7 +131,7 @@ def test_on_a_gaussian_mean_and_variance_follow_their_recursion(steps: int) -> N
     assert moments(process, steps) == pytest.approx((mean, variance), rel=1e-9)
 
 
-def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand() -> None:
+def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(moments: Moments) -> None:
     """Each step leaves out the spread of x0 around its estimate: an error of first order in 1 / T."""
     mean, variance = moments(in_float64(alpha_bar(1000)), 1000)
     _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), 2000)

@@ -4,12 +4,10 @@ import hashlib
 import importlib.metadata
 import io
 import warnings
-from types import SimpleNamespace
 
 import cleanfid.fid
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
@@ -116,20 +114,8 @@ def clean_fid_features(images, file, tmp_path):
     return np.concatenate(parts).astype(np.float64)
 
 
-def clean_fid(real, generated, monkeypatch):
-    """clean-fid's distance, given only the features that ever fire: the others add 0 and make its sqrtm slow.
-
-    It calls `sqrtm(disp=False)`, deprecated in SciPy 1.17 and removed in 1.18: it is given what that returned.
-    From 1.17 on, sqrtm also warns of every singular matrix, which any set of fewer images than features is.
-    """
-
-    def sqrtm(matrix, disp=True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
-            root = scipy.linalg.sqrtm(matrix)
-        return root if disp else (root, None)
-
-    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
+def clean_fid(real, generated):
+    """clean-fid's distance, given only the features that ever fire: the others add 0 and make its sqrtm slow."""
     live = (real != 0).any(axis=0) | (generated != 0).any(axis=0)
     return cleanfid.fid.fid_from_feats(real[:, live], generated[:, live])
 
@@ -143,14 +129,13 @@ def clean_fid(real, generated, monkeypatch):
         (90, 70, 512),
     ],
 )
-def test_the_score_is_clean_fids_with_more_and_with_fewer_images_than_features(
-    tmp_path, monkeypatch, num_real, num_generated, live
-):
+@pytest.mark.usefixtures("sqrtm_with_disp")
+def test_the_score_is_clean_fids_with_more_and_with_fewer_images_than_features(tmp_path, num_real, num_generated, live):
     file = save_script(SmallInception(live), tmp_path / "network.pt")
     metric = CleanFid(CleanFidConfig(inception=str(file)), device=CPU)
     real, generated = pictures(num_real, seed=1), pictures(num_generated, seed=3)
     real_features, generated_features = (clean_fid_features(images, file, tmp_path) for images in (real, generated))
-    expected = clean_fid(real_features, generated_features, monkeypatch)
+    expected = clean_fid(real_features, generated_features)
     assert expected > 1
     assert fid(metric, real, generated) == pytest.approx(expected, rel=1e-6)
 

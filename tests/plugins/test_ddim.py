@@ -1,6 +1,8 @@
 """DDIM in single precision against diffusers, its exact moments on a Gaussian, and where it is the ancestral chain."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -91,34 +93,18 @@ def test_eta_0_takes_no_noise_but_the_first() -> None:
     assert drawn == [0]
 
 
-class Impulses:
-    """Images of one pixel: the first sees no noise at all, the image after it 1 in draw 0, the next 1 in draw 1, ..."""
-
-    def __init__(self, draws: int) -> None:
-        self.draws = draws
-
-    def __call__(self, draw: int) -> Tensor:
-        noise = torch.zeros(self.draws + 1, 1, 1, 1, dtype=torch.float64)
-        noise[draw + 1] = 1
-        return noise
+Moments = Callable[..., tuple[float, float]]
 
 
-def moments(process: GaussianDiffusion, eta: float, steps: int) -> tuple[float, float]:
-    """Mean and variance of what is sampled, without sampling error: with the exact eps, steps are affine in noise."""
-
-    def exact(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        bar = process.alpha_bar_at(int(t[0]))
-        return math.sqrt(1 - bar) * (x - math.sqrt(bar) * MEAN) / (bar * VARIANCE + 1 - bar)
-
+@pytest.fixture
+def moments(gaussian_moments: Moments, eta: float) -> Moments:
     sampler = DdimSampler(DdimConfig(eta=eta, clip_x0=False))
-    *_, last = sampler.sample(Denoiser(exact, process), Impulses(steps), steps)
-    mean, *shifted = last.x.flatten().tolist()
-    return mean, sum((value - mean) ** 2 for value in shifted)
+    return partial(gaussian_moments, sampler, mean=MEAN, variance=VARIANCE)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 13, T])
-def test_on_a_gaussian_mean_and_variance_follow_their_recursion(eta: float, steps: int) -> None:
+def test_on_a_gaussian_mean_and_variance_follow_their_recursion(moments: Moments, eta: float, steps: int) -> None:
     """x0_hat and eps are regressions of x0 and eps on x_t: their slopes are covariances over the variance of x_t."""
     process = in_float64(alpha_bar())
     mean, variance = 0.0, 1.0
@@ -131,13 +117,13 @@ def test_on_a_gaussian_mean_and_variance_follow_their_recursion(eta: float, step
         slope = math.sqrt(bar_s) * x0_slope + math.sqrt(1 - bar_s - added) * eps_slope
         mean = math.sqrt(bar_s) * MEAN + slope * (mean - math.sqrt(bar_t) * MEAN)
         variance = slope**2 * variance + added
-    assert moments(process, eta, steps) == pytest.approx((mean, variance), rel=1e-9)
+    assert moments(process, steps) == pytest.approx((mean, variance), rel=1e-9)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(eta: float) -> None:
-    mean, variance = moments(in_float64(alpha_bar(1000)), eta, 1000)
-    _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), eta, 2000)
+def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(moments: Moments, eta: float) -> None:
+    mean, variance = moments(in_float64(alpha_bar(1000)), 1000)
+    _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), 2000)
     std, finer, true = math.sqrt(variance), math.sqrt(variance_of_two_thousand), math.sqrt(VARIANCE)
     assert mean == pytest.approx(MEAN, rel=1e-4)
     assert std == pytest.approx(true, rel=0.015)
