@@ -47,7 +47,7 @@ def _rows(found: "Profile") -> Iterator[tuple[str, str]]:
     """Label and text, phases from the first to the last."""
     yield "step", f"{_milliseconds(found.seconds)}        {1 / found.seconds:.3g} steps/s on {found.device}"
     rest = found.seconds - sum(found.phases.values())
-    for name, seconds in {**found.phases, "the rest": max(0.0, rest)}.items():
+    for name, seconds in {**found.phases, "the rest": rest}.items():
         yield f"  {name}", f"{_milliseconds(seconds)}  {seconds / found.seconds:4.0%}"
     yield "images/s", f"{found.batch_size / found.seconds:,.1f}"
     yield "parameters", f"{found.parameters:,}"

@@ -22,15 +22,15 @@ __all__ = ["Profile", "profile"]
 
 @dataclass(frozen=True)
 class Profile:
-    """Medians over single steps."""
+    """The median step of several."""
 
     device: str
     parameters: int
     batch_size: int
     seconds: float
-    """Of a whole step."""
+    """Of the whole step."""
     phases: Mapping[str, float]
-    """Seconds of a step by phase, in the order of first use."""
+    """Seconds of that same step by phase, in the order of first use."""
     flops: int
     """Of a step, forward and backward: products and convolutions, as torch counts them."""
     peak_memory: int
@@ -55,21 +55,22 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
         trainer.train_step()
     watch = _Stopwatch(model.runtime)
     trainer.phase = watch.phase
-    whole = []
+    whole, phases = [], []
     with model.runtime.repeatable():
         for _ in range(steps):
             began = time.perf_counter()
             trainer.train_step()
             model.runtime.finish()
             whole.append(time.perf_counter() - began)
-            watch.lap()
+            phases.append(watch.lap())
             progress(1)
+    median = whole.index(statistics.median_low(whole))
     return Profile(
         device=str(model.runtime.device),
         parameters=model.parameters,
         batch_size=recipe.train.batch_size,
-        seconds=statistics.median(whole),
-        phases={name: statistics.median(laps) for name, laps in watch.laps.items()},
+        seconds=whole[median],
+        phases=phases[median],
         flops=counter.get_total_flops(),
         peak_memory=model.runtime.peak_memory(),
         matmul_rate=model.runtime.matmul_rate(),
@@ -82,7 +83,6 @@ class _Stopwatch:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._now: dict[str, float] = defaultdict(float)
-        self.laps: dict[str, list[float]] = defaultdict(list)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -92,7 +92,7 @@ class _Stopwatch:
         self._runtime.finish()
         self._now[name] += time.perf_counter() - began
 
-    def lap(self) -> None:
-        for name, seconds in self._now.items():
-            self.laps[name].append(seconds)
+    def lap(self) -> dict[str, float]:
+        lap = dict(self._now)
         self._now.clear()
+        return lap

@@ -4,7 +4,8 @@ Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon). It does not know which network the weights belong to.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,39 @@ def is_matrix(weight: Tensor) -> bool:
     return weight.ndim >= 2 and min(weight.shape[:2]) >= _NARROWEST
 
 
-def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T of [rows, columns]: all directions count alike.
+def orthogonalized(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
+    """About U V^T of the singular value decomposition U S V^T of each [rows, columns]: all directions count alike.
 
     By a Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
     Each round multiplies from the left by a polynomial of x x^T, so rounds are multiplied up in that small matrix, and
-    the large one is touched twice.
+    the large one is touched twice. Small matrices of one size go through the rounds together.
     """
-    x: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
+    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T for matrix in matrices]
+    wide = [x / (x.norm() + 1e-7) for x in wide]
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, x in enumerate(wide):
+        places[len(x)].append(place)
+    for alike in places.values():
+        grams = torch.stack([wide[place] @ wide[place].T for place in alike])
+        for place, rounds in zip(alike, _rounds(grams, iterations), strict=True):
+            wide[place] = rounds @ wide[place]
+    return [x if x.shape == matrix.shape else x.T for x, matrix in zip(wide, matrices, strict=True)]
+
+
+def _rounds(gram: Tensor, iterations: int) -> Tensor:
+    """The product of all rounds' polynomials, from x x^T as [count, rows, rows]."""
     together = once = _polynomial(gram)
     for _ in range(iterations - 1):
         gram = once @ gram @ once
         once = _polynomial(gram)
         together = once @ together
-    x = together @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+    return together
 
 
 def _polynomial(gram: Tensor) -> Tensor:
     """3.4445 - 4.7750 g + 2.0315 g^2, the coefficients of Jordan et al."""
-    out = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-    out.diagonal().add_(3.4445)
+    out = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+    out.diagonal(dim1=1, dim2=2).add_(3.4445)
     return out
 
 
@@ -61,20 +72,20 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # nothing here evaluates a loss anew
         """Take one step by the gradients that are there."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(self._direction(weight), alpha=-group["lr"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            rows = [self._momentum_ahead(weight).movedim(1, -1) for weight in weights]
+            # One row an output; channels_last keeps the numbers of a row together in this order.
+            matrices = orthogonalized([each.flatten(1).float() for each in rows])
+            for weight, shaped, matrix in zip(weights, rows, matrices, strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                step = matrix.reshape(shaped.shape).movedim(-1, 1).to(weight.dtype)
+                weight.add_(step, alpha=-0.2 * max(matrix.shape) ** 0.5 * group["lr"])
 
-    def _direction(self, weight: Tensor) -> Tensor:
-        gradient = weight.grad
+    def _momentum_ahead(self, weight: Tensor) -> Tensor:
+        """The gradient averaged over steps, seen from where the momentum leads: Nesterov's."""
+        gradient, state = weight.grad, self.state[weight]
         assert gradient is not None
-        state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-        # Nesterov's momentum, one row an output; channels_last keeps the numbers of a row together in this order.
-        rows = gradient.lerp(state["momentum"], _MOMENTUM).movedim(1, -1)
-        matrix = orthogonalized(rows.flatten(1).float())
-        scaled: Tensor = 0.2 * max(matrix.shape) ** 0.5 * matrix
-        return scaled.view(rows.shape).movedim(-1, 1).to(weight.dtype)
+        return gradient.lerp(state["momentum"], _MOMENTUM)

@@ -9,7 +9,8 @@ def test_flops_are_those_of_the_formula_and_phases_add_up(small: Callable[..., d
     told: list[int] = []
     found = profile(read_recipe(small()), 3, told.append)
     assert told == [1, 1, 1]
-    assert sum(found.phases.values()) <= found.seconds * 1.5
+    assert min(found.phases.values()) > 0
+    assert sum(found.phases.values()) <= found.seconds
     twice = profile(read_recipe(small(train={"batch_size": 8})), 1)
     # All products and convolutions are per image; only the embedding of t is not, and it is one row an image as well.
     assert twice.flops == 2 * found.flops > 0
