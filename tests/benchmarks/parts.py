@@ -69,6 +69,41 @@ def first_step(data: Path) -> dict[str, float]:
     return {"seconds_to_the_first_step": statistics.median(found)}
 
 
+_MANIFEST = """
+from pydantic import Field
+
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+
+class WaveConfig(ComponentConfig):
+    depth: float = Field(default=0.5, ge=0, lt=1)
+
+
+@hookimpl
+def ddpmkit_components():
+    for name in ("one", "two", "three"):
+        names = {"target": f"{__name__}.schedule:Wave", "config": f"{__name__}:WaveConfig"}
+        yield Component(kind="schedule", name=name, summary="a wave of a stranger", **names)
+"""
+
+
+def listing(packages: int = 20) -> dict[str, float]:
+    """`ddpmkit plugins list` with sixty components of strangers in twenty packages, beside the built-in ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(packages):
+            name, info = f"acme{number}", Path(folder) / f"acme{number}-1.0.dist-info"
+            (Path(folder) / name).mkdir()
+            (Path(folder) / name / "__init__.py").write_text(_MANIFEST)
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[ddpmkit.plugins]\n{name}.waves = {name}\n")
+        command = [sys.executable, "-m", "ddpmkit", "plugins", "list"]
+        settings: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": folder}, "capture_output": True, "text": True}
+        shown = [_seconds(lambda: subprocess.run(command, check=True, **settings)) for _ in range(7)]
+    components = shown[0][1].stdout.count("a wave of a stranger")
+    return {"components_of_strangers": components, "seconds_to_list": statistics.median(took for took, _ in shown)}
+
+
 class StandIn(nn.Module):
     """Inception v3 up to its pooled features, called as clean-fid's file is."""
 
@@ -97,11 +132,11 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
         metric = CleanFid(CleanFidConfig(inception=str(path)), device=torch.device("cpu"))
     batch = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
     # Laid out as the metric lays it out, which makes the network itself a third faster.
-    resized = (torch.rand(metric.config.batch_size, 299, 299, 3) * 255).permute(0, 3, 1, 2)
+    resized = (torch.rand(metric.features.batch_size, 299, 299, 3) * 255).permute(0, 3, 1, 2)
     with torch.no_grad():
         for _ in range(3):  # TorchScript optimizes in its first calls
-            metric.network(resized)
-        network = min(_seconds(lambda: metric.network(resized))[0] for _ in range(4)) / len(resized)
+            metric.features.network(resized)
+        network = min(_seconds(lambda: metric.features.network(resized))[0] for _ in range(4)) / len(resized)
     state = metric.measure_generated(batch)
     measured = [_seconds(lambda: metric.merge(state, metric.measure_generated(batch)))[0] for _ in range(3)]
     # A state of full rank, so that the eigenvalues take what they take.
@@ -183,10 +218,11 @@ def main() -> None:
     """All parts, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("parts", nargs="*", default=["pictures", "first_step", "fid", "plugin_price"])
+    parser.add_argument("parts", nargs="*", default=["pictures", "listing", "first_step", "fid", "plugin_price"])
     arguments = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "pictures": lambda: pictures(arguments.data),
+        "listing": listing,
         "first_step": lambda: first_step(arguments.data),
         "fid": fid,
         "plugin_price": lambda: plugin_price(arguments.data),
