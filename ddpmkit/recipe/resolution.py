@@ -21,7 +21,7 @@ from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
-from ddpmkit.recipe.validation import Table, validate
+from ddpmkit.recipe.validation import Table, unreadable, validate
 from ddpmkit.recipe.weights import parse_weights
 from ddpmkit.recipe.writing import toml_value
 
@@ -123,7 +123,9 @@ class _Resolution:
             others=(Expectations(section.model),),
         )
         config = validate(model, own)
-        if not isinstance(settings, ComponentSection) or config is None:
+        if config is None or not self._is_readable(table, component, config):
+            return None
+        if not isinstance(settings, ComponentSection):
             return None
         # In its shortest form, so that one component has one spelling in a resolved recipe.
         part = Part(component, settings.model_copy(update={"use": component.use}), config)
@@ -158,6 +160,21 @@ class _Resolution:
             self.tree.problems.append(table.problem(message, ("use",), report))
             return None
         return model
+
+    def _is_readable(self, table: Table, component: RegisteredComponent, config: ComponentConfig) -> bool:
+        """Whether the lock of a run with this config could be read again; if not, problems were added."""
+        found = unreadable(config)
+        for path, why in found:
+            given = bool(path) and path[0] in table.values
+            self.tree.problems.append(
+                table.problem(
+                    f"{component.kind} `{component.use}`: {why}",
+                    path if given else ("use",),
+                    f"report it to the authors of {component.origin}, which provides it",
+                    f"until then, set `{path[0]}` in {table.title}" if path and not given else None,
+                )
+            )
+        return not found
 
     def _check_labels(self, found: Mapping[str, Any]) -> None:
         """That the backbone can be told classes where there are labels, and that there are labels where they matter."""

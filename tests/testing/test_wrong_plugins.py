@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ddpmkit.contracts import KINDS, ImageShape, MetricProtocol, SamplerState
@@ -577,6 +577,13 @@ class Growing(ComponentConfig):
         return 2 * value
 
 
+class OutOfItsOwnRange(ComponentConfig):
+    depth: float = Field(default=3.0, lt=1)
+    """How deep."""
+    folder: Path = Path("waves")
+    """A default that pydantic's own `validate_default` would refuse here."""
+
+
 @dataclass(frozen=True)
 class Wrong:
     target: type
@@ -668,6 +675,7 @@ WRONG = [
     Wrong(Power, "schedule", "manners.fields-described", config=Undescribed),
     Wrong(Chain, "sampler", "manners.keys-free", config=Claiming),
     Wrong(Power, "schedule", "manners.config-as-toml", config=Growing),
+    Wrong(Power, "schedule", "manners.config-as-toml", config=OutOfItsOwnRange),
     Wrong(
         Power,
         "schedule",
