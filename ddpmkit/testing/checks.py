@@ -4,18 +4,36 @@ It does not know what is checked.
 """
 
 import functools
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit.errors import ComponentUnavailable, DdpmkitError
+from ddpmkit.errors import ComponentUnavailable
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.testing.raised import place_of, unwrapped, worded
 
 if TYPE_CHECKING:
     from ddpmkit.testing.observation import Observation
 
-__all__ = ["Answers", "Check", "ConformanceError", "Outcome", "Rule", "Subject", "Use", "require"]
+__all__ = [
+    "Answers",
+    "Check",
+    "ConformanceError",
+    "NotBuilt",
+    "NotChecked",
+    "Outcome",
+    "Rule",
+    "Subject",
+    "Use",
+    "require",
+]
+
+_RAISES = (
+    "It raises at its plainest use, so no check can say more: mend what raises there first. "
+    "`ddpmkit -v plugins check` shows the traceback."
+)
 
 Answers = Mapping[str, Any]
 """What a component answered, by name: tensors, arrays, or plain values."""
@@ -23,6 +41,14 @@ Answers = Mapping[str, Any]
 
 class ConformanceError(AssertionError):
     """A component does not do what its kind must, or does what it was said not to do."""
+
+
+class NotChecked(Exception):
+    """A question could not be put to a component. The message says why; the cause is what the component raised."""
+
+
+class NotBuilt(NotChecked):
+    """It could not be put because the component could not be built."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +60,13 @@ class Subject:
     use: "Use"
 
     def build(self, **runtime: Any) -> Any:
-        """A fresh component."""
-        return self.registered.build(self.config, **runtime)
+        """A fresh component. Raises NotBuilt from what its code raised, ComponentUnavailable as it is."""
+        try:
+            return self.registered.build(self.config, **runtime)
+        except ComponentUnavailable:
+            raise
+        except Exception as error:
+            raise NotBuilt("it cannot be built") from unwrapped(error)
 
     @functools.cached_property
     def observation(self) -> "Observation":
@@ -43,6 +74,13 @@ class Subject:
         from ddpmkit.testing.observation import observe  # imports torch
 
         return observe(self)
+
+    def require_use(self) -> None:
+        """Raise NotChecked when it raises at its plainest use: what was not seen of it says nothing then."""
+        if isinstance(error := self.observation.error, NotChecked):
+            raise error
+        if error is not None:
+            raise NotChecked("it raises when it is used") from error
 
 
 Use = Callable[[Subject], Answers]
@@ -67,23 +105,35 @@ class Outcome:
 
     rule: Rule
     subject: Subject
-    status: Literal["passed", "failed", "xfailed", "xpassed"]
-    """`xfailed`: it failed, as was announced; `xpassed`: it was announced to fail and passed, which is a failure."""
+    status: Literal["passed", "failed", "xfailed", "xpassed", "not checked"]
+    """`xfailed`: it failed, as was announced; `xpassed`: it was announced to fail and passed, which is a failure;
+    `not checked`: the component raised before it could be asked."""
     seen: str = ""
-    """What was seen where the answer was no."""
+    """What was seen where the answer was no, or kept the question from being put."""
     reason: str = ""
     """Why it was announced to fail."""
+    remedy: str = ""
+    """What to do now."""
+    error: BaseException | None = None
+    """What the component raised, if it did."""
 
     @property
     def good(self) -> bool:
         """Whether nobody need do anything now."""
         return self.status in ("passed", "xfailed")
 
+    @property
+    def traceback(self) -> str:
+        """Of what the component raised; empty where it did not."""
+        return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
+
     def facts(self) -> list[tuple[str, str]]:
         """Labels and texts for a person: nothing where it passed."""
         match self.status:
             case "failed":
-                return [("asked", self.rule.question), ("seen", self.seen), ("to mend", self.rule.remedy)]
+                return [("asked", self.rule.question), ("seen", self.seen), ("to mend", self.remedy)]
+            case "not checked":
+                return [("seen", self.seen), ("to mend", self.remedy)]
             case "xfailed":
                 return [("reason", self.reason), ("seen", self.seen)]
             case "xpassed":
@@ -119,15 +169,41 @@ class Check:
             self.rule.ask(self.subject)
         except ComponentUnavailable:
             raise
-        except Exception as error:
-            return Outcome(self.rule, self.subject, "xfailed" if self.xfail else "failed", _seen(error), self.xfail)
+        except ConformanceError as failure:
+            return self._failed(f"{failure}{self._place(failure.__context__)}", self.rule.remedy, failure.__context__)
+        except NotBuilt as error:
+            # One that is built for other checks has failed this one.
+            if isinstance(self.subject.observation.error, NotBuilt):
+                return self._not_checked(error)
+            return self._raised(error.__cause__ or error)
+        except NotChecked as error:
+            return self._not_checked(error)
+        except (Exception, SystemExit) as error:
+            return self._raised(error)
         return Outcome(self.rule, self.subject, "xpassed" if self.xfail else "passed", reason=self.xfail)
+
+    def _raised(self, error: BaseException) -> Outcome:
+        # What is raised whatever is asked is no fault that the check knows of.
+        remedy = self.rule.remedy if self.subject.observation.error is None else _RAISES
+        return self._failed(f"{worded(error)}{self._place(error)}", remedy, error)
+
+    def _failed(self, seen: str, remedy: str, error: BaseException | None) -> Outcome:
+        return Outcome(self.rule, self.subject, "xfailed" if self.xfail else "failed", seen, self.xfail, remedy, error)
+
+    def _not_checked(self, error: NotChecked) -> Outcome:
+        cause = error.__cause__
+        seen = str(error) if cause is None else f"{error}: {worded(cause)}{self._place(cause)}"
+        return Outcome(self.rule, self.subject, "not checked", seen, self.xfail, _RAISES, cause)
+
+    def _place(self, error: BaseException | None) -> str:
+        place = place_of(error, self.subject.registered)
+        return f", raised at {place}" if place else ""
 
     def run(self) -> Outcome:
         """Ask. Raises ConformanceError with what was seen and what to do, ComponentUnavailable as `outcome` does."""
         outcome = self.outcome()
         if not outcome.good:
-            raise ConformanceError(str(outcome))
+            raise ConformanceError(str(outcome)) from outcome.error
         return outcome
 
     def __str__(self) -> str:
@@ -138,9 +214,3 @@ def require(condition: bool, seen: str) -> None:
     """Raise ConformanceError with what was seen unless `condition` holds."""
     if not condition:
         raise ConformanceError(seen)
-
-
-def _seen(error: Exception) -> str:
-    if isinstance(error, DdpmkitError):
-        return error.message
-    return str(error) if isinstance(error, ConformanceError) else f"{type(error).__name__}: {error}"

@@ -50,9 +50,11 @@ def _config_as_toml(subject: Subject) -> None:
 def _no_global_rng(subject: Subject) -> None:
     moved = subject.observation.generators
     require(not moved, f"after a build and a use, another state of the global generator of {', '.join(moved)}")
+    subject.require_use()
 
 
 def _built_twice(subject: Subject) -> None:
+    subject.require_use()
     first, second = subject.observation.answers
     differing = [name for name in first if name not in second or not _same(first[name], second[name])]
     require(not differing, "; ".join(f"{name}: {_distance(first[name], second.get(name))}" for name in differing[:5]))
@@ -61,11 +63,13 @@ def _built_twice(subject: Subject) -> None:
 def _silent(subject: Subject) -> None:
     printed = subject.observation.printed
     require(not printed, f"{len(printed)} characters: {printed[:200]!r}")
+    subject.require_use()
 
 
 def _settings_kept(subject: Subject) -> None:
     changed = subject.observation.settings
     require(not changed, "; ".join(changed))
+    subject.require_use()
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -189,6 +189,34 @@ def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..
     assert "✗ manners.silent" in done.output
 
 
+@pytest.fixture
+def raising() -> str:
+    """A loss that needs no settings and cannot be built."""
+    bare = ZIG.replace("    file: str\n    '''Where it is.'''\n", "")
+    Path("raising.py").write_text(bare.replace("self.power = config.power", "self.power = config.pow"))
+    return "raising.py"
+
+
+def test_what_raises_is_shown_with_its_place_and_was_not_checked(plugins: Callable[..., Result], raising: str) -> None:
+    done = plugins("check", "local/zig", "--plugin", raising)
+    assert done.exit_code == 1
+    raised = "AttributeError: 'Config' object has no attribute 'pow', raised at raising.py:10 in __init__"
+    said = f"it cannot be built: {raised}"
+    assert f"      seen     {said}" in section(done.output, "  ? manners.no-global-rng")
+    assert done.output.count(said) == 1
+    assert "  ? loss.grows" in done.output
+    assert "Traceback" not in done.output
+    assert "not checked" in done.output.splitlines()[-1]
+    assert "Traceback" in plugins("check", "local/zig", "--plugin", raising, verbose=True).output
+
+
+def test_of_all_one_that_could_not_be_checked_is_no_success(plugins: Callable[..., Result], raising: str) -> None:
+    done = plugins("check", "--kind", "loss", "--plugin", raising)
+    assert done.exit_code == 1
+    assert next(line for line in done.output.splitlines() if "local/zig" in line).startswith("? loss")
+    assert "1 not checked" in done.output
+
+
 def test_code_that_cannot_be_imported_is_told_once(plugins: Callable[..., Result]) -> None:
     Path("gone.py").write_text(ZIG.replace(':Zig"', ':Zag"').replace("    file: str\n    '''Where it is.'''\n", ""))
     done = plugins("check", "local/zig", "--plugin", "gone.py")
@@ -242,7 +270,9 @@ def test_all_are_checked_that_can_be_without_settings(
     assert lines["- loss local/gone"].endswith("it cannot work here: no zig")
     assert "- dataset image-folder" in lines
     assert lines["- tracker wandb"].endswith("it may publish what it is told, and is checked only when named")
-    assert "not checked" in lines[next(name for name in lines if "components:" in name)]
+    totals = lines[next(name for name in lines if "components:" in name)]
+    assert "left out" in totals
+    assert "not checked" not in totals
 
 
 def test_of_one_kind_all_are_checked(plugins: Callable[..., Result]) -> None:

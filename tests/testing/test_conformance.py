@@ -1,5 +1,6 @@
 """How checks are asked for, told of and tolerated."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_ch
 from ddpmkit.testing.conformance import rules
 
 BUILT_INS = discover(third_party=False).registry()
+NOT_OF_THIS_LOSS = {"loss.with-bound"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -38,6 +40,23 @@ class Unavailable(OneNumber):
 class Broken(OneNumber):
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         raise KeyError("scale")
+
+
+class Quitting(OneNumber):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
+class Unbuildable(OneNumber):
+    def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
+        raise RuntimeError("no scale")
+
+
+class UncallableInTheDark(OneNumber):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        if (alpha_bar == 0).any():
+            raise ZeroDivisionError("no signal")
+        return (prediction - target).square().flatten(1).mean(dim=1)
 
 
 def registered(target: type) -> RegisteredComponent:
@@ -65,6 +84,44 @@ def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do(
 def test_what_breaks_inside_a_check_is_a_failure_with_its_cause() -> None:
     with pytest.raises(ConformanceError, match="seen:    KeyError: 'scale'"):
         checked(Broken, "loss.grows").run()
+
+
+@pytest.mark.parametrize(("target", "raised"), [(Broken, "KeyError: 'scale'"), (Quitting, "SystemExit: 0")])
+def test_what_raises_whatever_is_asked_is_shown_where_it_does_and_nothing_passes_for_it(
+    target: type, raised: str
+) -> None:
+    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(target))}
+    asked = outcomes["loss.grows"]
+    assert asked.status == "failed"
+    assert re.fullmatch(rf"{raised}, raised at \S*test_conformance.py:\d+ in __call__", asked.seen)
+    assert "It raises at its plainest use" in asked.facts()[-1][1]
+    assert asked.traceback.splitlines()[-1] == raised
+    unseen = ("manners.no-global-rng", "manners.built-twice", "manners.silent", "manners.settings-kept")
+    for name in unseen:
+        assert outcomes[name].status == "not checked"
+        assert outcomes[name].seen.startswith(f"it raises when it is used: {raised}")
+    with pytest.raises(ConformanceError, match="one-number not checked"):
+        checked(target, "manners.silent").run()
+
+
+def test_what_raises_in_one_check_alone_gets_the_remedy_of_that_check() -> None:
+    outcome = checked(UncallableInTheDark, "loss.finite").outcome()
+    assert outcome.seen.startswith("ZeroDivisionError: no signal, raised at ")
+    assert "divides by alpha_bar" in outcome.facts()[-1][1]
+    assert checked(UncallableInTheDark, "manners.silent").outcome().status == "passed"
+
+
+def test_what_cannot_be_built_was_not_checked_and_no_excuse_makes_that_well() -> None:
+    excused = {"loss.grows": "because"}
+    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(Unbuildable), xfail=excused)}
+    of_the_declaration = {"manners.fields-described", "manners.keys-free", "manners.config-as-toml"}
+    unasked = {name for name, outcome in outcomes.items() if outcome.status == "not checked"}
+    assert outcomes.keys() - unasked == of_the_declaration | {"manners.manifest-without-torch"} | NOT_OF_THIS_LOSS
+    assert not outcomes["loss.grows"].good
+    assert re.fullmatch(
+        r"it cannot be built: RuntimeError: no scale, raised at \S*test_conformance.py:\d+ in __init__",
+        outcomes["loss.grows"].seen,
+    )
 
 
 def test_what_cannot_work_here_was_not_checked() -> None:

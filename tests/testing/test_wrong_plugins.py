@@ -22,7 +22,7 @@ from ddpmkit.contracts import KINDS, ImageShape, MetricProtocol, SamplerState
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.testing import conformance_checks
+from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 
 HERE = FoundPlugin("acme.plugin", "", "ddpmkit-acme", "1.0")
@@ -72,6 +72,12 @@ class Creeping(Power):
 class TwoAtLeast(Power):
     def alphas_cumprod(self) -> Tensor:
         return torch.linspace(0.99, 0.01, max(self.timesteps, 2), dtype=torch.float64)
+
+
+class UnbuildableForOne(Power):
+    def __init__(self, config: ComponentConfig, *, timesteps: int) -> None:
+        super().__init__(config, timesteps=timesteps)
+        self.step = 1 / (timesteps - 1)
 
 
 class Small(nn.Module):
@@ -605,6 +611,7 @@ RIGHT = {
 WRONG = [
     Wrong(Single, "schedule", "schedule.float64"),
     Wrong(TwoAtLeast, "schedule", "schedule.any-timesteps"),
+    Wrong(UnbuildableForOne, "schedule", "schedule.any-timesteps"),
     Wrong(FromTheCleanImage, "schedule", "schedule.range"),
     Wrong(Unclipped, "schedule", "schedule.range"),
     Wrong(Reversed, "schedule", "schedule.decreasing"),
@@ -699,19 +706,18 @@ def registered(wrong: Wrong) -> RegisteredComponent:
     return RegisteredComponent(component, wrong.plugin)
 
 
-def failing(wrong: Wrong) -> dict[str, str]:
-    """What was seen, by check. The manifest is looked at in a process of its own: only where it is to blame."""
+def outcomes(wrong: Wrong) -> list[Outcome]:
+    """The manifest is looked at in a process of its own: only where it is to blame."""
     slow = "manners.manifest-without-torch"
     checks = conformance_checks(registered(wrong))
-    asked = [check for check in checks if check.id != slow or wrong.caught_by == slow]
-    outcomes = [check.outcome() for check in asked]
-    return {outcome.rule.id: outcome.seen for outcome in outcomes if not outcome.good}
+    return [check.outcome() for check in checks if check.id != slow or wrong.caught_by == slow]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_right_plugin_passes_every_check(kind: str) -> None:
     provides = {"backbone": LABELLED}.get(kind, ())
-    assert failing(Wrong(RIGHT[kind], kind, "manners.manifest-without-torch", provides)) == {}
+    found = outcomes(Wrong(RIGHT[kind], kind, "manners.manifest-without-torch", provides))
+    assert [str(outcome) for outcome in found if not outcome.good] == []
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
@@ -719,7 +725,7 @@ def test_a_wrong_plugin_is_caught_by_the_check_that_names_its_fault_and_by_no_ot
     wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # one of them goes elsewhere
-    seen = failing(wrong)
+    seen = {outcome.rule.id: outcome.seen for outcome in outcomes(wrong) if outcome.status == "failed"}
     assert list(seen) == [wrong.caught_by], seen
     assert seen[wrong.caught_by].strip()
 
