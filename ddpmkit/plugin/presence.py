@@ -61,8 +61,7 @@ def _spec(module: str) -> ModuleSpec:
     if parent and path is None:
         raise ModuleNotFoundError(f"No module named {module!r}; {parent!r} is not a package")
     specs = (finder.find_spec(module, path) for finder in sys.meta_path)
-    spec = next((spec for spec in specs if spec is not None), None) if parent else importlib.util.find_spec(module)
-    if spec is None:
+    if (spec := next((spec for spec in specs if spec is not None), None)) is None:
         raise ModuleNotFoundError(f"No module named {module!r}")
     return spec
 

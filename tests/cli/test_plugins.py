@@ -141,7 +141,7 @@ def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
 def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callable[..., Result]) -> None:
     bare = plugins("check", "local/zig", "--plugin", "zig.py")
     assert bare.exit_code == 2
-    assert "loss 'local/zig' cannot be built: file: Field required" in bare.output
+    assert "settings: loss `local/zig` lacks `file`" in bare.output
     good = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
     assert good.exit_code == 0, good.output
     assert "✓ loss.grows" in good.output
@@ -241,6 +241,9 @@ def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[.
         (["--set", "s=0.1"], "--set needs the name"),
         (["--xfail", "schedule.snr=because"], "--xfail needs the name"),
         (["cosine", "--set", "s"], "not of the form KEY=VALUE"),
+        (["cosine", "--set", "s=-1"], "`s` in schedule `cosine` must be a number of at least 0"),
+        (["cosine", "--set", "ss=1"], "did you mean `s`"),
+        (["cosine", "--set", "s.t=1"], "`s` in schedule `cosine` must be a number"),
         (["cosine", "--xfail", "schedule.snr"], "not of the form ID=REASON"),
         (["cosine", "--xfail", "schedule.snr="], "xfail of schedule.snr has no reason"),
         (["cosine", "--xfail", "schedule.sn=because"], "did you mean 'schedule.snr'?"),
@@ -266,7 +269,7 @@ def test_all_are_checked_that_can_be_without_settings(
     assert done.exit_code == 0, done.output
     lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
     assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
-    assert "loss 'local/zig' cannot be built: file: Field required." in lines["- loss local/zig"]
+    assert "loss `local/zig` lacks `file`" in lines["- loss local/zig"]
     assert lines["- loss local/gone"].endswith("it cannot work here: no zig")
     assert "- dataset image-folder" in lines
     assert lines["- tracker wandb"].endswith("it may publish what it is told, and is checked only when named")

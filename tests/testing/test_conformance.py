@@ -15,6 +15,7 @@ from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.recipe import RecipeError
 from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_checks
 from ddpmkit.testing.conformance import rules
 
@@ -163,10 +164,13 @@ def test_an_excuse_takes_no_check_away() -> None:
 
 
 def test_settings_that_make_no_config_are_named() -> None:
-    with pytest.raises(InputError, match="dataset 'image-folder' cannot be built: root: Field required"):
+    with pytest.raises(RecipeError, match="settings: dataset `image-folder` lacks `root`\n  - `root`, a non-empty "):
         conformance_checks("image-folder", registry=BUILT_INS)
-    with pytest.raises(InputError, match="sampler 'ddim' cannot be built: eta: Input should be"):
-        conformance_checks("ddim", settings={"eta": 2.0}, registry=BUILT_INS)
+    with pytest.raises(RecipeError) as caught:
+        conformance_checks("ddim", settings={"eta": 2.0, "etta": 1.0}, registry=BUILT_INS)
+    wrong, unknown = caught.value.problems
+    assert wrong.message == "`eta` in sampler `ddim` must be a number from 0 to 1, but is 2.0"
+    assert unknown.hints[0].startswith("did you mean `eta`")
     # As in a recipe, an array makes a tuple.
     levels = {"linear_attention_levels": [1, 2]}
     checks = conformance_checks("attention-unet", settings=levels, registry=BUILT_INS)

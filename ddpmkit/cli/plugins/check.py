@@ -18,7 +18,7 @@ from ddpmkit.cli.options import PluginChoice, plugin_options
 from ddpmkit.cli.plugins.named import kind_option, named
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.contracts import KINDS
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
+from ddpmkit.errors import ComponentUnavailable, PluginError
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.registry import RegisteredComponent
@@ -175,6 +175,7 @@ def _check_all(terminal: Terminal, entries: Sequence["RegisteredComponent"]) -> 
 
 
 def _row(entry: "RegisteredComponent") -> _Row:
+    from ddpmkit.recipe import RecipeError
     from ddpmkit.testing import conformance_checks
 
     if entry.kind == "tracker":
@@ -186,8 +187,8 @@ def _row(entry: "RegisteredComponent") -> _Row:
         return _Row(broken=error.message)
     except ComponentUnavailable as error:
         return _Row(left_out=f"it cannot work here: {error.message}")
-    except InputError as error:
-        return _Row(left_out=error.message)
+    except RecipeError as error:
+        return _Row(left_out="; ".join(problem.message for problem in error.problems))
     return _Row(outcomes, seconds=time.perf_counter() - began)
 
 
@@ -219,12 +220,18 @@ def _show_facts(terminal: Terminal, outcomes: Sequence["Outcome"]) -> None:
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     """The config keys that `--set` gives. Raises RecipeError with what is malformed."""
     from ddpmkit.recipe import Problem, RecipeError
+    from ddpmkit.recipe.layers import Layered
     from ddpmkit.recipe.overrides import parse_override
 
-    parsed = [parse_override(text) for text in texts]
-    if problems := [item for item in parsed if isinstance(item, Problem)]:
-        raise RecipeError(problems)
-    return {".".join(item.key): item.value for item in parsed if not isinstance(item, Problem)}
+    tree = Layered("--set")
+    for item in map(parse_override, texts):
+        if isinstance(item, Problem):
+            tree.problems.append(item)
+        else:
+            tree.override(item)
+    if tree.problems:
+        raise RecipeError(tree.problems)
+    return tree.values
 
 
 def _excuses(texts: Sequence[str]) -> dict[str, str]:
