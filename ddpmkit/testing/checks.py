@@ -21,6 +21,7 @@ __all__ = [
     "Answers",
     "Check",
     "ConformanceError",
+    "NotApplicable",
     "NotBuilt",
     "NotChecked",
     "Outcome",
@@ -34,6 +35,7 @@ _RAISES = (
     "It raises at its plainest use, so no check can say more: mend what raises there first. "
     "`ddpmkit -v plugins check` shows the traceback."
 )
+_NOT_TO_EXCUSE = "Take it out of `xfail`: there is nothing to excuse."
 
 Answers = Mapping[str, Any]
 """What a component answered, by name: tensors, arrays, or plain values."""
@@ -41,6 +43,10 @@ Answers = Mapping[str, Any]
 
 class ConformanceError(AssertionError):
     """A component does not do what its kind must, or does what it was said not to do."""
+
+
+class NotApplicable(Exception):
+    """A question does not arise for a component. The message says why."""
 
 
 class NotChecked(Exception):
@@ -75,6 +81,11 @@ class Subject:
 
         return observe(self)
 
+    def require_provided(self, capability: str) -> None:
+        """Raise NotApplicable when the component does not say that it provides the capability."""
+        if capability not in self.registered.component.provides:
+            raise NotApplicable(f"it does not provide `{capability}`")
+
     def require_use(self) -> None:
         """Raise NotChecked when it raises at its plainest use: what was not seen of it says nothing then."""
         if isinstance(error := self.observation.error, NotChecked):
@@ -105,11 +116,11 @@ class Outcome:
 
     rule: Rule
     subject: Subject
-    status: Literal["passed", "failed", "xfailed", "xpassed", "not checked"]
+    status: Literal["passed", "failed", "xfailed", "xpassed", "not checked", "not applicable"]
     """`xfailed`: it failed, as was announced; `xpassed`: it was announced to fail and passed, which is a failure;
-    `not checked`: the component raised before it could be asked."""
+    `not checked`: the component raised before it could be asked; `not applicable`: the question does not arise."""
     seen: str = ""
-    """What was seen where the answer was no, or kept the question from being put."""
+    """What was seen where the answer was no, or kept the question from being put, or from arising."""
     reason: str = ""
     """Why it was announced to fail."""
     remedy: str = ""
@@ -120,7 +131,7 @@ class Outcome:
     @property
     def good(self) -> bool:
         """Whether nobody need do anything now."""
-        return self.status in ("passed", "xfailed")
+        return self.status in ("passed", "xfailed", "not applicable")
 
     @property
     def traceback(self) -> str:
@@ -128,7 +139,7 @@ class Outcome:
         return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
 
     def facts(self) -> list[tuple[str, str]]:
-        """Labels and texts for a person: nothing where it passed."""
+        """Labels and texts for a person: nothing where there is nothing to do."""
         match self.status:
             case "failed":
                 return [("asked", self.rule.question), ("seen", self.seen), ("to mend", self.remedy)]
@@ -137,12 +148,12 @@ class Outcome:
             case "xfailed":
                 return [("reason", self.reason), ("seen", self.seen)]
             case "xpassed":
-                mended = "Take it out of `xfail`: what it excused is mended."
-                return [("seen", f"it passes, though it was to fail: {self.reason}"), ("to mend", mended)]
+                return [("seen", f"{self.seen}, though it was to fail: {self.reason}"), ("to mend", self.remedy)]
         return []
 
     def __str__(self) -> str:
-        head = f"{self.rule.id}: {self.subject.registered.id} {self.status}"
+        why = f": {self.seen}" if self.status == "not applicable" else ""
+        head = f"{self.rule.id}: {self.subject.registered.id} {self.status}{why}"
         return "\n".join([head, *(f"  {label + ':':<8} {text}" for label, text in self.facts())])
 
 
@@ -171,6 +182,8 @@ class Check:
             raise
         except ConformanceError as failure:
             return self._failed(f"{failure}{self._place(failure.__context__)}", self.rule.remedy, failure.__context__)
+        except NotApplicable as why:
+            return self._well("not applicable", str(why))
         except NotBuilt as error:
             # One that is built for other checks has failed this one.
             if isinstance(self.subject.observation.error, NotBuilt):
@@ -180,7 +193,12 @@ class Check:
             return self._not_checked(error)
         except (Exception, SystemExit) as error:
             return self._raised(error)
-        return Outcome(self.rule, self.subject, "xpassed" if self.xfail else "passed", reason=self.xfail)
+        return self._well("passed", "it passes")
+
+    def _well(self, status: Literal["passed", "not applicable"], seen: str) -> Outcome:
+        if self.xfail:
+            return Outcome(self.rule, self.subject, "xpassed", seen, self.xfail, _NOT_TO_EXCUSE)
+        return Outcome(self.rule, self.subject, status, seen)
 
     def _raised(self, error: BaseException) -> Outcome:
         # What is raised whatever is asked is no fault that the check knows of.

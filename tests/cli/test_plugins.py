@@ -147,6 +147,21 @@ def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callabl
     assert "✓ loss.grows" in good.output
 
 
+def test_what_is_not_asked_is_not_said_to_pass(plugins: Callable[..., Result]) -> None:
+    done = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
+    assert done.exit_code == 0
+    unasked = [line.split(maxsplit=2) for line in done.output.splitlines() if line.startswith("  - ")]
+    assert [(name, said.partition(": ")[0]) for _, name, said in unasked] == [
+        ("manners.manifest-without-torch", "not applicable"),
+        ("loss.with-bound", "not applicable"),
+    ]
+    assert unasked[1][2] == "not applicable: it does not provide `learned-variance`"
+    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 2} passed, 2 not applicable"
+    everything = plugins("check", "--kind", "loss")
+    assert f"{len(rules('loss')) - 1} passed, 1 not applicable in " in everything.output
+    assert "loss.with-bound" not in everything.output
+
+
 @pytest.fixture
 def bad() -> str:
     Path("bad.py").write_text(ZIG.replace("mean(dim=1)", "mean()"))
@@ -162,7 +177,7 @@ def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable
     ]
     assert "      to mend  Average over channels and pixels" in done.output
     assert "✓ loss.zero-at-perfect" in done.output
-    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 1} passed, 1 failed"
+    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 3} passed, 1 failed, 2 not applicable"
 
 
 def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
@@ -173,7 +188,7 @@ def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[.
         "      reason   until 2.0",
         "      seen     [] for a batch of 4, prediction epsilon",
     ]
-    assert done.output.splitlines()[-1].endswith("1 failed as expected")
+    assert done.output.splitlines()[-1].endswith("1 failed as expected, 2 not applicable")
     passing = plugins(*arguments, "--xfail", "loss.grows=it never did")
     assert passing.exit_code == 1
     assert "✗ loss.grows" in passing.output

@@ -1,6 +1,7 @@
 """A generated package of each kind, built, installed and tried as its author would."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def test_the_tests_that_come_with_it_pass_for_every_kind(packages: Path, run: Co
     folders = [packages / kind / "tests" for kind in KINDS]
     done = run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)
     assert done.returncode == 0, done.stdout
-    assert f"{sum(len(rules(kind)) for kind in KINDS)} passed" in done.stdout
+    # What a component does not promise is not asked of it.
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", done.stdout)}
+    assert sum(counts.values()) == sum(len(rules(kind)) for kind in KINDS)
+    assert counts.get("skipped", 0) < 5
 
 
 @pytest.mark.slow

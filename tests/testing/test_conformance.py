@@ -158,6 +158,33 @@ def test_an_excuse_that_excuses_nothing_is_an_error(xfail: dict[str, Any], said:
         conformance_checks(registered(OneNumber), xfail=xfail)
 
 
+def test_a_question_that_does_not_arise_is_no_pass_and_no_failure() -> None:
+    outcome = checked(OneNumber, "loss.with-bound").run()
+    assert (outcome.status, outcome.good, outcome.facts()) == ("not applicable", True, [])
+    assert str(outcome).endswith("one-number not applicable: it does not provide `learned-variance`")
+    excused = checked(OneNumber, "loss.with-bound", xfail={"loss.with-bound": "until 2.0"})
+    with pytest.raises(ConformanceError, match="it does not provide `learned-variance`, though it was to fail: until"):
+        excused.run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("loss", "loss.with-bound"), ("backbone", "backbone.labels"), ("backbone", "backbone.label-not-told")],
+)
+def test_what_a_component_does_not_provide_is_not_asked_of_it(kind: str, name: str) -> None:
+    component = Component(kind=kind, name="one-number", target=f"{__name__}:OneNumber", summary="no promise")
+    entry = RegisteredComponent(component, FoundPlugin("acme.one-number", "", "ddpmkit-acme", "1.0"))
+    (check,) = (check for check in conformance_checks(entry) if check.id == name)
+    assert check.outcome().status == "not applicable"
+
+
+def test_a_single_file_may_import_torch_and_that_is_no_pass() -> None:
+    file = FoundPlugin("local.one", "", "one.py", "sha256:0", Path("one.py"))
+    checks = conformance_checks(RegisteredComponent(registered(OneNumber).component, file))
+    (check,) = (check for check in checks if check.id == "manners.manifest-without-torch")
+    assert (check.outcome().status, check.outcome().seen[:13]) == ("not applicable", "a single file")
+
+
 def test_an_excuse_takes_no_check_away() -> None:
     names = [check.id for check in conformance_checks(registered(OneNumber))]
     assert [check.id for check in conformance_checks(registered(OneNumber), xfail={"loss.grows": "because"})] == names
@@ -213,9 +240,9 @@ def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ddpmkit-acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[ddpmkit.plugins]\nacme.one-number = acme\n")
-    command = [sys.executable, "-m", "pytest", "-rxf", "-p", "no:cacheprovider", "test_it.py"]
+    command = [sys.executable, "-m", "pytest", "-rxfs", "-p", "no:cacheprovider", "test_it.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert f"1 failed, {2 * len(rules('loss')) - 2} passed, 1 xfailed" in done.stdout, done.stdout
+    assert f"1 failed, {2 * len(rules('loss')) - 4} passed, 2 skipped, 1 xfailed" in done.stdout, done.stdout
     assert "XFAIL test_it.py::test_acme[loss.per-sample] - until 2.0" in done.stdout
     assert "FAILED test_it.py::test_l1[loss.grows]" in done.stdout
     assert "it passes, though it was to fail: it passes in truth" in done.stdout

@@ -32,6 +32,7 @@ _MARKS = {
     "xfailed": ("x", "yellow"),
     "xpassed": ("✗", "bold red"),
     "not checked": ("?", "bold red"),
+    "not applicable": ("-", "dim"),
     "left out": ("-", "yellow"),
 }
 _WORDS = {
@@ -40,6 +41,7 @@ _WORDS = {
     "xfailed": "failed as expected",
     "xpassed": "passed unexpectedly",
     "not checked": "not checked",
+    "not applicable": "not applicable",
 }
 _CAUTION = "it may publish what it is told, and is checked only when named"
 
@@ -142,8 +144,7 @@ def _check_one(terminal: Terminal, entry: "RegisteredComponent", options: Mappin
     outcomes = []
     for item in checks:
         outcomes.append(outcome := _outcome(item))
-        question = (item.rule.question, "dim") if outcome.status == "passed" else _WORDS[outcome.status]
-        terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], f" {item.id:<{column}}  ", question))
+        terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], f" {item.id:<{column}}  ", _said(outcome)))
         _show_facts(terminal, outcomes)
     terminal.out.print(f"\n{_counted(outcomes)}", style="bold")
     return all(outcome.good for outcome in outcomes)
@@ -162,7 +163,7 @@ def _check_all(terminal: Terminal, entries: Sequence["RegisteredComponent"]) -> 
         origin = (f"{entry.origin:<{origin_width}}  ", "dim")
         terminal.out.print(Text.assemble(_MARKS[row.state], columns, origin, row.text))
         for number, outcome in enumerate(row.outcomes, 1):
-            if outcome.status != "passed":
+            if outcome.facts():
                 head = f" {outcome.rule.id}  {_WORDS[outcome.status]}"
                 terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], head))
                 _show_facts(terminal, row.outcomes[:number])
@@ -201,6 +202,16 @@ def _outcome(item: "Check") -> "Outcome":
 def _counted(outcomes: Sequence["Outcome"]) -> str:
     found = [outcome.status for outcome in outcomes]
     return ", ".join(f"{found.count(status)} {word}" for status, word in _WORDS.items() if status in found)
+
+
+def _said(outcome: "Outcome") -> tuple[str, str]:
+    """Words and style."""
+    match outcome.status:
+        case "passed":
+            return outcome.rule.question, "dim"
+        case "not applicable":
+            return f"not applicable: {outcome.seen}", "dim"
+    return _WORDS[outcome.status], ""
 
 
 def _show_facts(terminal: Terminal, outcomes: Sequence["Outcome"]) -> None:
