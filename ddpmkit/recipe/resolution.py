@@ -123,10 +123,9 @@ class _Resolution:
             others=(Expectations(section.model),),
         )
         config = validate(model, own)
-        if config is None or not self._is_readable(table, component, config):
+        if not isinstance(settings, ComponentSection) or config is None:
             return None
-        if not isinstance(settings, ComponentSection):
-            return None
+        self._check_readable(table, component, config)
         # In its shortest form, so that one component has one spelling in a resolved recipe.
         part = Part(component, settings.model_copy(update={"use": component.use}), config)
         self.parts.append((table, part))
@@ -161,10 +160,9 @@ class _Resolution:
             return None
         return model
 
-    def _is_readable(self, table: Table, component: RegisteredComponent, config: ComponentConfig) -> bool:
-        """Whether the lock of a run with this config could be read again; if not, problems were added."""
-        found = unreadable(config)
-        for path, why in found:
+    def _check_readable(self, table: Table, component: RegisteredComponent, config: ComponentConfig) -> None:
+        """That the lock of a run with this config can be read again."""
+        for path, why in unreadable(config):
             given = bool(path) and path[0] in table.values
             self.tree.problems.append(
                 table.problem(
@@ -174,7 +172,6 @@ class _Resolution:
                     f"until then, set `{path[0]}` in {table.title}" if path and not given else None,
                 )
             )
-        return not found
 
     def _check_labels(self, found: Mapping[str, Any]) -> None:
         """That the backbone can be told classes where there are labels, and that there are labels where they matter."""

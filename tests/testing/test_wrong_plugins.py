@@ -730,6 +730,12 @@ def test_a_wrong_plugin_is_caught_by_the_check_that_names_its_fault_and_by_no_ot
     assert seen[wrong.caught_by].strip()
 
 
+def test_a_default_outside_its_own_range_is_named_with_both() -> None:
+    wrong = Wrong(Power, "schedule", "manners.config-as-toml", config=OutOfItsOwnRange)
+    (failed,) = (outcome for outcome in outcomes(wrong) if not outcome.good)
+    assert failed.seen == "the default of `depth` must be a number below 1, but is 3.0"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_check_catches_a_wrong_plugin(kind: str) -> None:
     caught = {wrong.caught_by for wrong in WRONG}
