@@ -63,6 +63,10 @@ class Component:
             raise ValueError(f"component {self.name!r} has the unknown kind {self.kind!r}; kinds are {known}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"component name {self.name!r} must be lower-case words joined by hyphens")
+        if type(self.api) is not int:
+            raise ValueError(
+                f"component {self.name!r} has api={self.api!r}, which is no whole number: set api={API_VERSION}"
+            )
         if self.api not in (spoken := _spoken(API_VERSION)):
             older = "the plugin" if self.api < API_VERSION else "ddpmkit"
             raise ValueError(

@@ -4,7 +4,6 @@ Built once, from declared components; it does not know how they were found.
 """
 
 import difflib
-import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.presence import absence, install_commands, missing_modules
 
 __all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes"]
 
@@ -68,14 +68,26 @@ class RegisteredComponent:
         """Import the target and call a class method of it. Raises as `build` does."""
         return self._with_target(lambda target: getattr(target, method)(config, **runtime))
 
+    def absence(self) -> DdpmkitError | None:
+        """What `build` is bound to raise because code is not installed, told without importing any of it."""
+        if (lacking := self._lacking()) is not None:
+            return lacking
+        error = absence(self.component.target)
+        return self._broken("target", self.component.target, error) if error is not None else None
+
+    def _lacking(self) -> ComponentUnavailable | None:
+        missing = missing_modules(self.component.requires)
+        if not missing:
+            return None
+        commands = install_commands(missing, self.plugin.distribution)
+        return ComponentUnavailable(
+            f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
+            remedies=[*(commands or [f"install what {self.origin} depends on"]), f"use another {self.kind}"],
+        )
+
     def _with_target(self, use: Callable[[Any], Any]) -> Any:
-        missing = [module for module in self.component.requires if importlib.util.find_spec(module) is None]
-        if missing:
-            # A module's name need not be its distribution's, so `pip install <module>` may install something else.
-            raise ComponentUnavailable(
-                f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
-                remedies=[f"install what {self.origin} depends on", f"use another {self.kind}"],
-            )
+        if (lacking := self._lacking()) is not None:
+            raise lacking
         try:
             return use(resolve(self.component.target))
         except DdpmkitError:

@@ -6,6 +6,7 @@ from ddpmkit.recipe.keys import keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, read_lock
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
+from ddpmkit.recipe.readiness import absent_code
 from ddpmkit.recipe.reading import read_recipe
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.schema import (
@@ -46,6 +47,7 @@ __all__ = [
     "TrackerSection",
     "TrainSection",
     "Weights",
+    "absent_code",
     "differences",
     "keys_text",
     "lock_text",

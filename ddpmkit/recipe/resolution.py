@@ -21,7 +21,7 @@ from ddpmkit.recipe.problems import MOST, RecipeError
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
-from ddpmkit.recipe.validation import Table, validate
+from ddpmkit.recipe.validation import Table, unreadable, validate
 from ddpmkit.recipe.weights import parse_weights
 from ddpmkit.recipe.writing import toml_value
 
@@ -125,6 +125,7 @@ class _Resolution:
         config = validate(model, own)
         if not isinstance(settings, ComponentSection) or config is None:
             return None
+        self._check_readable(table, component, config)
         # In its shortest form, so that one component has one spelling in a resolved recipe.
         part = Part(component, settings.model_copy(update={"use": component.use}), config)
         self.parts.append((table, part))
@@ -158,6 +159,19 @@ class _Resolution:
             self.tree.problems.append(table.problem(message, ("use",), report))
             return None
         return model
+
+    def _check_readable(self, table: Table, component: RegisteredComponent, config: ComponentConfig) -> None:
+        """That the lock of a run with this config can be read again."""
+        for path, why in unreadable(config):
+            given = bool(path) and path[0] in table.values
+            self.tree.problems.append(
+                table.problem(
+                    f"{component.kind} `{component.use}`: {why}",
+                    path if given else ("use",),
+                    f"report it to the authors of {component.origin}, which provides it",
+                    f"until then, set `{path[0]}` in {table.title}" if path and not given else None,
+                )
+            )
 
     def _check_labels(self, found: Mapping[str, Any]) -> None:
         """That the backbone can be told classes where there are labels, and that there are labels where they matter."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.layers import Layered
@@ -18,7 +18,7 @@ from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, Problem, did_you_mean
 from ddpmkit.recipe.writing import toml_value
 
-__all__ = ["Table", "validate"]
+__all__ = ["Table", "unreadable", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -63,6 +63,38 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
     return None
 
 
+def unreadable(config: BaseModel) -> list[tuple[Key, str]]:
+    """Keys whose values the config's own model refuses once they are written down and read back, each with why.
+
+    pydantic takes defaults unseen, so they may lie outside their own range. (Its `validate_default` is no help: in JSON
+    mode it refuses a Path as the default of a path.)
+    """
+    model = type(config)
+    try:
+        data = config.model_dump(mode="json", exclude_none=True, warnings=False)
+    except PydanticSerializationError as error:
+        return [((), f"its config cannot be written down: {error}")]
+    try:
+        model.model_validate_json(pydantic_core.to_json(data, inf_nan_mode="constants"))
+    except ValidationError as error:
+        expectations = Expectations(model)
+        return [
+            (path[:1], _refusal(_owned(config, path), expectations, path, data, details))
+            for path, details in _by_path(error, data)[:MOST]
+        ]
+    except Exception as error:  # a validator of someone else's model may do anything
+        return [((), f"its config, read back as it is written down, broke with {type(error).__name__}: {error}")]
+    return []
+
+
+def _owned(config: BaseModel, path: Key) -> str:
+    if not path:
+        return "its config, read back as it is written down"
+    name = f"`{'.'.join(map(str, _field(path)))}`"
+    given = path[0] in config.model_fields_set
+    return f"{name}, read back as it is written down," if given else f"the default of {name}"
+
+
 def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Key, ErrorDetails]]:
     """The errors by the value they are about, one each.
 
@@ -93,9 +125,7 @@ def _holds(values: Any, part: str | int) -> bool:
 
 
 def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
-    field = path
-    while field and isinstance(field[-1], int):
-        field = field[:-1]  # an entry of a list is spoken of by the list's key
+    field = _field(path)
     name, title = ".".join(map(str, field)), table.title
     match details["type"]:
         case "extra_forbidden" if len(path) == 1:
@@ -104,22 +134,45 @@ def _problem(table: Table, expectations: Expectations, path: Key, details: Error
             return table.problem(f"unknown key `{name}` in {title}", path, at_key=True)
         case "missing" if isinstance(details["loc"][-1], str):
             return _missing_key(table, expectations, field)
-        case "value_error" | "assertion_error":
-            said = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            if path:
-                return table.problem(f"`{name}` in {title}: {said}", path)
+        case "value_error" | "assertion_error" if not path:
+            said = _said(details)
             # About the table as a whole: shown at the first key that the message names.
             named = next((word for word in re.findall(r"\w+", said) if word in table.values), None)
             return table.problem(f"{title}: {said}", (named,) if named else ())
-    value: Any = table.values
+    message = _refusal(f"`{name}` in {title}" if path else title, expectations, path, table.values, details)
+    if (wanted := _wanted(expectations, path, details)) is None:
+        return table.problem(message, path)
+    return table.problem(message, path, _same_value(_at(table.values, path), wanted), expectations.purpose(field))
+
+
+def _refusal(named: str, expectations: Expectations, path: Key, values: Any, details: ErrorDetails) -> str:
+    """What the value of that name must be, and what it is."""
+    if (wanted := _wanted(expectations, path, details)) is None:
+        return f"{named}: {_said(details)}"
+    return f"{named} must be {wanted}, but {'is' if path == _field(path) else 'has'} {_shown(_at(values, path))}"
+
+
+def _wanted(expectations: Expectations, path: Key, details: ErrorDetails) -> str | None:
+    """None where the model's author has said it, where no value is there, or where it cannot be said."""
+    absent = details["type"] == "missing" and isinstance(details["loc"][-1], str)
+    return None if absent or details["type"] in ("value_error", "assertion_error") else expectations.of(_field(path))
+
+
+def _field(path: Key) -> Key:
+    """An entry of a list is spoken of by the list's key."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    return path
+
+
+def _at(values: Any, path: Key) -> Any:
     for part in path:
-        value = value[part]
-    wanted = expectations.of(field)
-    if wanted is None:
-        return table.problem(f"`{name}` in {title}: {details['msg']}" if path else f"{title}: {details['msg']}", path)
-    verb = "is" if path == field else "has"
-    message = f"`{name}` in {title} must be {wanted}, but {verb} {_shown(value)}"
-    return table.problem(message, path, _same_value(value, wanted), expectations.purpose(field))
+        values = values[part]
+    return values
+
+
+def _said(details: ErrorDetails) -> str:
+    return details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def _missing_key(table: Table, expectations: Expectations, field: Key) -> Problem:

@@ -128,16 +128,14 @@ def _labels_taken(subject: Subject) -> None:
 
 
 def _labels_matter(subject: Subject) -> None:
-    if not _heeds_labels(subject):
-        return
+    subject.require_provided("class-labels")
     network, (x, t) = _stirred(_network(subject, num_classes=_CLASSES)), _batch()
     difference = _furthest(*(_answer(network, x, t, _labels(label)) for label in (0, _CLASSES - 1)))
     require(difference > 1e-6, f"labels 0 and {_CLASSES - 1} of {_CLASSES} classes differ by {difference:.3g}")
 
 
 def _label_not_told(subject: Subject) -> None:
-    if not _heeds_labels(subject):
-        return
+    subject.require_provided("class-labels")
     network, (x, t) = _stirred(_network(subject, num_classes=_CLASSES)), _batch()
     first, last, untold, none = (
         _answer(network, x, t, label) for label in (_labels(0), _labels(_CLASSES - 1), _labels(_CLASSES), None)

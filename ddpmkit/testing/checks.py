@@ -4,18 +4,38 @@ It does not know what is checked.
 """
 
 import functools
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit.errors import ComponentUnavailable, DdpmkitError
+from ddpmkit.errors import ComponentUnavailable
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.testing.raised import place_of, unwrapped, worded
 
 if TYPE_CHECKING:
     from ddpmkit.testing.observation import Observation
 
-__all__ = ["Answers", "Check", "ConformanceError", "Outcome", "Rule", "Subject", "Use", "require"]
+__all__ = [
+    "Answers",
+    "Check",
+    "ConformanceError",
+    "NotApplicable",
+    "NotBuilt",
+    "NotChecked",
+    "Outcome",
+    "Rule",
+    "Subject",
+    "Use",
+    "require",
+]
+
+_RAISES = (
+    "It raises at its plainest use, so no check can say more: mend what raises there first. "
+    "`ddpmkit -v plugins check` shows the traceback."
+)
+_NOT_TO_EXCUSE = "Take it out of `xfail`: there is nothing to excuse."
 
 Answers = Mapping[str, Any]
 """What a component answered, by name: tensors, arrays, or plain values."""
@@ -23,6 +43,18 @@ Answers = Mapping[str, Any]
 
 class ConformanceError(AssertionError):
     """A component does not do what its kind must, or does what it was said not to do."""
+
+
+class NotApplicable(Exception):
+    """A question does not arise for a component. The message says why."""
+
+
+class NotChecked(Exception):
+    """A question could not be put to a component. The message says why; the cause is what the component raised."""
+
+
+class NotBuilt(NotChecked):
+    """It could not be put because the component could not be built."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +66,13 @@ class Subject:
     use: "Use"
 
     def build(self, **runtime: Any) -> Any:
-        """A fresh component."""
-        return self.registered.build(self.config, **runtime)
+        """A fresh component. Raises NotBuilt from what its code raised, ComponentUnavailable as it is."""
+        try:
+            return self.registered.build(self.config, **runtime)
+        except ComponentUnavailable:
+            raise
+        except Exception as error:
+            raise NotBuilt("it cannot be built") from unwrapped(error)
 
     @functools.cached_property
     def observation(self) -> "Observation":
@@ -43,6 +80,18 @@ class Subject:
         from ddpmkit.testing.observation import observe  # imports torch
 
         return observe(self)
+
+    def require_provided(self, capability: str) -> None:
+        """Raise NotApplicable when the component does not say that it provides the capability."""
+        if capability not in self.registered.component.provides:
+            raise NotApplicable(f"it does not provide `{capability}`")
+
+    def require_use(self) -> None:
+        """Raise NotChecked when it raises at its plainest use: what was not seen of it says nothing then."""
+        if isinstance(error := self.observation.error, NotChecked):
+            raise error
+        if error is not None:
+            raise NotChecked("it raises when it is used") from error
 
 
 Use = Callable[[Subject], Answers]
@@ -67,32 +116,44 @@ class Outcome:
 
     rule: Rule
     subject: Subject
-    status: Literal["passed", "failed", "xfailed", "xpassed"]
-    """`xfailed`: it failed, as was announced; `xpassed`: it was announced to fail and passed, which is a failure."""
+    status: Literal["passed", "failed", "xfailed", "xpassed", "not checked", "not applicable"]
+    """`xfailed`: it failed, as was announced; `xpassed`: it was announced to fail and passed, which is a failure;
+    `not checked`: the component raised before it could be asked; `not applicable`: the question does not arise."""
     seen: str = ""
-    """What was seen where the answer was no."""
+    """What was seen where the answer was no, or kept the question from being put, or from arising."""
     reason: str = ""
     """Why it was announced to fail."""
+    remedy: str = ""
+    """What to do now."""
+    error: BaseException | None = None
+    """What the component raised, if it did."""
 
     @property
     def good(self) -> bool:
         """Whether nobody need do anything now."""
-        return self.status in ("passed", "xfailed")
+        return self.status in ("passed", "xfailed", "not applicable")
+
+    @property
+    def traceback(self) -> str:
+        """Of what the component raised; empty where it did not."""
+        return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
 
     def facts(self) -> list[tuple[str, str]]:
-        """Labels and texts for a person: nothing where it passed."""
+        """Labels and texts for a person: nothing where there is nothing to do."""
         match self.status:
             case "failed":
-                return [("asked", self.rule.question), ("seen", self.seen), ("to mend", self.rule.remedy)]
+                return [("asked", self.rule.question), ("seen", self.seen), ("to mend", self.remedy)]
+            case "not checked":
+                return [("seen", self.seen), ("to mend", self.remedy)]
             case "xfailed":
                 return [("reason", self.reason), ("seen", self.seen)]
             case "xpassed":
-                mended = "Take it out of `xfail`: what it excused is mended."
-                return [("seen", f"it passes, though it was to fail: {self.reason}"), ("to mend", mended)]
+                return [("seen", f"{self.seen}, though it was to fail: {self.reason}"), ("to mend", self.remedy)]
         return []
 
     def __str__(self) -> str:
-        head = f"{self.rule.id}: {self.subject.registered.id} {self.status}"
+        why = f": {self.seen}" if self.status == "not applicable" else ""
+        head = f"{self.rule.id}: {self.subject.registered.id} {self.status}{why}"
         return "\n".join([head, *(f"  {label + ':':<8} {text}" for label, text in self.facts())])
 
 
@@ -119,15 +180,48 @@ class Check:
             self.rule.ask(self.subject)
         except ComponentUnavailable:
             raise
-        except Exception as error:
-            return Outcome(self.rule, self.subject, "xfailed" if self.xfail else "failed", _seen(error), self.xfail)
-        return Outcome(self.rule, self.subject, "xpassed" if self.xfail else "passed", reason=self.xfail)
+        except ConformanceError as failure:
+            return self._failed(f"{failure}{self._place(failure.__context__)}", self.rule.remedy, failure.__context__)
+        except NotApplicable as why:
+            return self._well("not applicable", str(why))
+        except NotBuilt as error:
+            # One that is built for other checks has failed this one.
+            if isinstance(self.subject.observation.error, NotBuilt):
+                return self._not_checked(error)
+            return self._raised(error.__cause__ or error)
+        except NotChecked as error:
+            return self._not_checked(error)
+        except (Exception, SystemExit) as error:
+            return self._raised(error)
+        return self._well("passed", "it passes")
+
+    def _well(self, status: Literal["passed", "not applicable"], seen: str) -> Outcome:
+        if self.xfail:
+            return Outcome(self.rule, self.subject, "xpassed", seen, self.xfail, _NOT_TO_EXCUSE)
+        return Outcome(self.rule, self.subject, status, seen)
+
+    def _raised(self, error: BaseException) -> Outcome:
+        # What is raised whatever is asked is no fault that the check knows of.
+        remedy = self.rule.remedy if self.subject.observation.error is None else _RAISES
+        return self._failed(f"{worded(error)}{self._place(error)}", remedy, error)
+
+    def _failed(self, seen: str, remedy: str, error: BaseException | None) -> Outcome:
+        return Outcome(self.rule, self.subject, "xfailed" if self.xfail else "failed", seen, self.xfail, remedy, error)
+
+    def _not_checked(self, error: NotChecked) -> Outcome:
+        cause = error.__cause__
+        seen = str(error) if cause is None else f"{error}: {worded(cause)}{self._place(cause)}"
+        return Outcome(self.rule, self.subject, "not checked", seen, self.xfail, _RAISES, cause)
+
+    def _place(self, error: BaseException | None) -> str:
+        place = place_of(error, self.subject.registered)
+        return f", raised at {place}" if place else ""
 
     def run(self) -> Outcome:
         """Ask. Raises ConformanceError with what was seen and what to do, ComponentUnavailable as `outcome` does."""
         outcome = self.outcome()
         if not outcome.good:
-            raise ConformanceError(str(outcome))
+            raise ConformanceError(str(outcome)) from outcome.error
         return outcome
 
     def __str__(self) -> str:
@@ -138,9 +232,3 @@ def require(condition: bool, seen: str) -> None:
     """Raise ConformanceError with what was seen unless `condition` holds."""
     if not condition:
         raise ConformanceError(seen)
-
-
-def _seen(error: Exception) -> str:
-    if isinstance(error, DdpmkitError):
-        return error.message
-    return str(error) if isinstance(error, ConformanceError) else f"{type(error).__name__}: {error}"

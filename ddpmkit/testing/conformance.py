@@ -9,13 +9,13 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pydantic_core
-from pydantic import ValidationError
-
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.recipe import RecipeError
+from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.validation import Table, validate
 from ddpmkit.testing.checks import Check, Rule, Subject
 
 __all__ = ["conformance_checks", "conformance_tests", "rules"]
@@ -33,8 +33,8 @@ def conformance_checks(
 
     `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file);
     `xfail` says of checks by id why they fail for now: one that passes all the same is a failure. Raises PluginError
-    when there is no such component, or its code cannot be imported, InputError when the settings do not make a config,
-    or `xfail` names no check or no reason.
+    when there is no such component, or its code cannot be imported, RecipeError when the settings do not make a
+    config, InputError when `xfail` names no check or no reason.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
     reasons = _reasons(registered, xfail or {})
@@ -64,8 +64,11 @@ def conformance_tests(
     @pytest.mark.parametrize("check", checks, ids=str)
     def test_conformance(check: Check) -> None:
         __tracebackhide__ = True
-        if check.run().status == "xfailed":
-            pytest.xfail(check.xfail)
+        outcome = check.run()
+        if outcome.status == "xfailed":
+            pytest.xfail(outcome.reason)
+        if outcome.status == "not applicable":
+            pytest.skip(f"not applicable: {outcome.seen}")
 
     return test_conformance
 
@@ -78,12 +81,12 @@ def rules(kind: str) -> tuple[Rule, ...]:
 
 
 def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> ComponentConfig:
-    """In pydantic's JSON mode, as a recipe is read: arrays become tuples, and all else is strict."""
-    try:
-        return registered.config_model().model_validate_json(pydantic_core.to_json(settings))
-    except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
-        raise InputError(f"{registered.kind} {registered.use!r} cannot be built: {'; '.join(wrong)}.") from error
+    """As a recipe is read, and with what a recipe would be told. Raises RecipeError."""
+    tree = Layered("settings", dict(settings))
+    config = validate(registered.config_model(), Table(tree, (), settings, f"{registered.kind} `{registered.use}`"))
+    if config is None:
+        raise RecipeError(tree.problems)
+    return config
 
 
 def _reasons(registered: RegisteredComponent, xfail: Mapping[str, str]) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 
 from ddpmkit.contracts import Dataset, ImageShape
-from ddpmkit.testing.checks import Answers, Rule, Subject, require
+from ddpmkit.testing.checks import Answers, NotApplicable, Rule, Subject, require
 
 __all__ = ["RULES", "use"]
 
@@ -83,7 +83,7 @@ def _fingerprint(subject: Subject) -> None:
 def _validation(subject: Subject) -> None:
     training, held_out = _build(subject), _build(subject, split="val")
     if len(held_out) == 0:
-        return
+        raise NotApplicable("it has no held-out pictures")
     seen = f'{len(held_out)} pictures in "val" with the fingerprint of "train", {training.fingerprint}'
     require(held_out.fingerprint != training.fingerprint, seen)
     count = min(_LOOKED_AT, len(training), len(held_out))

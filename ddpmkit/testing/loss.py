@@ -104,8 +104,7 @@ def _input_kept(subject: Subject) -> None:
 
 
 def _with_bound(subject: Subject) -> None:
-    if "learned-variance" not in subject.registered.component.provides:
-        return
+    subject.require_provided("learned-variance")
     losses = torch.tensor([0.5, 0.1, 0.2])
     ask = subject.build(prediction="epsilon").with_bound
     low, high, mixed = (ask(losses, torch.tensor(bound)) for bound in ([1.0] * 3, [2.0] * 3, [1.0, 2.0, 1.0]))

@@ -11,7 +11,8 @@ import torch
 
 from ddpmkit.recipe import toml_text
 from ddpmkit.recipe.schema import SECTIONS
-from ddpmkit.testing.checks import Rule, Subject, require
+from ddpmkit.recipe.validation import unreadable
+from ddpmkit.testing.checks import NotApplicable, Rule, Subject, require
 
 __all__ = ["RULES"]
 
@@ -19,8 +20,7 @@ __all__ = ["RULES"]
 def _manifest_without_torch(subject: Subject) -> None:
     plugin = subject.registered.plugin
     if plugin.path is not None:
-        # A single file holds manifest and implementation; what it imports, it imports.
-        return
+        raise NotApplicable("a single file holds manifest and implementation, and may import what it needs")
     modules = ", ".join(sorted({plugin.module, subject.registered.component.config.partition(":")[0]} - {""}))
     code = f"import sys; sys.path[:] = {sys.path}; import {modules}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -40,6 +40,7 @@ def _keys_free(subject: Subject) -> None:
 
 
 def _config_as_toml(subject: Subject) -> None:
+    require(not (refused := unreadable(subject.config)), "; ".join(why for _, why in refused))
     written = toml_text(subject.config.model_dump(mode="json", exclude_none=True))
     again = type(subject.config).model_validate_json(json.dumps(tomllib.loads(written)))
     require(again == subject.config, f"{again!r} came back instead of {subject.config!r}")
@@ -48,9 +49,11 @@ def _config_as_toml(subject: Subject) -> None:
 def _no_global_rng(subject: Subject) -> None:
     moved = subject.observation.generators
     require(not moved, f"after a build and a use, another state of the global generator of {', '.join(moved)}")
+    subject.require_use()
 
 
 def _built_twice(subject: Subject) -> None:
+    subject.require_use()
     first, second = subject.observation.answers
     differing = [name for name in first if name not in second or not _same(first[name], second[name])]
     require(not differing, "; ".join(f"{name}: {_distance(first[name], second.get(name))}" for name in differing[:5]))
@@ -59,11 +62,13 @@ def _built_twice(subject: Subject) -> None:
 def _silent(subject: Subject) -> None:
     printed = subject.observation.printed
     require(not printed, f"{len(printed)} characters: {printed[:200]!r}")
+    subject.require_use()
 
 
 def _settings_kept(subject: Subject) -> None:
     changed = subject.observation.settings
     require(not changed, "; ".join(changed))
+    subject.require_use()
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -107,8 +112,8 @@ RULES = (
         "manners.config-as-toml",
         "does the config survive being written as TOML and read back?",
         "A run writes its recipe down and reads it again when it goes on. Keep to numbers, text, booleans, tuples of "
-        "these, and None as the default of an optional key; a validator must not change a value that it accepted "
-        "before.",
+        "these, and None as the default of an optional key. A default must lie within its own field's range, which "
+        "pydantic does not see to; a validator must not change a value that it accepted before.",
         _config_as_toml,
     ),
     Rule(

@@ -92,9 +92,8 @@ def _input_kept(subject: Subject) -> None:
 
 
 def _better(subject: Subject) -> None:
+    subject.require_use()
     metric, (scores, _) = _metric(subject), subject.observation.answers
-    if "exception" in scores:
-        return  # what breaks while it scores is another check's
     require(set(scores) == set(metric.better), f"scores {sorted(scores)}, better {sorted(metric.better)}")
     strange = set(metric.better.values()) - set(get_args(Better))
     require(not strange, f"better is {sorted(strange)}, none of {', '.join(get_args(Better))}")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ddpmkit.errors import ComponentUnavailable
-from ddpmkit.testing.checks import Answers, Subject
+from ddpmkit.testing.checks import Answers, ConformanceError, Subject
 
 __all__ = ["Observation", "observe"]
 
@@ -27,13 +27,15 @@ class Observation:
     """What was seen."""
 
     answers: tuple[Answers, Answers]
-    """Of two builds at one seed."""
+    """Of two builds at one seed; empty where it raised."""
     generators: tuple[str, ...]
     """Global generators that were drawn from, or seeded."""
     settings: tuple[str, ...]
     """Settings of the process that were other afterwards: name, before, after."""
     printed: str
     """To standard output and standard error."""
+    error: BaseException | None
+    """What it raised."""
 
 
 def observe(subject: Subject) -> Observation:
@@ -42,22 +44,23 @@ def observe(subject: Subject) -> Observation:
     printed = io.StringIO()
     with _disturbed_generators(), _listening(printed):
         before = _generators()
-        answers = (_answers(subject), _answers(subject))
+        answers, error = _answers(subject)
         moved = tuple(name for name, state in _generators().items() if state != before[name])
     changed = tuple(
         f"{name}: {settings[name]} to {value}" for name, value in _settings().items() if value != settings[name]
     )
-    return Observation(answers, moved, changed, printed.getvalue())
+    return Observation(answers, moved, changed, printed.getvalue(), error)
 
 
-def _answers(subject: Subject) -> Answers:
+def _answers(subject: Subject) -> tuple[tuple[Answers, Answers], BaseException | None]:
     try:
-        return subject.use(subject)
+        return (subject.use(subject), subject.use(subject)), None
     except ComponentUnavailable:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The checks of its kind do the same and more, and say what is wrong with it.
-        return {"exception": type(error).__name__}
+        foreseen = isinstance(error, ConformanceError) and error.__context__ is not None
+        return ({}, {}), error.__context__ if foreseen else error
 
 
 def _generators() -> dict[str, Any]:

@@ -101,6 +101,7 @@ def _events_kept(subject: Subject) -> None:
             _tell(subject, Path(folder), events)
     changed = [_METHODS[type(event)] for event, old in zip(events, before, strict=True) if event != old]
     require(not changed, f"changed: the event of {', '.join(changed)}")
+    subject.require_use()
 
 
 RULES = (

@@ -141,10 +141,25 @@ def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
 def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callable[..., Result]) -> None:
     bare = plugins("check", "local/zig", "--plugin", "zig.py")
     assert bare.exit_code == 2
-    assert "loss 'local/zig' cannot be built: file: Field required" in bare.output
+    assert "settings: loss `local/zig` lacks `file`" in bare.output
     good = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
     assert good.exit_code == 0, good.output
     assert "✓ loss.grows" in good.output
+
+
+def test_what_is_not_asked_is_not_said_to_pass(plugins: Callable[..., Result]) -> None:
+    done = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
+    assert done.exit_code == 0
+    unasked = [line.split(maxsplit=2) for line in done.output.splitlines() if line.startswith("  - ")]
+    assert [(name, said.partition(": ")[0]) for _, name, said in unasked] == [
+        ("manners.manifest-without-torch", "not applicable"),
+        ("loss.with-bound", "not applicable"),
+    ]
+    assert unasked[1][2] == "not applicable: it does not provide `learned-variance`"
+    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 2} passed, 2 not applicable"
+    everything = plugins("check", "--kind", "loss")
+    assert f"{len(rules('loss')) - 1} passed, 1 not applicable in " in everything.output
+    assert "loss.with-bound" not in everything.output
 
 
 @pytest.fixture
@@ -162,7 +177,7 @@ def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable
     ]
     assert "      to mend  Average over channels and pixels" in done.output
     assert "✓ loss.zero-at-perfect" in done.output
-    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 1} passed, 1 failed"
+    assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 3} passed, 1 failed, 2 not applicable"
 
 
 def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
@@ -173,7 +188,7 @@ def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[.
         "      reason   until 2.0",
         "      seen     [] for a batch of 4, prediction epsilon",
     ]
-    assert done.output.splitlines()[-1].endswith("1 failed as expected")
+    assert done.output.splitlines()[-1].endswith("1 failed as expected, 2 not applicable")
     passing = plugins(*arguments, "--xfail", "loss.grows=it never did")
     assert passing.exit_code == 1
     assert "✗ loss.grows" in passing.output
@@ -187,6 +202,34 @@ def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..
     (line,) = (line for line in done.output.splitlines() if "look at me" in line)
     assert line.startswith("      seen     ")
     assert "✗ manners.silent" in done.output
+
+
+@pytest.fixture
+def raising() -> str:
+    """A loss that needs no settings and cannot be built."""
+    bare = ZIG.replace("    file: str\n    '''Where it is.'''\n", "")
+    Path("raising.py").write_text(bare.replace("self.power = config.power", "self.power = config.pow"))
+    return "raising.py"
+
+
+def test_what_raises_is_shown_with_its_place_and_was_not_checked(plugins: Callable[..., Result], raising: str) -> None:
+    done = plugins("check", "local/zig", "--plugin", raising)
+    assert done.exit_code == 1
+    raised = "AttributeError: 'Config' object has no attribute 'pow', raised at raising.py:10 in __init__"
+    said = f"it cannot be built: {raised}"
+    assert f"      seen     {said}" in section(done.output, "  ? manners.no-global-rng")
+    assert done.output.count(said) == 1
+    assert "  ? loss.grows" in done.output
+    assert "Traceback" not in done.output
+    assert "not checked" in done.output.splitlines()[-1]
+    assert "Traceback" in plugins("check", "local/zig", "--plugin", raising, verbose=True).output
+
+
+def test_of_all_one_that_could_not_be_checked_is_no_success(plugins: Callable[..., Result], raising: str) -> None:
+    done = plugins("check", "--kind", "loss", "--plugin", raising)
+    assert done.exit_code == 1
+    assert next(line for line in done.output.splitlines() if "local/zig" in line).startswith("? loss")
+    assert "1 not checked" in done.output
 
 
 def test_code_that_cannot_be_imported_is_told_once(plugins: Callable[..., Result]) -> None:
@@ -213,6 +256,9 @@ def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[.
         (["--set", "s=0.1"], "--set needs the name"),
         (["--xfail", "schedule.snr=because"], "--xfail needs the name"),
         (["cosine", "--set", "s"], "not of the form KEY=VALUE"),
+        (["cosine", "--set", "s=-1"], "`s` in schedule `cosine` must be a number of at least 0"),
+        (["cosine", "--set", "ss=1"], "did you mean `s`"),
+        (["cosine", "--set", "s.t=1"], "`s` in schedule `cosine` must be a number"),
         (["cosine", "--xfail", "schedule.snr"], "not of the form ID=REASON"),
         (["cosine", "--xfail", "schedule.snr="], "xfail of schedule.snr has no reason"),
         (["cosine", "--xfail", "schedule.sn=because"], "did you mean 'schedule.snr'?"),
@@ -238,11 +284,13 @@ def test_all_are_checked_that_can_be_without_settings(
     assert done.exit_code == 0, done.output
     lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
     assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
-    assert "loss 'local/zig' cannot be built: file: Field required." in lines["- loss local/zig"]
+    assert "loss `local/zig` lacks `file`" in lines["- loss local/zig"]
     assert lines["- loss local/gone"].endswith("it cannot work here: no zig")
     assert "- dataset image-folder" in lines
     assert lines["- tracker wandb"].endswith("it may publish what it is told, and is checked only when named")
-    assert "not checked" in lines[next(name for name in lines if "components:" in name)]
+    totals = lines[next(name for name in lines if "components:" in name)]
+    assert "left out" in totals
+    assert "not checked" not in totals
 
 
 def test_of_one_kind_all_are_checked(plugins: Callable[..., Result]) -> None:

@@ -15,6 +15,8 @@ from ddpmkit.plugin import Component, hookimpl
 @hookimpl
 def ddpmkit_components():
     yield Component(kind="dataset", name="blank", target=f"{__name__}:Blank", summary="no pictures")
+
+class Blank: ...
 """
 
 
@@ -45,6 +47,43 @@ def test_check_shows_every_bad_recipe_and_exits_with_2(recipe: Callable[..., Res
     assert "bad.toml:2:1: unknown key `stps` in [train]\n     2 | stps = 5\n       | ^^^^\n" in result.stderr
     assert "missing.toml: there is no such file" in result.stderr
     assert result.stdout.startswith("good.toml: good")
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (
+            'target=f"{__name__}:Blank", requires=("sys", "no_such_module")',
+            "dataset 'local/blank' (blank.py) needs the module no_such_module, not installed here\n",
+        ),
+        (
+            'target="no_such_package.data:Blank"',
+            "dataset 'local/blank': its target no_such_package.data:Blank failed with ModuleNotFoundError: "
+            "No module named 'no_such_package'\n",
+        ),
+        ('target=f"{__name__}:Blanc"', "has no attribute 'Blanc'\n"),
+    ],
+)
+def test_check_tells_of_code_that_is_not_there_where_the_recipe_asks_for_it(
+    recipe: Callable[..., Result], declared: str, said: str
+) -> None:
+    Path("blank.py").write_text(PLUGIN.replace('target=f"{__name__}:Blank"', declared))
+    result = recipe("check", "good.toml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: good.toml:3:7: dataset 'local/blank'")
+    assert f'{said}     3 | use = "local/blank"\n' in result.stderr
+    assert "  - use another dataset" in result.stderr
+    assert "good (good:" not in result.stdout
+    # What only reads a recipe, of a run that was made elsewhere, does not ask.
+    assert recipe("show", "good.toml").exit_code == 0
+
+
+def test_check_tells_of_code_that_is_not_there_once_for_a_sweep(recipe: Callable[..., Result]) -> None:
+    Path("blank.py").write_text(PLUGIN.replace(":Blank", ":Blanc"))
+    Path("sweep.toml").write_text('extends = "good.toml"\n[sweep.over]\ntrain.seed = [1, 2]\n')
+    result = recipe("check", "sweep.toml")
+    assert result.exit_code == 2
+    assert result.stderr.count("has no attribute 'Blanc'") == 1
 
 
 def test_show_prints_a_recipe_that_resolves_to_itself(recipe: Callable[..., Result], tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Which versions of the contracts a component may speak."""
 
+import re
+from typing import Any
+
 import pytest
 
 from ddpmkit.plugin import API_VERSION, Component
@@ -27,3 +30,10 @@ def test_the_cores_own_and_the_one_before(
 
 def test_one_who_does_not_say_speaks_the_present_one() -> None:
     assert Component(kind="loss", name="zig", target="acme:Zig", summary="").api == API_VERSION
+
+
+@pytest.mark.parametrize("api", ["1", 1.0, True, None])
+def test_a_version_that_is_no_whole_number_is_told_what_to_be(api: Any) -> None:
+    said = re.escape(f"component 'zig' has api={api!r}, which is no whole number: set api=1")
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        speaking(api)

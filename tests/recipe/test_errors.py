@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticKnownError
 
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,6 +32,23 @@ class OddConfig(ComponentConfig):
         if not isinstance(value, str):
             raise PydanticKnownError("string_type")
         return value
+
+
+class Wave(BaseModel):
+    width: int = Field(default=0, ge=1)
+
+
+class OutOfRangeConfig(ComponentConfig):
+    """pydantic takes each of these; the folder is right."""
+
+    depth: float = Field(default=3.0, ge=0, lt=1)
+    wave: Wave = Wave()
+    levels: tuple[Annotated[int, Field(ge=1)], ...] = (1, 0)
+    folder: Path = Path("waves")
+
+
+class RunawayConfig(ComponentConfig):
+    power: Annotated[float, Field(le=3), BeforeValidator(lambda value: 2 * value)] = 1.0
 
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.toml")))
@@ -88,3 +106,42 @@ def test_models_that_no_words_fit_are_still_explained(registry: Registry) -> Non
     assert third == "`level` in [loss] must be a table or an integer of at most 3, but is 4"
     assert fourth == "unknown key `shot` in [loss]"
     assert "did you mean `shout`?" in str(caught.value)
+
+
+def with_schedule(registry: Registry, name: str, config: type[ComponentConfig]) -> Registry:
+    found = FoundPlugin("acme.wave", "ddpmkit_acme", "ddpmkit-acme", "1.2")
+    declared = Component("schedule", name, target="x:Y", summary="", config=f"{__name__}:{config.__name__}")
+    everything = [entry for kind in registry.components.values() for entry in kind.values()]
+    return Registry.from_components([*everything, RegisteredComponent(declared, found)])
+
+
+def test_a_default_outside_its_own_range_is_refused_before_anything_is_written(registry: Registry) -> None:
+    mine = with_schedule(registry, "wave", OutOfRangeConfig)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"schedule": {"use": "acme/wave"}}, registry=mine)
+    depth, wave, levels = caught.value.problems
+    assert depth.message == (
+        "schedule `acme/wave`: the default of `depth` must be a number of at least 0 and below 1, but is 3.0"
+    )
+    assert depth.hints == (
+        "report it to the authors of ddpmkit-acme 1.2, which provides it",
+        "until then, set `depth` in [schedule]",
+    )
+    assert "the default of `wave.width` must be an integer of at least 1, but is 0" in wave.message
+    assert "the default of `levels` must be a list of integers of at least 1, but has 0" in levels.message
+
+
+def test_a_default_that_is_not_used_does_no_harm(registry: Registry) -> None:
+    mine = with_schedule(registry, "wave", OutOfRangeConfig)
+    given = {"use": "acme/wave", "depth": 0.5, "wave": {"width": 2}, "levels": [1]}
+    recipe = read_recipe({"schedule": given}, registry=mine)
+    assert read_recipe(recipe.as_data(), registry=mine) == recipe
+
+
+def test_a_value_that_its_own_validator_drives_out_of_range_is_refused(registry: Registry) -> None:
+    mine = with_schedule(registry, "runaway", RunawayConfig)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"schedule": {"use": "acme/runaway", "power": 1.5}}, registry=mine)
+    assert "schedule `acme/runaway`: `power`, read back as it is written down, must be a number of at most 3" in str(
+        caught.value
+    )

@@ -1,6 +1,7 @@
 """A generated package of each kind, built, installed and tried as its author would."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def test_the_tests_that_come_with_it_pass_for_every_kind(packages: Path, run: Co
     folders = [packages / kind / "tests" for kind in KINDS]
     done = run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)
     assert done.returncode == 0, done.stdout
-    assert f"{sum(len(rules(kind)) for kind in KINDS)} passed" in done.stdout
+    # What a component does not promise is not asked of it.
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", done.stdout)}
+    assert sum(counts.values()) == sum(len(rules(kind)) for kind in KINDS)
+    assert counts.get("skipped", 0) < 5
 
 
 @pytest.mark.slow
@@ -75,7 +79,7 @@ def test_the_check_of_all_that_is_installed_finds_them_good(run: Command) -> Non
         (line,) = (line for line in done.stdout.splitlines() if f" {NAMES[kind]} " in line)
         assert line.startswith("-" if kind == "tracker" else "✓")
         assert f"ddpmkit-{NAMES[kind].replace('/', '-')} 0.1.0" in line
-    assert "7 components: 6 passed, 1 not checked" in done.stdout
+    assert "7 components: 6 passed, 1 left out" in done.stdout
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """How checks are asked for, told of and tolerated."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.recipe import RecipeError
 from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_checks
 from ddpmkit.testing.conformance import rules
 
 BUILT_INS = discover(third_party=False).registry()
+NOT_OF_THIS_LOSS = {"loss.with-bound"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -38,6 +41,23 @@ class Unavailable(OneNumber):
 class Broken(OneNumber):
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         raise KeyError("scale")
+
+
+class Quitting(OneNumber):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
+class Unbuildable(OneNumber):
+    def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
+        raise RuntimeError("no scale")
+
+
+class UncallableInTheDark(OneNumber):
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        if (alpha_bar == 0).any():
+            raise ZeroDivisionError("no signal")
+        return (prediction - target).square().flatten(1).mean(dim=1)
 
 
 def registered(target: type) -> RegisteredComponent:
@@ -65,6 +85,44 @@ def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do(
 def test_what_breaks_inside_a_check_is_a_failure_with_its_cause() -> None:
     with pytest.raises(ConformanceError, match="seen:    KeyError: 'scale'"):
         checked(Broken, "loss.grows").run()
+
+
+@pytest.mark.parametrize(("target", "raised"), [(Broken, "KeyError: 'scale'"), (Quitting, "SystemExit: 0")])
+def test_what_raises_whatever_is_asked_is_shown_where_it_does_and_nothing_passes_for_it(
+    target: type, raised: str
+) -> None:
+    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(target))}
+    asked = outcomes["loss.grows"]
+    assert asked.status == "failed"
+    assert re.fullmatch(rf"{raised}, raised at \S*test_conformance.py:\d+ in __call__", asked.seen)
+    assert "It raises at its plainest use" in asked.facts()[-1][1]
+    assert asked.traceback.splitlines()[-1] == raised
+    unseen = ("manners.no-global-rng", "manners.built-twice", "manners.silent", "manners.settings-kept")
+    for name in unseen:
+        assert outcomes[name].status == "not checked"
+        assert outcomes[name].seen.startswith(f"it raises when it is used: {raised}")
+    with pytest.raises(ConformanceError, match="one-number not checked"):
+        checked(target, "manners.silent").run()
+
+
+def test_what_raises_in_one_check_alone_gets_the_remedy_of_that_check() -> None:
+    outcome = checked(UncallableInTheDark, "loss.finite").outcome()
+    assert outcome.seen.startswith("ZeroDivisionError: no signal, raised at ")
+    assert "divides by alpha_bar" in outcome.facts()[-1][1]
+    assert checked(UncallableInTheDark, "manners.silent").outcome().status == "passed"
+
+
+def test_what_cannot_be_built_was_not_checked_and_no_excuse_makes_that_well() -> None:
+    excused = {"loss.grows": "because"}
+    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(Unbuildable), xfail=excused)}
+    of_the_declaration = {"manners.fields-described", "manners.keys-free", "manners.config-as-toml"}
+    unasked = {name for name, outcome in outcomes.items() if outcome.status == "not checked"}
+    assert outcomes.keys() - unasked == of_the_declaration | {"manners.manifest-without-torch"} | NOT_OF_THIS_LOSS
+    assert not outcomes["loss.grows"].good
+    assert re.fullmatch(
+        r"it cannot be built: RuntimeError: no scale, raised at \S*test_conformance.py:\d+ in __init__",
+        outcomes["loss.grows"].seen,
+    )
 
 
 def test_what_cannot_work_here_was_not_checked() -> None:
@@ -100,16 +158,46 @@ def test_an_excuse_that_excuses_nothing_is_an_error(xfail: dict[str, Any], said:
         conformance_checks(registered(OneNumber), xfail=xfail)
 
 
+def test_a_question_that_does_not_arise_is_no_pass_and_no_failure() -> None:
+    outcome = checked(OneNumber, "loss.with-bound").run()
+    assert (outcome.status, outcome.good, outcome.facts()) == ("not applicable", True, [])
+    assert str(outcome).endswith("one-number not applicable: it does not provide `learned-variance`")
+    excused = checked(OneNumber, "loss.with-bound", xfail={"loss.with-bound": "until 2.0"})
+    with pytest.raises(ConformanceError, match="it does not provide `learned-variance`, though it was to fail: until"):
+        excused.run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("loss", "loss.with-bound"), ("backbone", "backbone.labels"), ("backbone", "backbone.label-not-told")],
+)
+def test_what_a_component_does_not_provide_is_not_asked_of_it(kind: str, name: str) -> None:
+    component = Component(kind=kind, name="one-number", target=f"{__name__}:OneNumber", summary="no promise")
+    entry = RegisteredComponent(component, FoundPlugin("acme.one-number", "", "ddpmkit-acme", "1.0"))
+    (check,) = (check for check in conformance_checks(entry) if check.id == name)
+    assert check.outcome().status == "not applicable"
+
+
+def test_a_single_file_may_import_torch_and_that_is_no_pass() -> None:
+    file = FoundPlugin("local.one", "", "one.py", "sha256:0", Path("one.py"))
+    checks = conformance_checks(RegisteredComponent(registered(OneNumber).component, file))
+    (check,) = (check for check in checks if check.id == "manners.manifest-without-torch")
+    assert (check.outcome().status, check.outcome().seen[:13]) == ("not applicable", "a single file")
+
+
 def test_an_excuse_takes_no_check_away() -> None:
     names = [check.id for check in conformance_checks(registered(OneNumber))]
     assert [check.id for check in conformance_checks(registered(OneNumber), xfail={"loss.grows": "because"})] == names
 
 
 def test_settings_that_make_no_config_are_named() -> None:
-    with pytest.raises(InputError, match="dataset 'image-folder' cannot be built: root: Field required"):
+    with pytest.raises(RecipeError, match="settings: dataset `image-folder` lacks `root`\n  - `root`, a non-empty "):
         conformance_checks("image-folder", registry=BUILT_INS)
-    with pytest.raises(InputError, match="sampler 'ddim' cannot be built: eta: Input should be"):
-        conformance_checks("ddim", settings={"eta": 2.0}, registry=BUILT_INS)
+    with pytest.raises(RecipeError) as caught:
+        conformance_checks("ddim", settings={"eta": 2.0, "etta": 1.0}, registry=BUILT_INS)
+    wrong, unknown = caught.value.problems
+    assert wrong.message == "`eta` in sampler `ddim` must be a number from 0 to 1, but is 2.0"
+    assert unknown.hints[0].startswith("did you mean `eta`")
     # As in a recipe, an array makes a tuple.
     levels = {"linear_attention_levels": [1, 2]}
     checks = conformance_checks("attention-unet", settings=levels, registry=BUILT_INS)
@@ -152,9 +240,9 @@ def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ddpmkit-acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[ddpmkit.plugins]\nacme.one-number = acme\n")
-    command = [sys.executable, "-m", "pytest", "-rxf", "-p", "no:cacheprovider", "test_it.py"]
+    command = [sys.executable, "-m", "pytest", "-rxfs", "-p", "no:cacheprovider", "test_it.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert f"1 failed, {2 * len(rules('loss')) - 2} passed, 1 xfailed" in done.stdout, done.stdout
+    assert f"1 failed, {2 * len(rules('loss')) - 4} passed, 2 skipped, 1 xfailed" in done.stdout, done.stdout
     assert "XFAIL test_it.py::test_acme[loss.per-sample] - until 2.0" in done.stdout
     assert "FAILED test_it.py::test_l1[loss.grows]" in done.stdout
     assert "it passes, though it was to fail: it passes in truth" in done.stdout

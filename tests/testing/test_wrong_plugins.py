@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ddpmkit.contracts import KINDS, ImageShape, MetricProtocol, SamplerState
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.testing import conformance_checks
+from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 
 HERE = FoundPlugin("acme.plugin", "", "ddpmkit-acme", "1.0")
@@ -72,6 +72,12 @@ class Creeping(Power):
 class TwoAtLeast(Power):
     def alphas_cumprod(self) -> Tensor:
         return torch.linspace(0.99, 0.01, max(self.timesteps, 2), dtype=torch.float64)
+
+
+class UnbuildableForOne(Power):
+    def __init__(self, config: ComponentConfig, *, timesteps: int) -> None:
+        super().__init__(config, timesteps=timesteps)
+        self.step = 1 / (timesteps - 1)
 
 
 class Small(nn.Module):
@@ -577,6 +583,13 @@ class Growing(ComponentConfig):
         return 2 * value
 
 
+class OutOfItsOwnRange(ComponentConfig):
+    depth: float = Field(default=3.0, lt=1)
+    """How deep."""
+    folder: Path = Path("waves")
+    """A default that pydantic's own `validate_default` would refuse here."""
+
+
 @dataclass(frozen=True)
 class Wrong:
     target: type
@@ -598,6 +611,7 @@ RIGHT = {
 WRONG = [
     Wrong(Single, "schedule", "schedule.float64"),
     Wrong(TwoAtLeast, "schedule", "schedule.any-timesteps"),
+    Wrong(UnbuildableForOne, "schedule", "schedule.any-timesteps"),
     Wrong(FromTheCleanImage, "schedule", "schedule.range"),
     Wrong(Unclipped, "schedule", "schedule.range"),
     Wrong(Reversed, "schedule", "schedule.decreasing"),
@@ -668,6 +682,7 @@ WRONG = [
     Wrong(Power, "schedule", "manners.fields-described", config=Undescribed),
     Wrong(Chain, "sampler", "manners.keys-free", config=Claiming),
     Wrong(Power, "schedule", "manners.config-as-toml", config=Growing),
+    Wrong(Power, "schedule", "manners.config-as-toml", config=OutOfItsOwnRange),
     Wrong(
         Power,
         "schedule",
@@ -691,19 +706,18 @@ def registered(wrong: Wrong) -> RegisteredComponent:
     return RegisteredComponent(component, wrong.plugin)
 
 
-def failing(wrong: Wrong) -> dict[str, str]:
-    """What was seen, by check. The manifest is looked at in a process of its own: only where it is to blame."""
+def outcomes(wrong: Wrong) -> list[Outcome]:
+    """The manifest is looked at in a process of its own: only where it is to blame."""
     slow = "manners.manifest-without-torch"
     checks = conformance_checks(registered(wrong))
-    asked = [check for check in checks if check.id != slow or wrong.caught_by == slow]
-    outcomes = [check.outcome() for check in asked]
-    return {outcome.rule.id: outcome.seen for outcome in outcomes if not outcome.good}
+    return [check.outcome() for check in checks if check.id != slow or wrong.caught_by == slow]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_right_plugin_passes_every_check(kind: str) -> None:
     provides = {"backbone": LABELLED}.get(kind, ())
-    assert failing(Wrong(RIGHT[kind], kind, "manners.manifest-without-torch", provides)) == {}
+    found = outcomes(Wrong(RIGHT[kind], kind, "manners.manifest-without-torch", provides))
+    assert [str(outcome) for outcome in found if not outcome.good] == []
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
@@ -711,9 +725,15 @@ def test_a_wrong_plugin_is_caught_by_the_check_that_names_its_fault_and_by_no_ot
     wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # one of them goes elsewhere
-    seen = failing(wrong)
+    seen = {outcome.rule.id: outcome.seen for outcome in outcomes(wrong) if outcome.status == "failed"}
     assert list(seen) == [wrong.caught_by], seen
     assert seen[wrong.caught_by].strip()
+
+
+def test_a_default_outside_its_own_range_is_named_with_both() -> None:
+    wrong = Wrong(Power, "schedule", "manners.config-as-toml", config=OutOfItsOwnRange)
+    (failed,) = (outcome for outcome in outcomes(wrong) if not outcome.good)
+    assert failed.seen == "the default of `depth` must be a number below 1, but is 3.0"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ It does not know what is checked.
 
 import contextlib
 import io
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ddpmkit.cli.options import PluginChoice, plugin_options
 from ddpmkit.cli.plugins.named import kind_option, named
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.contracts import KINDS
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
+from ddpmkit.errors import ComponentUnavailable, PluginError
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.registry import RegisteredComponent
@@ -30,9 +31,18 @@ _MARKS = {
     "failed": ("✗", "bold red"),
     "xfailed": ("x", "yellow"),
     "xpassed": ("✗", "bold red"),
-    "not checked": ("-", "yellow"),
+    "not checked": ("?", "bold red"),
+    "not applicable": ("-", "dim"),
+    "left out": ("-", "yellow"),
 }
-_WORDS = {"passed": "passed", "failed": "failed", "xfailed": "failed as expected", "xpassed": "passed unexpectedly"}
+_WORDS = {
+    "passed": "passed",
+    "failed": "failed",
+    "xfailed": "failed as expected",
+    "xpassed": "passed unexpectedly",
+    "not checked": "not checked",
+    "not applicable": "not applicable",
+}
 _CAUTION = "it may publish what it is told, and is checked only when named"
 
 
@@ -69,7 +79,7 @@ def check(
     """Run the conformance checks of a component, or of all that are installed.
 
     Without a name, components that need settings are named and left out, and so are trackers, for they may publish what
-    they are told. Exit code 1 when a check fails.
+    they are told. Exit code 1 when a check fails, or could not be made because the component raised before.
 
     \b
     ddpmkit plugins check acme/zigzag
@@ -99,21 +109,25 @@ class _Row:
     """What came of the checks of one component."""
 
     outcomes: tuple["Outcome", ...] = ()
-    not_checked: str = ""
+    left_out: str = ""
+    """Why nothing was asked of it."""
     broken: str = ""
     """Not even a config."""
     seconds: float = 0.0
 
     @property
     def state(self) -> str:
-        if self.not_checked:
-            return "not checked"
-        return "passed" if not self.broken and all(outcome.good for outcome in self.outcomes) else "failed"
+        if self.left_out:
+            return "left out"
+        if not self.broken and all(outcome.good for outcome in self.outcomes):
+            return "passed"
+        asked = self.broken or any(outcome.status in ("failed", "xpassed") for outcome in self.outcomes)
+        return "failed" if asked else "not checked"
 
     @property
     def text(self) -> str:
         """In a few words."""
-        return self.not_checked or self.broken or f"{_counted(self.outcomes)} in {self.seconds:.1f} s"
+        return self.left_out or self.broken or f"{_counted(self.outcomes)} in {self.seconds:.1f} s"
 
 
 def _check_one(terminal: Terminal, entry: "RegisteredComponent", options: Mapping[str, Any]) -> bool:
@@ -130,9 +144,8 @@ def _check_one(terminal: Terminal, entry: "RegisteredComponent", options: Mappin
     outcomes = []
     for item in checks:
         outcomes.append(outcome := _outcome(item))
-        question = (item.rule.question, "dim") if outcome.status == "passed" else _WORDS[outcome.status]
-        terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], f" {item.id:<{column}}  ", question))
-        _show_facts(terminal, outcome)
+        terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], f" {item.id:<{column}}  ", _said(outcome)))
+        _show_facts(terminal, outcomes)
     terminal.out.print(f"\n{_counted(outcomes)}", style="bold")
     return all(outcome.good for outcome in outcomes)
 
@@ -149,32 +162,34 @@ def _check_all(terminal: Terminal, entries: Sequence["RegisteredComponent"]) -> 
         columns = f" {entry.kind:<{kind_width}}  {entry.use:<{width}}  "
         origin = (f"{entry.origin:<{origin_width}}  ", "dim")
         terminal.out.print(Text.assemble(_MARKS[row.state], columns, origin, row.text))
-        for outcome in row.outcomes:
-            if outcome.status != "passed":
+        for number, outcome in enumerate(row.outcomes, 1):
+            if outcome.facts():
                 head = f" {outcome.rule.id}  {_WORDS[outcome.status]}"
                 terminal.out.print(Text.assemble("  ", _MARKS[outcome.status], head))
-                _show_facts(terminal, outcome)
-    counts = [f"{states.count(state)} {state}" for state in ("passed", "failed", "not checked") if state in states]
+                _show_facts(terminal, row.outcomes[:number])
+    order = ("passed", "failed", "not checked", "left out")
+    counts = [f"{states.count(state)} {state}" for state in order if state in states]
     terminal.out.print(f"\n{len(entries)} components: {', '.join(counts) or 'nothing to check'}", style="bold")
-    if "not checked" in states:
-        terminal.show_note("ddpmkit plugins check NAME --set KEY=VALUE checks one that was not")
-    return "failed" not in states
+    if "left out" in states:
+        terminal.show_note("ddpmkit plugins check NAME --set KEY=VALUE checks one that was left out")
+    return not {"failed", "not checked"} & set(states)
 
 
 def _row(entry: "RegisteredComponent") -> _Row:
+    from ddpmkit.recipe import RecipeError
     from ddpmkit.testing import conformance_checks
 
     if entry.kind == "tracker":
-        return _Row(not_checked=_CAUTION)
+        return _Row(left_out=_CAUTION)
     began = time.perf_counter()
     try:
         outcomes = tuple(_outcome(item) for item in conformance_checks(entry))
     except PluginError as error:
         return _Row(broken=error.message)
     except ComponentUnavailable as error:
-        return _Row(not_checked=f"it cannot work here: {error.message}")
-    except InputError as error:
-        return _Row(not_checked=error.message)
+        return _Row(left_out=f"it cannot work here: {error.message}")
+    except RecipeError as error:
+        return _Row(left_out="; ".join(problem.message for problem in error.problems))
     return _Row(outcomes, seconds=time.perf_counter() - began)
 
 
@@ -189,23 +204,45 @@ def _counted(outcomes: Sequence["Outcome"]) -> str:
     return ", ".join(f"{found.count(status)} {word}" for status, word in _WORDS.items() if status in found)
 
 
-def _show_facts(terminal: Terminal, outcome: "Outcome") -> None:
+def _said(outcome: "Outcome") -> tuple[str, str]:
+    """Words and style."""
+    match outcome.status:
+        case "passed":
+            return outcome.rule.question, "dim"
+        case "not applicable":
+            return f"not applicable: {outcome.seen}", "dim"
+    return _WORDS[outcome.status], ""
+
+
+def _show_facts(terminal: Terminal, outcomes: Sequence["Outcome"]) -> None:
+    """Of the last one; what stands in the way of many checks is told at the first of them."""
+    *before, outcome = outcomes
+    if outcome.status == "not checked" and any(outcome.facts() == other.facts() for other in before):
+        return
     for label, text in outcome.facts():
         first, *rest = terminal.lines(text, indent=15)
         terminal.out.print(Text.assemble("      ", (f"{label:<7}", "dim"), f"  {first}"))
         for line in rest:
             terminal.out.print(" " * 15 + line)
+    if terminal.verbose and outcome.traceback:
+        terminal.out.print(textwrap.indent(outcome.traceback.rstrip(), " " * 6))
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     """The config keys that `--set` gives. Raises RecipeError with what is malformed."""
     from ddpmkit.recipe import Problem, RecipeError
+    from ddpmkit.recipe.layers import Layered
     from ddpmkit.recipe.overrides import parse_override
 
-    parsed = [parse_override(text) for text in texts]
-    if problems := [item for item in parsed if isinstance(item, Problem)]:
-        raise RecipeError(problems)
-    return {".".join(item.key): item.value for item in parsed if not isinstance(item, Problem)}
+    tree = Layered("--set")
+    for item in map(parse_override, texts):
+        if isinstance(item, Problem):
+            tree.problems.append(item)
+        else:
+            tree.override(item)
+    if tree.problems:
+        raise RecipeError(tree.problems)
+    return tree.values
 
 
 def _excuses(texts: Sequence[str]) -> dict[str, str]:
