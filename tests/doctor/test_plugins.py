@@ -28,6 +28,10 @@ def vague() -> object:
     return "fine"
 
 
+def alarmed() -> Diagnosis:
+    return Diagnosis("zig", "warning", "half full", "fill it")  # type: ignore[arg-type]
+
+
 def offering(plugin: FoundPlugin, *names: str) -> LoadedPlugin:
     zig = Component(kind="loss", name="zig", target="a:B", summary="x")
     return LoadedPlugin(plugin, (RegisteredComponent(zig, plugin),), (), tuple(f"{__name__}:{name}" for name in names))
@@ -76,6 +80,16 @@ def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> No
     assert third.finding == "this cannot be told: TypeError: it answers 'fine', which is no Diagnosis"
     assert first.remedies == (f"report it to the authors of acme.zig (ddpmkit-acme 1.2): {__name__}:bad fails",)
     assert "Traceback" in first.details
+
+
+def test_a_malformed_diagnosis_is_named_with_its_plugin_and_harms_no_other() -> None:
+    wrong, right = answers_of_plugins(Discovery((offering(ACME, "alarmed", "good"),), ()))
+    assert (wrong.subject, wrong.state, right) == ("acme.zig", "problem", good())
+    assert wrong.finding == (
+        "this cannot be told: ValueError: the diagnosis of 'zig' has the unknown state 'warning'; "
+        "states are ok, note, problem"
+    )
+    assert wrong.remedies == (f"report it to the authors of acme.zig (ddpmkit-acme 1.2): {__name__}:alarmed fails",)
 
 
 def test_the_built_ins_answer_by_the_same_hook(builtin: Callable[[], Discovery]) -> None:

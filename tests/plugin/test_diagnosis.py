@@ -1,0 +1,28 @@
+from typing import Any
+
+import pytest
+
+from ddpmkit.plugin import Diagnosis
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("state", "warning", "unknown state 'warning'; states are ok, note, problem"),
+        ("state", ["ok"], "unknown state"),
+        ("remedies", "buy one", "remedies must be a tuple of texts, not 'buy one'"),
+        ("remedies", ["buy one"], "remedies must be a tuple"),
+        ("remedies", (1,), r"remedies must be a tuple of texts, not \(1,\)"),
+        ("subject", None, "subject is None, which is no text"),
+        ("finding", 3, "finding is 3, which is no text"),
+        ("details", b"x", "details is b'x', which is no text"),
+    ],
+)
+def test_what_could_not_be_shown_is_refused_when_it_is_built(field: str, value: object, said: str) -> None:
+    fields: dict[str, Any] = {"subject": "weights", "state": "ok", "finding": "there", field: value}
+    with pytest.raises(ValueError, match=f"the diagnosis of .*{said}"):
+        Diagnosis(**fields)
+
+
+def test_a_state_and_a_finding_are_enough() -> None:
+    assert Diagnosis("weights", "note", "there").remedies == ()
