@@ -91,7 +91,7 @@ def _checkpoint_to_resume(
         return None
     before = read_lock(checkpoint.lock, registry)
     changes = differences(before.recipe.as_data(), recipe.as_data())
-    other_images = before.dataset_fingerprint != fingerprint
+    other_images = before.made_with.dataset_fingerprint != fingerprint
     elsewhere = ["--out DIR starts another run", f"remove {folder.path} to start over"]
     accepting = ["--accept-changes goes on all the same, and writes down that it did"]
     if refused := [
