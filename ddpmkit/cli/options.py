@@ -30,6 +30,11 @@ class PluginChoice:
     files: Sequence[Path]
     third_party: bool
 
+    @property
+    def file_options(self) -> list[str]:
+        """The files as options, for whoever is told of another command."""
+        return [word for file in self.files for word in ("--plugin", str(file))]
+
     def discover(self) -> "Discovery":
         """All that is installed, and the files. Raises InputError when a file is not there."""
         from ddpmkit.plugin.discovery import discover

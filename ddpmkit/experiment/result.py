@@ -16,7 +16,7 @@ from ddpmkit.experiment.assembly import Model, build_images, build_metrics, buil
 from ddpmkit.experiment.averages import saved_weights
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, differences, parse_weights, read_lock, read_recipe
+from ddpmkit.recipe import Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -230,6 +230,7 @@ def load(
     path: Path | str,
     *,
     overrides: Sequence[str] = (),
+    plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
     device: str | None = None,
     ended: RunEnded | None = None,
@@ -237,9 +238,10 @@ def load(
     """Open a run folder at its newest checkpoint, or one checkpoint folder.
 
     `overrides` are `key=value` strings as for `--set`, of keys that the weights do not depend on: `sampler.use=ddim`.
+    Components are those of whatever is installed and of the files `plugins`, as for `--plugin`; or of `registry` alone.
     Raises InputError when there is nothing to open or it is damaged; a checkpoint named by path never falls back.
     """
-    path = Path(path)
+    path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():
         folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path)
     else:

@@ -15,7 +15,7 @@ from ddpmkit.experiment.result import Run, load
 from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, differences, lock_text, read_lock, read_recipe
+from ddpmkit.recipe import Recipe, chosen_registry, differences, lock_text, read_lock, read_recipe
 from ddpmkit.rundir import RunFolder
 from ddpmkit.tracking import Audience, Display, Quiet
 
@@ -27,6 +27,7 @@ def run(
     out: Path | str | None = None,
     *,
     overrides: Sequence[str] = (),
+    plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
     skip_unavailable_metrics: bool = False,
     accept_changes: bool = False,
@@ -36,10 +37,12 @@ def run(
     """Train, sample and score by a recipe (a file, plain data, or a `Recipe`), in the folder `out`.
 
     A folder that holds a checkpoint of the same experiment is gone on with. `overrides` are `key=value` strings as for
-    `--set`; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is asked
-    before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off; what
-    was written stays.
+    `--set`; components are those of whatever is installed and of the files `plugins`, as for `--plugin`, or of
+    `registry` alone; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is
+    asked before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off;
+    what was written stays.
     """
+    registry = chosen_registry(registry, plugins)
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides=overrides, registry=registry)
     elif overrides:

@@ -24,7 +24,7 @@ from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
-from ddpmkit.plugin.found import LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
 __all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "find_file", "load"]
@@ -98,7 +98,7 @@ def find_file(path: Path) -> FoundPlugin:
         raise InputError(f"--plugin {path}: no such file (looked for {path.resolve()}).")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     module = f"ddpmkit_local_{digest}"
-    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"sha256:{digest}", path)
+    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"{FILE_HASH}{digest}", path)
 
 
 def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:

@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUILTIN_NAMESPACE", "LOCAL_NAMESPACE", "FoundPlugin"]
+__all__ = ["BUILTIN_NAMESPACE", "FILE_HASH", "LOCAL_NAMESPACE", "FoundPlugin"]
 
 BUILTIN_NAMESPACE = "ddpmkit"
 """Open to the distribution of this name alone; a bare `use` means a component of it."""
 
 LOCAL_NAMESPACE = "local"
 """Of unpackaged plugins (`--plugin ./file.py`), and closed to every distribution."""
+
+FILE_HASH = "sha256:"
+"""How the version of an unpackaged plugin begins, and no version of a distribution can."""
 
 _ENTRY_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\..+")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -16,7 +16,7 @@ from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
 
-__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes"]
+__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,12 @@ class Registry:
         table = {kind: MappingProxyType({entry.id: entry for entry in by_id if entry.kind == kind}) for kind in KINDS}
         return cls(MappingProxyType(table), tuple(sorted(quarantined, key=str)), tuple(sorted(disabled, key=str)))
 
+    @property
+    def plugins(self) -> tuple[FoundPlugin, ...]:
+        """Every plugin that is here, those included that cannot be chosen from."""
+        usable = [entry.plugin for kind in self.components for entry in self.of_kind(kind)]
+        return tuple(dict.fromkeys([*usable, *(broken.plugin for broken in self.quarantined), *self.disabled]))
+
     def of_kind(self, kind: str) -> tuple[RegisteredComponent, ...]:
         """All components of one kind, by id."""
         return tuple(self.components[kind].values())
@@ -176,8 +182,10 @@ class Registry:
             if use in (other.use, other.id)
         ]
         lines += [f"installed but broken: {broken}" for broken in self.quarantined]
-        namespace = _full(use).partition("/")[0]
+        namespace = namespace_of(use)
         lines += [f"installed but switched off: {off}" for off in self.disabled if off.namespace == namespace]
+        if namespace == LOCAL_NAMESPACE:
+            lines.append(f"{LOCAL_NAMESPACE}/ is for the components of a file: --plugin FILE loads them")
         return lines
 
 
@@ -187,6 +195,11 @@ def clashes(components: Iterable[RegisteredComponent]) -> tuple[Clash, ...]:
     for entry in sorted(components, key=lambda entry: str(entry.plugin)):
         claims[entry.kind, entry.id].append(entry)
     return tuple(Clash(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
+
+
+def namespace_of(use: str) -> str:
+    """Whose component a recipe's `use` means."""
+    return _full(use).partition("/")[0]
 
 
 def _full(use: str) -> str:

@@ -6,7 +6,7 @@ from ddpmkit.recipe.keys import keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, read_lock
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
-from ddpmkit.recipe.reading import read_recipe
+from ddpmkit.recipe.reading import chosen_registry, read_recipe
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.schema import (
     BackboneSection,
@@ -46,6 +46,7 @@ __all__ = [
     "TrackerSection",
     "TrainSection",
     "Weights",
+    "chosen_registry",
     "differences",
     "keys_text",
     "lock_text",

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.registry import Registry, namespace_of
 from ddpmkit.recipe.schema import LOCK_TABLE
 
 __all__ = ["MadeWith", "made_with"]
@@ -26,6 +27,11 @@ class MadeWith(BaseModel):
     """Of `ddpmkit`, `python` and `torch`."""
     distributions: dict[str, str]
     """Version of every distribution that supplied a component, by name; for a plugin that is a file, its hash."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The plugins that were files, by the path that was given; it is relative to the folder of the command."""
+        return tuple(name for name, version in self.distributions.items() if version.startswith(FILE_HASH))
 
     def version_of(self, plugin: FoundPlugin) -> str | None:
         """What the plugin's version was; None for one that had no part in the run. A file may have been moved since."""
@@ -50,6 +56,22 @@ class MadeWith(BaseModel):
             yield f"put {plugin.path or plugin.distribution} back as it was to go on with this run"
         else:
             yield f"pip install {shlex.quote(f'{plugin.distribution}=={then}')}  to go on with this run"
+
+    def ways_to(self, use: str, registry: Registry) -> Iterator[str]:
+        """How to have the component that the run used, once it has turned out that `registry` lacks it."""
+        namespace = namespace_of(use)
+        for plugin in registry.plugins:
+            if plugin.namespace == namespace and (why := self.why_unlike(plugin)) is not None:
+                yield f"the run was made with another version: {why}"
+                yield from self.ways_back(plugin)
+        here = {plugin.path.name if plugin.path else plugin.distribution for plugin in registry.plugins}
+        if namespace == LOCAL_NAMESPACE:
+            gone = [file for file in self.files if Path(file).name not in here]
+            yield from (f"--plugin {shlex.quote(file)}  loads what the run was made with" for file in gone)
+        else:
+            packages = {name: version for name, version in self.distributions.items() if name not in self.files}
+            gone = [f"{name}=={version}" for name, version in packages.items() if name not in here]
+            yield from (f"pip install {shlex.quote(package)}  installs what the run was made with" for package in gone)
 
 
 def made_with(recipe: Mapping[str, Any]) -> MadeWith | None:

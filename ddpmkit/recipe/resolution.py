@@ -157,7 +157,10 @@ class _Resolution:
         try:
             return self.registry.get(section.kind, use)
         except PluginError as error:
-            self.tree.problems.append(table.problem(f"there is no {section.kind} `{use}`", ("use",), *error.remedies))
+            is_written = self.tree.origin((*table.key, "use")).position is not None
+            ways = self.made_with.ways_to(use, self.registry) if self.made_with and is_written else ()
+            message = f"there is no {section.kind} `{use}`"
+            self.tree.problems.append(table.problem(message, ("use",), *ways, *error.remedies))
             return None
 
     def _config_model(

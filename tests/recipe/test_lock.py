@@ -10,7 +10,7 @@ import pytest
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.found import FoundPlugin
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 from ddpmkit.recipe import Recipe, RecipeError, lock_text, read_lock, read_recipe
 
 
@@ -70,14 +70,12 @@ def zigzag(config: type[ComponentConfig], plugin: FoundPlugin) -> Registry:
     reference = f"{__name__}:{config.__name__}"
     zigzag = Component(kind="schedule", name="zigzag", target="a:B", summary="", config=reference)
     others = [
-        RegisteredComponent(Component(kind=kind, name=name, target="a:B", summary=""), BUILT_IN)
-        for kind, name in {
-            "dataset": "critters", "backbone": "attention-unet", "loss": "l1", "sampler": "ancestral"
-        }.items()
-    ]  # fmt: skip
+        RegisteredComponent(Component(kind=kind, name=name, target="a:B", summary=""), BUILT_IN) for kind, name in REST
+    ]
     return Registry.from_components([RegisteredComponent(zigzag, plugin), *others])
 
 
+REST = (("dataset", "critters"), ("backbone", "attention-unet"), ("loss", "l1"), ("sampler", "ancestral"))
 BUILT_IN = FoundPlugin("ddpmkit.all", "", "ddpmkit", "0.1")
 INSTALLED = FoundPlugin("acme.zigzag", "acme", "ddpmkit-acme", "1.2")
 FILE = FoundPlugin("local.zigzag", "ddpmkit_local_a", "zigzag.py", "sha256:a", Path("zigzag.py"))
@@ -111,3 +109,34 @@ def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe("recipe.lock.toml", overrides=["schedule.powr=1"], registry=zigzag(Power, INSTALLED))
     assert "another version" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "hints"),
+    [
+        (FILE, [], ["--plugin zigzag.py  loads what the run was made with"]),
+        (FILE, [replace(FILE, version="sha256:b")], ["the run was made with another version: zigzag.py sha256:a then"]),
+        (INSTALLED, [], ["pip install ddpmkit-acme==1.2  installs what the run was made with"]),
+        (
+            INSTALLED,
+            [replace(INSTALLED, version="2")],
+            ["the run was made with another version", "pip install ddpmkit"],
+        ),
+        (INSTALLED, [INSTALLED], ["the run was made with another version: ddpmkit-acme 1.2 then and now", "put ddpm"]),
+    ],
+)
+def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
+    folder: Path, then: FoundPlugin, now: list[FoundPlugin], hints: list[str]
+) -> None:
+    use = f"{then.namespace}/zigzag"
+    recipe = read_recipe({"schedule": {"use": use}}, registry=zigzag(Power, then))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    broken = [Quarantined(plugin, "it offers nothing") for plugin in now]
+    others = [entry for kind, _ in REST for entry in zigzag(Power, then).of_kind(kind)]
+    with pytest.raises(RecipeError) as caught:
+        read_lock(Path("recipe.lock.toml"), Registry.from_components(others, quarantined=broken))
+    (problem,) = caught.value.problems
+    assert problem.message == f"there is no schedule `{use}`"
+    told = problem.hints[: len(hints)]
+    assert [hint[: len(start)] for hint, start in zip(told, hints, strict=True)] == hints
+    assert any(hint.startswith("available") for hint in problem.hints)
