@@ -16,7 +16,7 @@ from ddpmkit.experiment.assembly import Model, build_images, build_metrics, buil
 from ddpmkit.experiment.averages import saved_weights
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
+from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -26,7 +26,7 @@ from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
 
-__all__ = ["Run", "load"]
+__all__ = ["Run", "check_alpha_bar", "load"]
 
 Given = Tensor | Path | str
 """A picture or a mask: as it is, or a file, which is scaled and cropped as the run's own pictures are."""
@@ -252,8 +252,26 @@ def load(
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found
-    recipe = _overridden(read_lock(checkpoint.lock, registry).recipe, checkpoint.lock, overrides, registry)
-    return Run(folder, checkpoint, recipe, build_model(recipe, device), ended)
+    lock = read_lock(checkpoint.lock, registry)
+    recipe = _overridden(lock.recipe, checkpoint.lock, overrides, registry)
+    model = build_model(recipe, device)
+    check_alpha_bar(model, lock.made_with, checkpoint)
+    return Run(folder, checkpoint, recipe, model, ended)
+
+
+def check_alpha_bar(model: Model, made_with: MadeWith, checkpoint: Checkpoint) -> None:
+    """Raises InputError when the schedule's code changed so that it is not the one the checkpoint was trained by.
+
+    The recipe cannot show that, and weights are of no use under another alpha_bar.
+    """
+    if made_with.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
+        return
+    schedule = model.recipe.schedule.component
+    raise InputError(
+        f"{checkpoint.path} was trained with another alpha_bar than schedule {schedule.use!r} ({schedule.origin}) "
+        "gives now by the same recipe: the schedule's code has changed.",
+        remedies=["ddpmkit run RECIPE --out DIR starts another run", *made_with.ways_back(schedule.plugin)],
+    )
 
 
 def _overridden(recipe: Recipe, lock: Path, overrides: Sequence[str], registry: Registry | None) -> Recipe:

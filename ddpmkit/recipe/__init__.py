@@ -3,7 +3,8 @@
 from ddpmkit.recipe.differences import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
 from ddpmkit.recipe.keys import keys_text
-from ddpmkit.recipe.lock import Lock, lock_text, read_lock
+from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock
+from ddpmkit.recipe.made_with import MadeWith
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.reading import chosen_registry, read_recipe
@@ -31,6 +32,7 @@ __all__ = [
     "Key",
     "Lock",
     "LossSection",
+    "MadeWith",
     "MetricSection",
     "Origin",
     "Part",
@@ -50,6 +52,7 @@ __all__ = [
     "differences",
     "keys_text",
     "lock_text",
+    "made_here",
     "parse_weights",
     "read_lock",
     "read_recipe",

@@ -17,7 +17,7 @@ from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.writing import toml_text
 
-__all__ = ["Lock", "lock_text", "read_lock"]
+__all__ = ["Lock", "lock_text", "made_here", "read_lock"]
 
 _COMMENT = (
     "# Written by ddpmkit: the recipe with every default filled in, and what it ran with. It can be run again.\n\n"
@@ -32,15 +32,20 @@ class Lock:
     made_with: MadeWith
 
 
-def lock_text(recipe: Recipe, dataset_fingerprint: str) -> str:
-    """The lock of a recipe as it would run now, as TOML."""
+def made_here(recipe: Recipe, dataset_fingerprint: str, alpha_bar_fingerprint: str | None = None) -> MadeWith:
+    """What a run of the recipe is made with if it is made now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
-    table = MadeWith(
+    return MadeWith(
         dataset_fingerprint=dataset_fingerprint,
+        alpha_bar_fingerprint=alpha_bar_fingerprint,
         versions={"python": platform.python_version(), **versions},
         distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )
-    return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: table.model_dump()})
+
+
+def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
+    """The lock of a recipe, as TOML."""
+    return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: made_with.model_dump(exclude_none=True)})
 
 
 def read_lock(file: Path, registry: Registry | None = None) -> Lock:

@@ -4,14 +4,15 @@ It does not know what the recipe in the lock says.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Registry, namespace_of
+from ddpmkit.recipe.problems import one_line
 from ddpmkit.recipe.schema import LOCK_TABLE
 
 __all__ = ["MadeWith", "made_with"]
@@ -23,6 +24,8 @@ class MadeWith(BaseModel):
     model_config = ConfigDict(strict=True)
 
     dataset_fingerprint: str
+    alpha_bar_fingerprint: str | None = None
+    """None in a lock from before it was noted."""
     versions: dict[str, str]
     """Of `ddpmkit`, `python` and `torch`."""
     distributions: dict[str, str]
@@ -55,7 +58,14 @@ class MadeWith(BaseModel):
         if plugin.path is not None or then == plugin.version:
             yield f"put {plugin.path or plugin.distribution} back as it was to go on with this run"
         else:
-            yield f"pip install {shlex.quote(f'{plugin.distribution}=={then}')}  to go on with this run"
+            yield one_line(f"pip install {shlex.quote(f'{plugin.distribution}=={then}')}  to go on with this run")
+
+    def changes(self, now: Self, plugins: Iterable[FoundPlugin]) -> Iterator[str]:
+        """What is installed in another version `now`, and which of these `plugins` are others than they were."""
+        then = dict(self.versions) | {plugin.distribution: self.version_of(plugin) for plugin in plugins}
+        for name, version in (now.versions | now.distributions).items():
+            if then.get(name) not in (None, version):
+                yield one_line(f"{name}: {then[name]} -> {version}")
 
     def ways_to(self, use: str, registry: Registry) -> Iterator[str]:
         """How to have the component that the run used, once it has turned out that `registry` lacks it."""

@@ -71,7 +71,7 @@ class _Resolution:
             if self.made_with is not None and (why := self.made_with.why_unlike(component.plugin)) is not None:
                 run = f"this is the lock of a run made with another version of {component.kind} `{component.use}`"
                 reasons.append(one_line(f"{run}: {why}"))
-                remedies += map(one_line, self.made_with.ways_back(component.plugin))
+                remedies += self.made_with.ways_back(component.plugin)
         if not reasons:
             return RecipeError(self.tree.problems)
         return RecipeError(self.tree.problems, reasons, remedies=list(dict.fromkeys(remedies)))

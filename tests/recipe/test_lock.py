@@ -11,13 +11,13 @@ from ddpmkit.errors import InputError
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
-from ddpmkit.recipe import Recipe, RecipeError, lock_text, read_lock, read_recipe
+from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe
 
 
 @pytest.fixture
 def lock(read: Callable[..., Recipe], folder: Path) -> Path:
     recipe = read('[data]\nuse = "image-folder"\nroot = "r"\n[[metric]]\nuse = "fid"\nevery = 3\n')
-    (folder / "recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    (folder / "recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
     return folder / "recipe.lock.toml"
 
 
@@ -94,7 +94,7 @@ def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_ho
 ) -> None:
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use, "power": 3.0}}, registry=zigzag(Power, then))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
     with pytest.raises(RecipeError) as caught:
         read_lock(Path("recipe.lock.toml"), zigzag(Depth, now))
     assert "unknown key `power` in [schedule]" in str(caught.value)
@@ -105,7 +105,7 @@ def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_ho
 
 def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
     recipe = read_recipe({"schedule": {"use": "acme/zigzag"}}, registry=zigzag(Power, INSTALLED))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
     with pytest.raises(RecipeError) as caught:
         read_recipe("recipe.lock.toml", overrides=["schedule.powr=1"], registry=zigzag(Power, INSTALLED))
     assert "another version" not in str(caught.value)
@@ -130,7 +130,7 @@ def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
 ) -> None:
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use}}, registry=zigzag(Power, then))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
     broken = [Quarantined(plugin, "it offers nothing") for plugin in now]
     others = [entry for kind, _ in REST for entry in zigzag(Power, then).of_kind(kind)]
     with pytest.raises(RecipeError) as caught:
