@@ -24,6 +24,8 @@ def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
     else:
         off = f"; switched off: {', '.join(map(str, discovery.disabled))}" if discovery.disabled else ""
         yield Diagnosis("plugins", "ok", f"{len(discovery.plugins)} work{off}")
+    for sentence in discovery.misnamed:
+        yield Diagnosis("plugins", "note", sentence)
     for broken in discovery.quarantined:
         finding = f"{broken.plugin} is set aside: {broken.reason}"
         yield Diagnosis("plugin", "problem", finding, _remedies(broken.plugin), broken.traceback)

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +51,8 @@ class Discovery:
     plugins: tuple[LoadedPlugin, ...]
     quarantined: tuple[Quarantined, ...]
     disabled: tuple[FoundPlugin, ...] = ()
+    misnamed: tuple[str, ...] = ()
+    """A sentence for each name that was to be switched off, and is none."""
 
     @property
     def components(self) -> tuple[RegisteredComponent, ...]:
@@ -75,7 +77,8 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
     named = disabled_plugins()
     wanted: list[FoundPlugin] = []
     disabled: list[FoundPlugin] = []
-    for plugin in (*find(), *dict.fromkeys(map(find_file, local_files))):
+    found = (*find(), *dict.fromkeys(map(find_file, local_files)))
+    for plugin in found:
         off = not named.isdisjoint((plugin.entry_name, plugin.namespace)) or (plugin.third_party and not third_party)
         (disabled if off else wanted).append(plugin)
     results = [load(plugin) for plugin in wanted]
@@ -83,6 +86,7 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
         tuple(result for result in results if isinstance(result, LoadedPlugin)),
         tuple(result for result in results if isinstance(result, Quarantined)),
         tuple(disabled),
+        tuple(_misnamed(named, found)),
     )
 
 
@@ -121,6 +125,16 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
         # On one line, as every other reason is; the traceback keeps the text as it was.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Quarantined(plugin, reason, "".join(traceback.format_exception(error)))
+
+
+def _misnamed(named: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[str]:
+    known = {name for plugin in found for name in (plugin.entry_name, plugin.namespace)}
+    for name in sorted(set(named) - known):
+        if name.partition(".")[0] == LOCAL_NAMESPACE:
+            continue  # whether a file is given differs from one command to the next
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "ddpmkit plugins list shows what is installed"
+        yield f"DDPMKIT_DISABLE_PLUGINS names {name!r}, and no plugin here is called that; {hint}"
 
 
 def _found(entry: importlib.metadata.EntryPoint) -> FoundPlugin:
