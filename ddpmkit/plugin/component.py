@@ -4,6 +4,7 @@ A component is data until it is used: names of the code that implements it, neve
 know where components come from.
 """
 
+import difflib
 import importlib
 import re
 from dataclasses import dataclass
@@ -91,9 +92,15 @@ def is_reference(text: str) -> bool:
 
 
 def resolve(reference: str) -> Any:
-    """Import what `package.module:Name` names. Raises ImportError or AttributeError."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """Import what `package.module:Name` names. Raises ImportError, or AttributeError with the nearest name there is."""
+    name, _, attribute = reference.partition(":")
+    module = importlib.import_module(name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        close = difflib.get_close_matches(attribute, [other for other in dir(module) if not other.startswith("_")], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module {name!r} has no attribute {attribute!r}{hint}") from error
 
 
 def check_config_model(model: Any, component: Component) -> type[ComponentConfig]:

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 import traceback
 from collections import Counter
@@ -24,6 +25,7 @@ from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
+from ddpmkit.plugin.fault import place_of_fault
 from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
@@ -120,11 +122,12 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
         results = (hook.ddpmkit_components(), hook.ddpmkit_commands(), hook.ddpmkit_diagnoses())
         return _declared(plugin, *map(_flatten, results))
     except _Refusal as refusal:
-        return Quarantined(plugin, str(refusal))
+        return Quarantined(plugin, str(refusal), place=place_of_fault(plugin))
     except (Exception, SystemExit) as error:
         # On one line, as every other reason is; the traceback keeps the text as it was.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Quarantined(plugin, reason, "".join(traceback.format_exception(error)))
+        place = place_of_fault(plugin, error)
+        return Quarantined(plugin, reason, "".join(traceback.format_exception(error)), place)
 
 
 def _misnamed(named: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[str]:
@@ -139,10 +142,21 @@ def _misnamed(named: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[st
 
 def _found(entry: importlib.metadata.EntryPoint) -> FoundPlugin:
     facts: dict[str, str] = {}
+    editable = False
     if entry.dist is not None:
+        editable = _is_editable(entry.dist)
         # An interrupted uninstall leaves entry points behind without the metadata that names them.
         facts = {key: entry.dist.metadata[key] for key in ("Name", "Version") if key in entry.dist.metadata}
-    return FoundPlugin(entry.name, entry.value, facts.get("Name", "unknown"), facts.get("Version", "unknown"))
+    name, version = facts.get("Name", "unknown"), facts.get("Version", "unknown")
+    return FoundPlugin(entry.name, entry.value, name, version, editable=editable)
+
+
+def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
+    """Whether pip noted so: PEP 610."""
+    try:
+        return bool(json.loads(distribution.read_text("direct_url.json") or "{}")["dir_info"]["editable"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _import(plugin: FoundPlugin) -> ModuleType:

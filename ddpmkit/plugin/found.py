@@ -32,6 +32,8 @@ class FoundPlugin:
     version: str
     path: Path | None = None
     """The file of an unpackaged plugin; its distribution is that path, its version a hash of the content."""
+    editable: bool = False
+    """Whether the distribution is a checkout (`pip install -e`)."""
 
     @property
     def namespace(self) -> str:
@@ -42,6 +44,11 @@ class FoundPlugin:
     def third_party(self) -> bool:
         """Whether it came with neither ddpmkit nor the command line."""
         return self.path is None and self.distribution != BUILTIN_NAMESPACE
+
+    @property
+    def can_be_edited(self) -> bool:
+        """Whether whoever runs it has the source before them."""
+        return self.editable or self.path is not None
 
     @property
     def origin(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
 
 __all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
@@ -86,7 +87,7 @@ class RegisteredComponent:
     def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(
             f"{self.kind} {self.use!r}: its {part} {reference} failed with {type(error).__name__}: {error}",
-            remedies=[f"report it to the authors of {self.origin}, which provides it", f"use another {self.kind}"],
+            remedies=[way_to_mend(self.plugin, reference, error), f"use another {self.kind}"],
         )
 
 
@@ -98,6 +99,8 @@ class Quarantined:
     reason: str
     traceback: str = ""
     """Empty where the plugin's own code did not fail."""
+    place: str = ""
+    """`file:line` of the fault, or the file."""
 
     def __str__(self) -> str:
         return f"{self.plugin}: {self.reason}"

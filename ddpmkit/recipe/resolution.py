@@ -11,6 +11,7 @@ from typing import Any
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.component import ComponentConfig
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
@@ -137,6 +138,7 @@ class _Resolution:
             values=rest,
             owner=f"{component.kind} `{component.use}`",
             others=(Expectations(section.model),),
+            mend=partial(way_to_mend, component.plugin, component.component.config),
         )
         known = len(self.tree.problems)
         config = validate(model, own)
@@ -176,8 +178,8 @@ class _Resolution:
             message = (
                 f"{component.kind} `{component.use}` claims keys of {section} that are the core's: {', '.join(taken)}"
             )
-            report = f"report it to the authors of {component.origin}, which provides it"
-            self.tree.problems.append(table.problem(message, ("use",), report))
+            mend = way_to_mend(component.plugin, component.component.config)
+            self.tree.problems.append(table.problem(message, ("use",), mend))
             return None
         return model
 
