@@ -16,6 +16,7 @@ from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.missing import way_to_install
 
 __all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
 
@@ -72,10 +73,9 @@ class RegisteredComponent:
     def _with_target(self, use: Callable[[Any], Any]) -> Any:
         missing = [module for module in self.component.requires if importlib.util.find_spec(module) is None]
         if missing:
-            # A module's name need not be its distribution's, so `pip install <module>` may install something else.
             raise ComponentUnavailable(
                 f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
-                remedies=[f"install what {self.origin} depends on", f"use another {self.kind}"],
+                remedies=[way_to_install(missing, self.plugin), f"use another {self.kind}"],
             )
         try:
             return use(resolve(self.component.target))

@@ -161,7 +161,7 @@ def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
         RegisteredComponent(lacking, ACME).build(Config(), timesteps=1)
     assert str(caught.value) == (
         "schedule 'acme/zig' (ddpmkit-acme 1.2) needs the module no_such_module, not installed here.\n"
-        "  - install what ddpmkit-acme 1.2 depends on\n"
+        "  - pip install ddpmkit-acme==1.2\n"
         "  - use another schedule"
     )
 
