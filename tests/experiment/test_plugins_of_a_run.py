@@ -89,6 +89,8 @@ def test_a_run_trained_by_another_alpha_bar_is_neither_gone_on_with_nor_sampled(
 ) -> None:
     ddpmkit.run(recipe, "run", plugins=[plugin])
     plugin.write_text(ZIGZAG.replace("** 2", "** 3"))
+    lock = Path("run/recipe.lock.toml").read_text()
+    recipe["train"]["steps"] = 2
     for again in (
         lambda: ddpmkit.run(recipe, "run", plugins=[plugin], accept_changes=True),
         lambda: ddpmkit.load("run", plugins=[plugin]),
@@ -97,6 +99,8 @@ def test_a_run_trained_by_another_alpha_bar_is_neither_gone_on_with_nor_sampled(
             again()
         assert "put zigzag.py back as it was" in str(caught.value)
         assert "--out DIR starts another run" in str(caught.value)
+    assert Path("run/recipe.lock.toml").read_text() == lock
+    assert [folder.name for folder in Path("run/checkpoints").iterdir()] == ["step-00000001"]
 
 
 def test_a_run_from_before_alpha_bar_was_noted_is_gone_on_with(plugin: Path, recipe: dict[str, Any]) -> None:
