@@ -5,6 +5,7 @@ indexed from 0, so index t here is the paper's t + 1. This module does not know 
 which network predicts, or how a sampler walks.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -177,6 +178,12 @@ class GaussianDiffusion(nn.Module):
     def learned_log_variance(self, spread: Tensor, t: Tensor) -> Tensor:
         """Between posterior and beta: Nichol & Dhariwal (2021), eq. 15, with v = (spread + 1) / 2."""
         return _between(self.posterior_log_variance(t), (1 - _at(self.alpha_t, t)).log(), spread)
+
+    @property
+    def alpha_bar_fingerprint(self) -> str:
+        """A hash of alpha_bar to seven digits: machines need not agree on the last of them."""
+        digits = " ".join(f"{bar:.6e}" for bar in self._alpha_bar)
+        return hashlib.sha256(digits.encode()).hexdigest()
 
     def alpha_bar_at(self, t: int) -> float:
         """alpha_bar in double precision; 1 at t = -1, the clean image."""

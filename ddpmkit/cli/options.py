@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddpmkit.cli.plugin_commands import offered, refused
+
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
     from ddpmkit.plugin.registry import Registry
@@ -30,6 +32,11 @@ class PluginChoice:
     files: Sequence[Path]
     third_party: bool
 
+    @property
+    def file_options(self) -> list[str]:
+        """The files as options, for whoever is told of another command."""
+        return [word for file in self.files for word in ("--plugin", str(file))]
+
     def discover(self) -> "Discovery":
         """All that is installed, and the files. Raises InputError when a file is not there."""
         from ddpmkit.plugin.discovery import discover
@@ -37,11 +44,15 @@ class PluginChoice:
         return discover(self.files, third_party=self.third_party)
 
     def registry(self) -> "Registry":
-        """The usable components; each plugin that had to be set aside is named in a warning."""
-        registry = self.discover().registry()
-        for broken in registry.quarantined:
+        """The usable components; each plugin or command that had to be left out is named in a warning."""
+        from ddpmkit.cli.root import COMMANDS
+
+        found = self.discover()
+        for broken in found.quarantined:
             _log.warning("plugin %s is left out: %s", broken.plugin, broken.reason)
-        return registry
+        for sentence in (*refused(offered(found, COMMANDS)), *found.misnamed):
+            _log.warning(sentence)
+        return found.registry()
 
 
 def plugin_options(command: Command) -> Command:

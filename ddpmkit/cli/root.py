@@ -6,13 +6,17 @@ Commands are imported when they are asked for. It does not know what they do.
 import difflib
 import importlib
 import logging
-from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddpmkit import __version__
+from ddpmkit.cli.plugin_commands import accepted, may_have_had, offered, refused
 from ddpmkit.errors import DdpmkitError
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.discovery import Discovery
 
 __all__ = ["COMMANDS", "main"]
 
@@ -36,6 +40,7 @@ COMMANDS = {
 """ddpmkit's own commands, in the order of `--help`."""
 
 _PLUGIN_COMMANDS = f"{__name__}.plugin_commands"
+_DISCOVERY = f"{__name__}.discovery"
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -64,7 +69,8 @@ class Root(click.Group):
         if args[0] not in known and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Commands are {', '.join(known)}."
-            ctx.fail(f"No such command {args[0]!r}. {hint}")
+            unknown = "".join(f"\n  - it may be of {plugin}" for plugin in may_have_had(_discovery(ctx)))
+            ctx.fail(f"No such command {args[0]!r}. {hint}{unknown}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -92,30 +98,25 @@ class Root(click.Group):
         raise click.exceptions.Exit(code)
 
 
-def _plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
-    """The commands of plugins by name; plugins are looked at once per invocation."""
+def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
+    """The commands of plugins by name. Each that is refused is named in a warning, once per invocation."""
     if _PLUGIN_COMMANDS not in ctx.meta:
-        ctx.meta[_PLUGIN_COMMANDS] = _find_plugin_commands()
-    found: dict[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
+        commands = offered(_discovery(ctx), COMMANDS)
+        for sentence in refused(commands):
+            _log.warning(sentence)
+        ctx.meta[_PLUGIN_COMMANDS] = accepted(commands)
+    found: Mapping[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
     return found
 
 
-def _find_plugin_commands() -> dict[str, click.Command]:
-    """What plugins offer, without the commands whose name is taken already."""
+def _discovery(ctx: click.Context) -> "Discovery":
+    """All that is installed; it is looked at once per invocation."""
     from ddpmkit.plugin.discovery import discover
 
-    offered = [
-        (command.name or "", plugin.found, command) for plugin in discover().plugins for command in plugin.commands
-    ]
-    times = Counter([*COMMANDS, *(name for name, _, _ in offered)])
-    accepted = {}
-    for name, found, command in sorted(offered, key=lambda offer: offer[0]):
-        if times[name] > 1:
-            owner = "ddpmkit itself" if name in COMMANDS else "another plugin, which is refused too"
-            _log.warning("command %r of plugin %s is refused: the name is taken by %s", name, found, owner)
-        else:
-            accepted[name] = command
-    return accepted
+    if _DISCOVERY not in ctx.meta:
+        ctx.meta[_DISCOVERY] = discover()
+    found: Discovery = ctx.meta[_DISCOVERY]
+    return found
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

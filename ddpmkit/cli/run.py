@@ -70,7 +70,7 @@ def run(
             terminal.show_note("interrupted")
             ctx.exit(stop.exit_code)
         finally:
-            for line in summary(display.standing):
+            for line in summary(display.standing, plugins.file_options):
                 terminal.out.print(line)
     ended = display.standing.ended
     if ended is not None and ended.status == "stopped":

@@ -4,7 +4,7 @@ It does not know how the run was made.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ddpmkit.cli.standing import Standing, in_clock_time
@@ -15,8 +15,8 @@ from ddpmkit.rundir import RunFolder
 __all__ = ["summary"]
 
 
-def summary(standing: Standing) -> Iterator[str]:
-    """Lines to print; none for a run that never began."""
+def summary(standing: Standing, plugin_options: Sequence[str] = ()) -> Iterator[str]:
+    """Lines to print; none for a run that never began. `plugin_options` are those without which nothing can use it."""
     started, ended = standing.started, standing.ended
     if started is None or ended is None:
         return
@@ -27,9 +27,9 @@ def summary(standing: Standing) -> Iterator[str]:
     )
     if ended.status == "finished":
         yield "next:"
-        yield f"  {shlex.join(['ddpmkit', 'sample', str(folder.path), '-n', '64'])}"
+        yield f"  {shlex.join(['ddpmkit', 'sample', str(folder.path), '-n', '64', *plugin_options])}"
         if started.recipe.get("metric"):
-            yield f"  {shlex.join(['ddpmkit', 'evaluate', str(folder.path)])}"
+            yield f"  {shlex.join(['ddpmkit', 'evaluate', str(folder.path), *plugin_options])}"
     else:
         yield f"next: the same command goes on from {_last_checkpoint(folder)}"
 

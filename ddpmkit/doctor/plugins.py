@@ -10,6 +10,7 @@ from ddpmkit.doctor.guard import answer
 from ddpmkit.plugin.component import resolve
 from ddpmkit.plugin.diagnosis import Diagnosis
 from ddpmkit.plugin.discovery import Discovery
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import clashes
 
@@ -24,9 +25,11 @@ def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
     else:
         off = f"; switched off: {', '.join(map(str, discovery.disabled))}" if discovery.disabled else ""
         yield Diagnosis("plugins", "ok", f"{len(discovery.plugins)} work{off}")
+    for sentence in discovery.misnamed:
+        yield Diagnosis("plugins", "note", sentence)
     for broken in discovery.quarantined:
         finding = f"{broken.plugin} is set aside: {broken.reason}"
-        yield Diagnosis("plugin", "problem", finding, _remedies(broken.plugin), broken.traceback)
+        yield Diagnosis("plugin", "problem", finding, _remedies(broken.plugin, broken.place), broken.traceback)
     for clash in clashes(discovery.components):
         one = clash.rivals[-1].plugin
         yield Diagnosis("plugin", "problem", f"{clash}: no recipe can be read", _remedies(one))
@@ -36,7 +39,7 @@ def answers_of_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
     """What the functions that `ddpmkit_diagnoses` named answer; one that fails is named with its plugin."""
     for plugin in discovery.plugins:
         for reference in plugin.diagnoses:
-            remedies = (f"report it to the authors of {plugin.found}: {reference} fails",)
+            remedies = (f"{way_to_mend(plugin.found, reference)}: {reference} fails",)
             yield answer(plugin.found.entry_name, functools.partial(_ask, reference), remedies=remedies)
 
 
@@ -45,9 +48,9 @@ def _ask(reference: str) -> Diagnosis:
     return found
 
 
-def _remedies(plugin: FoundPlugin) -> tuple[str, ...]:
-    if plugin.path is not None:
-        return (f"mend {plugin.path}, or leave it out",)
+def _remedies(plugin: FoundPlugin, place: str = "") -> tuple[str, ...]:
+    if plugin.can_be_edited:
+        return (f"mend {place or plugin.path or plugin.module}, or leave it out",)
     if not plugin.third_party:
         return (f"pip install --force-reinstall --no-deps {plugin.distribution}",)
     return (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, RunFailed
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
 
@@ -31,7 +32,10 @@ def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
     return RunFailed(
         f"{component.kind} {component.use!r} failed while {doing}, with {type(error).__name__}: {error} "
         f"({_place(error)}).",
-        remedies=[f"report it to the authors of {component.origin}", f"use another {component.kind}"],
+        remedies=[
+            way_to_mend(component.plugin, component.component.target, error),
+            f"use another {component.kind}",
+        ],
     )
 
 

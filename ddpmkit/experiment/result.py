@@ -16,7 +16,7 @@ from ddpmkit.experiment.assembly import Model, build_images, build_metrics, buil
 from ddpmkit.experiment.averages import saved_weights
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, differences, parse_weights, read_lock, read_recipe
+from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -26,7 +26,7 @@ from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
 
-__all__ = ["Run", "load"]
+__all__ = ["Run", "check_alpha_bar", "load"]
 
 Given = Tensor | Path | str
 """A picture or a mask: as it is, or a file, which is scaled and cropped as the run's own pictures are."""
@@ -230,6 +230,7 @@ def load(
     path: Path | str,
     *,
     overrides: Sequence[str] = (),
+    plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
     device: str | None = None,
     ended: RunEnded | None = None,
@@ -237,9 +238,10 @@ def load(
     """Open a run folder at its newest checkpoint, or one checkpoint folder.
 
     `overrides` are `key=value` strings as for `--set`, of keys that the weights do not depend on: `sampler.use=ddim`.
+    Components are those of whatever is installed and of the files `plugins`, as for `--plugin`; or of `registry` alone.
     Raises InputError when there is nothing to open or it is damaged; a checkpoint named by path never falls back.
     """
-    path = Path(path)
+    path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():
         folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path)
     else:
@@ -250,8 +252,26 @@ def load(
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found
-    recipe = _overridden(read_lock(checkpoint.lock, registry).recipe, checkpoint.lock, overrides, registry)
-    return Run(folder, checkpoint, recipe, build_model(recipe, device), ended)
+    lock = read_lock(checkpoint.lock, registry)
+    recipe = _overridden(lock.recipe, checkpoint.lock, overrides, registry)
+    model = build_model(recipe, device)
+    check_alpha_bar(model, lock.made_with, checkpoint)
+    return Run(folder, checkpoint, recipe, model, ended)
+
+
+def check_alpha_bar(model: Model, made_with: MadeWith, checkpoint: Checkpoint) -> None:
+    """Raises InputError when the schedule's code changed so that it is not the one the checkpoint was trained by.
+
+    The recipe cannot show that, and weights are of no use under another alpha_bar.
+    """
+    if made_with.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
+        return
+    schedule = model.recipe.schedule.component
+    raise InputError(
+        f"{checkpoint.path} was trained with another alpha_bar than schedule {schedule.use!r} ({schedule.origin}) "
+        "gives now by the same recipe: the schedule's code has changed.",
+        remedies=["ddpmkit run RECIPE --out DIR starts another run", *made_with.ways_back(schedule.plugin)],
+    )
 
 
 def _overridden(recipe: Recipe, lock: Path, overrides: Sequence[str], registry: Registry | None) -> Recipe:

@@ -10,12 +10,12 @@ from typing import Any
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
-from ddpmkit.experiment.assembly import build_images, build_metrics, build_model, build_trackers
-from ddpmkit.experiment.result import Run, load
+from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model, build_trackers
+from ddpmkit.experiment.result import Run, check_alpha_bar, load
 from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, differences, lock_text, read_lock, read_recipe
+from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
 from ddpmkit.rundir import RunFolder
 from ddpmkit.tracking import Audience, Display, Quiet
 
@@ -27,6 +27,7 @@ def run(
     out: Path | str | None = None,
     *,
     overrides: Sequence[str] = (),
+    plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
     skip_unavailable_metrics: bool = False,
     accept_changes: bool = False,
@@ -36,10 +37,12 @@ def run(
     """Train, sample and score by a recipe (a file, plain data, or a `Recipe`), in the folder `out`.
 
     A folder that holds a checkpoint of the same experiment is gone on with. `overrides` are `key=value` strings as for
-    `--set`; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is asked
-    before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off; what
-    was written stays.
+    `--set`; components are those of whatever is installed and of the files `plugins`, as for `--plugin`, or of
+    `registry` alone; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is
+    asked before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off;
+    what was written stays.
     """
+    registry = chosen_registry(registry, plugins)
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides=overrides, registry=registry)
     elif overrides:
@@ -60,9 +63,9 @@ def run(
     with folder.held():
         if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
             display.remark(warning)
-        fingerprint = images.dataset.fingerprint
-        checkpoint = _checkpoint_to_resume(folder, recipe, fingerprint, registry, display, accept_changes)
-        write_atomically(folder.lock, lock_text(recipe, fingerprint).encode())
+        now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint)
+        checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
+        write_atomically(folder.lock, lock_text(recipe, now).encode())
         listeners = [("display", display), *build_trackers(recipe, folder)]
         session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
         ended = session.run(checkpoint)
@@ -76,22 +79,23 @@ def default_folder(recipe: Recipe) -> Path:
 
 def _checkpoint_to_resume(
     folder: RunFolder,
-    recipe: Recipe,
-    fingerprint: str,
+    model: Model,
+    now: MadeWith,
     registry: Registry | None,
     display: Display,
     accept_changes: bool,
 ) -> Checkpoint | None:
     """The newest checkpoint, once it is sure that it belongs to this experiment.
 
-    Raises InputError where recipe or data changed so that the weights would no longer be what the recipe says.
+    Raises InputError where recipe, data or the schedule's code changed so that the weights would no longer be what the
+    recipe says.
     """
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         return None
-    before = read_lock(checkpoint.lock, registry)
+    recipe, before = model.recipe, read_lock(checkpoint.lock, registry)
     changes = differences(before.recipe.as_data(), recipe.as_data())
-    other_images = before.dataset_fingerprint != fingerprint
+    other_images = before.made_with.dataset_fingerprint != now.dataset_fingerprint
     elsewhere = ["--out DIR starts another run", f"remove {folder.path} to start over"]
     accepting = ["--accept-changes goes on all the same, and writes down that it did"]
     if refused := [
@@ -110,6 +114,7 @@ def _checkpoint_to_resume(
         raise InputError(
             f"the training images are not those that {folder.path} was trained on.", remedies=[*elsewhere, *accepting]
         )
+    check_alpha_bar(model, before.made_with, checkpoint)
     if checkpoint.step > recipe.train.steps:
         raise InputError(
             f"{folder.path} is at step {checkpoint.step} already; train.steps = {recipe.train.steps} lies behind it.",
@@ -118,7 +123,13 @@ def _checkpoint_to_resume(
     noted = [*map(str, changes), *(["the training images"] if other_images else [])]
     for change in noted:
         display.remark(f"changed since the last start: {change}")
-    if noted:
-        folder.incidents.append("changed", {"step": checkpoint.step, "changes": noted})
+    versions = list(before.made_with.changes(now, [part.component.plugin for part in recipe.parts]))
+    for change in versions:
+        display.remark(
+            f"warning: another version than at the last checkpoint: {change}; the run goes on, but its weights and "
+            "pictures need no longer be, bit for bit, those that it would have had"
+        )
+    if noted or versions:
+        folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions]})
     display.remark(f"going on from {checkpoint.path}")
     return checkpoint

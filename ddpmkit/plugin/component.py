@@ -4,8 +4,10 @@ A component is data until it is used: names of the code that implements it, neve
 know where components come from.
 """
 
+import difflib
 import importlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,15 @@ from pydantic import BaseModel, ConfigDict
 
 from ddpmkit.contracts import KINDS, RUNTIME
 
-__all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model", "is_reference", "resolve"]
+__all__ = [
+    "API_VERSION",
+    "Component",
+    "ComponentConfig",
+    "check_config_model",
+    "is_reference",
+    "no_attribute",
+    "resolve",
+]
 
 API_VERSION = 1
 """The version of the contracts in `ddpmkit.contracts` that this core speaks. Components of the one before work too."""
@@ -95,9 +105,20 @@ def is_reference(text: str) -> bool:
 
 
 def resolve(reference: str) -> Any:
-    """Import what `package.module:Name` names. Raises ImportError or AttributeError."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """Import what `package.module:Name` names. Raises ImportError, or AttributeError with the nearest name there is."""
+    name, _, attribute = reference.partition(":")
+    module = importlib.import_module(name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise no_attribute(name, attribute, dir(module)) from error
+
+
+def no_attribute(module: str, name: str, others: Iterable[str]) -> AttributeError:
+    """What Python says of a name that a module lacks, with the nearest of those that it has."""
+    close = difflib.get_close_matches(name, [other for other in others if not other.startswith("_")], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 
 
 def check_config_model(model: Any, component: Component) -> type[ComponentConfig]:

@@ -8,10 +8,11 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,8 @@ from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
-from ddpmkit.plugin.found import LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.fault import place_of_fault
+from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
 __all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "find_file", "load"]
@@ -51,6 +53,8 @@ class Discovery:
     plugins: tuple[LoadedPlugin, ...]
     quarantined: tuple[Quarantined, ...]
     disabled: tuple[FoundPlugin, ...] = ()
+    misnamed: tuple[str, ...] = ()
+    """A sentence for each name that was to be switched off, and is none."""
 
     @property
     def components(self) -> tuple[RegisteredComponent, ...]:
@@ -75,7 +79,8 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
     named = disabled_plugins()
     wanted: list[FoundPlugin] = []
     disabled: list[FoundPlugin] = []
-    for plugin in (*find(), *dict.fromkeys(map(find_file, local_files))):
+    found = (*find(), *dict.fromkeys(map(find_file, local_files)))
+    for plugin in found:
         off = not named.isdisjoint((plugin.entry_name, plugin.namespace)) or (plugin.third_party and not third_party)
         (disabled if off else wanted).append(plugin)
     results = [load(plugin) for plugin in wanted]
@@ -83,6 +88,7 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
         tuple(result for result in results if isinstance(result, LoadedPlugin)),
         tuple(result for result in results if isinstance(result, Quarantined)),
         tuple(disabled),
+        tuple(_misnamed(named, found)),
     )
 
 
@@ -98,7 +104,7 @@ def find_file(path: Path) -> FoundPlugin:
         raise InputError(f"--plugin {path}: no such file (looked for {path.resolve()}).")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     module = f"ddpmkit_local_{digest}"
-    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"sha256:{digest}", path)
+    return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"{FILE_HASH}{digest}", path)
 
 
 def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
@@ -116,19 +122,41 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
         results = (hook.ddpmkit_components(), hook.ddpmkit_commands(), hook.ddpmkit_diagnoses())
         return _declared(plugin, *map(_flatten, results))
     except _Refusal as refusal:
-        return Quarantined(plugin, str(refusal))
+        return Quarantined(plugin, str(refusal), place=place_of_fault(plugin))
     except (Exception, SystemExit) as error:
         # On one line, as every other reason is; the traceback keeps the text as it was.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Quarantined(plugin, reason, "".join(traceback.format_exception(error)))
+        place = place_of_fault(plugin, error)
+        return Quarantined(plugin, reason, "".join(traceback.format_exception(error)), place)
+
+
+def _misnamed(named: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[str]:
+    known = {name for plugin in found for name in (plugin.entry_name, plugin.namespace)}
+    for name in sorted(set(named) - known):
+        if name.partition(".")[0] == LOCAL_NAMESPACE:
+            continue  # whether a file is given differs from one command to the next
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "ddpmkit plugins list shows what is installed"
+        yield f"DDPMKIT_DISABLE_PLUGINS names {name!r}, and no plugin here is called that; {hint}"
 
 
 def _found(entry: importlib.metadata.EntryPoint) -> FoundPlugin:
     facts: dict[str, str] = {}
+    editable = False
     if entry.dist is not None:
+        editable = _is_editable(entry.dist)
         # An interrupted uninstall leaves entry points behind without the metadata that names them.
         facts = {key: entry.dist.metadata[key] for key in ("Name", "Version") if key in entry.dist.metadata}
-    return FoundPlugin(entry.name, entry.value, facts.get("Name", "unknown"), facts.get("Version", "unknown"))
+    name, version = facts.get("Name", "unknown"), facts.get("Version", "unknown")
+    return FoundPlugin(entry.name, entry.value, name, version, editable=editable)
+
+
+def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
+    """Whether pip noted so: PEP 610."""
+    try:
+        return bool(json.loads(distribution.read_text("direct_url.json") or "{}")["dir_info"]["editable"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _import(plugin: FoundPlugin) -> ModuleType:

@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUILTIN_NAMESPACE", "LOCAL_NAMESPACE", "FoundPlugin"]
+__all__ = ["BUILTIN_NAMESPACE", "FILE_HASH", "LOCAL_NAMESPACE", "FoundPlugin"]
 
 BUILTIN_NAMESPACE = "ddpmkit"
 """Open to the distribution of this name alone; a bare `use` means a component of it."""
 
 LOCAL_NAMESPACE = "local"
 """Of unpackaged plugins (`--plugin ./file.py`), and closed to every distribution."""
+
+FILE_HASH = "sha256:"
+"""How the version of an unpackaged plugin begins, and no version of a distribution can."""
 
 _ENTRY_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\..+")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -29,6 +32,8 @@ class FoundPlugin:
     version: str
     path: Path | None = None
     """The file of an unpackaged plugin; its distribution is that path, its version a hash of the content."""
+    editable: bool = False
+    """Whether the distribution is a checkout (`pip install -e`)."""
 
     @property
     def namespace(self) -> str:
@@ -39,6 +44,11 @@ class FoundPlugin:
     def third_party(self) -> bool:
         """Whether it came with neither ddpmkit nor the command line."""
         return self.path is None and self.distribution != BUILTIN_NAMESPACE
+
+    @property
+    def can_be_edited(self) -> bool:
+        """Whether whoever runs it has the source before them."""
+        return self.editable or self.path is not None
 
     @property
     def origin(self) -> str:

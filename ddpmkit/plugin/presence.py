@@ -3,55 +3,33 @@
 It does not know recipes, and runs nothing of the plugin: its packages may import torch.
 """
 
-import importlib.metadata
-import importlib.util
 import re
-import shlex
 import symtable
 import sys
-from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 
-__all__ = ["absence", "install_commands", "missing_modules"]
+from ddpmkit.plugin.component import no_attribute
+
+__all__ = ["absence"]
 
 _NAMES_UNKNOWN = re.compile(r"\bimport\s*\(?\s*\*|\bglobals\s*\(|\bdef\s+__getattr__\b")
 """By which a module has more names than its text."""
 
 
-def missing_modules(names: Sequence[str]) -> list[str]:
-    """Those of these top-level modules that are not installed."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
-
-
-def install_commands(modules: Sequence[str], distribution: str) -> list[str]:
-    """`pip install` lines for those modules of which the distribution's metadata says where they come from.
-
-    A module's name need not be its distribution's, so `pip install <module>` might install something else.
-    """
-    from packaging.requirements import Requirement  # seldom needed, and slow to import
-
-    try:
-        found = map(Requirement, importlib.metadata.requires(distribution) or [])
-        wanted = {_folded(module) for module in modules}
-        lines = [f"{item.name}{item.specifier}" for item in found if _folded(item.name) in wanted]
-    except (importlib.metadata.PackageNotFoundError, ValueError):  # an unpackaged plugin, or metadata that is none
-        return []
-    return [f"pip install {shlex.quote(line)}" for line in dict.fromkeys(lines)]
-
-
 def absence(reference: str) -> Exception | None:
     """What importing `package.module:Name` is bound to raise because it is not there; None when it may well be."""
     module, _, name = reference.partition(":")
-    missing = AttributeError(f"module {module!r} has no attribute {name!r}")
     if module in sys.modules:
-        return None if hasattr(sys.modules[module], name) else missing
+        there = sys.modules[module]
+        return None if hasattr(there, name) else no_attribute(module, name, dir(there))
     try:
         source = _source(_spec(module))
-        if source is None or _NAMES_UNKNOWN.search(source) or name in _names(source, module):
+        if source is None or _NAMES_UNKNOWN.search(source):
             return None
+        names = _names(source, module)
     except (ImportError, SyntaxError) as error:
         return error
-    return missing
+    return None if name in names else no_attribute(module, name, names)
 
 
 def _spec(module: str) -> ModuleSpec:
@@ -76,7 +54,3 @@ def _names(source: str, module: str) -> set[str]:
     """What the module's text binds at its top level. Raises SyntaxError."""
     symbols = symtable.symtable(source, module, "exec").get_symbols()
     return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[-_.]", "", name).lower()

@@ -13,10 +13,12 @@ from typing import Any
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
-from ddpmkit.plugin.presence import absence, install_commands, missing_modules
+from ddpmkit.plugin.missing import missing_modules, way_to_install
+from ddpmkit.plugin.presence import absence
 
-__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes"]
+__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,9 @@ class RegisteredComponent:
         missing = missing_modules(self.component.requires)
         if not missing:
             return None
-        commands = install_commands(missing, self.plugin.distribution)
         return ComponentUnavailable(
             f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
-            remedies=[*(commands or [f"install what {self.origin} depends on"]), f"use another {self.kind}"],
+            remedies=[way_to_install(missing, self.plugin), f"use another {self.kind}"],
         )
 
     def _with_target(self, use: Callable[[Any], Any]) -> Any:
@@ -98,7 +99,7 @@ class RegisteredComponent:
     def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(
             f"{self.kind} {self.use!r}: its {part} {reference} failed with {type(error).__name__}: {error}",
-            remedies=[f"report it to the authors of {self.origin}, which provides it", f"use another {self.kind}"],
+            remedies=[way_to_mend(self.plugin, reference, error), f"use another {self.kind}"],
         )
 
 
@@ -110,6 +111,8 @@ class Quarantined:
     reason: str
     traceback: str = ""
     """Empty where the plugin's own code did not fail."""
+    place: str = ""
+    """`file:line` of the fault, or the file."""
 
     def __str__(self) -> str:
         return f"{self.plugin}: {self.reason}"
@@ -161,6 +164,12 @@ class Registry:
         table = {kind: MappingProxyType({entry.id: entry for entry in by_id if entry.kind == kind}) for kind in KINDS}
         return cls(MappingProxyType(table), tuple(sorted(quarantined, key=str)), tuple(sorted(disabled, key=str)))
 
+    @property
+    def plugins(self) -> tuple[FoundPlugin, ...]:
+        """Every plugin that is here, those included that cannot be chosen from."""
+        usable = [entry.plugin for kind in self.components for entry in self.of_kind(kind)]
+        return tuple(dict.fromkeys([*usable, *(broken.plugin for broken in self.quarantined), *self.disabled]))
+
     def of_kind(self, kind: str) -> tuple[RegisteredComponent, ...]:
         """All components of one kind, by id."""
         return tuple(self.components[kind].values())
@@ -188,8 +197,10 @@ class Registry:
             if use in (other.use, other.id)
         ]
         lines += [f"installed but broken: {broken}" for broken in self.quarantined]
-        namespace = _full(use).partition("/")[0]
+        namespace = namespace_of(use)
         lines += [f"installed but switched off: {off}" for off in self.disabled if off.namespace == namespace]
+        if namespace == LOCAL_NAMESPACE:
+            lines.append(f"{LOCAL_NAMESPACE}/ is for the components of a file: --plugin FILE loads them")
         return lines
 
 
@@ -199,6 +210,11 @@ def clashes(components: Iterable[RegisteredComponent]) -> tuple[Clash, ...]:
     for entry in sorted(components, key=lambda entry: str(entry.plugin)):
         claims[entry.kind, entry.id].append(entry)
     return tuple(Clash(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
+
+
+def namespace_of(use: str) -> str:
+    """Whose component a recipe's `use` means."""
+    return _full(use).partition("/")[0]
 
 
 def _full(use: str) -> str:

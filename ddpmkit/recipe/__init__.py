@@ -3,11 +3,12 @@
 from ddpmkit.recipe.differences import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
 from ddpmkit.recipe.keys import keys_text
-from ddpmkit.recipe.lock import Lock, lock_text, read_lock
+from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock
+from ddpmkit.recipe.made_with import MadeWith
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.readiness import absent_code
-from ddpmkit.recipe.reading import read_recipe
+from ddpmkit.recipe.reading import chosen_registry, read_recipe
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.schema import (
     BackboneSection,
@@ -32,6 +33,7 @@ __all__ = [
     "Key",
     "Lock",
     "LossSection",
+    "MadeWith",
     "MetricSection",
     "Origin",
     "Part",
@@ -48,9 +50,11 @@ __all__ = [
     "TrainSection",
     "Weights",
     "absent_code",
+    "chosen_registry",
     "differences",
     "keys_text",
     "lock_text",
+    "made_here",
     "parse_weights",
     "read_lock",
     "read_recipe",

@@ -5,21 +5,19 @@ It reads like any recipe, and the same run can be started from it. It does not k
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.files import read_file
+from ddpmkit.recipe.made_with import MadeWith, made_with
 from ddpmkit.recipe.reading import read_recipe
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.writing import toml_text
 
-__all__ = ["Lock", "lock_text", "read_lock"]
+__all__ = ["Lock", "lock_text", "made_here", "read_lock"]
 
 _COMMENT = (
     "# Written by ddpmkit: the recipe with every default filled in, and what it ran with. It can be run again.\n\n"
@@ -31,43 +29,35 @@ class Lock:
     """What a lock file holds."""
 
     recipe: Recipe
-    versions: Mapping[str, str]
-    """Of `ddpmkit`, `python` and `torch`."""
-    distributions: Mapping[str, str]
-    """Version of every distribution that supplied a component, by name."""
-    dataset_fingerprint: str
+    made_with: MadeWith
 
 
-class _LockTable(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    dataset_fingerprint: str
-    versions: dict[str, str]
-    distributions: dict[str, str]
-
-
-def lock_text(recipe: Recipe, dataset_fingerprint: str) -> str:
-    """The lock of a recipe as it would run now, as TOML."""
+def made_here(recipe: Recipe, dataset_fingerprint: str, alpha_bar_fingerprint: str | None = None) -> MadeWith:
+    """What a run of the recipe is made with if it is made now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
-    table = _LockTable(
+    return MadeWith(
         dataset_fingerprint=dataset_fingerprint,
+        alpha_bar_fingerprint=alpha_bar_fingerprint,
         versions={"python": platform.python_version(), **versions},
         distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )
-    return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: table.model_dump()})
+
+
+def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
+    """The lock of a recipe, as TOML."""
+    return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: made_with.model_dump(exclude_none=True)})
 
 
 def read_lock(file: Path, registry: Registry | None = None) -> Lock:
     """The inverse of `lock_text`.
 
-    Raises RecipeError when the recipe cannot be used here (a plugin is gone), InputError when the file is no lock.
+    Raises RecipeError when the recipe cannot be used here (a plugin is gone or was changed), InputError when the file
+    is no lock.
     """
     values = read_file(file).values
     if "extends" in values:
         raise InputError(f"{file} is no lock file: it leads to another one (extends), and a lock stands alone.")
-    recipe = read_recipe(file, registry=registry)
-    try:
-        table = _LockTable.model_validate(values.get(LOCK_TABLE))
-    except ValidationError as error:
-        raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.") from error
-    return Lock(recipe, table.versions, table.distributions, table.dataset_fingerprint)
+    recipe, table = read_recipe(file, registry=registry), made_with(values)
+    if table is None:
+        raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.")
+    return Lock(recipe, table)

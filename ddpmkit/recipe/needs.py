@@ -31,7 +31,14 @@ def unmet_needs(
                 message = (
                     f"{part.component.kind} `{part.component.use}` needs {what}, which nothing in this recipe provides"
                 )
-                yield table.problem(message, ("use",), *providers(alternatives, registry))
+                ways = list(providers(alternatives, registry)) or [_elsewhere(part)]
+                yield table.problem(message, ("use",), *ways)
+
+
+def _elsewhere(part: Part[Any]) -> str:
+    """What to do when nothing that is installed meets a need."""
+    kind, origin = part.component.kind, part.component.origin
+    return f"nothing that is installed provides it: pip install what {origin} says it goes with, or use another {kind}"
 
 
 def providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:

@@ -46,8 +46,10 @@ class Problem:
 class RecipeError(InputError):
     """A recipe that cannot be used; `problems` holds everything that is wrong with it, in the order of the text."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        """The message is the whole text, of the first hundred where there are more."""
+    def __init__(
+        self, problems: Iterable[Problem], reasons: Sequence[str] = (), *, remedies: Sequence[str] = ()
+    ) -> None:
+        """The message is the whole text, of the first hundred where there are more; `reasons` are common to several."""
         self.problems = tuple(sorted(problems, key=_place))
         number = len(self.problems)
         shown = [str(problem) for problem in self.problems[:MOST]]
@@ -55,7 +57,7 @@ class RecipeError(InputError):
             shown.append(f"{number:,} problems, the first {MOST} of them above.")
         elif number > 1:
             shown.append(f"{number} problems.")
-        super().__init__("\n\n".join(shown))
+        super().__init__("\n\n".join([*shown, *reasons]), remedies=remedies)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolution import resolve
 
-__all__ = ["default_name", "read_recipe", "source_layers"]
+__all__ = ["chosen_registry", "default_name", "read_recipe", "source_layers"]
 
 
 def read_recipe(
@@ -24,16 +24,22 @@ def read_recipe(
     *,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
+    plugins: Sequence[Path | str] = (),
     name: str | None = None,
 ) -> Recipe:
     """Read a TOML file, or take plain data, and check all of it. Imports no torch.
 
-    `overrides` are `key=value` strings as for `--set`. `registry` None: whatever is installed. `name` is the run's name
-    where the recipe gives none; None: the file's. Raises RecipeError with every problem at its place.
+    `overrides` are `key=value` strings as for `--set`. `registry` None: whatever is installed, and the files `plugins`,
+    as for `--plugin`. `name` is the run's name where the recipe gives none; None: the file's. Raises RecipeError with
+    every problem at its place.
     """
-    registry = registry if registry is not None else discover().registry()
     layers = source_layers(source)
-    return resolve(layered(layers, overrides), registry, name or default_name(source))
+    return resolve(layered(layers, overrides), chosen_registry(registry, plugins), name or default_name(source))
+
+
+def chosen_registry(registry: Registry | None, plugins: Sequence[Path | str]) -> Registry:
+    """The one that is given, or else of whatever is installed and the files `plugins`."""
+    return registry if registry is not None else discover([Path(file) for file in plugins]).registry()
 
 
 def source_layers(source: Path | str | Mapping[str, Any]) -> list[Layer]:

@@ -11,13 +11,15 @@ from typing import Any
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.component import ComponentConfig
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.made_with import made_with
 from ddpmkit.recipe.needs import providers, unmet_needs
 from ddpmkit.recipe.positions import Key
-from ddpmkit.recipe.problems import MOST, RecipeError
+from ddpmkit.recipe.problems import MOST, RecipeError, one_line
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
@@ -40,7 +42,10 @@ class _Resolution:
 
     def __init__(self, tree: Layered, registry: Registry) -> None:
         self.tree, self.registry = tree, registry
+        self.made_with = made_with(tree.values)
         self.parts: list[tuple[Table, Part[Any]]] = []
+        self.misfits: list[RegisteredComponent] = []
+        """Components that do not take the keys that are written for them."""
 
     def recipe(self, default_name: str) -> Recipe:
         name = self._header(default_name)
@@ -56,9 +61,21 @@ class _Resolution:
             self._check_labels(found)
             self._check_weights(found["sampler"].settings.weights, found["train"])
         if self.tree.problems:
-            raise RecipeError(self.tree.problems)
+            raise self._error()
         found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}
         return Recipe(name=name, notes=tuple(self.tree.notes), origins=self.tree.origins, **found)
+
+    def _error(self) -> RecipeError:
+        """All problems; where keys of a run's own lock do not fit any more, also what was changed since."""
+        reasons, remedies = [], ["ddpmkit run RECIPE --out DIR starts another run"]
+        for component in self.misfits:
+            if self.made_with is not None and (why := self.made_with.why_unlike(component.plugin)) is not None:
+                run = f"this is the lock of a run made with another version of {component.kind} `{component.use}`"
+                reasons.append(one_line(f"{run}: {why}"))
+                remedies += self.made_with.ways_back(component.plugin)
+        if not reasons:
+            return RecipeError(self.tree.problems)
+        return RecipeError(self.tree.problems, reasons, remedies=list(dict.fromkeys(remedies)))
 
     def _header(self, default_name: str) -> str:
         """Check what stands above the sections, and that nothing else does."""
@@ -121,8 +138,12 @@ class _Resolution:
             values=rest,
             owner=f"{component.kind} `{component.use}`",
             others=(Expectations(section.model),),
+            mend=partial(way_to_mend, component.plugin, component.component.config),
         )
+        known = len(self.tree.problems)
         config = validate(model, own)
+        if any(not problem.source.startswith("--") for problem in self.tree.problems[known:]):
+            self.misfits.append(component)
         if not isinstance(settings, ComponentSection) or config is None:
             return None
         self._check_readable(table, component, config)
@@ -139,7 +160,10 @@ class _Resolution:
         try:
             return self.registry.get(section.kind, use)
         except PluginError as error:
-            self.tree.problems.append(table.problem(f"there is no {section.kind} `{use}`", ("use",), *error.remedies))
+            is_written = self.tree.origin((*table.key, "use")).position is not None
+            ways = self.made_with.ways_to(use, self.registry) if self.made_with and is_written else ()
+            message = f"there is no {section.kind} `{use}`"
+            self.tree.problems.append(table.problem(message, ("use",), *ways, *error.remedies))
             return None
 
     def _config_model(
@@ -155,8 +179,8 @@ class _Resolution:
             message = (
                 f"{component.kind} `{component.use}` claims keys of {section} that are the core's: {', '.join(taken)}"
             )
-            report = f"report it to the authors of {component.origin}, which provides it"
-            self.tree.problems.append(table.problem(message, ("use",), report))
+            mend = way_to_mend(component.plugin, component.component.config)
+            self.tree.problems.append(table.problem(message, ("use",), mend))
             return None
         return model
 

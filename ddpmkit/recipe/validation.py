@@ -38,6 +38,8 @@ class Table:
     """Further keys that may stand in the same table."""
     guidance: Callable[[str], Sequence[str]] = lambda _: ()
     """What to say about a key that is unknown here, or missing."""
+    mend: Callable[[Exception], str] = lambda _: "report it to the authors of ddpmkit"
+    """What to do when the model itself breaks."""
 
     def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
         """A problem with the value at `path` in this table."""
@@ -59,7 +61,7 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
         table.tree.problems += [_problem(table, expectations, path, details) for path, details in found]
     except Exception as error:  # a validator of someone else's model may do anything
         message = f"the config of {table.owner or table.title} broke with {type(error).__name__}: {error}"
-        table.tree.problems.append(table.problem(message, ("use",), "report it to the authors of the plugin"))
+        table.tree.problems.append(table.problem(message, ("use",), table.mend(error)))
     return None
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ddpmkit.durable import write_atomically
+from ddpmkit.recipe.made_with import made_with
 from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.story import facts, sentence
 from ddpmkit.rundir import RunFolder
@@ -44,11 +45,13 @@ def write_report(path: Path) -> Path:
     steps, scores = list(folder.log.records("step")), list(folder.log.records("scores"))
     lock_text = folder.lock.read_text(encoding="utf-8") if folder.lock.exists() else ""
     recipe = tomllib.loads(lock_text)
-    lock = recipe.pop("lock", {})
+    made, lock = made_with(recipe), recipe.pop("lock", {})
+    plugin_options = [word for file in (made.files if made else ()) for word in ("--plugin", file)]
     samples = sorted((path / "samples").glob("step-*.png"))
     page = environment().get_template("page.html").render(
         name=recipe.get("name", path.resolve().name),
         folder=shlex.quote(str(path)),
+        plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
         sentence=sentence(recipe, steps, scores),
         facts=list(facts(recipe, steps, scores)),
         recipe=recipe,

@@ -40,12 +40,18 @@ def test_a_run_says_what_it_made_and_what_to_try_next(made):
     assert result.exit_code == 0, result.stderr
     first, *_, sample, evaluate = result.stdout.splitlines()
     assert first.startswith("finished: 4 steps in ")
-    assert sample == f"  ddpmkit sample {folder} -n 64"
-    assert evaluate == f"  ddpmkit evaluate {folder}"
+    assert sample == f"  ddpmkit sample {folder} -n 64 --plugin {PARTS}"
+    assert evaluate == f"  ddpmkit evaluate {folder} --plugin {PARTS}"
     for path in ("samples/step-00000004.png", "viz/forward.png", "viz/backward.png", "report.html", "checkpoints"):
         assert f"  {folder}/{path}\n" in result.stdout
     assert "step 4/4  loss " in result.stderr
     assert "\x1b" not in result.stderr + result.stdout
+
+
+def test_without_its_plugin_a_run_is_not_opened_and_the_option_is_told(finished):
+    result = invoke("sample", finished)
+    assert result.exit_code == 2
+    assert result.stderr.count(f"--plugin {PARTS}  loads what the run was made with") == 3
 
 
 def test_the_same_command_again_finds_the_run_complete(recipe, finished):

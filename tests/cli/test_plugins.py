@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,68 @@ def test_a_bad_name_is_refused_with_a_sentence_and_nothing_is_written() -> None:
         assert done.output.startswith("error: ")
         assert "\n  - " in done.output
     assert sorted(Path().iterdir()) == before
+
+
+COMMANDS = """
+import click
+from ddpmkit.plugin import hookimpl
+
+@hookimpl
+def ddpmkit_commands():
+    yield click.Command("zigzag", help="Go this way and that.")
+    yield click.Command("run", help="Run away.")
+"""
+DIAGNOSIS = """
+from ddpmkit.plugin import hookimpl
+
+@hookimpl
+def ddpmkit_diagnoses():
+    yield "acme.diagnosis:weights"
+"""
+
+
+@pytest.fixture
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution that offers commands."""
+    Path("acme_commands.py").write_text(COMMANDS)
+    Path("ddpmkit_acme-1.0.dist-info").mkdir()
+    Path("ddpmkit_acme-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: ddpmkit-acme\nVersion: 1.0\n")
+    Path("ddpmkit_acme-1.0.dist-info/entry_points.txt").write_text("[ddpmkit.plugins]\nacme.zig = acme_commands\n")
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    del sys.modules["acme_commands"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_plugin_without_components_is_listed_by_what_it_offers() -> None:
+    Path("half.py").write_text(DIAGNOSIS)
+    output = CliRunner().invoke(main, ["plugins", "list", "--plugin", "half.py"]).stdout
+    assert section(output, "command")[0].split(maxsplit=3) == ["zigzag", "ddpmkit-acme", "1.0", "Go this way and that."]
+    assert ["local.half", "half.py", "acme.diagnosis:weights"] in [
+        line.split() for line in section(output, "diagnosis")
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_command_whose_name_is_taken_is_listed_and_told_to_whoever_uses_plugins() -> None:
+    said = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is refused: the name is taken by ddpmkit itself"
+    assert f"  {said}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "refused")
+    assert CliRunner().invoke(main, ["plugins", "show", "cosine"]).stderr.count(f"warning: {said}\n") == 1
+
+
+def test_a_command_of_a_file_is_not_promised(plugins: Callable[..., Result]) -> None:
+    Path("commands.py").write_text(COMMANDS)
+    output = plugins("list", "--plugin", "commands.py").stdout
+    assert "command 'zigzag' of plugin local.commands (commands.py) is refused: only what is installed" in output
+    assert "\ncommand\n" not in output
+
+
+def test_a_name_to_be_switched_off_that_is_none_is_told_with_the_nearest(
+    plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosin, local.zig, ddpmkit.linear")
+    said = "DDPMKIT_DISABLE_PLUGINS names 'ddpmkit.cosin', and no plugin here is called that"
+    assert section(plugins("list").stdout, "not switched off") == [f"  {said}; did you mean ddpmkit.cosine?"]
+    assert plugins("show", "cosine").stderr.startswith(f"warning: {said}")
+    monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "zzz")
+    assert "ddpmkit plugins list shows what is installed" in plugins("show", "cosine").stderr

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from ddpmkit.cli import main, root
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.plugin.discovery import Discovery, FoundPlugin, LoadedPlugin
+from ddpmkit.plugin.registry import Quarantined
 
 LONG = "train.steps = [red] :cat: is no number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
 """Wider than a terminal, with columns that must stay and brackets that are no markup."""
@@ -146,3 +147,12 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path):
         ["bash", "-c", f"{sys.executable} {plugin} | head -1"], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def test_an_unknown_command_may_be_of_a_plugin_that_was_not_loaded(monkeypatch):
+    broken = Quarantined(FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.0"), "ImportError: zag")
+    off = (FoundPlugin("other.thing", "other", "ddpmkit-other", "2.0"),)
+    monkeypatch.setattr("ddpmkit.plugin.discovery.discover", lambda: Discovery((), (broken,), off))
+    said = CliRunner().invoke(main, ["zigzag"]).stderr
+    assert "it may be of acme.zig (ddpmkit-acme 1.0), which is set aside: ImportError: zag" in said
+    assert "it may be of other.thing (ddpmkit-other 2.0), which is switched off" in said

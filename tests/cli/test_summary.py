@@ -32,6 +32,15 @@ def test_a_finished_run(standing, clock, started, record, scores, run_folder):
     ]
 
 
+def test_what_to_try_next_can_be_pasted_for_a_run_by_a_plugin_that_is_a_file(standing, started, run_folder):
+    standing.begin(started())
+    standing.ended = RunEnded(1000, "finished")
+    assert list(summary(standing, ["--plugin", "my zig.py"]))[-2:] == [
+        f"  ddpmkit sample {run_folder} -n 64 --plugin 'my zig.py'",
+        f"  ddpmkit evaluate {run_folder} --plugin 'my zig.py'",
+    ]
+
+
 def test_a_run_that_was_complete_says_so(standing, started):
     standing.begin(started(first_step=1000))
     standing.ended = RunEnded(1000, "finished")

@@ -52,11 +52,13 @@ def test_an_installation_without_any_plugin_is_none() -> None:
     [
         (ACME, "DDPMKIT_DISABLE_PLUGINS=acme.zig  in the environment leaves it out"),
         (BUILT_IN, "pip install --force-reinstall --no-deps ddpmkit"),
-        (LOCAL, "mend zig.py, or leave it out"),
+        (LOCAL, "mend zig.py:3, or leave it out"),
     ],
 )
 def test_what_was_set_aside_is_a_problem_with_its_traceback_and_a_way_out(plugin: FoundPlugin, remedy: str) -> None:
-    _, found = installed_plugins(Discovery((offering(RIVAL),), (Quarantined(plugin, "ImportError: x", "line 1"),)))
+    _, found = installed_plugins(
+        Discovery((offering(RIVAL),), (Quarantined(plugin, "ImportError: x", "line 1", "zig.py:3"),))
+    )
     assert (found.state, found.details) == ("problem", "line 1")
     assert found.finding == f"{plugin} is set aside: ImportError: x"
     assert remedy in found.remedies
@@ -78,7 +80,7 @@ def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> No
     assert first.finding == "this cannot be told: SystemExit: no"
     assert "AttributeError" in second.finding
     assert third.finding == "this cannot be told: TypeError: it answers 'fine', which is no Diagnosis"
-    assert first.remedies == (f"report it to the authors of acme.zig (ddpmkit-acme 1.2): {__name__}:bad fails",)
+    assert first.remedies == (f"report it to the authors of ddpmkit-acme 1.2, which provides it: {__name__}:bad fails",)
     assert "Traceback" in first.details
 
 
@@ -89,7 +91,9 @@ def test_a_malformed_diagnosis_is_named_with_its_plugin_and_harms_no_other() -> 
         "this cannot be told: ValueError: the diagnosis of 'zig' has the unknown state 'warning'; "
         "states are ok, note, problem"
     )
-    assert wrong.remedies == (f"report it to the authors of acme.zig (ddpmkit-acme 1.2): {__name__}:alarmed fails",)
+    assert wrong.remedies == (
+        f"report it to the authors of ddpmkit-acme 1.2, which provides it: {__name__}:alarmed fails",
+    )
 
 
 def test_the_built_ins_answer_by_the_same_hook(builtin: Callable[[], Discovery]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.presence import absence, install_commands
+from ddpmkit.plugin.presence import absence
 
 PACKAGE = {
     "__init__.py": "",
@@ -57,7 +57,10 @@ def test_what_is_there_or_may_be_is_not_missed(reference: str) -> None:
         ("no_such_module.schedule:Zigzag", "No module named 'no_such_module'"),
         ("acme_presence.shedule:Zigzag", "No module named 'acme_presence.shedule'"),
         ("acme_presence.star.schedule:Zigzag", "No module named 'acme_presence.star.schedule'"),
-        ("acme_presence.heavy.schedule:Zagzig", "module 'acme_presence.heavy.schedule' has no attribute 'Zagzig'"),
+        (
+            "acme_presence.heavy.schedule:Zigzog",
+            "module 'acme_presence.heavy.schedule' has no attribute 'Zigzog'; did you mean 'Zigzag'?",
+        ),
         ("acme_presence.heavy.schedule:Inner", "module 'acme_presence.heavy.schedule' has no attribute 'Inner'"),
         ("acme_presence.wrong:Zigzag", "expected an indented block"),
         (f"{__name__}:PACKET", "has no attribute 'PACKET'"),
@@ -78,16 +81,3 @@ def test_every_built_in_is_there_and_nothing_heavy_is_imported_to_tell() -> None
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert discover(third_party=False).components
-
-
-def test_a_pip_line_is_what_the_metadata_of_the_plugin_says(tmp_path: Path) -> None:
-    info = tmp_path / "ddpmkit_acme_presence-1.0.dist-info"
-    info.mkdir()
-    requires = ("Requires-Dist: clean-fid>=0.1; extra == 'fid'", "Requires-Dist: clean-fid>=0.1; extra == 'dev'")
-    info.joinpath("METADATA").write_text(
-        "\n".join(["Metadata-Version: 2.1", "Name: ddpmkit-acme-presence", "Version: 1.0", *requires, ""])
-    )
-    assert install_commands(["cleanfid", "other"], "ddpmkit-acme-presence") == ["pip install 'clean-fid>=0.1'"]
-    assert install_commands(["other"], "ddpmkit-acme-presence") == []
-    assert install_commands(["cleanfid"], "not-installed") == []
-    assert install_commands(["cleanfid"], "./acme.py") == []

@@ -100,6 +100,10 @@ def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
     assert table.suggestions("schedule", "cosine")[-1] == "installed but switched off: ddpmkit.zig (ddpmkit 0.1)"
 
 
+def test_who_asks_for_a_component_of_a_file_is_told_how_files_are_loaded() -> None:
+    assert registry().suggestions("schedule", "local/zig")[-1].endswith("--plugin FILE loads them")
+
+
 def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> None:
     entries = [RegisteredComponent(component(name), plugin) for name in ("b", "a") for plugin in (ACME, RIVAL)]
     entries.append(RegisteredComponent(component("c"), ACME))
@@ -157,7 +161,7 @@ def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
         RegisteredComponent(lacking, ACME).build(Config(), timesteps=1)
     assert str(caught.value) == (
         "schedule 'acme/zig' (ddpmkit-acme 1.2) needs the module no_such_module, not installed here.\n"
-        "  - install what ddpmkit-acme 1.2 depends on\n"
+        "  - pip install ddpmkit-acme==1.2\n"
         "  - use another schedule"
     )
 

@@ -2,28 +2,31 @@ import importlib.metadata
 import platform
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ddpmkit.errors import InputError
-from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, RecipeError, lock_text, read_lock, read_recipe
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
+from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe
 
 
 @pytest.fixture
 def lock(read: Callable[..., Recipe], folder: Path) -> Path:
     recipe = read('[data]\nuse = "image-folder"\nroot = "r"\n[[metric]]\nuse = "fid"\nevery = 3\n')
-    (folder / "recipe.lock.toml").write_text(lock_text(recipe, "abc123"))
+    (folder / "recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
     return folder / "recipe.lock.toml"
 
 
 def test_a_lock_gives_back_the_recipe_and_what_it_ran_with(lock: Path, registry: Registry) -> None:
     found = read_lock(lock, registry)
     assert found.recipe == read_recipe("mine.toml", registry=registry)
-    assert found.dataset_fingerprint == "abc123"
-    assert found.distributions == {"unpackaged": "0"}
-    assert found.versions == {
+    assert found.made_with.dataset_fingerprint == "abc123"
+    assert found.made_with.distributions == {"unpackaged": "0"}
+    assert found.made_with.versions == {
         "python": platform.python_version(),
         "ddpmkit": importlib.metadata.version("ddpmkit"),
         "torch": importlib.metadata.version("torch"),
@@ -52,3 +55,88 @@ def test_a_plain_recipe_is_no_lock(folder: Path, registry: Registry) -> None:
 def test_a_lock_whose_component_is_gone_says_so_at_its_place(lock: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe.lock.toml:\d+:7: there is no metric `fid`"):
         read_lock(lock, Registry.from_components([]))
+
+
+class Power(ComponentConfig):
+    power: float = 2.0
+
+
+class Depth(ComponentConfig):
+    depth: float = 0.5
+
+
+def zigzag(config: type[ComponentConfig], plugin: FoundPlugin) -> Registry:
+    """A stranger's schedule beside the built-ins that a recipe has by default."""
+    reference = f"{__name__}:{config.__name__}"
+    zigzag = Component(kind="schedule", name="zigzag", target="a:B", summary="", config=reference)
+    others = [
+        RegisteredComponent(Component(kind=kind, name=name, target="a:B", summary=""), BUILT_IN) for kind, name in REST
+    ]
+    return Registry.from_components([RegisteredComponent(zigzag, plugin), *others])
+
+
+REST = (("dataset", "critters"), ("backbone", "attention-unet"), ("loss", "l1"), ("sampler", "ancestral"))
+BUILT_IN = FoundPlugin("ddpmkit.all", "", "ddpmkit", "0.1")
+INSTALLED = FoundPlugin("acme.zigzag", "acme", "ddpmkit-acme", "1.2")
+FILE = FoundPlugin("local.zigzag", "ddpmkit_local_a", "zigzag.py", "sha256:a", Path("zigzag.py"))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why", "way_back"),
+    [
+        (INSTALLED, replace(INSTALLED, version="1.3"), "ddpmkit-acme 1.2 then, 1.3", "pip install ddpmkit-acme==1.2"),
+        (INSTALLED, INSTALLED, "ddpmkit-acme 1.2 then and now, so it was changed", "put ddpmkit-acme back"),
+        (FILE, replace(FILE, version="sha256:b"), "zigzag.py sha256:a then, sha256:b now", "put zigzag.py back"),
+    ],
+)  # fmt: skip
+def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_how_to_start_another(
+    folder: Path, then: FoundPlugin, now: FoundPlugin, why: str, way_back: str
+) -> None:
+    use = f"{then.namespace}/zigzag"
+    recipe = read_recipe({"schedule": {"use": use, "power": 3.0}}, registry=zigzag(Power, then))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    with pytest.raises(RecipeError) as caught:
+        read_lock(Path("recipe.lock.toml"), zigzag(Depth, now))
+    assert "unknown key `power` in [schedule]" in str(caught.value)
+    assert f"made with another version of schedule `{use}`: {why}" in caught.value.message
+    assert caught.value.remedies[0] == "ddpmkit run RECIPE --out DIR starts another run"
+    assert caught.value.remedies[1].startswith(way_back)
+
+
+def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
+    recipe = read_recipe({"schedule": {"use": "acme/zigzag"}}, registry=zigzag(Power, INSTALLED))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("recipe.lock.toml", overrides=["schedule.powr=1"], registry=zigzag(Power, INSTALLED))
+    assert "another version" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "hints"),
+    [
+        (FILE, [], ["--plugin zigzag.py  loads what the run was made with"]),
+        (FILE, [replace(FILE, version="sha256:b")], ["the run was made with another version: zigzag.py sha256:a then"]),
+        (INSTALLED, [], ["pip install ddpmkit-acme==1.2  installs what the run was made with"]),
+        (
+            INSTALLED,
+            [replace(INSTALLED, version="2")],
+            ["the run was made with another version", "pip install ddpmkit"],
+        ),
+        (INSTALLED, [INSTALLED], ["the run was made with another version: ddpmkit-acme 1.2 then and now", "put ddpm"]),
+    ],
+)
+def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
+    folder: Path, then: FoundPlugin, now: list[FoundPlugin], hints: list[str]
+) -> None:
+    use = f"{then.namespace}/zigzag"
+    recipe = read_recipe({"schedule": {"use": use}}, registry=zigzag(Power, then))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    broken = [Quarantined(plugin, "it offers nothing") for plugin in now]
+    others = [entry for kind, _ in REST for entry in zigzag(Power, then).of_kind(kind)]
+    with pytest.raises(RecipeError) as caught:
+        read_lock(Path("recipe.lock.toml"), Registry.from_components(others, quarantined=broken))
+    (problem,) = caught.value.problems
+    assert problem.message == f"there is no schedule `{use}`"
+    told = problem.hints[: len(hints)]
+    assert [hint[: len(start)] for hint, start in zip(told, hints, strict=True)] == hints
+    assert any(hint.startswith("available") for hint in problem.hints)

@@ -15,7 +15,7 @@ from recipe_mutations import furnish, mutated, overrides
 from ddpmkit.cli.root import main
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, RecipeError, lock_text, read_lock, read_recipe, toml_text
+from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe, toml_text
 from ddpmkit.recipe.schema import SECTIONS
 
 quickly = settings(
@@ -187,10 +187,16 @@ def test_what_is_accepted_is_written_and_read_back_unchanged(
     folder: Path, installed: Registry, data: dict[str, Any]
 ) -> None:
     recipe = read_recipe(data, registry=installed)
-    for text in (recipe.to_toml(), lock_text(recipe, "a fingerprint"), toml_text({"name": recipe.name} | data)):
+    for text in (
+        recipe.to_toml(),
+        lock_text(recipe, made_here(recipe, "a fingerprint")),
+        toml_text({"name": recipe.name} | data),
+    ):
         (folder / "again.toml").write_text(text, encoding="utf-8", newline="")
         assert read_recipe("again.toml", registry=installed) == recipe
-    (folder / "recipe.lock.toml").write_text(lock_text(recipe, "a fingerprint"), encoding="utf-8", newline="")
+    (folder / "recipe.lock.toml").write_text(
+        lock_text(recipe, made_here(recipe, "a fingerprint")), encoding="utf-8", newline=""
+    )
     assert read_lock(folder / "recipe.lock.toml", installed).recipe == recipe
     for options in ([], ["--origins"]):
         shown = CliRunner().invoke(main, ["recipe", "show", "again.toml", "--no-plugins", *options])

@@ -146,6 +146,13 @@ def test_the_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path
     ]
 
 
+def test_the_commands_name_the_plugins_that_are_files(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    folder.lock.write_text(folder.lock.read_text().replace("{ ddpm", '{ "my zig.py" = "sha256:0123", ddpm'))
+    commands = [shlex.split(line) for line in read(folder).text.splitlines() if line.startswith("ddpmkit ")]
+    assert [command[-2:] for command in commands] == [["--plugin", "my zig.py"]] * 4
+
+
 def test_names_from_outside_cannot_become_markup(tmp_path: Path) -> None:
     folder = a_run(tmp_path, name='"<script>alert(1)</script>"')
     page = read(folder)

@@ -1,13 +1,15 @@
 """The walk of docs/plugins.md, from an empty folder, is what happens to someone who follows it."""
 
 import importlib
+import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from ddpmkit.cli import main
 from ddpmkit.plugin.found import FoundPlugin
@@ -18,7 +20,7 @@ from ddpmkit.testing.conformance import rules
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 WALK = PAGE.partition("## From an empty folder\n")[2].partition("\n## ")[0]
 GIVEN, WAVES, CONFIG = re.findall(r"^```python\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
-NEW, NEXT, _ = re.findall(r"^```sh\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
+NEW, NEXT, AGAIN = re.findall(r"^```sh\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
 PACKAGE = "ddpmkit_acme_zigzag"
 
 
@@ -34,16 +36,41 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "ddpmkit-acme-zigzag"
     monkeypatch.syspath_prepend(str(folder))
     yield folder / PACKAGE
+    forget()
+
+
+def forget() -> None:
+    """As a new process would begin: nothing of the package has been imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def installed(package: Path) -> None:
+    """What `pip install -e` of the walk leaves in the environment."""
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]
+    ((entry, module),) = project["entry-points"]["ddpmkit.plugins"].items()
+    info = package.parent / f"{PACKAGE}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    (info / "entry_points.txt").write_text(f"[ddpmkit.plugins]\n{entry} = {module}\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": package.parent.as_uri(), "dir_info": {"editable": True}}))
+
+
+def ddpmkit(command: str) -> Result:
+    """A command of the walk, in a run of two steps."""
+    forget()
+    program, *arguments = command.split()
+    assert program == "ddpmkit"
+    short = ["--set", "train.steps=2"] if arguments[0] == "run" else []
+    return CliRunner().invoke(main, [*arguments, *short])
 
 
 @pytest.fixture
 def outcomes(package: Path) -> Callable[[], list[Outcome]]:
     def check() -> list[Outcome]:
-        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-            del sys.modules[name]
-        importlib.invalidate_caches()
+        forget()
         (component,) = importlib.import_module(PACKAGE).ddpmkit_components()
         found = FoundPlugin("acme.zigzag", PACKAGE, "ddpmkit-acme-zigzag", "0.1.0")
         return [item.outcome() for item in conformance_checks(RegisteredComponent(component, found))]
@@ -68,9 +95,8 @@ def test_what_is_there_is_what_the_walk_shows(package: Path, outcomes: Callable[
     assert f"`{len(rules('schedule'))} passed`" in WALK
 
 
-def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
-    package: Path, outcomes: Callable[[], list[Outcome]]
-) -> None:
+def make_the_change(package: Path) -> None:
+    """The edits that the walk asks for."""
     without_doc = re.sub(r'\n +""".*"""', "", (package / "schedule.py").read_text())
     given, waves = (block.partition("\n")[2] for block in (GIVEN, WAVES))
     assert GIVEN in without_doc
@@ -80,9 +106,33 @@ def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
     assert head in manifest
     old_fields = manifest.partition('zigzag"`."""\n\n')[2].partition("\n\n")[0] + "\n"
     change(package / "__init__.py", old_fields, fields)
+
+
+def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
+    package: Path, outcomes: Callable[[], list[Outcome]]
+) -> None:
+    make_the_change(package)
     assert {outcome.status for outcome in outcomes()} == {"passed"}
     change(package / "__init__.py", "default=0.5, ge=0, lt=1", "default=3, ge=0, lt=4")
     (wrong,) = [outcome for outcome in outcomes() if not outcome.good]
     shown = " ".join(WALK.split())
     for _, text in wrong.facts():
         assert text in shown
+
+
+@pytest.mark.usefixtures("installed")
+def test_each_command_of_the_walk_works_where_it_stands_and_the_first_run_is_not_gone_on_with(package: Path) -> None:
+    _, check, run = NEXT.splitlines()
+    for command in (check, run):
+        assert (done := ddpmkit(command)).exit_code == 0, done.output
+    (report,) = re.findall(r"leaves `(.*?)`", WALK)
+    assert Path(report).is_file()
+    make_the_change(package)
+    for command in AGAIN.splitlines():
+        assert (done := ddpmkit(command)).exit_code == 0, done.output
+    assert Path("results/deep/report.html").is_file()
+    refused = ddpmkit(run)
+    assert refused.exit_code == 2
+    assert "unknown key `power` in [schedule]" in refused.stderr
+    assert "ddpmkit-acme-zigzag 0.1.0" in refused.stderr
+    assert "--out DIR starts another run" in refused.stderr

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options
+from ddpmkit.cli.plugin_commands import offered, refused
 from ddpmkit.cli.plugins.named import kind_option, named
 from ddpmkit.cli.terminal import Terminal, aligned
 from ddpmkit.contracts import KINDS
@@ -19,22 +20,34 @@ __all__ = ["list_", "show"]
 @plugin_options
 @click.pass_obj
 def list_(terminal: Terminal, plugins: PluginChoice) -> None:
-    """List every component by kind, and the plugins that had to be set aside."""
+    """List every component by kind, what else plugins offer, and those that had to be set aside."""
+    from ddpmkit.cli.root import COMMANDS
     from ddpmkit.plugin.registry import clashes
 
     found = plugins.discover()
-    use_width = max((len(entry.use) for entry in found.components), default=0)
-    origin_width = max((len(entry.origin) for entry in found.components), default=0)
-    for kind in KINDS:
-        terminal.out.print(kind, style="bold")
-        for entry in found.components:
-            if entry.kind == kind:
-                summary = entry.component.summary
-                terminal.out.print(f"  {entry.use:<{use_width}}  {entry.origin:<{origin_width}}  {summary}")
+    commands = offered(found, COMMANDS)
+    rows = [(entry.kind, entry.use, entry.origin, entry.component.summary) for entry in found.components]
+    rows += [
+        ("command", one.name, one.plugin.origin, one.command.get_short_help_str(100))
+        for one in commands
+        if one.objection is None
+    ]
+    rows += [
+        ("diagnosis", plugin.found.entry_name, plugin.found.origin, reference)
+        for plugin in found.plugins
+        for reference in plugin.diagnoses
+    ]
+    use_width, origin_width = (max((len(row[column]) for row in rows), default=0) for column in (1, 2))
+    for title in dict.fromkeys((*KINDS, *(title for title, *_ in rows))):
+        terminal.out.print(title, style="bold")
+        for _, use, origin, summary in (row for row in rows if row[0] == title):
+            terminal.out.print(f"  {use:<{use_width}}  {origin:<{origin_width}}  {summary}")
     _print_section(terminal, "claimed more than once: no recipe can be read", clashes(found.components), "bold red")
     aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.quarantined]
     _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
+    _print_section(terminal, "refused", refused(commands), "bold red")
     _print_section(terminal, "switched off", found.disabled, "bold")
+    _print_section(terminal, "not switched off", found.misnamed, "bold red")
 
 
 @click.command()

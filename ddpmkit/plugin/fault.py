@@ -1,0 +1,48 @@
+"""What to do about a fault in a plugin's code: mend it where it stands, if it is one's own, or report it.
+
+It does not know what the plugin was doing.
+"""
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from ddpmkit.plugin.found import FoundPlugin
+
+__all__ = ["place_of_fault", "way_to_mend"]
+
+
+def way_to_mend(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
+    """A remedy for what `reference` ("package.module:Name"), which the plugin declares, did wrong."""
+    if not plugin.can_be_edited:
+        return f"report it to the authors of {plugin.origin}, which provides it"
+    return f"mend {place_of_fault(plugin, error, reference)}"
+
+
+def place_of_fault(plugin: FoundPlugin, error: BaseException | None = None, reference: str = "") -> str:
+    """`file:line` of the plugin's own code that raised `error`, or else of what declares `reference`."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__ if error else None))):
+        if frame.f_globals.get("__name__", "").partition(".")[0] in own:
+            return f"{frame.f_code.co_filename}:{line}"
+    manifest = plugin.path or _file(plugin.module)
+    line_number = _line(manifest, reference.rpartition(":")[2]) if manifest and reference else None
+    return f"{manifest or plugin.module}:{line_number}" if line_number else str(manifest or plugin.module)
+
+
+def _file(module: str) -> Path | None:
+    """Where a module lies, which itself may not be importable."""
+    try:
+        spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
+    except Exception:  # the packages around it are imported on the way
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _line(file: Path, name: str) -> int | None:
+    """The first line that ends a reference in this name, as in `target="acme.schedule:Zigzag"`."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ()
+    return next((number for number, line in enumerate(lines, 1) if f":{name}" in line), None)

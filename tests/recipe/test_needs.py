@@ -1,0 +1,19 @@
+import pytest
+
+from ddpmkit.plugin import Component
+from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.recipe import RecipeError, read_recipe
+
+
+def test_a_need_that_nothing_installed_meets_says_whom_to_ask(registry: Registry) -> None:
+    needy = Component(kind="loss", name="needy", target="a:B", summary="", needs=("depth-maps",))
+    plugin = registry.get("loss", "l1").plugin
+    others = [entry for kind in registry.components for entry in registry.of_kind(kind)]
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(
+            {"loss": {"use": "needy"}}, registry=Registry.from_components([*others, RegisteredComponent(needy, plugin)])
+        )
+    (problem,) = caught.value.problems
+    assert problem.hints == (
+        "nothing that is installed provides it: pip install what unpackaged 0 says it goes with, or use another loss",
+    )
