@@ -36,7 +36,8 @@ class Diagnosis:
                 raise ValueError(f"the diagnosis of {self.subject!r}: {field} is {value!r}, which is no text")
         if self.state not in (states := get_args(State)):
             raise ValueError(
-                f"the diagnosis of {self.subject!r} has the unknown state {self.state!r}; states are {', '.join(states)}"
+                f"the diagnosis of {self.subject!r} has the unknown state {self.state!r}; "
+                f"states are {', '.join(states)}"
             )
         # A bare string is a sequence too, of letters.
         if not isinstance(self.remedies, tuple) or not all(isinstance(remedy, str) for remedy in self.remedies):
