@@ -20,7 +20,7 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.experiment.assembly import BuiltMetric, Model
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
-from ddpmkit.experiment.failures import explained
+from ddpmkit.experiment.failures import explained, explaining
 from ddpmkit.experiment.interruption import Interruptible, Stopped
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
 from ddpmkit.experiment.recovery import Recovery
@@ -132,19 +132,17 @@ class Session:
 
     def _advance(self) -> StepOutcome | None:
         """One step; None when its numbers were not finite, and the recipe's policy has dealt with that."""
-        doing = f"training step {self.trainer.step + 1}"
         try:
-            return self.trainer.train_step()
+            with explaining(f"training step {self.trainer.step + 1}", self.recipe):
+                return self.trainer.train_step()
         except NotFinite as error:
             self.recovery.recover(error)
             return None
-        except Exception as error:
+        except Exception:
             # The weights are as the last step left them, and worth keeping.
             with contextlib.suppress(DdpmkitError, NotFinite):
                 self.saver.save(is_last_chance=True)
-            if (failure := explained(error, doing, self.recipe)) is error:
-                raise
-            raise failure from error
+            raise
 
     def _save(self, *, is_last_chance: bool = False) -> None:
         try:
@@ -180,7 +178,8 @@ class Session:
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None
         if validate:
-            held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
+            with explaining(f"validating step {self.trainer.step}", self.recipe):
+                held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
         if held_out is not None and not math.isfinite(held_out):
             self.recovery.note_validation(self.trainer.step, held_out)
             held_out = None
