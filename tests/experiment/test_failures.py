@@ -246,6 +246,28 @@ def test_a_sampler_that_fails_costs_pictures_and_no_training(run: RunWith, tmp_p
     assert newest_checkpoint(tmp_path / "checkpoints") is not None
 
 
+def test_pictures_that_failed_are_made_up_for_once_what_failed_is_mended(run: RunWith, tmp_path: Path) -> None:
+    strips = [tmp_path / "viz" / f"{name}.png" for name in ("forward", "backward")]
+    run(sampler={"use": "local/broken", "count": 4})
+    assert not any(strip.exists() for strip in strips)
+    page = (tmp_path / "report.html").read_bytes()
+    mended = run()
+    assert ended(mended).problems == ()
+    assert all(strip.exists() for strip in strips)
+    assert (tmp_path / "report.html").read_bytes() != page
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".png", ".html")}
+    run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_score_that_is_made_up_for_is_in_the_report(run: RunWith, tmp_path: Path) -> None:
+    metric = {"use": "local/broken", "num_samples": 4}
+    run(metric=[metric])
+    assert "<h2>Scores</h2>" not in (tmp_path / "report.html").read_text()
+    run(metric=[{**metric, "from_call": 100}])
+    assert "<h2>Scores</h2>" in (tmp_path / "report.html").read_text()
+
+
 def test_a_tracker_that_fails_is_switched_off_and_named(run: RunWith, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         done = run(tracker=[{"use": "local/broken", "from_call": 3}])
