@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.errors import InputError
 
-__all__ = ["Denoised", "Denoiser", "GaussianDiffusion", "Guidance", "Known", "Posterior", "with_zero_terminal_snr"]
+__all__ = [
+    "Denoised",
+    "Denoiser",
+    "GaussianDiffusion",
+    "Guidance",
+    "Known",
+    "Posterior",
+    "check_alphas_cumprod",
+    "with_zero_terminal_snr",
+]
 
 
 class Denoised(NamedTuple):
@@ -58,7 +67,12 @@ class GaussianDiffusion(nn.Module):
         `self_conditioning`: the network is given an estimate of x0 beside x.
         """
         super().__init__()
-        check_alphas_cumprod(alphas_cumprod, prediction)
+        check_alphas_cumprod(alphas_cumprod)
+        if float(alphas_cumprod[-1]) == 0 and prediction == "epsilon":
+            raise InputError(
+                "this schedule ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
+                remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+            )
         self.prediction: Prediction = prediction
         self.self_conditioning = self_conditioning
         self.timesteps = len(alphas_cumprod)
@@ -73,14 +87,10 @@ class GaussianDiffusion(nn.Module):
         schedule: Schedule,
         prediction: Prediction = "epsilon",
         *,
-        zero_terminal_snr: bool = False,
         self_conditioning: bool = False,
     ) -> "GaussianDiffusion":
-        """The process of a schedule component, as it is or rescaled to end without signal."""
-        alphas_cumprod = schedule.alphas_cumprod()
-        if zero_terminal_snr:
-            alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
-        return cls(alphas_cumprod, prediction, self_conditioning=self_conditioning)
+        """The process of a schedule component."""
+        return cls(schedule.alphas_cumprod(), prediction, self_conditioning=self_conditioning)
 
     def truncated(self, timesteps: int) -> "GaussianDiffusion":
         """The first `timesteps` noising steps alone, on the same device: a process too, which ends at a noised image.
@@ -311,18 +321,30 @@ def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2
 
 
-def check_alphas_cumprod(alphas_cumprod: Tensor, prediction: Prediction) -> None:
-    """Refuse what is no schedule: dtype, range, order, and zero signal where x0 could not be recovered from eps."""
-    if alphas_cumprod.ndim != 1 or len(alphas_cumprod) == 0 or alphas_cumprod.dtype != torch.float64:
-        raise InputError("a schedule must give alpha_bar as a non-empty float64 vector.")
-    if not bool(((alphas_cumprod >= 0) & (alphas_cumprod < 1)).all()) or bool((alphas_cumprod[:-1] <= 0).any()):
-        raise InputError("a schedule must give alpha_bar between 0 and 1 (excluded); only the last may be 0.")
-    if bool((alphas_cumprod.diff() >= 0).any()):
-        raise InputError("a schedule must give a strictly decreasing alpha_bar.")
-    if float(alphas_cumprod[-1]) == 0 and prediction == "epsilon":
+def check_alphas_cumprod(alphas_cumprod: Tensor, timesteps: int | None = None) -> None:
+    """Raises InputError for what is no schedule, float64 [T], by type, range and order: at which t, by which numbers.
+
+    `timesteps` is T, where it is known beforehand.
+    """
+    if not isinstance(alphas_cumprod, Tensor):
+        raise InputError(f"alpha_bar must be a float64 tensor [T], and is a {type(alphas_cumprod).__name__}.")
+    wanted = timesteps or max(1, alphas_cumprod.numel())
+    if alphas_cumprod.dtype != torch.float64 or alphas_cumprod.shape != (wanted,):
+        found = f"{str(alphas_cumprod.dtype).removeprefix('torch.')} {list(alphas_cumprod.shape)}"
+        raise InputError(f"alpha_bar must be float64 [{timesteps or 'T'}], and is {found}.")
+    inside = (alphas_cumprod > 0) & (alphas_cumprod < 1)
+    inside[-1] |= alphas_cumprod[-1] == 0
+    if not bool(inside.all()):
+        t = int(inside.int().argmin())
         raise InputError(
-            "this schedule ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
-            remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+            f"alpha_bar must lie above 0 and below 1 (the last may be 0), and is {alphas_cumprod[t]:.9g} at t = {t}."
+        )
+    rises = alphas_cumprod.diff() >= 0
+    if bool(rises.any()):
+        t = int(rises.int().argmax())
+        raise InputError(
+            f"alpha_bar must fall strictly, and goes from {alphas_cumprod[t]:.9g} at t = {t} "
+            f"to {alphas_cumprod[t + 1]:.9g} at t = {t + 1}."
         )
 
 

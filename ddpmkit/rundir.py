@@ -89,6 +89,11 @@ class RunFolder:
             if picture > self.samples(step):
                 picture.unlink()
 
+    def forget_end(self) -> None:
+        """Drop what is made once the last step is done: a run that went on beyond it will make it again."""
+        for made in (self.report, *(self.path / "viz").glob("*.png")):
+            made.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Have the folder to oneself. Raises InputError, which names the holder, when another process has it.

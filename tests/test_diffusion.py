@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -8,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpmkit.contracts import Prediction
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known, coefficients, with_zero_terminal_snr
+from ddpmkit.diffusion import (
+    Denoiser,
+    GaussianDiffusion,
+    Guidance,
+    Known,
+    check_alphas_cumprod,
+    coefficients,
+    with_zero_terminal_snr,
+)
 from ddpmkit.errors import InputError
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -157,14 +166,14 @@ def test_more_or_fewer_steps_than_there_are_is_bad_input(steps: int) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ([0.5, 0.6], "strictly decreasing"),
-        ([0.5, 0.5], "strictly decreasing"),
-        ([1.2, 0.5], "between 0 and 1"),
-        ([1.0, 0.5], "between 0 and 1"),
-        ([0.5, -0.1], "between 0 and 1"),
-        ([0.5, 0.0, 0.0], "between 0 and 1"),
-        ([math.nan, 0.5], "between 0 and 1"),
-        ([], "non-empty"),
+        ([0.7, 0.5, 0.6], "fall strictly, and goes from 0.5 at t = 1 to 0.6 at t = 2"),
+        ([0.5, 0.5], "fall strictly, and goes from 0.5 at t = 0 to 0.5 at t = 1"),
+        ([1.2, 0.5], "below 1 .*, and is 1.2 at t = 0"),
+        ([1.0, 0.5], "below 1 .*, and is 1 at t = 0"),
+        ([0.5, -0.1], "above 0 .*, and is -0.1 at t = 1"),
+        ([0.5, 0.0, 0.0], "above 0 .*, and is 0 at t = 1"),
+        ([0.5, math.nan, 0.4], "and is nan at t = 1"),
+        ([], r"must be float64 \[T\], and is float64 \[0\]"),
     ],
 )
 def test_what_is_no_schedule_is_refused(values: list[float], reason: str) -> None:
@@ -174,8 +183,16 @@ def test_what_is_no_schedule_is_refused(values: list[float], reason: str) -> Non
 
 @pytest.mark.parametrize("values", [torch.tensor([0.5, 0.4]), torch.tensor([[0.5, 0.4]], dtype=torch.float64)])
 def test_single_precision_and_matrices_are_refused(values: Tensor) -> None:
-    with pytest.raises(InputError, match="float64 vector"):
+    found = f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
+    with pytest.raises(InputError, match=re.escape(f"alpha_bar must be float64 [T], and is {found}.")):
         GaussianDiffusion(values)
+
+
+def test_another_number_of_timesteps_than_is_wanted_is_no_schedule() -> None:
+    alpha_bar = torch.tensor([0.5, 0.4], dtype=torch.float64)
+    check_alphas_cumprod(alpha_bar, 2)
+    with pytest.raises(InputError, match=r"must be float64 \[3\], and is float64 \[2\]"):
+        check_alphas_cumprod(alpha_bar, 3)
 
 
 def test_zero_terminal_snr_needs_another_prediction_than_eps() -> None:

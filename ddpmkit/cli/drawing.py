@@ -74,8 +74,7 @@ class Drawing:
             run = load(self.run_folder, overrides=self.overrides, registry=self.plugins.registry())
             seed = run.recipe.train.seed if self.seed is None else self.seed
             generator = mode(run, run.generator(self.weights, self.steps, self.class_name))
-            with display.work(f"{self.count} samples", generator.frame_count(self.count)) as advance:
-                images = generator.images(range(self.count), seed, advance)
+            images = run.draw(generator, self.count, seed, display)
 
         name = self._name(seed, run.step, facts)
         target = self.out or run.folder.path / "samples"

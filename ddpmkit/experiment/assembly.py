@@ -3,16 +3,17 @@
 It does not know in what order they are used.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Tracker
+from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule, Tracker
 from ddpmkit.data.images import ImageSource
-from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.errors import ComponentUnavailable, InputError
+from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe
 from ddpmkit.rundir import RunFolder
@@ -94,18 +95,20 @@ class BuiltMetric:
 
 
 def build_model(recipe: Recipe, device: str | None = None) -> Model:
-    """The process and a network with the weights that the recipe's seed gives."""
+    """The process and a network with the weights that the recipe's seed gives.
+
+    Raises PluginError for a component that fails, or a schedule that is none.
+    """
     runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
     if runtime.device.type == "cpu":
         keep_freed_memory()
     diffusion, data = recipe.diffusion, recipe.data.settings
-    schedule = recipe.schedule.build(timesteps=diffusion.timesteps)
-    process = GaussianDiffusion.from_schedule(
-        schedule,
-        diffusion.prediction,
-        zero_terminal_snr=diffusion.zero_terminal_snr,
-        self_conditioning=diffusion.self_conditioning,
-    ).to(runtime.device)
+    alphas_cumprod = _alphas_cumprod(recipe)
+    if diffusion.zero_terminal_snr:
+        alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
+    process = GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning).to(
+        runtime.device
+    )
     learns_variance = "learned-variance" in recipe.loss.component.component.provides
     channels = 2 * data.channels if learns_variance else data.channels
     # The estimate lies behind the image.
@@ -116,6 +119,27 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
             image_shape=seen, num_classes=data.num_classes, out_channels=channels
         )
     return Model(recipe, runtime, process, network.to(runtime.device))
+
+
+def _alphas_cumprod(recipe: Recipe) -> Tensor:
+    """What the recipe's schedule gives. Whatever is wrong with it is the schedule's doing, and told of it."""
+    timesteps, component = recipe.diffusion.timesteps, recipe.schedule.component
+    schedule: Schedule = recipe.schedule.build(timesteps=timesteps)
+    try:
+        alphas_cumprod = schedule.alphas_cumprod()
+        check_alphas_cumprod(alphas_cumprod, timesteps)
+    except (Exception, SystemExit) as error:
+        failed = f"its alphas_cumprod() failed with {type(error).__name__}: {error}"
+        reason = error.message if isinstance(error, InputError) else failed
+        file = ["--plugin", str(component.plugin.path)] if component.plugin.path is not None else []
+        raise PluginError(
+            f"schedule {component.use!r} ({component.origin}): {reason}",
+            remedies=[
+                f"{shlex.join(['ddpmkit', 'plugins', 'check', component.use, *file])}  says more",
+                "use another schedule",
+            ],
+        ) from error
+    return alphas_cumprod
 
 
 def build_images(recipe: Recipe, split: str) -> ImageSource:

@@ -3,8 +3,9 @@
 It does not know what becomes of the run.
 """
 
+import contextlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, RunFailed
@@ -12,7 +13,18 @@ from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
 
-__all__ = ["explained"]
+__all__ = ["explained", "explaining"]
+
+
+@contextlib.contextmanager
+def explaining(doing: str, recipe: Recipe) -> Iterator[None]:
+    """Raise what `explained` makes of an error that comes up within."""
+    try:
+        yield
+    except Exception as error:
+        if (failure := explained(error, doing, recipe)) is error:
+            raise
+        raise failure from error
 
 
 def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
@@ -58,14 +70,23 @@ def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
 
 
 def _culprit(error: Exception, parts: Sequence[Part[Any]]) -> Part[Any] | None:
-    """The component whose module, or else whose package, is innermost in the traceback."""
-    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+    """The component whose module, or else whose package, is innermost in the traceback.
+
+    Of several in one module it is the one with a method innermost.
+    """
+    frames = [frame for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__)))]
+    for frame in frames:
         running = frame.f_globals.get("__name__", "")
         for matches in (_is_module, _is_package):
-            for part in parts:
-                if matches(running, part.component.component.target.partition(":")[0]):
-                    return part
+            found = [part for part in parts if matches(running, part.component.component.target.partition(":")[0])]
+            if found:
+                methods = (frame.f_code.co_qualname for frame in frames)
+                return next((part for method in methods for part in found if _is_of(method, part)), found[0])
     return None
+
+
+def _is_of(method: str, part: Part[Any]) -> bool:
+    return method.startswith(f"{part.component.component.target.partition(':')[2]}.")
 
 
 def _is_module(running: str, target: str) -> bool:

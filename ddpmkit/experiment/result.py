@@ -14,6 +14,7 @@ from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
 from ddpmkit.experiment.averages import saved_weights
+from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
@@ -63,7 +64,7 @@ class Run:
         `sampler.weights`: "ema", "raw", "decay=0.9999", "sigma_rel=0.075"; None: the recipe's. `class_name` None draws
         each class in turn, where the run knows classes.
         """
-        return self.generator(weights, steps, class_name).images(range(count), self._seed(seed))
+        return self.draw(self.generator(weights, steps, class_name), count, seed)
 
     def edit(
         self,
@@ -83,7 +84,7 @@ class Run:
         picture, or one of another shape.
         """
         generator = edited(self.generator(weights, steps, class_name), self.picture(picture), strength)
-        return generator.images(range(count), self._seed(seed))
+        return self.draw(generator, count, seed)
 
     def inpaint(
         self,
@@ -105,7 +106,7 @@ class Run:
         """
         given = self.picture(picture)
         begun = edited(self.generator(weights, steps, class_name), given, strength)
-        return inpainted(begun, given, self.mask(mask), resample).images(range(count), self._seed(seed))
+        return self.draw(inpainted(begun, given, self.mask(mask), resample), count, seed)
 
     def interpolate(
         self,
@@ -126,7 +127,7 @@ class Run:
         needs `class_name`. Raises InputError for a picture with a number.
         """
         generator = self.generator(weights, steps, class_name)
-        return self.interpolated(generator, first, last, count, strength).images(range(count), self._seed(seed))
+        return self.draw(self.interpolated(generator, first, last, count, strength), count, seed)
 
     def interpolated(
         self, generator: ImageGenerator, first: Given | int, last: Given | int, count: int, strength: float
@@ -143,6 +144,17 @@ class Run:
             raise InputError("interpolation goes from a picture to a picture, or from a number to a number.")
         return between_pictures(generator, self.picture(first), self.picture(last), count, strength)
 
+    def draw(
+        self, generator: ImageGenerator, count: int, seed: int | None = None, display: Display | None = None
+    ) -> Tensor:
+        """The first `count` images of a generator of this run, as `sample` gives them.
+
+        Raises RunFailed, which names the component, when one fails.
+        """
+        work = (display or Quiet()).work(f"{count} samples", generator.frame_count(count))
+        with explaining(f"drawing {count} samples", self.recipe), work as advance:
+            return generator.images(range(count), self._seed(seed), advance)
+
     def picture(self, given: Given) -> Tensor:
         """A file as uint8 [C, H, W], scaled and cropped as the run's own pictures are; a tensor as it is."""
         return given if isinstance(given, Tensor) else open_picture(Path(given), self.recipe.data.settings)
@@ -156,7 +168,8 @@ class Run:
     ) -> list[Scores]:
         """Score the weights by every metric of the recipe, and add the scores to the run's log.
 
-        Raises InputError when the recipe has no metric, ComponentUnavailable when one cannot work here.
+        Raises InputError when the recipe has no metric, ComponentUnavailable when one cannot work here, RunFailed when
+        a component fails.
         """
         display = display or Quiet()
         if not self.recipe.metrics:
@@ -171,17 +184,18 @@ class Run:
         for built in metrics:
             weights = built.weights(self.recipe.sampler.settings.weights)
             generator = self.generator(weights)
-            scores = evaluate(
-                built,
-                generator,
-                self.recipe.sampler.component.use,
-                weights,
-                images,
-                self.step,
-                self._seed(None),
-                display,
-                num_samples,
-            )
+            with explaining(f"scoring by {built.name}", self.recipe):
+                scores = evaluate(
+                    built,
+                    generator,
+                    self.recipe.sampler.component.use,
+                    weights,
+                    images,
+                    self.step,
+                    self._seed(None),
+                    display,
+                    num_samples,
+                )
             log.append("scores", asdict(scores))
             outcomes.append(scores)
         log.sync()
@@ -192,7 +206,8 @@ class Run:
         images = build_images(self.recipe, "train")
         generator = self.generator()
         display = display or Quiet()
-        return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display))
+        with explaining("drawing the forward and the reverse process", self.recipe):
+            return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display))
 
     def report(self) -> Path:
         """Write `report.html` anew from what is in the folder."""

@@ -20,7 +20,7 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.experiment.assembly import BuiltMetric, Model
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
-from ddpmkit.experiment.failures import explained
+from ddpmkit.experiment.failures import explained, explaining
 from ddpmkit.experiment.interruption import Interruptible, Stopped
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
 from ddpmkit.experiment.recovery import Recovery
@@ -29,7 +29,7 @@ from ddpmkit.recipe import parse_weights
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.sampling.visualize import visualize
+from ddpmkit.sampling.visualize import is_visualized, visualize
 from ddpmkit.tracking import Audience, Display
 from ddpmkit.training.state import load_weights, part_names, restore
 from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer
@@ -96,13 +96,11 @@ class Session:
 
     def _to_the_end(self) -> bool:
         """True when all is done, False when asked to stop before."""
-        already = self.trainer.step == self.recipe.train.steps and self.folder.report.exists()
         try:
             # What was due at the step we resume from may have been cut off: whatever of it is missing is made now.
-            self._intervals(self.trainer.step)
+            made_up = self._intervals(self.trainer.step)
             self._train()
-            if not already:
-                self._finish()
+            self._finish(made_up)
             self.saver.finish()
         except Stopped:
             self._save(is_last_chance=True)
@@ -126,25 +124,26 @@ class Session:
                 counted, seconds = 0, 0.0
             if train.ema_sigma_rels and train.ema_snapshot_every and trainer.step % train.ema_snapshot_every == 0:
                 self._save_snapshot()
+            if trainer.step == train.steps:
+                # Of a run that once ended earlier. Before the last checkpoint, after which nothing would tell.
+                self.folder.forget_end()
             if self._due(train.checkpoint_every) or (train.keep_best and self._is_scored()):
                 self._save(is_last_chance=trainer.step == train.steps)
             self._intervals(trainer.step)
 
     def _advance(self) -> StepOutcome | None:
         """One step; None when its numbers were not finite, and the recipe's policy has dealt with that."""
-        doing = f"training step {self.trainer.step + 1}"
         try:
-            return self.trainer.train_step()
+            with explaining(f"training step {self.trainer.step + 1}", self.recipe):
+                return self.trainer.train_step()
         except NotFinite as error:
             self.recovery.recover(error)
             return None
-        except Exception as error:
+        except Exception:
             # The weights are as the last step left them, and worth keeping.
             with contextlib.suppress(DdpmkitError, NotFinite):
                 self.saver.save(is_last_chance=True)
-            if (failure := explained(error, doing, self.recipe)) is error:
-                raise
-            raise failure from error
+            raise
 
     def _save(self, *, is_last_chance: bool = False) -> None:
         try:
@@ -180,7 +179,8 @@ class Session:
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None
         if validate:
-            held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
+            with explaining(f"validating step {self.trainer.step}", self.recipe):
+                held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
         if held_out is not None and not math.isfinite(held_out):
             self.recovery.note_validation(self.trainer.step, held_out)
             held_out = None
@@ -197,9 +197,11 @@ class Session:
         self.log.append("step", asdict(record))
         self.audience.step(record)
 
-    def _intervals(self, step: int) -> None:
-        """Samples and scores that are due after `step` and not there yet."""
+    def _intervals(self, step: int) -> bool:
+        """Samples and scores that are due after `step` and not there yet; whether there were any to make."""
+        made = False
         if self._due(self.recipe.train.sample_every, step) and not self.folder.samples(step).exists():
+            made = True
             with self._forgiving(f"drawing the samples of step {step}"):
                 settings, seed = self.recipe.sampler.settings, self.recipe.train.seed
                 generator = self._generator(settings.weights)
@@ -207,10 +209,12 @@ class Session:
                 self.audience.picture(Picture(step, "samples", path))
         for built in self.metrics:
             if self._due(built.part.settings.every, step) and not self._scored(built, step):
+                made = True
                 with self._forgiving(f"scoring step {step} by {built.name}"):
                     scores = self._evaluate(built, step)
                     self.log.append("scores", asdict(scores))
                     self.audience.scores(scores)
+        return made
 
     @contextlib.contextmanager
     def _forgiving(self, doing: str) -> Iterator[None]:
@@ -256,12 +260,15 @@ class Session:
         load_weights(network, reconstructed(sigma_rel, self.trainer.step, current, self.folder.snapshots, network))
         return network
 
-    def _finish(self) -> None:
-        """The pictures of both processes and the page."""
-        generator = self._generator(self.recipe.sampler.settings.weights)
-        step, seed = self.trainer.step, self.recipe.train.seed
-        with self._forgiving("drawing the forward and the reverse process"):
-            for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker):
-                self.audience.picture(picture)
-        with self._forgiving("writing the report"):
-            write_report(self.folder.path)
+    def _finish(self, made_up: bool) -> None:
+        """The pictures of both processes and the page, where missing; the page anew where more was `made_up` for."""
+        if not is_visualized(self.folder):
+            made_up = True
+            step, seed = self.trainer.step, self.recipe.train.seed
+            with self._forgiving("drawing the forward and the reverse process"):
+                generator = self._generator(self.recipe.sampler.settings.weights)
+                for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker):
+                    self.audience.picture(picture)
+        if made_up or not self.folder.report.exists():
+            with self._forgiving("writing the report"):
+                write_report(self.folder.path)

@@ -59,6 +59,7 @@ class Component:
     config: str = "ddpmkit.plugin:ComponentConfig"
     """`package:Model`, a subclass of `ComponentConfig`; its module must import no torch."""
     api: int = API_VERSION
+    """The version of the contracts that it speaks."""
     requires: tuple[str, ...] = ()
     """Top-level modules that must be installed for the target to work (`wandb`)."""
     provides: tuple[str, ...] = ()

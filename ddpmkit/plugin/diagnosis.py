@@ -21,7 +21,7 @@ class Diagnosis:
     subject: str
     """A word or two: what was looked at."""
     state: State
-    """`note`: it works, and someone may want to know; `problem`: something will fail."""
+    """`ok`; `note`: it works, and someone may want to know; `problem`: something will fail."""
     finding: str
     """One line: what was found."""
     remedies: tuple[str, ...] = ()

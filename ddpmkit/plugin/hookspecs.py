@@ -19,6 +19,7 @@ PROJECT = "ddpmkit"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function as an implementation of the hook of its name."""
 
 
 @hookspec

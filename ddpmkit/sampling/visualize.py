@@ -19,10 +19,12 @@ from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.pictures import grid, save_png, strip
 from ddpmkit.tracking import Onlooker
 
-__all__ = ["MOMENTS", "forward_frames", "reverse_frames", "visualize"]
+__all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]
 
 MOMENTS = (0, 25, 50, 75, 99)
 """Percent of the way."""
+
+_FORWARD, _BACKWARD = "forward", "backward"
 
 Frame = tuple[int, Tensor]
 """t, the number of noising steps in the picture (0 clean, T noise), and uint8 [N, C, H, W]."""
@@ -36,8 +38,13 @@ def visualize(
     with display.work("forward and reverse process", generator.frame_count(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
-    yield Picture(step, "forward", _write(folder, "forward", forward))
-    yield Picture(step, "reverse", _write(folder, "backward", reverse))
+    yield Picture(step, "forward", _write(folder, _FORWARD, forward))
+    yield Picture(step, "reverse", _write(folder, _BACKWARD, reverse))
+
+
+def is_visualized(folder: RunFolder) -> bool:
+    """Whether all that `visualize` writes is there; of each process the strip is the last of it."""
+    return all(folder.visualization(name).exists() for name in (_FORWARD, _BACKWARD))
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:

@@ -13,7 +13,8 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
-    for kind, name in (("dataset", "greys"), ("backbone", "pixelwise"), ("metric", "brightness")):
+    named = (("dataset", "greys"), ("backbone", "pixelwise"), ("metric", "brightness"), ("sampler", "failing"))
+    for kind, name in named:
         yield Component(kind=kind, name=name, target=f"{__name__}:{name.title()}", summary=f"a {kind}")
 
 
@@ -73,3 +74,16 @@ class Brightness:
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
         means = [float(state["sum"] / state["count"]) for state in (real, generated)]
         return {"distance": abs(means[0] - means[1])}
+
+
+class Failing:
+    """Draws nothing."""
+
+    def __init__(self, config: ComponentConfig) -> None:
+        pass
+
+    def network_calls(self, steps: int) -> int:
+        return steps
+
+    def sample(self, *_arguments: object) -> None:
+        raise KeyError("beta")

@@ -197,3 +197,20 @@ def test_critters_from_the_shell(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "critters" / "report.html").exists()
     assert "  ddpmkit sample results/critters -n 64\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "doing"),
+    [
+        (["sample"], "drawing 16 samples"),
+        (["interpolate", "0", "1"], "drawing 8 samples"),
+        (["evaluate"], "scoring by local/brightness"),
+        (["visualize"], "drawing the forward and the reverse process"),
+    ],
+)
+def test_a_component_that_fails_on_a_finished_run_is_named(finished, command, doing):
+    name, *ends = command
+    result = invoke(name, finished, *ends, "--plugin", PARTS, "--set", "sampler.use=local/failing")
+    assert result.exit_code == 1
+    assert f"sampler 'local/failing' failed while {doing}, with KeyError: 'beta'" in result.stderr
+    assert "Traceback" not in result.stderr

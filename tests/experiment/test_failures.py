@@ -79,13 +79,41 @@ class BrokenTracker(_Broken):
     step = picture = scores = run_ended = run_started
 
 
+class OddConfig(ComponentConfig):
+    how: str = "fine"
+
+
+class OddSchedule:
+    """Built without complaint, whatever comes after."""
+
+    def __init__(self, config: OddConfig, *, timesteps: int) -> None:
+        self.how, self.timesteps = config.how, timesteps
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "alphas_cumprod" and self.how != "misnamed":
+            return self._answer
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _answer(self) -> object:
+        alpha_bar = torch.linspace(0.9, 0.4, self.timesteps, dtype=torch.float64)
+        if self.how == "raises":
+            raise KeyError("beta")
+        answers = {
+            "list": alpha_bar.tolist(),
+            "float32": alpha_bar.float(),
+            "rises": alpha_bar.flip(0),
+            "long": torch.linspace(0.9, 0.4, 2 * self.timesteps, dtype=torch.float64),
+        }
+        return answers.get(self.how, alpha_bar)
+
+
 class BrokenWhenBuilt:
     def __init__(self, config: ComponentConfig, **_runtime: object) -> None:
         raise KeyError("gamma")
 
 
 @pytest.fixture
-def run(with_parts: Callable[..., Registry], small: Recipe, tmp_path: Path) -> RunWith:
+def registry(with_parts: Callable[..., Registry]) -> Registry:
     kinds = ("loss", "sampler", "metric", "tracker")
     broken = [
         Component(
@@ -98,7 +126,18 @@ def run(with_parts: Callable[..., Registry], small: Recipe, tmp_path: Path) -> R
         for kind in kinds
     ]
     built = Component(kind="loss", name="unbuildable", target=f"{__name__}:BrokenWhenBuilt", summary="a loss")
-    registry = with_parts(*broken, built)
+    odd = Component(
+        kind="schedule",
+        name="odd",
+        target=f"{__name__}:OddSchedule",
+        config=f"{__name__}:OddConfig",
+        summary="a schedule",
+    )
+    return with_parts(*broken, built, odd)
+
+
+@pytest.fixture
+def run(registry: Registry, small: Recipe, tmp_path: Path) -> RunWith:
     return lambda **sections: ddpmkit.run(small(**sections), tmp_path, registry=registry)
 
 
@@ -128,6 +167,60 @@ def test_a_component_that_cannot_be_built_is_named_before_anything_is_written(ru
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raises", "its alphas_cumprod() failed with KeyError: 'beta'"),
+        ("misnamed", "failed with AttributeError: 'OddSchedule' object has no attribute 'alphas_cumprod'"),
+        ("list", "alpha_bar must be a float64 tensor [T], and is a list."),
+        ("float32", "alpha_bar must be float64 [6], and is float32 [6]."),
+        ("rises", "alpha_bar must fall strictly, and goes from 0.4 at t = 0 to 0.5 at t = 1."),
+        ("long", "alpha_bar must be float64 [6], and is float64 [12]."),
+    ],
+)
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_a_schedule_that_gives_no_schedule_is_named_before_anything_is_written(
+    run: RunWith, tmp_path: Path, how: str, said: str, zero_terminal_snr: bool
+) -> None:
+    diffusion = {"zero_terminal_snr": zero_terminal_snr, "prediction": "v"}
+    with pytest.raises(PluginError) as caught:
+        run(schedule={"use": "local/odd", "how": how}, diffusion=diffusion)
+    assert caught.value.message.startswith("schedule 'local/odd' (unpackaged 0): ")
+    assert said in caught.value.message
+    assert caught.value.remedies[0] == "ddpmkit plugins check local/odd  says more"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_schedule_that_went_bad_is_named_by_whoever_opens_its_run(
+    run: RunWith, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(schedule={"use": "local/odd"})
+    monkeypatch.setattr(OddSchedule, "_answer", lambda schedule: [0.5] * schedule.timesteps)
+    with pytest.raises(PluginError, match=r"schedule 'local/odd' \(unpackaged 0\): alpha_bar must be .* a list"):
+        ddpmkit.load(tmp_path, registry=registry)
+
+
+def test_what_fails_in_a_run_that_is_opened_is_named(run: RunWith, registry: Registry, tmp_path: Path) -> None:
+    run()
+    metric = 'metric=[{use="local/broken", num_samples=4, from_call=2}]'
+    opened = ddpmkit.load(tmp_path, overrides=["sampler.use=local/broken", metric], registry=registry)
+    picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for doing, work in {
+        "drawing 3 samples": lambda: opened.sample(3),
+        "drawing 2 samples": lambda: opened.edit(picture, 2),
+        "drawing 1 samples": lambda: opened.inpaint(picture, torch.ones(8, 8, dtype=torch.bool), 1),
+        "drawing 4 samples": lambda: opened.interpolate(0, 1, 4),
+        "drawing the forward and the reverse process": opened.visualize,
+        "scoring by local/broken": opened.evaluate,
+    }.items():
+        with pytest.raises(RunFailed) as caught:
+            work()
+        assert f"sampler 'local/broken' failed while {doing}, with KeyError: 'beta'" in caught.value.message
+    opened = ddpmkit.load(tmp_path, overrides=['metric=[{use="local/broken", num_samples=4}]'], registry=registry)
+    with pytest.raises(RunFailed, match="metric 'local/broken' failed while scoring by local/broken, with KeyError"):
+        opened.evaluate()
+
+
 def test_a_metric_that_fails_is_reported_and_the_run_goes_on(
     run: RunWith, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +244,28 @@ def test_a_sampler_that_fails_costs_pictures_and_no_training(run: RunWith, tmp_p
     assert done.step == 20
     assert any("drawing the samples of step 20 failed: sampler 'local/broken'" in text for text in ended(done).problems)
     assert newest_checkpoint(tmp_path / "checkpoints") is not None
+
+
+def test_pictures_that_failed_are_made_up_for_once_what_failed_is_mended(run: RunWith, tmp_path: Path) -> None:
+    strips = [tmp_path / "viz" / f"{name}.png" for name in ("forward", "backward")]
+    run(sampler={"use": "local/broken", "count": 4})
+    assert not any(strip.exists() for strip in strips)
+    page = (tmp_path / "report.html").read_bytes()
+    mended = run()
+    assert ended(mended).problems == ()
+    assert all(strip.exists() for strip in strips)
+    assert (tmp_path / "report.html").read_bytes() != page
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".png", ".html")}
+    run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_score_that_is_made_up_for_is_in_the_report(run: RunWith, tmp_path: Path) -> None:
+    metric = {"use": "local/broken", "num_samples": 4}
+    run(metric=[metric])
+    assert "<h2>Scores</h2>" not in (tmp_path / "report.html").read_text()
+    run(metric=[{**metric, "from_call": 100}])
+    assert "<h2>Scores</h2>" in (tmp_path / "report.html").read_text()
 
 
 def test_a_tracker_that_fails_is_switched_off_and_named(run: RunWith, caplog: pytest.LogCaptureFixture) -> None:

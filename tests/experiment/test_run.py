@@ -129,6 +129,24 @@ def test_what_was_cut_off_after_the_last_checkpoint_is_made_by_the_same_command(
     assert (tmp_path / "report.html").exists()
 
 
+def test_a_run_that_goes_on_beyond_its_end_shows_the_new_end_even_if_cut_off_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    train(tmp_path, steps=3)
+    strip = tmp_path / "viz" / "backward.png"
+    before = strip.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("ddpmkit.experiment.session.visualize", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, steps=6)
+    train(tmp_path, steps=6)
+    assert strip.read_bytes() != before
+    assert "6 steps" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("section", "keys"),
     [

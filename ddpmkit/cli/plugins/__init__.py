@@ -6,6 +6,7 @@ It does not know what a component does.
 import click
 
 from ddpmkit.cli.plugins.check import check
+from ddpmkit.cli.plugins.contracts import contracts
 from ddpmkit.cli.plugins.listing import list_, show
 from ddpmkit.cli.plugins.new import new
 
@@ -17,5 +18,5 @@ def plugins() -> None:
     """List, show, check and begin components."""
 
 
-for command in (list_, show, check, new):
+for command in (list_, show, check, contracts, new):
     plugins.add_command(command)

@@ -1,0 +1,48 @@
+"""The contract of a sampler. It does not know the network, which it asks through a `Denoiser`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpmkit.diffusion import Denoiser
+
+__all__ = ["NoiseSource", "Sampler", "SamplerState"]
+
+
+class Sampler(Protocol):
+    """The reverse process, from noise to image. Built with its config alone."""
+
+    def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
+        """Yield frames from (T, x_T, ...) down to (0, x_0, x_0): one before each step, and the finished image.
+
+        `steps` is 1 .. T; InputError when it is not. All randomness comes from `noise`.
+        """
+        ...
+
+    def network_calls(self, steps: int) -> int:
+        """How many times `sample` asks the denoiser for one batch."""
+        ...
+
+
+class SamplerState(NamedTuple):
+    """One frame of the reverse process.
+
+    `t` counts the noising steps still in `x`, as in Ho et al. (2020): T is pure noise, 0 the finished image.
+    `x` and `x0_hat` are float [B, C, H, W]; `x0_hat` is the clean image as estimated at `x` (at t = 0: `x` itself).
+    """
+
+    t: int
+    x: Tensor
+    x0_hat: Tensor
+
+
+class NoiseSource(Protocol):
+    """Standard normal noise that is a function of (seed, image index, draw), whatever the batch."""
+
+    def __call__(self, draw: int) -> Tensor:
+        """Float32 [B, C, H, W]. Draw 0 is the starting noise x_T; a sampler numbers its further draws as it likes."""
+        ...

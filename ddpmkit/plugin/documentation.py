@@ -1,0 +1,130 @@
+"""All that a plugin may import, as a Markdown page, read from the source: the contracts, the facade, the maths.
+
+It imports none of what it describes, and does not know where the page is kept.
+"""
+
+import ast
+import importlib.util
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from ddpmkit.contracts import KINDS, RUNTIME
+
+__all__ = ["contracts_text"]
+
+_SHARED: Mapping[str, str] = {
+    "ddpmkit.contracts": "ddpmkit.contracts.runtime",
+    **{module: module for module in ("ddpmkit.plugin", "ddpmkit.diffusion", "ddpmkit.frechet")},
+}
+"""Where a name of no particular kind is imported from, and the module that says so."""
+
+_CALLED = ("__init__", "__call__", "__len__")
+"""The methods with underscores that someone else calls."""
+
+
+def contracts_text(kinds: Iterable[str] = KINDS, shared: Mapping[str, str] = _SHARED) -> str:
+    """Markdown: how a component of each kind is built, its Protocol and records; then what all kinds share."""
+    lines: list[str] = []
+    for kind in kinds:
+        runtime = f", *, {', '.join(RUNTIME[kind])}" if RUNTIME[kind] else ""
+        module = f"ddpmkit.contracts.{kind}"
+        lines += [f"## {kind}", "", *_code(f"Target(config{runtime})"), *_entries(module, _exported(module))]
+    for name, module in shared.items():
+        lines += [f"## `{name}`", "", *_prose(_parsed(module)), *_entries(module, _exported(module))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _entries(module: str, public: set[str]) -> Iterator[str]:
+    """What of a module is `public`, in the order of its source; what it imports from elsewhere as it stands there."""
+    for statement, following in _with_next(_parsed(module).body):
+        match statement:
+            case ast.ImportFrom(module=str(origin), names=aliases):
+                if imported := public & {alias.name for alias in aliases}:
+                    yield from _entries(origin, imported)
+            case ast.ClassDef(name=name) if name in public:
+                yield from [f"### `{name}`", "", *_prose(statement), *_members(module, statement)]
+            case ast.FunctionDef(name=name) if name in public:
+                yield from [f"### `{name}`", "", *_signature(module, statement), *_prose(statement)]
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)) if name in public:
+                yield from [f"### `{name}`", "", *_code(_written(module, statement)), _text_of(following), ""]
+
+
+def _members(module: str, owner: ast.ClassDef) -> Iterator[str]:
+    """The fields of a record as a list, then the methods that someone else calls."""
+    if fields := list(_fields(module, owner)):
+        yield from [*fields, ""]
+    for member in owner.body:
+        if isinstance(member, ast.FunctionDef) and (member.name[0] != "_" or member.name in _CALLED):
+            yield from [*_signature(module, member), *_prose(member)]
+
+
+def _is_record(owner: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(mark) for mark in owner.decorator_list) or any(
+        ast.unparse(base) == "NamedTuple" for base in owner.bases
+    )
+
+
+def _fields(module: str, owner: ast.ClassDef) -> Iterator[str]:
+    for member, following in _with_next(owner.body if _is_record(owner) else []):
+        if isinstance(member, ast.AnnAssign):
+            # A factory says no more than that there is a default.
+            declared = _written(module, member).replace(" = field(default_factory=dict)", " = {}")
+            text = textwrap.indent(_text_of(following), "  ")
+            yield f"- `{declared}`" + (f"  \n{text}" if text else "")
+
+
+def _signature(module: str, function: ast.FunctionDef) -> list[str]:
+    """As it is written, decorators included."""
+    source = _source(module).splitlines()
+    first = min([function.lineno, *(mark.lineno for mark in function.decorator_list)])
+    body = function.body[0]
+    head = [*source[first - 1 : body.lineno - 1], source[body.lineno - 1][: body.col_offset]]
+    return _code(textwrap.dedent("\n".join(head)).rstrip().removesuffix(":"))
+
+
+def _code(text: str) -> list[str]:
+    return ["```python", text, "```", ""]
+
+
+def _prose(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> list[str]:
+    text = ast.get_docstring(node)
+    return [text, ""] if text else []
+
+
+def _text_of(statement: ast.stmt | None) -> str:
+    """The docstring under a field or a constant."""
+    match statement:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return textwrap.dedent(text)
+    return ""
+
+
+def _with_next(body: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, ast.stmt | None]]:
+    """Each statement with the one below, which may be its docstring."""
+    return zip_longest(body, body[1:])
+
+
+def _exported(module: str) -> set[str]:
+    """What `__all__` names."""
+    for statement in _parsed(module).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=names):
+                return set(ast.literal_eval(names))
+    return set()
+
+
+def _written(module: str, node: ast.AST) -> str:
+    return ast.get_source_segment(_source(module), node) or ""
+
+
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(_source(module))
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")

@@ -1,0 +1,60 @@
+"""The page of the contracts."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddpmkit.contracts import KINDS, RUNTIME
+from ddpmkit.plugin.documentation import contracts_text
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_the_documentation_says_every_contract_as_it_is() -> None:
+    _, _, documented = (DOCS / "contracts.md").read_text(encoding="utf-8").partition("<!-- contracts -->\n")
+    assert documented.strip() == contracts_text().strip(), (
+        "write what stands below its mark anew: ddpmkit plugins contracts"
+    )
+
+
+def test_every_link_within_the_page_leads_somewhere() -> None:
+    page = (DOCS / "contracts.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\(#([^)]*)\)", page)) <= anchors
+
+
+@pytest.mark.parametrize("module", ["ddpmkit.contracts", "ddpmkit.plugin", "ddpmkit.diffusion", "ddpmkit.frechet"])
+def test_every_name_that_a_plugin_may_import_has_an_entry_with_words(module: str) -> None:
+    entries = dict(entry.partition("\n")[::2] for entry in contracts_text().split("### ")[1:])
+    for name in importlib.import_module(module).__all__:
+        words = [line for line in entries[f"`{name}`"].splitlines() if line and not line.startswith(("```", "#"))]
+        assert words, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_runtime_argument_is_named_with_its_type(kind: str) -> None:
+    page = contracts_text([kind], {})
+    assert page.startswith(f"## {kind}\n")
+    for name in RUNTIME[kind]:
+        assert f"`{name}: " in page
+
+
+def test_signatures_stand_as_they_are_written_and_fields_with_their_words() -> None:
+    page = contracts_text()
+    assert "```python\n@property\ndef better(self) -> Mapping[str, Better]\n```\n\nWhich way each score" in page
+    assert "- `facts: Mapping[str, str] = {}`  \n  What else a reader must know" in page
+    assert '- `name: Literal["samples", "forward", "reverse"]`\n' in page
+    assert "_alpha_bar: list" not in page
+
+
+def test_nothing_that_is_described_is_imported() -> None:
+    code = (
+        "import sys; from ddpmkit.plugin.documentation import contracts_text; contracts_text(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
