@@ -61,7 +61,7 @@ def test_check_shows_every_bad_recipe_and_exits_with_2(recipe: Callable[..., Res
             "dataset 'local/blank': its target no_such_package.data:Blank failed with ModuleNotFoundError: "
             "No module named 'no_such_package'\n",
         ),
-        ('target=f"{__name__}:Blanc"', "has no attribute 'Blanc'\n"),
+        ('target=f"{__name__}:Blanc"', "has no attribute 'Blanc'; did you mean 'Blank'?\n"),
     ],
 )
 def test_check_tells_of_code_that_is_not_there_where_the_recipe_asks_for_it(
