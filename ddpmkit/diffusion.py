@@ -32,16 +32,20 @@ class Denoised(NamedTuple):
     """The two estimates at (x, t), of one shape [B, C, H, W], and what a network with learned variance says of it."""
 
     x0: Tensor
+    """The clean image, not clamped."""
     eps: Tensor
+    """The noise in x."""
     spread: Tensor | None = None
     """-1: the next step has the variance of the posterior; 1: that of the noising step, beta; logarithmic between."""
 
 
 class Posterior(NamedTuple):
-    """q(x_s | x_t, x0) for s < t: mean [B, C, H, W] and variance, the same for every pixel."""
+    """q(x_s | x_t, x0) for s < t."""
 
     mean: Tensor
+    """[B, C, H, W]."""
     variance: float
+    """The same for every pixel."""
 
 
 class GaussianDiffusion(nn.Module):
@@ -240,7 +244,8 @@ class Denoiser:
 
     `network` is called as `(x, t int64 [B], label)`; whatever it predicts, and in whatever precision, the answer is
     both estimates in the precision of x. Under self-conditioning each call gives the network the x0 of the call
-    before, and the first none: so one denoiser serves one batch, from noise to image, in the order of the steps.
+    before, and the first none: so one denoiser serves one batch, from noise to image, in the order of the steps. A
+    sampler takes timesteps and coefficients from its `process`.
     """
 
     def __init__(

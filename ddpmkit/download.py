@@ -28,7 +28,6 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[int, int | None], None]
-"""Told how many bytes are here, and of how many (None: the server does not say)."""
 
 
 def download(
@@ -40,8 +39,9 @@ def download(
 ) -> Path:
     """Download `url` to `destination`, going on where an earlier attempt was cut off; nothing when it is there.
 
-    A process that finds another one at it waits for that one. Raises InputError when the server cannot be reached,
-    refuses, breaks off early, or sends another SHA-256, and when the disk is full.
+    `progress` is told how many bytes are here, and of how many (None: the server does not say). A process that finds
+    another one at it waits for that one. Raises InputError when the server cannot be reached, refuses, breaks off
+    early, or sends another SHA-256, and when the disk is full.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f"{destination.name}.part")

@@ -42,11 +42,14 @@ def distance_between(real: Mapping[str, Tensor], generated: Mapping[str, Tensor]
 
 
 class Moments(NamedTuple):
-    """Of `n` vectors: mean float64 [D] and unbiased covariance float64 [D, D]."""
+    """Mean and covariance of vectors."""
 
     n: int
+    """How many there are."""
     mean: Tensor
+    """float64 [D]."""
     covariance: Tensor
+    """float64 [D, D], unbiased."""
 
 
 def moments(n: int, total: Tensor, outer: Tensor) -> Moments:

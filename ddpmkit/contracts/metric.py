@@ -54,6 +54,7 @@ class MetricProtocol:
     """The rules a score was taken by. Scores under unlike rules are never ranked against each other."""
 
     name: str
+    """A word that stands for the rules."""
     num_samples: int
     """Generated images, unless the recipe says otherwise."""
     weights: Literal["ema", "raw"]

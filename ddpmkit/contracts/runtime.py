@@ -29,8 +29,11 @@ Prediction = Literal["epsilon", "x0", "v"]
 
 
 class ImageShape(NamedTuple):
-    """Channels (1 or 3; what a backbone sees may have twice as many), height and width in pixels."""
+    """The shape of one image, without the batch."""
 
     channels: int
+    """1 or 3; what a backbone sees may have twice as many."""
     height: int
+    """In pixels."""
     width: int
+    """In pixels."""

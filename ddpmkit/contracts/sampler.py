@@ -29,15 +29,14 @@ class Sampler(Protocol):
 
 
 class SamplerState(NamedTuple):
-    """One frame of the reverse process.
-
-    `t` counts the noising steps still in `x`, as in Ho et al. (2020): T is pure noise, 0 the finished image.
-    `x` and `x0_hat` are float [B, C, H, W]; `x0_hat` is the clean image as estimated at `x` (at t = 0: `x` itself).
-    """
+    """One frame of the reverse process."""
 
     t: int
+    """The noising steps still in `x`, as in Ho et al. (2020): T is pure noise, 0 the finished image."""
     x: Tensor
+    """Float [B, C, H, W]."""
     x0_hat: Tensor
+    """Float [B, C, H, W], the clean image as estimated at `x` (at t = 0: `x` itself)."""
 
 
 class NoiseSource(Protocol):

@@ -44,27 +44,37 @@ class RunStarted:
     """A run begins, or goes on."""
 
     name: str
+    """The recipe's."""
     folder: Path
+    """The folder of the run."""
     recipe: Mapping[str, Any]
     """The resolved recipe, as plain TOML data."""
     parameters: int
+    """How many numbers the network learns."""
     first_step: int
     """0 for a new run; the step of the checkpoint for one that goes on."""
     last_step: int
+    """The step at which the run is complete."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is known after optimizer step `step` (counted from 1)."""
+    """What is known after an optimizer step."""
 
     step: int
+    """Counted from 1."""
     loss: float
+    """The mean over the global batch of this step."""
     loss_by_quarter: tuple[float | None, ...]
     """Mean loss of the samples whose t fell in each quarter of the timesteps, since the last record; None: none did."""
     gradient_norm: float
+    """Over all weights, before clipping."""
     learning_rate: float
+    """Of this step."""
     images_per_second: float
+    """Of training, since the last record."""
     validation_loss: float | None = None
+    """On held-out images; None at steps that do not measure it."""
 
 
 @dataclass(frozen=True)
@@ -72,31 +82,46 @@ class Picture:
     """A picture written to the run folder."""
 
     step: int
+    """The step of the weights that drew it."""
     name: Literal["samples", "forward", "reverse"]
+    """A grid of samples, or frames of the forward or the reverse process."""
     path: Path
+    """The file."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One evaluation's outcome; `floor` is the same metric between two halves of the real images."""
+    """One evaluation's outcome."""
 
     step: int
+    """The step of the weights that were scored."""
     metric: str
+    """As a recipe names it."""
     protocol: str
+    """The name of the metric's rules."""
     comparable: bool
+    """As the rules say."""
     num_samples: int
+    """Generated images."""
     num_reference: int
+    """Real images."""
     values: Mapping[str, float]
+    """The scores by name."""
     floor: Mapping[str, float]
+    """The same scores between two halves of the real images; empty where those are too few."""
     better: Mapping[str, Better]
+    """Which way each score improves."""
     facts: Mapping[str, str] = field(default_factory=dict)
+    """Those of the rules, and what the floor was measured on."""
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run is over: finished, stopped (by the user), or failed."""
+    """A run is over."""
 
     step: int
+    """The last that was done."""
     status: Literal["finished", "stopped", "failed"]
+    """`stopped` by the user, before its last step."""
     problems: tuple[str, ...] = ()
     """What could not be made on the way (a score, a picture), though the run went on."""
