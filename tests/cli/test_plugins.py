@@ -125,8 +125,10 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(plugins: Callable
     for arguments in (["show", "cosin"], ["check", "cosin"]):
         done = plugins(*arguments)
         assert done.exit_code == 2
+        assert "there is no component 'cosin'" in done.output
         assert "did you mean 'cosine'?" in done.output
     assert "there is no loss 'cosine'" in plugins("show", "cosine", "--kind", "loss").output
+    assert "'schedule' is a kind of component" in plugins("check", "schedule").output
 
 
 def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:

@@ -171,7 +171,7 @@ def _check_all(terminal: Terminal, entries: Sequence["RegisteredComponent"]) -> 
     counts = [f"{states.count(state)} {state}" for state in order if state in states]
     terminal.out.print(f"\n{len(entries)} components: {', '.join(counts) or 'nothing to check'}", style="bold")
     if "left out" in states:
-        terminal.show_note("ddpmkit plugins check NAME --set KEY=VALUE checks one that was left out")
+        terminal.show_note("ddpmkit plugins check NAME [--set KEY=VALUE] checks one of those left out, or says why not")
     return not {"failed", "not checked"} & set(states)
 
 
@@ -187,7 +187,7 @@ def _row(entry: "RegisteredComponent") -> _Row:
     except PluginError as error:
         return _Row(broken=error.message)
     except ComponentUnavailable as error:
-        return _Row(left_out=f"it cannot work here: {error.message}")
+        return _Row(left_out=textwrap.shorten(f"it cannot work here: {error.message}", 100, placeholder=" ..."))
     except RecipeError as error:
         return _Row(left_out="; ".join(problem.message for problem in error.problems))
     return _Row(outcomes, seconds=time.perf_counter() - began)

@@ -4,12 +4,12 @@ It does not know what is done with them.
 """
 
 import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from ddpmkit.contracts import KINDS
+from ddpmkit.errors import PluginError
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.registry import RegisteredComponent, Registry
@@ -24,14 +24,21 @@ def named(registry: "Registry", name: str, kind: str | None) -> list["Registered
     """Every component of that name. Raises PluginError with suggestions when there is none."""
     kinds = [kind] if kind else KINDS
     found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]
-    return found or [registry.get(_nearest_kind(registry, name, kinds), name)]
+    if found:
+        return found
+    if kind is None and name in KINDS:
+        raise PluginError(f"{name!r} is a kind of component.", remedies=["ddpmkit plugins list shows all of it"])
+    what = kind or "component"
+    raise PluginError(
+        f"there is no {what} {name!r}.", remedies=registry.suggestions(kind or _nearest_kind(registry, name), name)
+    )
 
 
-def _nearest_kind(registry: "Registry", name: str, kinds: Sequence[str]) -> str:
+def _nearest_kind(registry: "Registry", name: str) -> str:
     """The kind whose names come closest, so that the suggestions help."""
 
     def likeness(kind: str) -> float:
         names = [entry.use for entry in registry.of_kind(kind)]
         return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
 
-    return max(kinds, key=likeness)
+    return max(KINDS, key=likeness)
