@@ -15,6 +15,7 @@ import click
 from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
+from ddpmkit.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ class Drawing:
         target = self.out or run.folder.path / "samples"
         if self.separate:
             folder = _write_separate(images, target if self.out else target / name)
-            terminal.out.print(f"{self.count} images in {folder}")
+            terminal.out.print(f"{counted(self.count, 'image')} in {folder}")
         else:
             from ddpmkit.sampling.pictures import grid, save_png
 

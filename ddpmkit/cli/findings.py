@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.text import Text
 
 from ddpmkit.contracts import Inspection
+from ddpmkit.wording import counted
 
 __all__ = ["findings"]
 
@@ -22,14 +23,14 @@ def findings(found: Inspection) -> Iterator[Text]:
     yield from _table(found.counts)
     yield Text()
     if found.bad:
-        yield _marked("✗", "bold red", f"{_files(len(found.bad))} cannot be used:")
+        yield _marked("✗", "bold red", f"{counted(len(found.bad), 'file')} cannot be used:")
         yield from map(Text, _two_columns([(_printable(path), why) for path, why in found.bad.items()]))
     else:
         yield _marked("✓", "green", "every picture is whole")
     if found.alike:
         again = sum(len(group) - 1 for group in found.alike)
         verb = "repeats" if again == 1 else "repeat"
-        yield _marked("-", "yellow", f"{_files(again)} {verb} the content of another:")
+        yield _marked("-", "yellow", f"{counted(again, 'file')} {verb} the content of another:")
         for first, *rest in found.alike[:_NAMED]:
             yield Text(f"    {' = '.join(map(_printable, (first, *rest)))}")
         if len(found.alike) > _NAMED:
@@ -66,10 +67,6 @@ def _two_columns(pairs: list[tuple[str, str]]) -> Iterator[str]:
 
 def _marked(mark: str, style: str, text: str) -> Text:
     return Text.assemble((mark, style), " ", text)
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' if count > 1 else ''}"
 
 
 def _printable(path: Path) -> str:

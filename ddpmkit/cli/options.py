@@ -5,6 +5,7 @@ It does not know what a command does with them.
 
 import functools
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ class PluginChoice:
 
         found = self.discover()
         for broken in found.quarantined:
-            _log.warning("plugin %s is left out: %s", broken.plugin, broken.reason)
+            # The reason is told where a component of it is missed; here it would be told twice.
+            why = shlex.join(["ddpmkit", "plugins", "list", *(self.file_options if broken.plugin.path else [])])
+            _log.warning("plugin %s is left out: %s says why", broken.plugin, why)
         for sentence in (*refused(offered(found, COMMANDS)), *found.misnamed):
             _log.warning(sentence)
         return found.registry()

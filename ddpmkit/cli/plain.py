@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ddpmkit.cli.standing import Standing, in_clock_time, score_text
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
+from ddpmkit.wording import counted
 
 __all__ = ["PlainDisplay"]
 
@@ -49,7 +50,7 @@ class PlainDisplay:
         self.standing.begin(event)
         self._pace = _Pace(self._clock)
         first, last = event.first_step, event.last_step
-        extent = f"from step {first:,} to {last:,}" if first else f"{last:,} steps"
+        extent = f"from step {first:,} to {last:,}" if first else counted(last, "step")
         self.remark(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
 
     def step(self, event: StepRecord) -> None:

@@ -8,6 +8,7 @@ import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.wording import counted
 
 if TYPE_CHECKING:
     from ddpmkit.experiment.profile import Profile
@@ -37,7 +38,7 @@ def profile(terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, 
     with open_display(terminal) as display:
         from ddpmkit.experiment.profile import profile as measure
 
-        with display.work(f"{steps} steps", steps) as advance:
+        with display.work(counted(steps, "step"), steps) as advance:
             found = measure(resolved, steps, advance)
     for line in aligned(list(_rows(found))):
         terminal.out.print(line)

@@ -11,6 +11,7 @@ import click
 from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
+from ddpmkit.wording import counted
 
 if TYPE_CHECKING:
     from ddpmkit.recipe import Recipe
@@ -99,7 +100,7 @@ def _summary(recipe: "Recipe") -> str:
     channels, height, width = recipe.data.settings.image_shape
     parts = (recipe.data, recipe.backbone, recipe.schedule, recipe.loss, recipe.sampler)
     return (
-        f"{recipe.name}: {', '.join(part.component.use for part in parts)}; {recipe.train.steps} steps at "
+        f"{recipe.name}: {', '.join(part.component.use for part in parts)}; {counted(recipe.train.steps, 'step')} at "
         f"{height} x {width} px, {'grayscale' if channels == 1 else 'colour'}, T = {recipe.diffusion.timesteps}"
     )
 

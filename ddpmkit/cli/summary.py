@@ -11,6 +11,7 @@ from ddpmkit.cli.standing import Standing, in_clock_time
 from ddpmkit.cli.terminal import aligned
 from ddpmkit.contracts import RunEnded, RunStarted
 from ddpmkit.rundir import RunFolder
+from ddpmkit.wording import counted
 
 __all__ = ["summary"]
 
@@ -39,8 +40,8 @@ def _headline(standing: Standing, started: RunStarted, ended: RunEnded) -> str:
         return f"{ended.status} at step {ended.step:,} of {started.last_step:,}"
     if standing.complete_already:
         return f"complete already: all {started.last_step:,} steps were done before"
-    steps = started.last_step - started.first_step
-    return f"finished: {steps:,} {'more ' if started.first_step else ''}steps in {in_clock_time(standing.seconds)}"
+    steps = counted(started.last_step - started.first_step, "more step" if started.first_step else "step")
+    return f"finished: {steps} in {in_clock_time(standing.seconds)}"
 
 
 def _places(folder: RunFolder, step: int) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import warnings
 from ddpmkit.doctor.guard import in_one_line
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.diagnosis import Diagnosis
+from ddpmkit.wording import counted
 
 __all__ = ["device"]
 
@@ -40,7 +41,7 @@ def device() -> Diagnosis:
         more = f", the first of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
         memory = f"{total / _GIB:.0f} GiB memory ({free / _GIB:.0f} free)"
         return Diagnosis("device", "ok", f"cuda: {torch.cuda.get_device_name()}{more}, {memory}, {number_format}")
-    finding = f"cpu: {torch.get_num_threads()} threads{_memory()}, {number_format}"
+    finding = f"cpu: {counted(torch.get_num_threads(), 'thread')}{_memory()}, {number_format}"
     if torch.backends.mps.is_available():
         return Diagnosis("device", "ok", f'{finding}; mps is there too, for recipes with train.device = "mps"')
     if shutil.which("nvidia-smi") is None:

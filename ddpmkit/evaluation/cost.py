@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ddpmkit.contracts import ImageShape, Metric
+from ddpmkit.wording import counted
 
 __all__ = ["EvaluationCost", "estimate_cost"]
 
@@ -32,11 +33,11 @@ class EvaluationCost:
     def describe(self) -> str:
         """One sentence for people."""
         parts = [
-            f"{self.images:,} samples",
-            f"{self.network_calls:,} network calls in batches of {self.batch_size}",
+            counted(self.images, "sample"),
+            f"{counted(self.network_calls, 'network call')} in batches of {self.batch_size}",
         ]
         if self.reference_images:
-            parts.append(f"{self.reference_images:,} real images to measure first")
+            parts.append(f"{counted(self.reference_images, 'real image')} to measure first")
         if self.seconds is not None:
             parts.append(f"about {_in_words(self.seconds)}")
         return f"{self.metric} ({self.protocol}): {', '.join(parts)}"
@@ -83,4 +84,4 @@ def _in_words(seconds: float) -> str:
         count, unit = round(seconds / 60), "minute"
     else:
         return f"{seconds / 3600:.1f} hours"
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+    return counted(count, unit)

@@ -14,6 +14,7 @@ from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.pictures import grid, save_png
 from ddpmkit.tracking import Onlooker
+from ddpmkit.wording import counted
 
 __all__ = ["draw_samples", "evaluate"]
 
@@ -22,7 +23,7 @@ def draw_samples(
     generator: ImageGenerator, folder: RunFolder, count: int, seed: int, step: int, display: Onlooker
 ) -> Path:
     """Write the grid of the first `count` images of `seed` as the samples of `step`."""
-    with display.work(f"{count} samples", generator.frame_count(count)) as advance:
+    with display.work(counted(count, "sample"), generator.frame_count(count)) as advance:
         images = generator.images(range(count), seed, advance)
     return save_png(grid(images), folder.samples(step))
 

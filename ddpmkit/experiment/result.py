@@ -26,6 +26,7 @@ from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, between_pictures, between
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.tracking import Display, Quiet
 from ddpmkit.training.state import load_weights
+from ddpmkit.wording import counted
 
 __all__ = ["Run", "check_alpha_bar", "load"]
 
@@ -151,8 +152,9 @@ class Run:
 
         Raises RunFailed, which names the component, when one fails.
         """
-        work = (display or Quiet()).work(f"{count} samples", generator.frame_count(count))
-        with explaining(f"drawing {count} samples", self.recipe), work as advance:
+        samples = counted(count, "sample")
+        work = (display or Quiet()).work(samples, generator.frame_count(count))
+        with explaining(f"drawing {samples}", self.recipe), work as advance:
             return generator.images(range(count), self._seed(seed), advance)
 
     def picture(self, given: Given) -> Tensor:

@@ -226,8 +226,10 @@ class Session:
         except Exception as error:
             reason = explained(error, doing, self.recipe)
             text = reason.message if isinstance(reason, DdpmkitError) else f"{type(reason).__name__}: {reason}"
-            _log.warning("%s failed: %s The run goes on.", doing, text, exc_info=_log.isEnabledFor(logging.DEBUG))
-            self.problems.append(f"{doing} failed: {text}")
+            # An explanation says itself what was being done.
+            problem = text if reason is not error else f"{doing} failed: {text}"
+            _log.warning("%s The run goes on.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))
+            self.problems.append(problem)
             self.folder.incidents.append("failed", {"step": self.trainer.step, "doing": doing, "reason": text})
 
     def _scored(self, built: BuiltMetric, step: int) -> bool:

@@ -12,6 +12,7 @@ from ddpmkit.diffusion import Denoiser, GaussianDiffusion
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.testing.checks import Answers, NotChecked, Rule, Subject, require
+from ddpmkit.wording import counted
 
 __all__ = ["RULES", "use"]
 
@@ -63,7 +64,7 @@ def _frames(subject: Subject) -> None:
     for steps in _STEPS:
         frames, _, start = _run(subject, steps)
         times = [frame.t for frame in frames]
-        require(len(frames) == steps + 1, f"{len(frames)} frames for {steps} steps")
+        require(len(frames) == steps + 1, f"{counted(len(frames), 'frame')} for {counted(steps, 'step')}")
         require(times[0] == _TIMESTEPS and times[-1] == 0, f"t runs from {times[0]} to {times[-1]}, T = {_TIMESTEPS}")
         require(times == sorted(set(times), reverse=True), f"t does not fall: {times}")
         require(torch.equal(frames[0].x, start), "x of the first frame is not draw 0 of the noise source")
@@ -77,9 +78,12 @@ def _any_steps(subject: Subject) -> None:
         except (ComponentUnavailable, NotChecked):
             raise
         except Exception as error:
-            require(False, f"{type(error).__name__} at {steps} steps of T = {timesteps}: {error}")
+            require(False, f"{type(error).__name__} at {counted(steps, 'step')} of T = {timesteps}: {error}")
         infinite = int((~x.isfinite()).sum())
-        require(infinite == 0, f"{infinite} of {x.numel()} numbers not finite at {steps} steps of T = {timesteps}")
+        require(
+            infinite == 0,
+            f"{infinite} of {x.numel()} numbers not finite at {counted(steps, 'step')} of T = {timesteps}",
+        )
 
 
 def _steps_refused(subject: Subject) -> None:
@@ -88,13 +92,13 @@ def _steps_refused(subject: Subject) -> None:
             frames = _run(subject, steps).frames
         except InputError:
             continue
-        require(False, f"{steps} steps of T = {_TIMESTEPS} gave {len(frames)} frames")
+        require(False, f"{counted(steps, 'step')} of T = {_TIMESTEPS} gave {counted(len(frames), 'frame')}")
 
 
 def _calls(subject: Subject) -> None:
     for steps in _STEPS:
         calls, announced = _run(subject, steps).calls, subject.build().network_calls(steps)
-        require(calls == announced, f"{calls} calls, {announced} announced, at {steps} steps")
+        require(calls == announced, f"{counted(calls, 'call')}, {announced:,} announced, at {counted(steps, 'step')}")
 
 
 def _independent(subject: Subject) -> None:

@@ -91,7 +91,7 @@ def test_in_sampling_the_weights_are_saved_and_the_grid_is_made_later(
 ) -> None:
     endless = ("train.sample_every=2", "sampler.count=1000000", "sampler.batch_size=1")
     with started(command(*endless)) as process:
-        wait_for(process, "1000000 samples ...")
+        wait_for(process, "1,000,000 samples ...")
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == exit_code
@@ -125,7 +125,7 @@ def test_a_second_ctrl_c_ends_it_at_once(command: Callable[..., list[str]], tmp_
     with started(
         command(*EVERLASTING, "train.sample_every=2", "sampler.count=4000000", "sampler.batch_size=4000000")
     ) as process:
-        wait_for(process, "4000000 samples ...")
+        wait_for(process, "4,000,000 samples ...")
         process.send_signal(signal.SIGINT)
         wait_for(process, "stopping: ")
         began = time.monotonic()

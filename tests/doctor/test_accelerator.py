@@ -20,10 +20,12 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_a_cpu(cpu: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("count", "threads"), [(1, "1 thread"), (2, "2 threads")])
+def test_a_cpu(cpu: pytest.MonkeyPatch, count: int, threads: str) -> None:
+    cpu.setattr(torch, "get_num_threads", lambda: count)
     found = device()
     assert found.state == "ok"
-    assert found.finding.startswith(f"cpu: {torch.get_num_threads()} threads")
+    assert found.finding.startswith(f"cpu: {threads}, ")
     assert found.finding.endswith("float32")
 
 

@@ -208,7 +208,7 @@ def test_what_fails_in_a_run_that_is_opened_is_named(run: RunWith, registry: Reg
     for doing, work in {
         "drawing 3 samples": lambda: opened.sample(3),
         "drawing 2 samples": lambda: opened.edit(picture, 2),
-        "drawing 1 samples": lambda: opened.inpaint(picture, torch.ones(8, 8, dtype=torch.bool), 1),
+        "drawing 1 sample": lambda: opened.inpaint(picture, torch.ones(8, 8, dtype=torch.bool), 1),
         "drawing 4 samples": lambda: opened.interpolate(0, 1, 4),
         "drawing the forward and the reverse process": opened.visualize,
         "scoring by local/broken": opened.evaluate,
@@ -228,8 +228,8 @@ def test_a_metric_that_fails_is_reported_and_the_run_goes_on(
     done = run(metric=[metric])
     assert done.step == 20
     first, last = ended(done).problems
-    assert first.startswith("scoring step 10 by local/broken failed: metric 'local/broken' failed while ")
-    assert last.startswith("scoring step 20 by local/broken failed")
+    assert first.startswith("metric 'local/broken' failed while scoring step 10 by local/broken, with KeyError")
+    assert last.startswith("metric 'local/broken' failed while scoring step 20 by local/broken, with KeyError")
     assert "The run goes on." in caplog.text
     assert [(entry["event"], entry["step"]) for entry in incidents(tmp_path)] == [("failed", 10), ("failed", 20)]
     assert (tmp_path / "report.html").exists()
@@ -242,7 +242,10 @@ def test_a_metric_that_fails_is_reported_and_the_run_goes_on(
 def test_a_sampler_that_fails_costs_pictures_and_no_training(run: RunWith, tmp_path: Path) -> None:
     done = run(sampler={"use": "local/broken", "count": 4})
     assert done.step == 20
-    assert any("drawing the samples of step 20 failed: sampler 'local/broken'" in text for text in ended(done).problems)
+    assert [text.partition(", with KeyError")[0] for text in ended(done).problems] == [
+        "sampler 'local/broken' failed while drawing the samples of step 20",
+        "sampler 'local/broken' failed while drawing the forward and the reverse process",
+    ]
     assert newest_checkpoint(tmp_path / "checkpoints") is not None
 
 
