@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.experiment.failures import explaining
 from ddpmkit.recipe import Recipe
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.trainer import Trainer
@@ -50,13 +51,13 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     """
     model, images = build_model(recipe), build_images(recipe, "train")
     trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
-    trainer.train_step()
-    with FlopCounterMode(display=False) as counter:
-        trainer.train_step()
     watch = _Stopwatch(model.runtime)
-    trainer.phase = watch.phase
     whole, phases = [], []
-    with model.runtime.repeatable():
+    with explaining("training to profile it", recipe), model.runtime.repeatable():
+        trainer.train_step()
+        with FlopCounterMode(display=False) as counter:
+            trainer.train_step()
+        trainer.phase = watch.phase
         for _ in range(steps):
             began = time.perf_counter()
             trainer.train_step()

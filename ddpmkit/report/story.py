@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from ddpmkit.wording import counted
+
 __all__ = ["facts", "sentence"]
 
 Record = Mapping[str, Any]
@@ -17,7 +19,7 @@ def sentence(recipe: Record, steps: Sequence[Record], scores: Sequence[Record]) 
     if not steps:
         return f"A diffusion model of {_pictures(recipe)}. No step has been recorded yet."
     done, planned = steps[-1]["step"], recipe.get("train", {}).get("steps", 0)
-    length = f"{done:,} of {planned:,} steps so far" if done < planned else f"{done:,} steps"
+    length = f"{done:,} of {planned:,} steps so far" if done < planned else counted(done, "step")
     outcome = [
         f"{_score_name(score, name)} {value:.4g}" for score, name, value in _latest(scores) if score["comparable"]
     ]

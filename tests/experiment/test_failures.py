@@ -14,6 +14,7 @@ from ddpmkit.contracts import MetricProtocol, NoiseSource, RunEnded, SamplerStat
 from ddpmkit.diffusion import Denoiser
 from ddpmkit.errors import PluginError, RunFailed
 from ddpmkit.experiment import Run
+from ddpmkit.experiment.profile import profile
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 
@@ -148,6 +149,11 @@ def incidents(folder: Path) -> list[dict[str, Any]]:
 def ended(run: Run) -> RunEnded:
     assert run.ended is not None
     return run.ended
+
+
+def test_a_loss_that_raises_under_the_profiler_is_named(small: Recipe, registry: Registry) -> None:
+    with pytest.raises(RunFailed, match="loss 'local/broken' failed while training to profile it, with KeyError"):
+        profile(ddpmkit.read_recipe(small(loss={"use": "local/broken"}), registry=registry), 1)
 
 
 def test_a_loss_that_raises_stops_the_run_is_named_and_what_was_learned_is_kept(run: RunWith, tmp_path: Path) -> None:

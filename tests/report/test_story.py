@@ -43,6 +43,10 @@ def test_a_run_that_is_not_over_says_so() -> None:
     assert "trained for 500 of 1,000 steps so far." in sentence(RECIPE, [step(500)], [])
 
 
+def test_one_step_is_singular() -> None:
+    assert "trained for 1 step." in sentence({**RECIPE, "train": {"steps": 1}}, [step(1)], [])
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
