@@ -195,7 +195,7 @@ class GaussianDiffusion(nn.Module):
 
     @property
     def alpha_bar_fingerprint(self) -> str:
-        """A hash of alpha_bar to seven digits: machines need not agree on the last of them."""
+        """A hash of alpha_bar to seven of its sixteen digits: machines need not agree on the last."""
         digits = " ".join(f"{bar:.6e}" for bar in self._alpha_bar)
         return hashlib.sha256(digits.encode()).hexdigest()
 
