@@ -148,7 +148,7 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
 
 
 # What a step needs besides is left out of both: what Muon takes is nothing that components cost.
-_WIRED = ("train.optimizer=adam", "train.warmup_steps=0", "train.learning_rate_decay=none")
+_WIRED = ("loss.use=l1", "train.optimizer=adam", "train.warmup_steps=0", "train.learning_rate_decay=none")
 
 
 def by_hand(data: Path) -> Callable[[], None]:

@@ -53,6 +53,7 @@ def test_every_recipe_that_comes_with_ddpmkit_is_good() -> None:
 def test_the_original_recipe_takes_the_originals_choices() -> None:
     recipe = read_recipe(ROOT / "recipes/afhq_cat_original.toml", registry=discover(third_party=False).registry())
     assert recipe.backbone.config.model_dump()["linear_attention_levels"] == (0, 1, 2, 3)
+    assert recipe.loss.component.use == "l1"
     train = recipe.train
     assert (train.batch_size, train.accumulate, train.ema_decay, train.gradient_clip) == (64, 2, 0, 0)
     assert recipe.data.settings.decoded_shape.height == 35
