@@ -6,7 +6,7 @@ does not know who raises them or how they are printed.
 
 from collections.abc import Sequence
 
-__all__ = ["ComponentUnavailable", "DdpmkitError", "InputError", "PluginError", "RunFailed"]
+__all__ = ["ComponentUnavailable", "DdpmkitError", "InputError", "PluginError", "RunFailed", "worded"]
 
 
 class DdpmkitError(Exception):
@@ -45,3 +45,8 @@ class ComponentUnavailable(InputError):
 
 class RunFailed(DdpmkitError):
     """The run itself failed after it had begun; what it had written stays."""
+
+
+def worded(error: BaseException) -> str:
+    """`KeyError: 'scale'`; what was said for people stands for itself."""
+    return error.message if isinstance(error, DdpmkitError) else f"{type(error).__name__}: {error}"

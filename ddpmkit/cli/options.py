@@ -33,11 +33,6 @@ class PluginChoice:
     files: Sequence[Path]
     third_party: bool
 
-    @property
-    def file_options(self) -> list[str]:
-        """The files as options, for whoever is told of another command."""
-        return [word for file in self.files for word in ("--plugin", str(file))]
-
     def discover(self) -> "Discovery":
         """All that is installed, and the files. Raises InputError when a file is not there."""
         from ddpmkit.plugin.discovery import discover
@@ -51,8 +46,7 @@ class PluginChoice:
         found = self.discover()
         for broken in found.quarantined:
             # The reason is told where a component of it is missed; here it would be told twice.
-            file = ["--plugin", str(broken.plugin.path)] if broken.plugin.path is not None else []
-            why = shlex.join(["ddpmkit", "plugins", "list", *file])
+            why = shlex.join(["ddpmkit", "plugins", "list", *broken.plugin.options])
             _log.warning("plugin %s is left out: %s says why", broken.plugin, why)
         for sentence in (*refused(offered(found, COMMANDS)), *found.misnamed):
             _log.warning(sentence)

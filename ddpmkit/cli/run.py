@@ -45,6 +45,7 @@ def run(
     from ddpmkit.cli.display import open_display
     from ddpmkit.cli.stopping import StopRequest
     from ddpmkit.cli.summary import summary
+    from ddpmkit.plugin.found import file_options
     from ddpmkit.recipe import read_recipe
 
     terminal: Terminal = ctx.obj
@@ -70,7 +71,7 @@ def run(
             terminal.show_note("interrupted")
             ctx.exit(stop.exit_code)
         finally:
-            for line in summary(display.standing, plugins.file_options):
+            for line in summary(display.standing, file_options(plugins.files)):
                 terminal.out.print(line)
     ended = display.standing.ended
     if ended is not None and ended.status == "stopped":

@@ -131,11 +131,10 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
     except (Exception, SystemExit) as error:
         failed = f"its alphas_cumprod() failed with {type(error).__name__}: {error}"
         reason = error.message if isinstance(error, InputError) else failed
-        file = ["--plugin", str(component.plugin.path)] if component.plugin.path is not None else []
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
             remedies=[
-                f"{shlex.join(['ddpmkit', 'plugins', 'check', component.use, *file])}  says more",
+                f"{shlex.join(['ddpmkit', 'plugins', 'check', component.use, *component.plugin.options])}  says more",
                 "use another schedule",
             ],
         ) from error

@@ -17,7 +17,7 @@ from torch import nn
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, worded
 from ddpmkit.experiment.assembly import BuiltMetric, Model
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
 from ddpmkit.experiment.failures import explained, explaining
@@ -225,7 +225,7 @@ class Session:
             raise
         except Exception as error:
             reason = explained(error, doing, self.recipe)
-            text = reason.message if isinstance(reason, DdpmkitError) else f"{type(reason).__name__}: {reason}"
+            text = worded(reason)
             # An explanation says itself what was being done.
             problem = text if reason is not error else f"{doing} failed: {text}"
             _log.warning("%s The run goes on.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))

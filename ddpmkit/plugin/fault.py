@@ -7,10 +7,11 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from types import CodeType
 
 from ddpmkit.plugin.found import FoundPlugin
 
-__all__ = ["place_of_fault", "way_to_mend"]
+__all__ = ["own_frame", "place_of_fault", "way_to_mend"]
 
 
 def way_to_mend(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
@@ -24,13 +25,20 @@ def place_of_fault(plugin: FoundPlugin, error: BaseException | None = None, refe
     """`file:line` of the plugin's own code that raised `error`, or else of what declares `reference`."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    own = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__ if error else None))):
-        if frame.f_globals.get("__name__", "").partition(".")[0] in own:
-            return f"{frame.f_code.co_filename}:{line}"
+    if (found := own_frame(plugin, error, reference)) is not None:
+        return f"{found[0].co_filename}:{found[1]}"
     manifest = plugin.path or _file(plugin.module)
     line_number = _line(manifest, reference.rpartition(":")[2]) if manifest and reference else None
     return f"{manifest or plugin.module}:{line_number}" if line_number else str(manifest or plugin.module)
+
+
+def own_frame(plugin: FoundPlugin, error: BaseException | None, reference: str = "") -> tuple[CodeType, int] | None:
+    """The code of the plugin that was innermost when `error` was raised, and its line."""
+    own = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__ if error else None))):
+        if frame.f_globals.get("__name__", "").partition(".")[0] in own:
+            return frame.f_code, line
+    return None
 
 
 def _file(module: str) -> Path | None:

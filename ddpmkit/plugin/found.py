@@ -4,10 +4,11 @@ Nothing of it has been imported, and this module does not know how that is done.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUILTIN_NAMESPACE", "FILE_HASH", "LOCAL_NAMESPACE", "FoundPlugin"]
+__all__ = ["BUILTIN_NAMESPACE", "FILE_HASH", "LOCAL_NAMESPACE", "FoundPlugin", "file_options"]
 
 BUILTIN_NAMESPACE = "ddpmkit"
 """Open to the distribution of this name alone; a bare `use` means a component of it."""
@@ -55,6 +56,11 @@ class FoundPlugin:
         """Distribution and version, or the file."""
         return f"{self.distribution} {self.version}" if self.path is None else str(self.path)
 
+    @property
+    def options(self) -> list[str]:
+        """What a command needs to find it: `--plugin FILE` for a file, and nothing for what is installed."""
+        return file_options([self.path] if self.path is not None else [])
+
     def __str__(self) -> str:
         return f"{self.entry_name} ({self.origin})"
 
@@ -71,3 +77,8 @@ class FoundPlugin:
         if not _MODULE.fullmatch(self.module):
             return f"the entry point leads to {self.module!r}, which is no module"
         return None
+
+
+def file_options(files: Iterable[Path | str]) -> list[str]:
+    """The words of a command line that load the plugins of these files."""
+    return [word for file in files for word in ("--plugin", str(file))]

@@ -3,7 +3,7 @@
 Made by `ddpmkit.recipe.reading.read_recipe`; it does not know where its values came from beyond being able to say so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -77,8 +77,14 @@ class Recipe:
     @property
     def parts(self) -> tuple[Part[Any], ...]:
         """Every component in use."""
-        one_each = (self.data, self.schedule, self.backbone, self.loss, self.sampler)
-        return (*one_each, *self.metrics, *self.trackers)
+        return tuple(part for _, part in self.places())
+
+    def places(self) -> Iterator[tuple[Key, Part[Any]]]:
+        """Every component in use, and the table of the recipe that chose it."""
+        for name in ("data", "schedule", "backbone", "loss", "sampler"):
+            yield (name,), getattr(self, name)
+        yield from ((("metric", index), part) for index, part in enumerate(self.metrics))
+        yield from ((("tracker", index), part) for index, part in enumerate(self.trackers))
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as plain TOML data, defaults included; reading it back gives an equal recipe."""

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ddpmkit.durable import write_atomically
+from ddpmkit.plugin.found import file_options
 from ddpmkit.recipe.made_with import made_with
 from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.story import facts, sentence
@@ -46,7 +47,7 @@ def write_report(path: Path) -> Path:
     lock_text = folder.lock.read_text(encoding="utf-8") if folder.lock.exists() else ""
     recipe = tomllib.loads(lock_text)
     made, lock = made_with(recipe), recipe.pop("lock", {})
-    plugin_options = [word for file in (made.files if made else ()) for word in ("--plugin", file)]
+    plugin_options = file_options(made.files if made else ())
     samples = sorted((path / "samples").glob("step-*.png"))
     page = environment().get_template("page.html").render(
         name=recipe.get("name", path.resolve().name),

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit.errors import ComponentUnavailable
+from ddpmkit.errors import ComponentUnavailable, worded
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.testing.raised import place_of, unwrapped, worded
+from ddpmkit.testing.raised import place_of, unwrapped
 
 if TYPE_CHECKING:
     from ddpmkit.testing.observation import Observation

@@ -26,12 +26,12 @@ def named(registry: "Registry", name: str, kind: str | None) -> list["Registered
     found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]
     if found:
         return found
-    if kind is None and name in KINDS:
+    if kind is not None:
+        return [registry.get(kind, name)]
+    if name in KINDS:
         raise PluginError(f"{name!r} is a kind of component.", remedies=["ddpmkit plugins list shows all of it"])
-    what = kind or "component"
-    raise PluginError(
-        f"there is no {what} {name!r}.", remedies=registry.suggestions(kind or _nearest_kind(registry, name), name)
-    )
+    suggestions = registry.suggestions(_nearest_kind(registry, name), name)
+    raise PluginError(f"there is no component {name!r}.", remedies=suggestions)
 
 
 def _nearest_kind(registry: "Registry", name: str) -> str:
