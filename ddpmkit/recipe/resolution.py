@@ -192,7 +192,7 @@ class _Resolution:
                 table.problem(
                     f"{component.kind} `{component.use}`: {why}",
                     path if given else ("use",),
-                    f"report it to the authors of {component.origin}, which provides it",
+                    way_to_mend(component.plugin, component.component.config),
                     f"until then, set `{path[0]}` in {table.title}" if path and not given else None,
                 )
             )

@@ -108,8 +108,8 @@ def test_models_that_no_words_fit_are_still_explained(registry: Registry) -> Non
     assert "did you mean `shout`?" in str(caught.value)
 
 
-def with_schedule(registry: Registry, name: str, config: type[ComponentConfig]) -> Registry:
-    found = FoundPlugin("acme.wave", "ddpmkit_acme", "ddpmkit-acme", "1.2")
+def with_schedule(registry: Registry, name: str, config: type[ComponentConfig], *, editable: bool = False) -> Registry:
+    found = FoundPlugin("acme.wave", "ddpmkit_acme", "ddpmkit-acme", "1.2", editable=editable)
     declared = Component("schedule", name, target="x:Y", summary="", config=f"{__name__}:{config.__name__}")
     everything = [entry for kind in registry.components.values() for entry in kind.values()]
     return Registry.from_components([*everything, RegisteredComponent(declared, found)])
@@ -129,6 +129,13 @@ def test_a_default_outside_its_own_range_is_refused_before_anything_is_written(r
     )
     assert "the default of `wave.width` must be an integer of at least 1, but is 0" in wave.message
     assert "the default of `levels` must be a list of integers of at least 1, but has 0" in levels.message
+
+
+def test_whoever_has_the_source_of_a_wrong_default_is_told_where_to_mend_it(registry: Registry) -> None:
+    mine = with_schedule(registry, "wave", OutOfRangeConfig, editable=True)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"schedule": {"use": "acme/wave"}}, registry=mine)
+    assert caught.value.problems[0].hints[0] == "mend ddpmkit_acme"
 
 
 def test_a_default_that_is_not_used_does_no_harm(registry: Registry) -> None:
