@@ -22,14 +22,16 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT, parts of it too, after it has misbehaved as told."""
+    """Serves the server's content and parts of it, after it has misbehaved as told."""
 
     server: "Server"
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requested.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        condition = self.headers.get("If-Range")
+        holds = condition is None or condition in self.server.validators.values()
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and holds else 0
         answer = self.server.answers.pop(0) if self.server.answers else honest
         answer(self, start)
 
@@ -45,6 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 Answer = Callable[[Handler, int], None]
+PART = ["file.bin.part", "file.bin.part.json"]
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -54,19 +57,22 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/file.bin"
+        self.content = CONTENT
+        self.validators = {"ETag": '"one"'}
         self.requested: list[str | None] = []
         self.answers: list[Answer] = []
 
 
-def honest(handler: Handler, start: int, end: int = len(CONTENT)) -> None:
+def honest(handler: Handler, start: int, end: int | None = None) -> None:
     """The part from `start` on; of what is promised, no more than up to `end` is sent."""
-    if start >= len(CONTENT):
+    content = handler.server.content
+    if start >= len(content):
         handler.send_error(416)
         return
-    headers: dict[str, object] = {"Content-Length": len(CONTENT) - start}
+    headers: dict[str, object] = {"Content-Length": len(content) - start, **handler.server.validators}
     if start:
-        headers["Content-Range"] = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
-    handler.send(206 if start else 200, headers, CONTENT[start:end])
+        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+    handler.send(206 if start else 200, headers, content[start:end])
 
 
 def cut_at(end: int) -> Answer:
@@ -130,6 +136,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def leave_part(server: Server, folder: Path) -> None:
+    """The first 100,000 bytes, of a download that was cut off."""
+    server.answers.insert(0, cut_at(100_000))
+    with pytest.raises(InputError, match="broke off after 100,000 of"):
+        download(server.url, folder / "file.bin")
+    server.requested.clear()
+
+
 def test_a_file_comes_whole_with_its_progress_told(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     place = download(
@@ -145,9 +159,10 @@ def test_a_transfer_cut_short_is_never_taken_for_whole_and_goes_on(
     server: Server, tmp_path: Path, ranges: bool
 ) -> None:
     server.answers = [cut_at(100_000), honest if ranges else without_ranges]
-    with pytest.raises(InputError, match=r"broke off after 100,000 of 1,048,576 bytes"):
+    with pytest.raises(InputError, match=r"broke off after 100,000 of 1,048,576 bytes") as caught:
         download(server.url, tmp_path / "file.bin")
-    assert names(tmp_path) == ["file.bin.part"]
+    assert caught.value.remedies[0].endswith(f"it continues {tmp_path / 'file.bin.part'}")
+    assert names(tmp_path) == PART
     assert (tmp_path / "file.bin.part").stat().st_size == 100_000
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
@@ -159,15 +174,16 @@ def test_a_transfer_cut_again_and_again_is_whole_in_the_end(server: Server, tmp_
     for _ in list(server.answers):
         with pytest.raises(InputError, match="broke off"):
             download(server.url, tmp_path / "file.bin", sha256=DIGEST)
-        assert names(tmp_path) == ["file.bin.part"]
+        assert names(tmp_path) == PART
     assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).read_bytes() == CONTENT
 
 
 def test_a_transfer_without_a_length_that_is_cut_short_is_not_taken_for_whole(server: Server, tmp_path: Path) -> None:
     server.answers = [chunked_and_cut]
-    with pytest.raises(InputError, match="IncompleteRead"):
+    with pytest.raises(InputError, match="IncompleteRead") as caught:
         download(server.url, tmp_path / "file.bin")
-    assert (tmp_path / "file.bin.part").stat().st_size == 100_000
+    assert names(tmp_path) == []  # it came without a validator
+    assert "continues" not in str(caught.value)
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
 
 
@@ -196,7 +212,7 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(server: Se
     ids=["another part", "some part", "nonsense", "no content"],
 )
 def test_a_part_that_was_not_asked_for_is_not_appended(server: Server, tmp_path: Path, lie: Answer) -> None:
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:100_000])
+    leave_part(server, tmp_path)
     server.answers = [lie]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.requested == ["bytes=100000-", None]
@@ -213,10 +229,76 @@ def test_a_length_that_is_none_does_no_harm(server: Server, tmp_path: Path, leng
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_the_whole_already_is_asked_for_anew(server: Server, tmp_path: Path) -> None:
+def test_a_part_that_lacks_only_its_name_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    leave_part(server, tmp_path)
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.requested == [f"bytes={len(CONTENT)}-", None]
+    assert names(tmp_path) == ["file.bin"]
+    assert server.requested == []
+
+
+BY_DATE = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+LATER = {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}
+
+
+@pytest.mark.parametrize("length", [len(CONTENT), len(CONTENT) - 7, 100_000, 50_000])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"ETag": '"one"'}, {"ETag": '"two"'}), (BY_DATE, LATER), ({"ETag": '"one"'}, BY_DATE), ({"ETag": '"one"'}, {})],
+    ids=["by its tag", "by its date", "a tag before, a date now", "a tag before, nothing now"],
+)
+@pytest.mark.parametrize("heeds", [True, False], ids=["If-Range heeded", "If-Range ignored"])
+def test_a_part_is_never_joined_to_another_version(
+    server: Server, tmp_path: Path, before: dict[str, str], after: dict[str, str], heeds: bool, length: int
+) -> None:
+    server.validators = before
+    leave_part(server, tmp_path)
+    server.content, server.validators = bytes(reversed(CONTENT))[:length], after
+    if not heeds:
+        server.answers = [lambda handler, _start: honest(handler, 100_000)]
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == server.content
+    assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize(
+    "validators",
+    [{}, {"ETag": 'W/"one"'}, {"Last-Modified": "Mon, 01 Jan 2524 00:00:00 GMT"}, {"Last-Modified": "yesterday"}],
+    ids=["none", "a weak tag", "a date that may come again", "no date"],
+)
+def test_without_a_strong_validator_a_download_starts_anew(
+    server: Server, tmp_path: Path, validators: dict[str, str]
+) -> None:
+    server.validators = validators
+    leave_part(server, tmp_path)
+    assert names(tmp_path) == []
+    server.content = bytes(reversed(CONTENT))
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == server.content
+    assert server.requested == [None]
+
+
+@pytest.mark.parametrize("validators", [{"ETag": '"one"'}, {"ETag": "bare"}, BY_DATE], ids=str)
+def test_a_part_of_the_same_version_is_continued(server: Server, tmp_path: Path, validators: dict[str, str]) -> None:
+    server.validators = validators
+    leave_part(server, tmp_path)
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requested == ["bytes=100000-"]
+
+
+def test_a_part_from_another_address_is_not_continued(server: Server, tmp_path: Path) -> None:
+    leave_part(server, tmp_path)
+    server.content = bytes(reversed(CONTENT))  # under the same tag, which only means something at one address
+    assert download(f"{server.url}?mirror", tmp_path / "file.bin").read_bytes() == server.content
+    assert server.requested == [None]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"url": 1}', '"one"', "[" * 100_000])
+def test_a_part_of_an_unknown_version_is_not_continued(server: Server, tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "file.bin.part").write_bytes(b"half of another file")
+    if text is not None:
+        (tmp_path / "file.bin.part.json").write_text(text)
+    assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requested == [None]
+    assert names(tmp_path) == ["file.bin"]
 
 
 def test_another_file_than_expected_is_thrown_away(server: Server, tmp_path: Path) -> None:
@@ -224,14 +306,6 @@ def test_another_file_than_expected_is_thrown_away(server: Server, tmp_path: Pat
         download(server.url, tmp_path / "file.bin", sha256="0" * 64)
     assert names(tmp_path) == []
     assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).exists()
-
-
-def test_the_rest_of_another_file_is_thrown_away_and_the_next_try_starts_anew(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file.bin.part").write_bytes(b"<html>please log in to this network</html>")
-    with pytest.raises(InputError, match="not the file that was expected"):
-        download(server.url, tmp_path / "file.bin", sha256=DIGEST)
-    assert names(tmp_path) == []
-    assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).read_bytes() == CONTENT
 
 
 def test_what_is_there_is_kept_when_it_is_the_right_file_and_replaced_when_not(server: Server, tmp_path: Path) -> None:
@@ -283,7 +357,7 @@ def test_a_full_disk_is_said_and_the_download_goes_on_later(server: Server, tmp_
     with pytest.raises(InputError, match=r"file\.bin\.part cannot be written: File too large") as caught:
         download(server.url, tmp_path / "file.bin", sha256=DIGEST)
     assert caught.value.remedies[0].startswith("free some space")
-    assert names(tmp_path) == ["file.bin.part"]
+    assert names(tmp_path) == PART
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
     download(server.url, tmp_path / "file.bin", sha256=DIGEST)
     assert server.requested == [None, "bytes=300000-"]

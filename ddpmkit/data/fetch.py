@@ -1,6 +1,6 @@
 """Animal Faces-HQ (Choi et al. 2020, "StarGAN v2"): from its archive to the folders that `image-folder` reads.
 
-CC BY-NC 4.0. It does not know how pictures are decoded.
+CC BY-NC 4.0.
 """
 
 import contextlib
@@ -38,42 +38,50 @@ def fetch_afhq(
     cannot be had, is damaged, or holds other things; whatever `destination` held before is left alone.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the destination, so that moving into place is a rename. Nothing but this function writes there, so that
+    # whoever has the turn may delete what a killed process left.
+    work = destination.with_name(f".{destination.name}.partial")
     with _turn_for(destination):
         if (destination / "train").is_dir() and (destination / "val").is_dir():
             _log.info("%s is there already", destination)
-            return destination
-        archive = destination.parent / f"afhq_v{version}.zip"
-        download(url or AFHQ_URLS[version], archive, progress=progress)
-        if not zipfile.is_zipfile(archive):
-            # Some servers send a page that asks to come back later: it must not stand in the way of the next try.
-            archive.unlink()
-            raise InputError(
-                f"what {url or AFHQ_URLS[version]} sent is no zip archive.", remedies=["try again later", "--url URL"]
-            )
-        _unpack(archive, destination)
-        archive.unlink()
+        else:
+            _fetch(url or AFHQ_URLS[version], work, f"afhq_v{version}.zip", destination, progress)
+        shutil.rmtree(work, ignore_errors=True)
     return destination
 
 
-def _unpack(archive: Path, destination: Path) -> None:
-    """Both splits appear in `destination` by one rename, beside what was there before by two."""
-    # Beside the destination, so that moving into place is a rename; cleared of what a killed process left.
-    partial = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+def _fetch(url: str, work: Path, name: str, destination: Path, progress: Callable[[int, int | None], None]) -> None:
+    """Download to the folder `work`, where a part waits for the next attempt, and unpack."""
+    archive = work / name
     try:
-        extract_archive(archive, partial / "archive")
-        splits = partial / "splits"
+        download(url, archive, progress=progress)
+        if not zipfile.is_zipfile(archive):
+            # Some servers send a page that asks to come back later: it must not stand in the way of the next try.
+            archive.unlink()
+            raise InputError(f"what {url} sent is not a zip archive.", remedies=["try again later", "--url URL"])
+        _unpack(archive, work / "unpacked", destination)
+    finally:
+        with contextlib.suppress(OSError):
+            work.rmdir()  # unless something in it is worth keeping
+
+
+def _unpack(archive: Path, folder: Path, destination: Path) -> None:
+    """Both splits appear in `destination` by one rename, beside what was there before by two."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        extract_archive(archive, folder / "archive")
+        splits = folder / "splits"
         splits.mkdir()
-        for name, folder in _splits(archive, partial / "archive").items():
-            folder.rename(splits / name)
+        for name, split in _splits(archive, folder / "archive").items():
+            split.rename(splits / name)
         if not destination.exists():
             splits.rename(destination)
             return
-        for folder in splits.iterdir():
-            if not (destination / folder.name).exists():
-                folder.rename(destination / folder.name)
+        for split in splits.iterdir():
+            if not (destination / split.name).exists():
+                split.rename(destination / split.name)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -87,9 +87,9 @@ def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
 
 def test_an_error_page_in_place_of_the_archive_is_said_and_leaves_no_dataset(tmp_path: Path, server: str) -> None:
     (tmp_path / "served" / "afhq.zip").write_text("<html>Too many requests</html>")
-    with pytest.raises(InputError, match="is no zip archive"):
+    with pytest.raises(InputError, match="is not a zip archive"):
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
-    assert not (tmp_path / "data" / "afhq").exists()
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_an_archive_of_other_things_is_said(tmp_path: Path, server: str) -> None:
@@ -112,13 +112,21 @@ def test_a_damaged_archive_leaves_no_dataset_and_its_name(tmp_path: Path, server
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"afhq_v1\.zip is damaged") as caught:
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
-    archive = tmp_path / "data" / "afhq_v1.zip"
+    archive = tmp_path / "data" / ".afhq.partial" / "afhq_v1.zip"
     assert caught.value.remedies == (f"remove {archive}",)
-    assert list((tmp_path / "data").iterdir()) == [archive]
+    assert list((tmp_path / "data").rglob("*")) == [archive.parent, archive]
 
 
 FETCH = "import sys; from pathlib import Path; from ddpmkit.data.fetch import fetch_afhq; "
 FETCH += "fetch_afhq(Path(sys.argv[1]), url=sys.argv[2])"
+KILLED_BEFORE_THE_ARCHIVE_IS_DELETED = """
+import os, shutil, signal
+def rmtree(path, remove=shutil.rmtree, **options):
+    if str(path).endswith(".afhq.partial"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    remove(path, **options)
+shutil.rmtree = rmtree
+"""
 KILLED_AT_THE_100TH_FILE = """
 import os, signal, zipfile
 extract, done = zipfile.ZipFile._extract_member, []
@@ -144,11 +152,66 @@ def test_a_kill_while_unpacking_leaves_nothing_under_the_final_name_and_is_made_
     killed = process(KILLED_AT_THE_100TH_FILE + FETCH, f"{server}/afhq.zip", folder)
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in folder.parent.iterdir()) == [".afhq.partial", "afhq_v1.zip"]
+    assert list(folder.parent.iterdir()) == [tmp_path / "data" / ".afhq.partial"]
     assert len(list((tmp_path / "data").rglob("*.jpg"))) == 99
     fetch_afhq(folder, url="http://127.0.0.1:1/the-archive-is-here-already")
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg")) == sorted([*names, "val/cat/1.jpg"])
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_archive_of_a_process_that_was_killed_after_unpacking_it_goes_away(tmp_path: Path, server: str) -> None:
+    serve(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
+    folder = tmp_path / "data" / "afhq"
+    mine = tmp_path / "data" / "afhq_v1.zip"
+    mine.parent.mkdir()
+    mine.write_bytes(b"an archive that someone keeps there")
+    killed = process(KILLED_BEFORE_THE_ARCHIVE_IS_DELETED + FETCH, f"{server}/afhq.zip", folder)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "data" / ".afhq.partial").iterdir()] == ["afhq_v1.zip"]
+    fetch_afhq(folder, url="http://127.0.0.1:1/the-images-are-here-already")
+    assert sorted(folder.parent.iterdir()) == [folder, mine]
+
+
+def test_half_of_one_archive_is_never_joined_to_half_of_another(tmp_path: Path) -> None:
+    """Stored archives of one length, so that the joint is in the middle of an image and no structure shows it."""
+    archives = {}
+    for letter in (b"A", b"B"):
+        with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
+            file.writestr(zipfile.ZipInfo("train/cat/1.jpg"), letter * 500_000)
+            file.writestr(zipfile.ZipInfo("val/cat/1.jpg"), letter)
+        archives[letter] = (tmp_path / "archive.zip").read_bytes()
+
+    class Replaced(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            whole, cut = (archives[b"A"], 200_000) if not asked else (archives[b"B"], None)
+            asked.append(self.headers.get("If-Range"))
+            # A server that heeds Range alone.
+            start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", f'"{len(asked)}"')
+            self.send_header("Content-Length", str(len(whole) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+            self.end_headers()
+            self.wfile.write(whole[start:cut])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    asked: list[str | None] = []
+    folder = tmp_path / "data" / "afhq"
+    with http.server.HTTPServer(("127.0.0.1", 0), Replaced) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/afhq.zip"
+        with pytest.raises(InputError, match="broke off"):
+            fetch_afhq(folder, url=url)
+        fetch_afhq(folder, url=url)
+        server.shutdown()
+        thread.join()
+    assert asked == [None, '"1"', None]
+    assert (folder / "train" / "cat" / "1.jpg").read_bytes() == b"B" * 500_000
 
 
 def test_two_processes_at_once_make_one_dataset(tmp_path: Path, server: str) -> None:

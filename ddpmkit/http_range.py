@@ -1,0 +1,108 @@
+"""Ask an HTTP server for a file, or for the rest of it, so that parts of two versions are never joined.
+
+A part is continued only if the server names the version it sends by a strong validator (RFC 9110, 8.8): the request
+then carries `If-Range`, and the answer is compared with what is known of the part.
+"""
+
+import contextlib
+import http.client
+import re
+import urllib.error
+import urllib.request
+from datetime import timedelta
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+__all__ = ["Answer", "Version", "ask"]
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)")
+_STRONG_TAG = re.compile(r"(?!W/)[\x21-\x7e]+")
+"""Quoted or not: some large hosts leave the quotes out."""
+
+
+class Version(NamedTuple):
+    """Which version of a file the server sends."""
+
+    url: str
+    validator: str
+    """A strong ETag, or else a date of change. Empty if the server gives neither: then a part cannot be continued."""
+    total: int | None
+    """Bytes of the whole file; None if the server does not say."""
+
+
+class Answer(NamedTuple):
+    """A response whose body starts at byte `start` of the file."""
+
+    response: http.client.HTTPResponse
+    start: int
+    version: Version
+
+
+def ask(url: str, here: int, version: Version | None, timeout: float) -> Answer:
+    """The file from byte `here` on if the server still has `version`, of which so much is here; else from byte 0.
+
+    Raises OSError (HTTPError among them), HTTPException or ValueError.
+    """
+    if here and version is not None and version.validator and version.url == url:
+        with contextlib.ExitStack() as closing:
+            try:
+                response = _open(url, timeout, {"Range": f"bytes={here}-", "If-Range": version.validator})
+            except urllib.error.HTTPError as error:
+                # No bytes follow those that are here, or the file has shrunk: only the whole file can show which.
+                if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    raise
+                error.close()
+            else:
+                closing.callback(response.close)
+                start, found = _start(response), _version(url, response)
+                if start == 0 or (start == here and _continues(found, version)):
+                    closing.pop_all()
+                    return Answer(response, start, found if start == 0 else version)
+    response = _open(url, timeout, {})
+    if _start(response) != 0:
+        response.close()
+        raise ConnectionError(f"the server answers {response.status}, and not with the whole file")
+    return Answer(response, 0, _version(url, response))
+
+
+def _open(url: str, timeout: float, headers: dict[str, str]) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "ddpmkit", **headers})
+    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
+    return response
+
+
+def _start(response: http.client.HTTPResponse) -> int | None:
+    """By what the server says, which need not be what it was asked for. None if it does not say."""
+    if response.status in (None, HTTPStatus.OK):  # None: a file:// address
+        return 0
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return int(match[1]) if match is not None and response.status == HTTPStatus.PARTIAL_CONTENT else None
+
+
+def _version(url: str, response: http.client.HTTPResponse) -> Version:
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        length = match[2] if match is not None else ""
+    else:
+        length = response.headers.get("Content-Length", "")
+    return Version(url, _validator(response.headers), int(length) if _NUMBER.fullmatch(length) else None)
+
+
+def _validator(headers: Message) -> str:
+    """What `If-Range` may carry: a weak ETag may stand for other bytes, and a date for a file that still changes."""
+    if _STRONG_TAG.fullmatch(tag := headers.get("ETag", "")):
+        return tag
+    changed = headers.get("Last-Modified", "")
+    try:
+        now = parsedate_to_datetime(headers.get("Date", ""))
+        return changed if now - parsedate_to_datetime(changed) >= timedelta(seconds=1) else ""
+    except (TypeError, ValueError):
+        return ""
+
+
+def _continues(found: Version, known: Version) -> bool:
+    """Whether a partial answer is of the known version. Some servers ignore `If-Range` and send the rest of another."""
+    return found.validator == known.validator and found.total in (None, known.total)
