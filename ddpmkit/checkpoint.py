@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,14 +88,18 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
+        with open_regular(lock, follow_links=False) as content, (partial / LOCK).open("xb") as copy:
+            shutil.copyfileobj(content, copy)
+        mode = stat.S_IMODE((partial / LOCK).stat().st_mode)
         settled = {}
         # Bytes are hashed and brought to the disk while the next part is written.
         with ThreadPoolExecutor(2) as settling:
             for name, tensors in parts.items():
                 file = partial / f"{name}.safetensors"
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, file)
+                # safetensors creates files that only their owner can read; the umask gave the lock its mode.
+                file.chmod(mode)
                 settled[file.name] = settling.submit(_settle, file)
-            shutil.copyfile(lock, partial / LOCK)
             settled[LOCK] = settling.submit(_settle, partial / LOCK)
             files = {name: settled[name].result() for name in sorted(settled)}
         (partial / MANIFEST).write_text(_manifest_text(step, files), encoding="utf-8")

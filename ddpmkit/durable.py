@@ -3,29 +3,50 @@
 It does not know what is in them.
 """
 
+import contextlib
 import errno
 import os
+import secrets
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["fsync_folder", "open_regular", "write_atomically"]
+__all__ = ["fsync_folder", "open_regular", "write_atomically", "written_atomically"]
+
+_MOST_LETTERS = 48
+"""Of a file's name in that of its temporary file: 255 bytes are the most that a name may have."""
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write to a temporary name beside `path`, fsync, rename. Raises OSError; a failed write leaves nothing."""
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to, which appears at `path` whole, or not at all when the block raises.
+
+    It is written as `.NAME.TOKEN.partial` beside `path`, brought to the disk, and renamed. Any number of processes may
+    write the same path at once: the last one wins. Its mode follows the umask. A link at `path` is replaced and never
+    followed. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name[:_MOST_LETTERS]}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        # "x" creates the file itself: it opens no file of someone else, and follows no link.
+        with partial.open("xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a whole file as `written_atomically` does. Raises OSError; a failed write leaves nothing."""
+    with written_atomically(path) as file:
+        file.write(content)
     return path
 
 

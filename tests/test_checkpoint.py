@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,16 @@ def test_a_save_that_fails_leaves_no_trace(tmp_path: Path, lock: Path) -> None:
     with pytest.raises(RunFailed, match="could not be written"):
         save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], ids=oct)
+def test_the_mode_of_a_checkpoint_follows_the_umask(tmp_path: Path, lock: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in saved.path.iterdir()}
+    assert len(modes) == 4
+    assert set(modes.values()) == {0o666 & ~umask}
+    assert stat.S_IMODE(saved.path.stat().st_mode) == 0o777 & ~umask

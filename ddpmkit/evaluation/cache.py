@@ -5,7 +5,6 @@ A file that does not verify is as good as none. It does not know what makes two 
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ddpmkit.durable import write_atomically
 from ddpmkit.environment import cache_folder
 from ddpmkit.evaluation.state import State
 
@@ -46,11 +46,7 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
     }
     path = path_of(key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            complete = Path(folder) / path.name
-            complete.write_bytes(save({**tensors, "digest": _digest(tensors)}))
-            complete.replace(path)
+        write_atomically(path, save({**tensors, "digest": _digest(tensors)}))
     except OSError as error:
         logger.warning("the reference cannot be kept in %s and will be measured again: %s", path.parent, error)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import stat
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_what_was_stored_is_fetched(file: Path) -> None:
     assert (found.num_images, found.floor) == (12, {"fid": 3.5})
     assert all(torch.equal(found.state[name], STATE[name]) for name in STATE)
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_mode_of_a_reference_follows_the_umask(file: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store("shared", 12, STATE, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path_of("shared").stat().st_mode) == 0o644
+    assert {entry.name for entry in file.parent.iterdir()} == {"key.safetensors", "shared.safetensors"}
 
 
 @pytest.mark.parametrize("step", [1, 7])
