@@ -52,6 +52,8 @@ def write_atomically(path: Path, content: bytes) -> Path:
 
 def fsync_folder(folder: Path) -> None:
     """Have the disk hold the names in `folder`."""
+    if os.name == "nt":  # Windows opens no folder, and needs no such call
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -64,8 +66,9 @@ def open_regular(file: Path, *, follow_links: bool) -> BufferedReader:
 
     Raises OSError.
     """
-    # Without O_NONBLOCK, opening a pipe would wait for a writer.
-    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW))
+    # Without O_NONBLOCK, opening a pipe would wait for a writer. Windows has neither of the two, and reads text.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(file, flags if follow_links else flags | getattr(os, "O_NOFOLLOW", 0))
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(handle, "rb")

@@ -5,7 +5,6 @@ The one place that asks torch what the machine has. It does not know what is com
 
 import contextlib
 import ctypes
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -42,10 +41,14 @@ class Runtime:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def peak_memory(self) -> int:
-        """Bytes: the most that the device held, or, on a CPU, the whole process."""
+    def peak_memory(self) -> int | None:
+        """Bytes: the most that the device held, or, on a CPU, the whole process. None where the system does not say."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource  # not on Windows
+        except ImportError:
+            return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def matmul_rate(self, size: int = 2048) -> float:
@@ -126,7 +129,8 @@ def keep_freed_memory() -> None:
     A step on a CPU allocates and frees all its activations; asking the system for them anew, page by page, takes a
     tenth of the time or more. Works with glibc, for the whole process; elsewhere nothing happens.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Windows has no name for the process itself as a library.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform != "win32" else None
     if mallopt is None:
         return
     for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):

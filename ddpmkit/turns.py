@@ -1,9 +1,5 @@
-"""One process at a time: a lock of the kernel on an open file or folder, which ends with the process that holds it.
+"""One process at a time: a lock of the kernel on an open file or folder, which ends with the process that holds it."""
 
-It does not know what the holder does.
-"""
-
-import fcntl
 import logging
 from pathlib import Path
 
@@ -14,11 +10,11 @@ _log = logging.getLogger(__name__)
 
 def wait_for_turn(handle: int, name: Path) -> None:
     """Lock what `handle` is open on, until it is closed; `name` is what a waiting person reads."""
+    from filelock import lock_descriptor  # takes a while to import, and most commands lock nothing
+
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _log.warning("another process is busy with %s; waiting for it.", name)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        # Some network file systems know no locks: there, one process at a time is the person's affair.
-        _log.debug("%s cannot be locked", name, exc_info=True)
+        if not lock_descriptor(handle, blocking=False):
+            _log.warning("another process is busy with %s; waiting for it.", name)
+            lock_descriptor(handle)
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): let only one process work on it at a time", name, error.strerror)

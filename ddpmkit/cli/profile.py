@@ -57,7 +57,8 @@ def _rows(found: "Profile") -> Iterator[tuple[str, str]]:
         "matmul rate",
         f"{found.matmul_rate / 1e9:,.0f} GFLOP/s; a step reaches {found.share_of_matmul_rate:.0%} of it",
     )
-    yield "peak memory", f"{found.peak_memory / 1e6:,.0f} MB"
+    if found.peak_memory is not None:
+        yield "peak memory", f"{found.peak_memory / 1e6:,.0f} MB"
 
 
 def _milliseconds(seconds: float) -> str:

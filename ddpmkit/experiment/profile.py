@@ -34,7 +34,7 @@ class Profile:
     """Seconds of that same step by phase, in the order of first use."""
     flops: int
     """Of a step, forward and backward: products and convolutions, as torch counts them."""
-    peak_memory: int
+    peak_memory: int | None
     matmul_rate: float
     """FLOP/s of a large matrix product on this device, in the same number format."""
 
