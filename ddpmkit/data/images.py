@@ -13,7 +13,7 @@ from torch import Tensor
 from ddpmkit.contracts import Dataset, ImageShape
 from ddpmkit.randomness import Purpose, permutation, stream
 
-__all__ = ["Batch", "ImageSource", "to_float", "to_uint8"]
+__all__ = ["Batch", "ImageSource", "evenly_spread", "to_float", "to_uint8"]
 
 
 class Batch(NamedTuple):
@@ -75,6 +75,15 @@ class ImageSource:
         mirrored = self.flip and draw.random() < 0.5
         crop = picture[:, top : top + height, left : left + width]
         return crop[:, :, ::-1] if mirrored else crop
+
+
+def evenly_spread(length: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the indices 0 .. length - 1, in order, at equal distances.
+
+    Datasets are sorted by class: the first ones would all be of one class; these are of each class in its proportion.
+    """
+    count = min(length, most)
+    return np.arange(count, dtype=np.int64) * length // max(count, 1)
 
 
 def to_float(images: Tensor) -> Tensor:

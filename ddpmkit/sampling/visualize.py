@@ -7,12 +7,11 @@ network or sampler makes the frames.
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ddpmkit.contracts import Picture
-from ddpmkit.data.images import ImageSource, to_float, to_uint8
+from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
 from ddpmkit.randomness import Purpose, normal
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -48,9 +47,9 @@ def is_visualized(folder: RunFolder) -> bool:
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
-    """x_t of the first training images under one draw of noise, from clean to the last t."""
+    """x_t of some training images, evenly spread, under fixed noise, from clean to the last t."""
     process = generator.process
-    pictures = images.plain(np.arange(count, dtype=np.int64))
+    pictures = images.plain(evenly_spread(len(images), count))
     noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
     frames = []
     for percent in MOMENTS:

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.data.images import ImageSource, to_float, to_uint8
+from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
 
 
 class Numbered:
@@ -86,3 +86,11 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
 def test_seeds_of_any_size(seed: int) -> None:
     source = ImageSource(Numbered(3), ImageShape(3, 8, 8), seed=seed, flip=True)
     assert source.batch(10**9, range(2), 2).x0.shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "expected"),
+    [(0, 4, []), (3, 4, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (8, 4, [0, 2, 4, 6]), (10, 4, [0, 2, 5, 7])],
+)
+def test_a_subset_is_evenly_spread_over_the_whole_list(length: int, most: int, expected: list[int]) -> None:
+    assert evenly_spread(length, most).tolist() == expected
