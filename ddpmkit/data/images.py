@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpmkit.contracts import Dataset, ImageShape
+from ddpmkit.errors import RunFailed
 from ddpmkit.randomness import Purpose, permutation, stream
+from ddpmkit.wording import counted
 
 __all__ = ["Batch", "ImageSource", "evenly_spread", "to_float", "to_uint8"]
 
@@ -92,5 +94,16 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float [-1, 1] -> uint8 0 .. 255, on the CPU; what lies outside is clipped."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    """Float [N, C, H, W] in [-1, 1] -> uint8 0 .. 255, on the CPU; what lies outside is clipped.
+
+    Raises RunFailed for values that are not finite: as uint8 they would be an image like any other.
+    """
+    images = images.float()
+    if not bool(images.isfinite().all()):
+        bad = int((~images.isfinite()).reshape(len(images), -1).any(dim=1).sum())
+        raise RunFailed(
+            f"{bad} of {counted(len(images), 'image')} cannot be used: they hold values that are not finite "
+            "(NaN or infinity).",
+            remedies=["another sampler, or more steps", "a checkpoint from before the training diverged"],
+        )
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule, Tracker
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.training.objective import Objective
+from ddpmkit.training.state import first_not_finite
 
 __all__ = ["BuiltMetric", "Model", "build_images", "build_metrics", "build_model", "build_trackers"]
 
@@ -46,10 +47,15 @@ class Model:
         )
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
-        """Draw images from `network` with the recipe's sampler and number of steps, or with others.
+        """Generate images from `network` with the recipe's sampler and number of steps, or with others.
 
-        Raises InputError when `steps` is not in 1 .. T.
+        Raises InputError when `steps` is not in 1 .. T, RunFailed when a weight is not finite.
         """
+        if (name := first_not_finite(network.state_dict())) is not None:
+            raise RunFailed(
+                f"these weights generate no images: tensor {name!r} holds values that are not finite (NaN or inf).",
+                remedies=["use an earlier checkpoint: give its folder, RUN/checkpoints/step-N, instead of RUN"],
+            )
         settings = self.recipe.sampler.settings
         steps = steps or settings.steps or self.process.timesteps
         self.process.sampling_timesteps(steps)

@@ -3,6 +3,7 @@
 It does not train.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -220,13 +221,15 @@ class Run:
     ) -> ImageGenerator:
         """What draws images from this run's weights.
 
-        Raises InputError for a class that the run does not know, and for weights that cannot be had.
+        Raises InputError for a class that the run does not know, and for weights that cannot be had; RunFailed for
+        weights that are not finite.
         """
         try:
             wanted = parse_weights(weights or self.recipe.sampler.settings.weights)
         except ValueError as error:
             raise InputError(f"weights: {error}.") from error
-        network = self.model.network
+        # A copy: the weights of a generator stay as they are, whatever generator is made next.
+        network = copy.deepcopy(self.model.network)
         load_weights(network, saved_weights(wanted, self.checkpoint, self.folder.snapshots, self.recipe.train, network))
         generator = self.model.generator(network.eval().requires_grad_(False), steps=steps)
         return generator if class_name is None else replace(generator, chosen_class=self._class(class_name))

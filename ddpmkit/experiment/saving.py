@@ -3,13 +3,11 @@
 It does not know what a checkpoint looks like.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ddpmkit.checkpoint import (
@@ -24,7 +22,7 @@ from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.recipe import TrainSection
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runlog import RunLog
-from ddpmkit.training.state import average_tensors, state_tensors
+from ddpmkit.training.state import average_tensors, first_not_finite, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 
 __all__ = ["Saver", "check_space", "copied", "superseded"]
@@ -126,21 +124,12 @@ class Saver:
 def copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """The tensors as they are now, in the memory of the CPU. Raises NotFinite."""
     for part, tensors in parts.items():
-        if (name := _first_not_finite(tensors)) is not None:
+        if (name := first_not_finite(tensors)) is not None:
             raise NotFinite({"step": step, "part": part, "tensor": name})
     return {
         part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         for part, tensors in parts.items()
     }
-
-
-def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """By their largest magnitudes, which cost one pass and no memory, and are brought to the CPU at once."""
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if not floating:
-        return None
-    largest = torch.stack(torch._foreach_norm(list(floating.values()), math.inf))
-    return next((name for name, fine in zip(floating, torch.isfinite(largest).tolist(), strict=True) if not fine), None)
 
 
 def superseded(steps: Sequence[int], settings: TrainSection, best: int | None) -> list[int]:

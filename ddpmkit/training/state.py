@@ -3,6 +3,7 @@
 It does not know how tensors are kept.
 """
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -13,7 +14,15 @@ from ddpmkit.recipe import Weights
 from ddpmkit.training.progress import QUARTERS
 from ddpmkit.training.trainer import Trainer
 
-__all__ = ["average_part", "average_tensors", "load_weights", "part_names", "restore", "state_tensors"]
+__all__ = [
+    "average_part",
+    "average_tensors",
+    "first_not_finite",
+    "load_weights",
+    "part_names",
+    "restore",
+    "state_tensors",
+]
 
 Parts = dict[str, dict[str, Tensor]]
 
@@ -86,6 +95,18 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"{differences[0]}",
             remedies=["use the version of the backbone's plugin that the run was trained with: its lock file names it"],
         ) from error
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None if all are finite.
+
+    The largest magnitude of each tensor decides: that takes one pass, no memory, and one transfer to the CPU.
+    """
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating:
+        return None
+    largest = torch.stack(torch._foreach_norm(list(floating.values()), math.inf))
+    return next((name for name, fine in zip(floating, torch.isfinite(largest).tolist(), strict=True) if not fine), None)
 
 
 def _check_shapes(part: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

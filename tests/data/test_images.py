@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
+from ddpmkit.errors import RunFailed
 
 
 class Numbered:
@@ -80,6 +82,14 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
     assert (floats.min().item(), floats.max().item()) == (-1.0, 1.0)
     assert torch.equal(to_uint8(floats), pixels)
     assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_never_a_pixel(value: float) -> None:
+    images = torch.zeros(5, 3, 4, 4)
+    images[[1, 3], 0, 2, 2] = value
+    with pytest.raises(RunFailed, match="2 of 5 images cannot be used: they hold values that are not finite"):
+        to_uint8(images)
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
