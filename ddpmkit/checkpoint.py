@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +138,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, step)
 
 
-def newest_checkpoint(parent: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; damaged ones on the way are set aside and named. None when there is none.
+def newest_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _step: True) -> Checkpoint | None:
+    """The newest checkpoint that verifies, of the steps that are `wanted`. None when there is none.
 
-    Raises InputError when there are checkpoints but none verifies.
+    Damaged ones on the way are set aside and named. Raises InputError when there are checkpoints but none verifies.
     """
     _put_back(parent)
-    folders = checkpoint_folders(parent)
+    folders = [folder for folder in checkpoint_folders(parent) if wanted(step_of(folder))]
     for folder in folders:
         try:
             return open_checkpoint(folder)

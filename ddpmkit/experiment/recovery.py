@@ -25,10 +25,14 @@ class Recovery:
         folder: RunFolder,
         remark: Callable[[str], None],
         restore: Callable[[Checkpoint], None],
+        is_regular: Callable[[int], bool],
     ) -> None:
-        """`remark` is told what was done; `restore` puts the whole run back to a checkpoint."""
+        """`remark` is told what was done; `restore` puts the whole run back to a checkpoint.
+
+        `is_regular` says whether a run that is never stopped saves a checkpoint after this step.
+        """
         self._trainer, self._saver, self._folder = trainer, saver, folder
-        self._remark, self._restore = remark, restore
+        self._remark, self._restore, self._is_regular = remark, restore, is_regular
 
     def recover(self, error: NotFinite) -> None:
         """Do what the recipe says, and write it down. Raises RunFailed when that is to stop, or has become so."""
@@ -36,6 +40,7 @@ class Recovery:
         back = self._way_back() if policy == "rollback" else None
         if back is not None:
             detours = self._trainer.detours + 1
+            self._saver.forget_after(back.step)
             self._restore(back)
             # A detour more than that checkpoint knew of: the same batches would fail in the same way.
             self._trainer.detours = detours
@@ -68,9 +73,15 @@ class Recovery:
         return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit
 
     def _way_back(self) -> Checkpoint | None:
-        """The last checkpoint, unless it was gone back to too often already."""
+        """The last regular checkpoint, unless the run went back to it too often already.
+
+        Not the one of a stop: with it, a run that is stopped and resumed would go back to another step than one that
+        is not. Only a folder without any regular checkpoint leaves no choice (`rollback` is new in its recipe).
+        """
         self._saver.wait()
-        checkpoint = newest_checkpoint(self._folder.checkpoints)
+        checkpoint = newest_checkpoint(self._folder.checkpoints, self._is_regular) or newest_checkpoint(
+            self._folder.checkpoints
+        )
         if checkpoint is None:
             return None
         taken = self._trainer.detours - int(checkpoint.tensors("progress")["detours"])

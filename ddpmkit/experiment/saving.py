@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ddpmkit.checkpoint import (
-    Checkpoint,
     checkpoint_folders,
     clear_leftovers,
     remove_checkpoint,
@@ -28,18 +28,47 @@ from ddpmkit.training.trainer import NotFinite, Trainer
 __all__ = ["Saver", "check_space", "copied", "superseded"]
 
 
+class _Write(NamedTuple):
+    """A state that is to be on disk: named parts of tensors that nobody else changes."""
+
+    parent: Path
+    step: int
+    parts: Mapping[str, Mapping[str, Tensor]]
+
+
 class Saver:
     """Saves a trainer aside, while it goes on; and the log before it, so that no checkpoint is ahead of its log."""
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, log: RunLog, remark: Callable[[str], None]) -> None:
-        """`remark` is told of a checkpoint that could not be written and will be tried again."""
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        log: RunLog,
+        remark: Callable[[str], None],
+        is_regular: Callable[[int], bool] = lambda _step: True,
+    ) -> None:
+        """`remark` is told of a state that could not be written and will be tried again.
+
+        `is_regular` says whether a run that is never stopped saves a checkpoint after this step.
+        """
         self._trainer, self._folder, self._log, self._remark = trainer, folder, log, remark
-        self._writing: Future[Checkpoint] | None = None
+        self._is_regular = is_regular
+        self._writing: Future[list[_Write]] | None = None
+        self._unwritten: list[_Write] = []
+        """What is being written, and snapshots that the disk did not take."""
         self._failed_before = False
         self.saved_step: int | None = None
         """The step that is on disk; set it when the trainer is restored."""
         clear_leftovers(folder.checkpoints)
         clear_leftovers(folder.snapshots)
+
+    def forget_after(self, step: int) -> None:
+        """Remove every state of a later step: the run goes back to `step` and takes other steps from there."""
+        self.wait()
+        self._unwritten = [write for write in self._unwritten if write.step <= step]
+        for folder in checkpoint_folders(self._folder.checkpoints):
+            if step_of(folder) > step:
+                remove_checkpoint(folder)
 
     def save(self, *, is_last_chance: bool = False) -> None:
         """Begin to write the trainer's state as it is now; `wait` is when it is on disk. At the last chance both.
@@ -51,7 +80,7 @@ class Saver:
         step = self._trainer.step
         if step == self.saved_step:
             if is_last_chance:
-                self._sync_log()
+                self.finish()
             return
         parts = copied(step, state_tensors(self._trainer))
         try:
@@ -59,21 +88,24 @@ class Saver:
         except RunFailed as error:
             self._bear(error, is_last_chance)
             return
-        self._begin(self._folder.checkpoints, step, parts)
+        self._begin(_Write(self._folder.checkpoints, step, parts))
         if is_last_chance:
             self.wait(is_last_chance=True)
 
     def save_snapshot(self) -> None:
         """Begin to write the averages that are kept as snapshots, before any checkpoint of the same step.
 
-        Raises NotFinite and RunFailed as `save` does.
+        Raises NotFinite and RunFailed as `save` does. One that the disk does not take is written before the next state.
         """
         self.wait()
         step = self._trainer.step
-        self._begin(self._folder.snapshots, step, copied(step, average_tensors(self._trainer, ["sigma_rel"])))
+        self._begin(_Write(self._folder.snapshots, step, copied(step, average_tensors(self._trainer, ["sigma_rel"]))))
 
     def finish(self) -> None:
         """Have on disk all that there is. Raises RunFailed when the disk does not take it."""
+        self.wait()
+        if self._unwritten:
+            self._begin()
         self.wait(is_last_chance=True)
         self._sync_log()
 
@@ -85,17 +117,30 @@ class Saver:
         try:
             written = writing.result()
         except RunFailed as error:
+            # A later checkpoint takes the place of one that failed; nothing takes the place of a snapshot.
+            self._unwritten = [write for write in self._unwritten if write.parent == self._folder.snapshots]
             self._bear(error, is_last_chance)
             return
         self._failed_before = False
-        if written.path.parent == self._folder.checkpoints:
-            self.saved_step = written.step
-            self._prune()
+        for write in written:
+            if write.parent == self._folder.checkpoints:
+                self.saved_step = write.step
+                self._prune()
 
-    def _begin(self, parent: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _begin(self, *writes: _Write) -> None:
+        """In order: a snapshot that is still to be written comes before the checkpoint that needs it."""
+        self._unwritten += writes
         aside = ThreadPoolExecutor(1, "checkpoint")
-        self._writing = aside.submit(save_checkpoint, parent, step, parts, self._folder.lock)
+        self._writing = aside.submit(self._write)
         aside.shutdown(wait=False)
+
+    def _write(self) -> list[_Write]:
+        written = []
+        while self._unwritten:
+            write = self._unwritten[0]
+            save_checkpoint(write.parent, write.step, write.parts, self._folder.lock)
+            written.append(self._unwritten.pop(0))
+        return written
 
     def _bear(self, error: RunFailed, is_last_chance: bool) -> None:
         """A first failure, when there will be another occasion."""
@@ -117,7 +162,7 @@ class Saver:
         folders = {step_of(folder): folder for folder in checkpoint_folders(self._folder.checkpoints)}
         settings = self._trainer.settings
         best = _best_step(self._log, settings.keep_best, folders) if settings.keep_best else None
-        for step in superseded(sorted(folders), settings, best):
+        for step in superseded(sorted(folders), settings, best, self._is_regular):
             remove_checkpoint(folders[step])
 
 
@@ -132,14 +177,22 @@ def copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, di
     }
 
 
-def superseded(steps: Sequence[int], settings: TrainSection, best: int | None) -> list[int]:
-    """Which of the checkpoints at `steps` (ascending) the recipe does not keep."""
+def superseded(
+    steps: Sequence[int],
+    settings: TrainSection,
+    best: int | None,
+    is_regular: Callable[[int], bool] = lambda _step: True,
+) -> list[int]:
+    """Which of the checkpoints at `steps` (ascending) the recipe does not keep.
+
+    A run that may roll back keeps the regular ones that it would have if nobody had ever stopped it, and the newest.
+    """
     if settings.keep_last == 0:
         return []
+    counted = list(filter(is_regular, steps)) if settings.on_nonfinite == "rollback" else steps
+    kept = {*counted[-settings.keep_last :], *steps[-1:], best}
     return [
-        step
-        for step in steps[: -settings.keep_last]
-        if step != best and not (settings.keep_every and step % settings.keep_every == 0)
+        step for step in steps if step not in kept and not (settings.keep_every and step % settings.keep_every == 0)
     ]
 
 

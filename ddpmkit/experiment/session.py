@@ -62,8 +62,10 @@ class Session:
         self.objective = model.objective()
         self.log = folder.log
         self.trainer = Trainer(model.network, self.objective, images, self.recipe.train, model.runtime)
-        self.saver = Saver(self.trainer, folder, self.log, display.remark)
-        self.recovery = Recovery(self.trainer, self.saver, folder, display.remark, self._restore)
+        self.saver = Saver(self.trainer, folder, self.log, display.remark, self._is_regular)
+        self.recovery = Recovery(
+            self.trainer, self.saver, folder, display.remark, self._restore, is_regular=self._is_regular
+        )
         self.problems: list[str] = []
 
     def run(self, checkpoint: Checkpoint | None) -> RunEnded:
@@ -127,7 +129,7 @@ class Session:
             if trainer.step == train.steps:
                 # Of a run that once ended earlier. Before the last checkpoint, after which nothing would tell.
                 self.folder.forget_end()
-            if self._due(train.checkpoint_every) or (train.keep_best and self._is_scored()):
+            if self._is_regular(trainer.step):
                 self._save(is_last_chance=trainer.step == train.steps)
             self._intervals(trainer.step)
 
@@ -173,8 +175,11 @@ class Session:
         step = self.trainer.step if step is None else step
         return step > 0 and (step == self.recipe.train.steps or (every > 0 and step % every == 0))
 
-    def _is_scored(self) -> bool:
-        return any(self._due(built.part.settings.every) for built in self.metrics)
+    def _is_regular(self, step: int) -> bool:
+        """Whether a run that is never stopped saves a checkpoint after `step`: the only ones it may go back to."""
+        train = self.recipe.train
+        scored = any(self._due(built.part.settings.every, step) for built in self.metrics)
+        return step == 0 or self._due(train.checkpoint_every, step) or (bool(train.keep_best) and scored)
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None

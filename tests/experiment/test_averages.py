@@ -14,7 +14,7 @@ import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, save_checkpoint, step_of
 from ddpmkit.cli import main
 from ddpmkit.contracts import MetricProtocol
-from ddpmkit.errors import InputError
+from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.experiment import Run
 from ddpmkit.experiment.averages import reconstructed
 from ddpmkit.plugin import Component, ComponentConfig
@@ -58,6 +58,32 @@ def test_a_resumed_run_has_the_averages_and_snapshots_of_one_that_went_straight(
     for part, expected in straight.items():
         assert expected.keys() == resumed[part].keys()
         assert all(torch.equal(value, resumed[part][name]) for name, value in expected.items()), part
+
+
+@pytest.mark.parametrize("step", [4, 8, 12])
+def test_a_snapshot_that_the_disk_did_not_take_is_written_before_the_next_checkpoint(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    recipe = small(train={"steps": 12, "checkpoint_every": 5, "ema_snapshot_every": 4, "keep_last": 1, **KEPT})
+    ddpmkit.run(recipe, tmp_path / "straight")
+    written: list[str] = []
+
+    def save(parent: Path, at: int, *rest: Any) -> Any:
+        if parent.name == "snapshots" and at == step and f"snapshots {step} failed" not in written:
+            written.append(f"snapshots {step} failed")
+            raise RunFailed("no space left.")
+        written.append(f"{parent.name} {at}")
+        return save_checkpoint(parent, at, *rest)
+
+    monkeypatch.setattr("ddpmkit.experiment.saving.save_checkpoint", save)
+    ddpmkit.run(recipe, tmp_path / "full")
+    order = [("snapshots", 4), ("checkpoints", 5), ("snapshots", 8), ("checkpoints", 10)]
+    expected = [f"{name} {at}" for name, at in [*order, ("snapshots", 12), ("checkpoints", 12)]]
+    expected.insert(expected.index(f"snapshots {step}"), f"snapshots {step} failed")
+    assert written == expected
+    one, two = tensors(tmp_path / "straight"), tensors(tmp_path / "full")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(value, two[part][name]) for part in one for name, value in one[part].items())
 
 
 def test_snapshots_of_steps_that_are_taken_again_are_dropped(small: Recipe, tmp_path: Path) -> None:

@@ -140,6 +140,35 @@ def test_a_stop_and_a_resume_in_between_change_nothing(
     assert logged(tmp_path / "straight") == logged(tmp_path / "halted")
 
 
+@pytest.mark.parametrize("keep_last", [1, 2])
+def test_a_run_goes_back_to_the_same_checkpoints_wherever_it_was_stopped(
+    small: Recipe, registry: Registry, tmp_path: Path, keep_last: int
+) -> None:
+    """A stop saves a checkpoint that a run which is never stopped does not have: to resume from, not to go back to."""
+    recipe = unlucky(small, on_nonfinite="rollback", checkpoint_every=5, keep_last=keep_last)
+    straight, before_step = tmp_path / "straight", list[int]()
+
+    def look() -> bool:
+        before_step.append(len(incidents(straight)) if (straight / "incidents.jsonl").exists() else 0)
+        return False
+
+    ddpmkit.run(recipe, straight, registry=registry, stop=look)
+    unlucky_steps = [call for call, (now, then) in enumerate(itertools.pairwise(before_step)) if then > now]
+    assert len(unlucky_steps) > 1
+    for call in unlucky_steps[:2]:
+        halted, asked = tmp_path / f"stopped-{call}", itertools.count()
+        # Just before a step that fails, and so far from the checkpoint that the run is to go back to.
+        ddpmkit.run(recipe, halted, registry=registry, stop=lambda asked=asked, call=call: next(asked) == call)
+        (newest, *_) = checkpoint_folders(halted / "checkpoints")
+        assert step_of(newest) % 5 != 0
+        ddpmkit.run(recipe, halted, registry=registry)
+        assert [entry["done"] for entry in incidents(halted)] == [entry["done"] for entry in incidents(straight)]
+        assert_equal(tensors(straight), tensors(halted))
+        assert logged(straight) == logged(halted)
+        one, two = (checkpoint_folders(run / "checkpoints") for run in (straight, halted))
+        assert list(map(step_of, one)) == list(map(step_of, two))
+
+
 def test_skip_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="step 4"):
         ddpmkit.run(unlucky(small, above=-100, on_nonfinite="skip", nonfinite_limit=3), tmp_path, registry=registry)

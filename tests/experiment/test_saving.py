@@ -50,6 +50,13 @@ def test_what_is_superseded(settings: dict[str, int], best: int | None, gone: li
     assert superseded([1, 2, 3, 4, 5, 6], TrainSection(**settings), best) == gone  # type: ignore[arg-type]
 
 
+def test_a_run_that_may_roll_back_keeps_what_it_would_have_had_without_a_stop_and_the_stop() -> None:
+    settings = TrainSection(keep_last=2, on_nonfinite="rollback")
+    assert superseded([5, 7, 10, 12, 15], settings, None, lambda step: step % 5 == 0) == [5, 7, 12]
+    assert superseded([5, 7, 10, 12], settings, None, lambda step: step % 5 == 0) == [7]
+    assert superseded([5, 7], settings, None, lambda step: step % 5 == 0) == []
+
+
 def test_the_newest_and_every_nth_are_kept(small: Recipe, tmp_path: Path) -> None:
     ddpmkit.run(small(train={"steps": 11, "checkpoint_every": 1, "keep_last": 2, "keep_every": 4}), tmp_path)
     assert steps_kept(tmp_path) == [4, 8, 10, 11]
