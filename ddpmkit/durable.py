@@ -6,6 +6,7 @@ It does not know what is in them.
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ __all__ = ["fsync_folder", "open_regular", "write_atomically", "written_atomical
 
 _MOST_LETTERS = 48
 """Of a file's name in that of its temporary file: 255 bytes are the most that a name may have."""
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -25,22 +27,62 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 
     It is written as `.NAME.TOKEN.partial` beside `path`, brought to the disk, and renamed. Any number of processes may
     write the same path at once: the last one wins. Its mode follows the umask. A link at `path` is replaced and never
-    followed. Raises OSError.
+    followed. What processes that were killed left of their own temporary files in the folder is deleted first. Raises
+    OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:_MOST_LETTERS]}.{secrets.token_hex(4)}.partial")
+    _clear_partials(path.parent)
+    file, partial = _new_partial(path)
     try:
-        # "x" creates the file itself: it opens no file of someone else, and follows no link.
-        with partial.open("xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+            if os.name == "nt":  # Windows renames no open file
+                file.close()
+            partial.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def _clear_partials(folder: Path) -> None:
+    """Delete temporary files that no living process writes: whoever writes one, on whatever machine, has it locked.
+
+    On a file system without locks they stay.
+    """
+    from filelock import lock_descriptor
+
+    for partial in folder.glob(".*.partial"):
+        if _PARTIAL.fullmatch(partial.name):
+            with contextlib.suppress(OSError):
+                # Not for reading alone: NFS gives an exclusive lock only to those who may write.
+                handle = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                try:
+                    if lock_descriptor(handle, blocking=False):
+                        partial.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _new_partial(path: Path) -> tuple[BinaryIO, Path]:
+    """A temporary file for `path`, locked for as long as it is open."""
+    from filelock import lock_descriptor  # takes a while to import, and most commands write nothing
+
+    while True:
+        partial = path.with_name(f".{path.name[:_MOST_LETTERS]}.{secrets.token_hex(4)}.partial")
+        # "x" creates the file itself: it opens no file of someone else, and follows no link.
+        file = partial.open("xb")
+        try:
+            lock_descriptor(file.fileno())
+        except OSError:
+            return file, partial  # no locks here, so that nobody clears it either
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                return file, partial
+        file.close()  # between the two lines above, another process took it for one that was left behind
 
 
 def write_atomically(path: Path, content: bytes) -> Path:

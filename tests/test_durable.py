@@ -1,6 +1,9 @@
 import os
 import resource
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +80,77 @@ def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     target = write_atomically(tmp_path / ("ü" * 120 + ".html"), b"page")
     assert target.read_bytes() == b"page"
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from ddpmkit.durable import written_atomically
+with written_atomically(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("half is written", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def writer(path: Path) -> "subprocess.Popen[str]":
+    """A process that has written half a file, and ends when it is given a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half is written\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_write_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    killed, living = writer(tmp_path / "a.png"), writer(tmp_path / "b.png")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    mine = [tmp_path / name for name in (".a.png.partial", ".a.0123456g.partial", "a.01234567.partial", ".partial")]
+    for file in mine:
+        file.touch()
+    assert len(list(tmp_path.iterdir())) == 6
+    write_atomically(tmp_path / "c.png", b"c")
+    assert len(list(tmp_path.iterdir())) == 6
+    living.communicate("go on\n")
+    assert living.returncode == 0
+    assert (tmp_path / "b.png").read_bytes() == b"half"
+    assert sorted(tmp_path.iterdir()) == sorted([*mine, tmp_path / "b.png", tmp_path / "c.png"])
+
+
+def test_a_file_system_without_locks_is_written_to_and_not_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> bool:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    left = tmp_path / ".a.png.01234567.partial"
+    left.touch()
+    assert write_atomically(tmp_path / "a.png", b"a").read_bytes() == b"a"
+    assert left.exists()
+
+
+def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may delete it in the moment before it is locked."""
+    import filelock
+
+    lock, robbed = filelock.lock_descriptor, []
+
+    def late(handle: int, **options: bool) -> bool:
+        if not robbed:
+            (partial,) = tmp_path.glob(".*.partial")
+            partial.unlink()
+            robbed.append(partial)
+        return lock(handle, **options)
+
+    monkeypatch.setattr(filelock, "lock_descriptor", late)
+    assert write_atomically(tmp_path / "a.png", b"a").read_bytes() == b"a"
+    assert len(robbed) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]

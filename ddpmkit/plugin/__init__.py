@@ -4,6 +4,7 @@ Importing it imports no torch and no plugin.
 """
 
 from ddpmkit.download import download
+from ddpmkit.durable import written_atomically
 from ddpmkit.environment import cache_folder, setting
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, InputError
 from ddpmkit.plugin.component import API_VERSION, Component, ComponentConfig
@@ -22,4 +23,5 @@ __all__ = [
     "download",
     "hookimpl",
     "setting",
+    "written_atomically",
 ]

@@ -5,12 +5,11 @@ It does not know what the other columns say.
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddpmkit.plugin import InputError
+from ddpmkit.plugin import InputError, written_atomically
 
 Cell = str | int | float | bool | None
 
@@ -34,12 +33,8 @@ class Table:
         Raises InputError for a file that is not such a table, OSError when it cannot be written.
         """
         rows = [line for line in self._rows() if wanted(int(line.partition(",")[0]))]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write("".join([self._header, *rows]))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        with written_atomically(self.path) as file:
+            file.write("".join([self._header, *rows]).encode())
 
     def append(self, *rows: Sequence[Cell]) -> None:
         """Add rows, step first. Raises OSError."""

@@ -3,21 +3,19 @@
 It does not know how a picture is decoded.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.plugin import cache_folder
+from ddpmkit.plugin import cache_folder, written_atomically
 
 VERSION = 2
 """Counts changes of the decoding: pictures decoded by another version are not used."""
@@ -78,30 +76,15 @@ def store(key: str, decoded: Decoded) -> Path | None:
     pixels_file, facts_file = _places(key)
     facts = {"digest": decoded.digest, "bad": dict(decoded.bad)}
     try:
-        pixels_file.parent.mkdir(parents=True, exist_ok=True)
-        with _written(pixels_file) as file:
+        with written_atomically(pixels_file) as file:
             np.save(file, decoded.pixels, allow_pickle=False)
         # The facts come last: without them the pictures are not believed.
-        with _written(facts_file) as file:
+        with written_atomically(facts_file) as file:
             file.write(json.dumps(facts).encode())
     except OSError as error:
         _log.warning("pictures cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
         return None
     return pixels_file
-
-
-@contextlib.contextmanager
-def _written(place: Path) -> Iterator[IO[bytes]]:
-    """A file that appears at `place` whole or not at all, whoever else writes the same one at the same time."""
-    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as partial:
-        try:
-            yield partial
-            partial.flush()
-            os.fsync(partial.fileno())
-            Path(partial.name).replace(place)
-        except BaseException:
-            Path(partial.name).unlink(missing_ok=True)
-            raise
 
 
 def _status(path: Path) -> os.stat_result:
