@@ -4,6 +4,7 @@ Written beside their place, every file fsynced, a manifest with the SHA-256 of e
 is pickled. This module does not know what the tensors mean, or how many checkpoints are worth keeping.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -117,7 +118,7 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         ) from error
     saved = open_checkpoint(final)
     if replaced is not None:
-        shutil.rmtree(replaced, ignore_errors=True)
+        remove_checkpoint(replaced)
     return saved
 
 
@@ -171,9 +172,15 @@ def step_of(folder: Path) -> int:
 
 
 def clear_leftovers(parent: Path) -> None:
-    """Delete what a process that was killed left half written or half deleted."""
+    """Delete what a process that was killed left half written, half deleted or replaced; for whoever holds the run."""
     for leftover in [*parent.glob(".step-*.partial"), *parent.glob(".step-*.removed")]:
         shutil.rmtree(leftover, ignore_errors=True)
+    _put_back(parent)
+    for replaced in parent.glob("step-*.replaced*"):
+        # If the new one is damaged, the one that it replaced is worth keeping.
+        with contextlib.suppress(InputError):
+            open_checkpoint(replaced.with_suffix(""))
+            remove_checkpoint(replaced)
 
 
 def remove_checkpoint(folder: Path) -> None:

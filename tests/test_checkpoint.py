@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, save_checkpoint
+from ddpmkit.checkpoint import checkpoint_folders, clear_leftovers, newest_checkpoint, open_checkpoint, save_checkpoint
 from ddpmkit.errors import InputError, RunFailed
 
 
@@ -90,6 +90,27 @@ def test_newest_first_by_number_not_by_name(tmp_path: Path, lock: Path) -> None:
     for step in (9, 100_000_000, 10):
         save_checkpoint(tmp_path / "checkpoints", step, parts(), lock)
     assert [int(path.name[5:]) for path in checkpoint_folders(tmp_path / "checkpoints")] == [100_000_000, 10, 9]
+
+
+def test_what_a_killed_process_left_is_cleared_and_a_replaced_checkpoint_is_kept_until_the_new_one_is_whole(
+    tmp_path: Path, lock: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (7, 8, 9):
+        old = save_checkpoint(folder, step, parts(step), lock).path
+        old.rename(old.with_name(f"{old.name}.replaced"))
+    save_checkpoint(folder, 7, parts(70), lock)
+    damaged = save_checkpoint(folder, 8, parts(80), lock)
+    (damaged.path / "model.safetensors").unlink()
+    (folder / ".step-00000010.partial").mkdir()
+    (folder / ".step-00000004.removed").mkdir()
+    clear_leftovers(folder)
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["step-00000007", "step-00000008", "step-00000008.replaced", "step-00000009"]
+    value = {
+        name: float(open_checkpoint(folder / name).tensors("model")["weight"].max()) for name in (found[0], found[3])
+    }
+    assert value == {"step-00000007": 70, "step-00000009": 9}
 
 
 def test_a_save_that_fails_leaves_no_trace(tmp_path: Path, lock: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_kill_at_any_stage_of_a_save_leaves_the_former_checkpoint_or_the_whole
             assert call(run_until, 3, SMALL, run) == 0
             assert unlike_tensors(newest(run), newest(uninterrupted[3])) == []
             assert step_records(run) == step_records(uninterrupted[3])
+            assert [path.name for path in (run / "checkpoints").iterdir() if "." in path.name] == []
     # First the former one, and from one stage on the new one.
     assert [step for step, _ in itertools.groupby(found)] == list(dict.fromkeys([former, saved]))
     assert len(found) > 20
