@@ -10,15 +10,17 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["fsync_folder", "open_regular", "write_atomically", "written_atomically"]
+__all__ = ["append_regular", "fsync_folder", "open_regular", "write_atomically", "written_atomically"]
 
 _MOST_LETTERS = 48
 """Of a file's name in that of its temporary file: 255 bytes are the most that a name may have."""
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
+
+_NOT_REGULAR = "it is a pipe, a socket or a device"
 
 
 @contextlib.contextmanager
@@ -108,13 +110,35 @@ def open_regular(file: Path, *, follow_links: bool) -> BufferedReader:
 
     Raises OSError.
     """
-    # Without O_NONBLOCK, opening a pipe would wait for a writer. Windows has neither of the two, and reads text.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(file, flags if follow_links else flags | getattr(os, "O_NOFOLLOW", 0))
+    return os.fdopen(_opened(file, os.O_RDONLY, follow_links=follow_links), "rb")
+
+
+def append_regular(file: Path) -> FileIO:
+    """Open a regular file to read it and to write at its end; it is created if it is absent. A link is refused.
+
+    Unbuffered, so that the call that writes also raises the error. Raises OSError.
+    """
+    return FileIO(_opened(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, follow_links=False), "a+")
+
+
+def _opened(file: Path, flags: int, *, follow_links: bool) -> int:
+    """A descriptor of a regular file. Raises OSError for anything else."""
+    # Without O_NONBLOCK, opening a pipe would wait for a process at its other end. Windows has neither of the two, and
+    # reads text unless O_BINARY is set.
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags |= 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(file, flags, 0o666)
+    except OSError as error:
+        if not follow_links and error.errno in (errno.ELOOP, errno.EMLINK) and file.is_symlink():
+            raise OSError(error.errno, "it is a link", str(file)) from error
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
+            raise OSError(error.errno, _NOT_REGULAR, str(file)) from error
+        raise
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
-        return os.fdopen(handle, "rb")
+        return handle
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-    raise OSError(errno.EINVAL, "it is a pipe or a device", str(file))
+    raise OSError(errno.EINVAL, _NOT_REGULAR, str(file))

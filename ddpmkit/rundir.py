@@ -7,6 +7,9 @@ import contextlib
 import json
 import os
 import platform
+import re
+import secrets
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +17,28 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ddpmkit.durable import write_atomically
+from ddpmkit.contracts import Scores, StepRecord
+from ddpmkit.durable import open_regular, write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.runlog import RunLog
 
 __all__ = ["RunFolder"]
+
+_FILES = ("recipe.lock.toml", "metrics.jsonl", "incidents.jsonl", "report.html", ".lock", ".holder.json")
+_FOLDERS = ("checkpoints", "snapshots", "samples", "viz")
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+# Only what has one of these names is ever deleted.
+_GRID = re.compile(r"step-(\d{8,15})\.png", re.ASCII)
+_VISUALIZATION = re.compile(r"(forward|backward)(_t\d{4,5})?\.png", re.ASCII)
+_PARTIAL = re.compile(r"\..*\.partial", re.DOTALL)
+_MOST_NAMED = 3
+_LONGEST_HOLDER = 2**16
 
 
 @dataclass(frozen=True)
@@ -61,11 +81,19 @@ class RunFolder:
         return self.path / "viz" / f"{name}.png"
 
     def create(self) -> None:
-        """Make the folder and try to write in it. Raises InputError when that cannot be done."""
-        probe = self.path / ".write-probe"
+        """Make the folder, or accept one that is empty or a run's, and try to write in it.
+
+        Raises InputError before anything is written when the folder holds someone's own files.
+        """
         try:
+            self._check_kinds()
+            if self._foreign():
+                self._check_made_by_a_run()
             self.path.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"ddpmkit")
+            # A name that nothing has yet cannot be a link.
+            probe = self.path / f".probe.{secrets.token_hex(4)}.partial"
+            with probe.open("xb") as file:
+                file.write(b"ddpmkit")
             probe.unlink()
         except OSError as error:
             raise InputError(
@@ -73,26 +101,67 @@ class RunFolder:
                 remedies=["--out DIR names another folder"],
             ) from error
 
+    def check(self) -> None:
+        """Raise InputError unless a run made this folder, and everything in it that a run writes is what it must be.
+
+        A link inside the folder could lead anywhere, and a pipe could be waited for without end.
+        """
+        self._check_kinds()
+        self._check_made_by_a_run()
+
+    def _check_kinds(self) -> None:
+        for name in (*_FILES, *_FOLDERS):
+            kind = _kind(self.path / name)
+            if kind not in (None, "a file" if name in _FILES else "a folder"):
+                raise InputError(
+                    f"{self.path / name} is {kind}; a run needs {'a file' if name in _FILES else 'a folder'} there.",
+                    remedies=["move it away", "--out names another place"],
+                )
+
+    def _check_made_by_a_run(self) -> None:
+        if _kind(self.lock) is None and not any(self.checkpoints.glob("step-*/manifest.json")):
+            found = ", ".join(self._foreign()[:_MOST_NAMED]) or "nothing"
+            raise InputError(
+                f"{self.path.resolve()} is not the folder of a run: it has no {self.lock.name} (it holds {found}). "
+                "Nothing was written there.",
+                remedies=["--out names another place, such as a folder that does not exist yet"],
+            )
+
+    def _foreign(self) -> list[str]:
+        """Names of what a run does not write before its lock."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.path))
+        except FileNotFoundError:
+            return []
+        return [name for name in names if name not in (".lock", ".holder.json") and not _PARTIAL.fullmatch(name)]
+
     @property
     def log(self) -> RunLog:
         """The lines of `metrics`."""
-        return RunLog(self.metrics)
+        return RunLog(self.metrics, {"step": StepRecord, "scores": Scores})
 
     @property
     def incidents(self) -> RunLog:
         """What went wrong on the way, and what was done about it; a run that goes on adds to it."""
         return RunLog(self.path / "incidents.jsonl")
 
+    def grids(self) -> list[tuple[int, Path]]:
+        """Step and file of every grid of samples that the run itself wrote, by step."""
+        names = ((_GRID.fullmatch(path.name), path) for path in _files(self.path / "samples"))
+        return sorted((int(match[1]), path) for match, path in names if match is not None)
+
     def forget_samples_after(self, step: int) -> None:
-        """Drop the grids of later steps: a run that goes on from `step` will draw them again."""
-        for picture in (self.path / "samples").glob("step-*.png"):
-            if picture > self.samples(step):
-                picture.unlink()
+        """Drop the grids of later steps: a run that resumes at `step` will make them again."""
+        for made_at, grid in self.grids():
+            if made_at > step:
+                grid.unlink()
 
     def forget_end(self) -> None:
         """Drop what is made once the last step is done: a run that went on beyond it will make it again."""
-        for made in (self.report, *(self.path / "viz").glob("*.png")):
-            made.unlink(missing_ok=True)
+        self.report.unlink(missing_ok=True)
+        for image in _files(self.path / "viz"):
+            if _VISUALIZATION.fullmatch(image.name):
+                image.unlink()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -119,7 +188,24 @@ class RunFolder:
 
 def _described(holder: Path) -> str:
     try:
-        facts = json.loads(holder.read_text(encoding="utf-8"))
+        with open_regular(holder, follow_links=False) as file:
+            facts = json.loads(file.read(_LONGEST_HOLDER))
         return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"
+
+
+def _kind(path: Path) -> str | None:
+    """What is there, in words; None: nothing. A link is told apart from what it leads to."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The regular files of a folder inside the run folder; none where the folder is a link."""
+    if _kind(folder) != "a folder":
+        return []
+    return [path for path in folder.iterdir() if _kind(path) == "a file"]

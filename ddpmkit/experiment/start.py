@@ -61,6 +61,7 @@ def run(
         display.remark("there are no validation images: no validation loss")
     folder.create()
     with folder.held():
+        folder.incidents.keep(lambda _record: True)
         if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
             display.remark(warning)
         now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint)
