@@ -199,7 +199,7 @@ def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[int], Seq
     for number in fatal(outcome.changes):
         place.reset(before)
         exit_code = place.command(arguments, number)
-        where = f"before change {number}, {operations(place.record)[-1]}"
+        where = f"before change {number}, {''.join(operations(place.record)[-1:])}"
         if exit_code != -signal.SIGKILL:
             # Threads race: now and then a process has a change less.
             outcome.problems += [f"{where}: exit code {exit_code}"] if exit_code else []
