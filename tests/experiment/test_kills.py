@@ -1,13 +1,15 @@
-"""Processes that are sent SIGKILL: at random times, and at every stage of a save."""
+"""Processes that are sent SIGKILL: at random times, at every stage of a save, and before changes of any file."""
 
 import hashlib
 import itertools
+import random
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from every_operation import SCENARIOS, Place, kill_everywhere
 from failpoints import run_until, save_again
 from processes import call
 from random_kills import kill_at_random
@@ -30,6 +32,19 @@ def test_twenty_kills_at_random_times_and_every_run_equals_the_uninterrupted_one
     assert outcome.kills == 20
     assert outcome.finished >= 1
     assert len(outcome.fell) >= 2  # not all at one place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_kill_before_a_change_of_any_file_leaves_nothing_that_the_same_command_does_not_make_good(
+    tmp_path: Path, name: str
+) -> None:
+    """Two changes of each scenario; `tests/stress/every_operation.py` takes all of them."""
+    chance = random.Random(name)
+    outcome = kill_everywhere(SCENARIOS[name], Place(tmp_path), lambda changes: chance.sample(range(changes), 2))
+    assert outcome.problems == []
+    assert outcome.changes >= 10
+    assert outcome.exact == outcome.kills > 0
 
 
 @pytest.mark.slow

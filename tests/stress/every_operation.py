@@ -149,13 +149,17 @@ def _interrupted(place: Place) -> None:
         raise RuntimeError("the process was to die in its second checkpoint")
 
 
+def _finished_without_cache(place: Place) -> None:
+    place.finish(_run(place))
+    shutil.rmtree(place.cache)
+    place.cache.mkdir()
+
+
 SCENARIOS: dict[str, Scenario] = {
     "fresh": Scenario(_run),
     "resume": Scenario(_run, _interrupted),
     "rollback": Scenario(lambda place: _run(place, f"loss.above={_UNLUCKY_ABOVE}", "train.seed=3")),
-    "evaluate": Scenario(
-        lambda place: ["evaluate", str(place.run), "--num-samples", "6"], lambda place: place.finish(_run(place))
-    ),
+    "evaluate": Scenario(lambda place: ["evaluate", str(place.run), "--num-samples", "6"], _finished_without_cache),
     "sweep": Scenario(
         lambda place: [
             *("sweep", str(place.recipe), "--out", str(place.run), "--set", "train.steps=2"),
