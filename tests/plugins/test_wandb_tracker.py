@@ -179,6 +179,17 @@ def test_a_run_that_is_gone_on_with_stays_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
+def test_a_run_whose_first_process_was_killed_while_it_wrote_its_id_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "wandb" / "run-id"
+    file.parent.mkdir()
+    file.touch()
+    a_run(tmp_path, WandbConfig(mode="offline"))
+    assert len(file.read_text()) == 8
+    assert list((tmp_path / "wandb").glob(f"offline-run-*/run-{file.read_text()}.wandb")) != []
+    assert not list(file.parent.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("nobody")
 def test_without_a_key_it_goes_on_offline_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ import wandb
 from wandb.sdk import wandb_setup
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
+from ddpmkit.plugin import written_atomically
 from ddpmkit_plugins.wandb_tracker import WandbConfig
 from ddpmkit_plugins.wandb_tracker.postbox import Postbox
 
@@ -125,9 +126,9 @@ class WandbTracker:
     def _identity(self) -> str:
         """The run's id on the server, kept in the run folder so that a resumed run goes on there too."""
         file = self.folder / "wandb" / "run-id"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(secrets.token_hex(4), encoding="ascii")
+        if not (file.exists() and file.read_text(encoding="ascii").strip()):
+            with written_atomically(file) as new:
+                new.write(secrets.token_hex(4).encode())
         return file.read_text(encoding="ascii").strip()
 
     def _tell(self, step: int, values: Callable[[], Mapping[str, object]]) -> None:
