@@ -1,7 +1,8 @@
 """Checkpoints: folders of safetensors and JSON that are there whole or not at all.
 
 Written beside their place, every file fsynced, a manifest with the SHA-256 of each file last, then one rename. Nothing
-is pickled. This module does not know what the tensors mean, or how many checkpoints are worth keeping.
+is pickled. `resumable_checkpoint` is for the process that holds the run folder: it sets damaged checkpoints aside.
+`newest_checkpoint` is for everyone else: it changes nothing, and a run may save and remove checkpoints meanwhile.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,13 @@ from ddpmkit.errors import InputError, RunFailed
 __all__ = [
     "Checkpoint",
     "DamagedCheckpoint",
+    "HeldFiles",
     "checkpoint_folders",
     "clear_leftovers",
     "newest_checkpoint",
     "open_checkpoint",
     "remove_checkpoint",
+    "resumable_checkpoint",
     "save_checkpoint",
     "step_of",
 ]
@@ -41,8 +44,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LOCK = "recipe.lock.toml"
 _NAME = re.compile(r"step-(\d{8,})")
+_REPLACED = re.compile(r"step-(\d{8,})\.replaced")
 _FILE = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _LONGEST_MANIFEST = 2**20
+_LONGEST_LOCK = 2**20
+_MOST_LOOKS = 100
 _log = logging.getLogger(__name__)
 
 
@@ -56,26 +62,39 @@ class Checkpoint:
 
     path: Path
     step: int
+    held: "HeldFiles | None" = None
+    """What stays readable when the folder is removed; None: everything is read from the folder when it is needed."""
 
     def tensors(self, part: str) -> dict[str, Tensor]:
         """One part ("model", "ema", "optimizer", "progress", ...) on the CPU; empty when the run kept none.
 
         Raises DamagedCheckpoint when the file is none of safetensors.
         """
-        file = self.path / f"{part}.safetensors"
-        try:
-            return load_file(file) if self.has(part) else {}
-        except (SafetensorError, OSError) as error:
-            raise DamagedCheckpoint(f"checkpoint {self.path}: {file.name} cannot be read ({error}).") from error
+        if self.held is not None:
+            return dict(self.held.parts.get(part, {}))
+        return _loaded(self.path / f"{part}.safetensors") if self.has(part) else {}
 
     def has(self, part: str) -> bool:
         """Whether there are tensors of this part."""
-        return (self.path / f"{part}.safetensors").exists()
+        return part in self.held.parts if self.held is not None else (self.path / f"{part}.safetensors").exists()
 
     @property
     def lock(self) -> Path:
         """The recipe lock that the run had, so that a checkpoint alone can be sampled."""
         return self.path / LOCK
+
+    @property
+    def lock_content(self) -> bytes | None:
+        """What the lock holds; None: what the file says."""
+        return self.held.lock if self.held is not None else None
+
+
+@dataclass(frozen=True)
+class HeldFiles:
+    """The content of a checkpoint: its tensors are mapped into memory, which takes none before they are used."""
+
+    parts: Mapping[str, Mapping[str, Tensor]]
+    lock: bytes
 
 
 def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], lock: Path) -> Checkpoint:
@@ -122,10 +141,17 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
     return saved
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Verify one checkpoint. Raises InputError; DamagedCheckpoint where it says what is damaged or missing."""
+def open_checkpoint(path: Path, *, hold: bool = False) -> Checkpoint:
+    """Verify one checkpoint. Raises InputError; DamagedCheckpoint where it says what is damaged or missing.
+
+    With `hold`, everything that was verified stays readable when a running run removes the checkpoint.
+    """
     step, files = _read_manifest(path)
-    if strangers := sorted({file.name for file in path.iterdir()} - {*files, MANIFEST}):
+    try:
+        strangers = sorted({file.name for file in path.iterdir()} - {*files, MANIFEST})
+    except OSError as error:
+        raise DamagedCheckpoint(f"checkpoint {path} cannot be read ({error.strerror}).") from error
+    if strangers:
         raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} does not know {', '.join(strangers)}.")
     for name, expected in files.items():
         try:
@@ -136,39 +162,80 @@ def open_checkpoint(path: Path) -> Checkpoint:
             raise DamagedCheckpoint(f"checkpoint {path}: {name} cannot be read ({error.strerror}).") from error
         if found != expected:
             raise DamagedCheckpoint(f"checkpoint {path}: {name} is damaged (its SHA-256 is not the one in {MANIFEST}).")
-    return Checkpoint(path, step)
+    return Checkpoint(path, step, _hold(path, files) if hold else None)
 
 
-def newest_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _step: True) -> Checkpoint | None:
+def newest_checkpoint(parent: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies, held; None when there is none. Changes nothing.
+
+    A run may be saving and removing checkpoints meanwhile: whatever is removed or replaced under our eyes was not
+    damaged, and is looked for again. Raises InputError when there are checkpoints but none verifies.
+    """
+    for _ in range(_MOST_LOOKS):
+        folders = _found(parent, _NAME, _REPLACED)
+        damaged: list[DamagedCheckpoint] = []
+        for folder in folders:
+            before, found = _identity(folder), None
+            try:
+                found = open_checkpoint(folder, hold=True)
+            except DamagedCheckpoint as error:
+                damaged.append(error)
+            if before is None or _identity(folder) != before:
+                break
+            if found is not None:
+                for problem in damaged:
+                    _log.warning("%s It is skipped.", problem.message)
+                return found
+        else:
+            if damaged:
+                raise _none_is_whole(parent, damaged)
+            return None
+    raise InputError(f"the checkpoints in {parent} change faster than they can be read.", remedies=["try again"])
+
+
+def resumable_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _step: True) -> Checkpoint | None:
     """The newest checkpoint that verifies, of the steps that are `wanted`. None when there is none.
 
-    Damaged ones on the way are set aside and named. Raises InputError when there are checkpoints but none verifies.
+    Damaged ones on the way are set aside and named: only the process that holds the run folder may call it. Raises
+    InputError when there are checkpoints but none verifies.
     """
     _put_back(parent)
-    folders = [folder for folder in checkpoint_folders(parent) if wanted(step_of(folder))]
-    for folder in folders:
-        try:
-            return open_checkpoint(folder)
-        except DamagedCheckpoint as error:
-            aside = _set_aside(folder, "damaged")
-            _log.warning("%s It was set aside as %s.", error.message, aside.name)
-    if folders:
-        raise InputError(
-            f"none of the {len(folders)} checkpoints in {parent} is whole.",
-            remedies=["--out DIR starts afresh in another folder", f"remove {parent.parent} to start over"],
-        )
+    damaged = []
+    for folder in checkpoint_folders(parent):
+        if wanted(step_of(folder)):
+            try:
+                return open_checkpoint(folder)
+            except DamagedCheckpoint as error:
+                damaged.append(error)
+                aside = _set_aside(folder, "damaged")
+                _log.warning("%s It was set aside as %s.", error.message, aside.name)
+    if damaged:
+        raise _none_is_whole(parent, damaged)
     return None
+
+
+def _none_is_whole(parent: Path, damaged: Sequence[DamagedCheckpoint]) -> InputError:
+    return InputError(
+        f"none of the {len(damaged)} checkpoints in {parent} is whole. {damaged[0].message}",
+        remedies=["--out DIR starts afresh in another folder", f"remove {parent.parent} to start over"],
+    )
 
 
 def checkpoint_folders(parent: Path) -> list[Path]:
     """Checkpoint folders by name alone, newest first."""
-    found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
-    return sorted(found, key=step_of, reverse=True)
+    return _found(parent, _NAME)
+
+
+def _found(parent: Path, *names: re.Pattern[str]) -> list[Path]:
+    """What has one of these names; of several with one step only the first. In one look, as names may be changing."""
+    listing = sorted(parent.iterdir()) if parent.is_dir() else []
+    by_step = {step_of(path): path for name in reversed(names) for path in listing if name.fullmatch(path.name)}
+    return [by_step[step] for step in sorted(by_step, reverse=True)]
 
 
 def step_of(folder: Path) -> int:
-    """The step in the name of a checkpoint folder."""
-    return int(folder.name.removeprefix("step-"))
+    """The step in the name of a checkpoint folder, or of one that was set aside."""
+    return int(folder.name.partition(".")[0].removeprefix("step-"))
 
 
 def clear_leftovers(parent: Path) -> None:
@@ -184,11 +251,23 @@ def clear_leftovers(parent: Path) -> None:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint: first its name, then its files, so that no half of one is ever taken for a checkpoint."""
+    """Delete a checkpoint: first its name, then its files, so that no half of one is ever taken for a checkpoint.
+
+    A folder that holds anything that `save_checkpoint` does not write is kept under another name.
+    """
+    if folder.is_symlink() or not all(map(_is_ours, folder.iterdir())):
+        kept = _set_aside(folder, "kept")
+        _log.warning("%s holds files of someone else: it is not removed, but renamed to %s.", folder, kept.name)
+        return
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _is_ours(file: Path) -> bool:
+    is_known = file.name in (MANIFEST, LOCK) or file.suffix == ".safetensors"
+    return is_known and stat.S_ISREG(file.lstat().st_mode)
 
 
 def _manifest_text(step: int, files: Mapping[str, str], version: Any = FORMAT) -> str:
@@ -231,9 +310,39 @@ def _set_aside(folder: Path, reason: str) -> Path:
 
 def _put_back(parent: Path) -> None:
     """Give a checkpoint its name back that was set aside for a new one which never came."""
-    for replaced in parent.glob("step-*.replaced"):
-        if not (final := replaced.with_suffix("")).exists():
-            replaced.rename(final)
+    for replaced in _found(parent, _NAME, _REPLACED):
+        if _REPLACED.fullmatch(replaced.name):
+            replaced.rename(replaced.with_suffix(""))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder keeps when it is renamed, and its successor does not have; None: it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _hold(path: Path, files: Mapping[str, str]) -> HeldFiles:
+    """Raises DamagedCheckpoint when a file is not what it was a moment ago."""
+    try:
+        with open_regular(path / LOCK, follow_links=False) as file:
+            lock = file.read(_LONGEST_LOCK)
+    except OSError as error:
+        raise DamagedCheckpoint(f"checkpoint {path}: {LOCK} cannot be read ({error.strerror}).") from error
+    if hashlib.sha256(lock).hexdigest() != files.get(LOCK):
+        raise DamagedCheckpoint(f"checkpoint {path}: {LOCK} is damaged.")
+    tensors = [path / name for name in files if name.endswith(".safetensors")]
+    return HeldFiles({file.stem: _loaded(file) for file in tensors}, lock)
+
+
+def _loaded(file: Path) -> dict[str, Tensor]:
+    """Raises DamagedCheckpoint."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, RuntimeError) as error:  # torch has a RuntimeError for a file that is not there
+        raise DamagedCheckpoint(f"checkpoint {file.parent}: {file.name} cannot be read ({error}).") from error
 
 
 def _digest(file: Path) -> str:

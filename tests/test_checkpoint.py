@@ -2,12 +2,21 @@ import json
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from ddpmkit.checkpoint import checkpoint_folders, clear_leftovers, newest_checkpoint, open_checkpoint, save_checkpoint
+from ddpmkit.checkpoint import (
+    checkpoint_folders,
+    clear_leftovers,
+    newest_checkpoint,
+    open_checkpoint,
+    remove_checkpoint,
+    resumable_checkpoint,
+    save_checkpoint,
+)
 from ddpmkit.errors import InputError, RunFailed
 
 
@@ -62,18 +71,107 @@ def test_the_newest_that_verifies_wins_and_a_damaged_one_is_set_aside_and_named(
     newer = save_checkpoint(folder, 8, parts(8), lock)
     (newer.path / name).unlink()
     with caplog.at_level(logging.WARNING):
-        found = newest_checkpoint(folder)
+        found = resumable_checkpoint(folder)
     assert found is not None
     assert found.step == 7
     assert "step-00000008.damaged" in caplog.text
     assert not newer.path.exists()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "recipe.lock.toml"])
+def test_a_reader_skips_a_damaged_one_and_changes_nothing(
+    tmp_path: Path, lock: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, 7, parts(7), lock)
+    newer = save_checkpoint(folder, 8, parts(8), lock)
+    (newer.path / name).unlink()
+    before = sorted(tmp_path.rglob("*"))
+    found = newest_checkpoint(folder)
+    assert found is not None
+    assert found.step == 7
+    assert "step-00000008" in caplog.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_reader_finds_the_one_that_a_killed_save_had_set_aside_and_leaves_its_name(
+    tmp_path: Path, lock: Path
+) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    aside = saved.path.rename(saved.path.with_name("step-00000007.replaced"))
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None
+    assert (found.path, found.step) == (aside, 7)
+    resumed = resumable_checkpoint(tmp_path / "checkpoints")
+    assert resumed is not None
+    assert resumed.path == saved.path
+
+
+def test_what_a_reader_holds_stays_readable_when_the_run_removes_it(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(torch.pi), lock)
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None
+    remove_checkpoint(saved.path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert torch.equal(found.tensors("model")["weight"], parts(torch.pi)["model"]["weight"])
+    assert (found.has("optimizer"), found.has("ema"), found.tensors("ema")) == (True, False, {})
+    assert found.lock_content == lock.read_bytes()
+
+
+def test_a_reader_beside_a_run_that_saves_and_removes_sees_one_whole_checkpoint(tmp_path: Path, lock: Path) -> None:
+    folder, done = tmp_path / "checkpoints", threading.Event()
+    save_checkpoint(folder, 1, parts(1), lock)
+
+    def rotate() -> None:
+        for step in range(2, 10_000):
+            save_checkpoint(folder, step, parts(step), lock)
+            save_checkpoint(folder, step, parts(step), lock)  # once more, as a resume at this step does
+            remove_checkpoint(folder / f"step-{step - 1:08d}")
+            if done.is_set():
+                return
+
+    run = threading.Thread(target=rotate)
+    run.start()
+    steps: list[int] = []
+    try:
+        while len(set(steps)) < 20:
+            found = newest_checkpoint(folder)
+            assert found is not None
+            assert (found.tensors("model")["weight"] == found.step).all()
+            steps.append(found.step)
+    finally:
+        done.set()
+        run.join()
+    assert steps == sorted(steps)
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "mine/notes.txt", "model.safetensors/notes.txt"])
+def test_a_checkpoint_that_holds_someone_s_own_files_is_not_removed(tmp_path: Path, lock: Path, name: str) -> None:
+    saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
+    if name.startswith("model"):
+        (saved.path / "model.safetensors").unlink()
+    (saved.path / name).parent.mkdir(exist_ok=True)
+    (saved.path / name).write_text("mine")
+    remove_checkpoint(saved.path)
+    assert (tmp_path / "checkpoints" / "step-00000007.kept" / name).read_text() == "mine"
+    assert checkpoint_folders(tmp_path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_is_a_link_is_not_followed_when_it_is_removed(tmp_path: Path, lock: Path) -> None:
+    saved = save_checkpoint(tmp_path / "elsewhere", 7, parts(), lock)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000007").symlink_to(saved.path)
+    remove_checkpoint(tmp_path / "checkpoints" / "step-00000007")
+    open_checkpoint(saved.path)
+
+
 def test_when_none_verifies_that_is_an_error_and_not_a_fresh_start(tmp_path: Path, lock: Path) -> None:
     saved = save_checkpoint(tmp_path / "checkpoints", 7, parts(), lock)
     (saved.path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 checkpoints"):
-        newest_checkpoint(tmp_path / "checkpoints")
+    for find in (newest_checkpoint, resumable_checkpoint):
+        with pytest.raises(InputError, match=r"none of the 1 checkpoints.*model\.safetensors is damaged"):
+            find(tmp_path / "checkpoints")
 
 
 def test_a_file_that_only_the_manifest_knows_to_be_elsewhere_is_refused(tmp_path: Path, lock: Path) -> None:

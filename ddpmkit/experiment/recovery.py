@@ -6,7 +6,7 @@ It does not know how it was found.
 import contextlib
 from collections.abc import Callable
 
-from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
+from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.errors import DdpmkitError, RunFailed
 from ddpmkit.experiment.saving import Saver
 from ddpmkit.rundir import RunFolder
@@ -79,7 +79,7 @@ class Recovery:
         is not. Only a folder without any regular checkpoint leaves no choice (`rollback` is new in its recipe).
         """
         self._saver.wait()
-        checkpoint = newest_checkpoint(self._folder.checkpoints, self._is_regular) or newest_checkpoint(
+        checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_regular) or resumable_checkpoint(
             self._folder.checkpoints
         )
         if checkpoint is None:

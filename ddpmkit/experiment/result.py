@@ -18,7 +18,7 @@ from ddpmkit.experiment.averages import saved_weights
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.outcomes import evaluate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock, read_recipe
+from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -263,7 +263,7 @@ def load(
     """
     path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():
-        folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path)
+        folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path, hold=True)
     else:
         folder, found = RunFolder(path), newest_checkpoint(path / "checkpoints")
         if found is None:
@@ -272,8 +272,8 @@ def load(
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found
-    lock = read_lock(checkpoint.lock, registry)
-    recipe = _overridden(lock.recipe, checkpoint.lock, overrides, registry)
+    lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content)
+    recipe = _overridden(lock.recipe, checkpoint, overrides, registry)
     model = build_model(recipe, device)
     check_alpha_bar(model, lock.made_with, checkpoint)
     return Run(folder, checkpoint, recipe, model, ended)
@@ -294,11 +294,12 @@ def check_alpha_bar(model: Model, made_with: MadeWith, checkpoint: Checkpoint) -
     )
 
 
-def _overridden(recipe: Recipe, lock: Path, overrides: Sequence[str], registry: Registry | None) -> Recipe:
-    """The recipe of `lock` with other values. Raises InputError for those that the weights were trained by."""
+def _overridden(recipe: Recipe, checkpoint: Checkpoint, overrides: Sequence[str], registry: Registry | None) -> Recipe:
+    """The recipe of a checkpoint with other values. Raises InputError for those that the weights were trained by."""
     if not overrides:
         return recipe
-    changed = read_recipe(lock, overrides=overrides, registry=registry)
+    lock, content = checkpoint.lock, checkpoint.lock_content
+    changed = read_lock(lock, registry, content=content, overrides=overrides).recipe
     changes = differences(recipe.as_data(), changed.as_data())
     if refused := [change for change in changes if change.affects_model]:
         raise InputError(

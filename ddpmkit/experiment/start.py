@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
+from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model, build_trackers
@@ -91,7 +91,7 @@ def _checkpoint_to_resume(
     Raises InputError where recipe, data or the schedule's code changed so that the weights would no longer be what the
     recipe says.
     """
-    checkpoint = newest_checkpoint(folder.checkpoints)
+    checkpoint = resumable_checkpoint(folder.checkpoints)
     if checkpoint is None:
         return None
     recipe, before = model.recipe, read_lock(checkpoint.lock, registry)

@@ -57,12 +57,16 @@ class Layer:
         return Problem(message, self.source, origin.position.value if origin.position else None, hints)
 
 
-def read_file(path: Path, blame: Problem | None = None) -> Layer:
-    """The values of a TOML file. Raises RecipeError, at `blame`'s place where another file asked for this one."""
+def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None = None) -> Layer:
+    """The values of a TOML file, or of the `content` that it had.
+
+    Raises RecipeError, at `blame`'s place where another file asked for this one.
+    """
     source = os.path.normpath(path)
     try:
-        with open_regular(path, follow_links=True) as file:
-            content = file.read(_LONGEST + 1)
+        if content is None:
+            with open_regular(path, follow_links=True) as file:
+                content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise OSError(errno.EFBIG, f"it is longer than {_LONGEST:,} bytes, as no recipe is")
     except (OSError, ValueError) as error:

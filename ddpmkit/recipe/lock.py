@@ -5,6 +5,7 @@ It reads like any recipe, and the same run can be started from it. It does not k
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.files import read_file
 from ddpmkit.recipe.made_with import MadeWith, made_with
-from ddpmkit.recipe.reading import read_recipe
+from ddpmkit.recipe.reading import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.writing import toml_text
@@ -48,16 +49,19 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
     return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: made_with.model_dump(exclude_none=True)})
 
 
-def read_lock(file: Path, registry: Registry | None = None) -> Lock:
-    """The inverse of `lock_text`.
+def read_lock(
+    file: Path, registry: Registry | None = None, *, content: bytes | None = None, overrides: Sequence[str] = ()
+) -> Lock:
+    """The inverse of `lock_text`, with other values where `overrides` say so, as for `--set`.
 
-    Raises RecipeError when the recipe cannot be used here (a plugin is gone or was changed), InputError when the file
-    is no lock.
+    `content` is what the file held, for one that may be gone by now. Raises RecipeError when the recipe cannot be used
+    here (a plugin is gone or was changed), InputError when the file is no lock.
     """
-    values = read_file(file).values
-    if "extends" in values:
+    layer = read_file(file, content=content)
+    if "extends" in layer.values:
         raise InputError(f"{file} is no lock file: it leads to another one (extends), and a lock stands alone.")
-    recipe, table = read_recipe(file, registry=registry), made_with(values)
+    table = made_with(layer.values)
+    recipe = read_recipe(layer, overrides=overrides, registry=registry, name=default_name(file))
     if table is None:
         raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.")
     return Lock(recipe, table)

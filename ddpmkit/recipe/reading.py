@@ -20,14 +20,14 @@ __all__ = ["chosen_registry", "default_name", "read_recipe", "source_layers"]
 
 
 def read_recipe(
-    source: Path | str | Mapping[str, Any],
+    source: Path | str | Mapping[str, Any] | Layer,
     *,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
     plugins: Sequence[Path | str] = (),
     name: str | None = None,
 ) -> Recipe:
-    """Read a TOML file, or take plain data, and check all of it. Imports no torch.
+    """Read a TOML file, or take plain data or what `read_file` gave, and check all of it. Imports no torch.
 
     `overrides` are `key=value` strings as for `--set`. `registry` None: whatever is installed, and the files `plugins`,
     as for `--plugin`. `name` is the run's name where the recipe gives none; None: the file's. Raises RecipeError with
@@ -42,17 +42,19 @@ def chosen_registry(registry: Registry | None, plugins: Sequence[Path | str]) ->
     return registry if registry is not None else discover([Path(file) for file in plugins]).registry()
 
 
-def source_layers(source: Path | str | Mapping[str, Any]) -> list[Layer]:
+def source_layers(source: Path | str | Mapping[str, Any] | Layer) -> list[Layer]:
     """What is written in a file and in those that it extends, or given as plain data; the last layer lies on top."""
+    if isinstance(source, Layer):
+        return file_layers(source, Path())
     if isinstance(source, Mapping):
         return file_layers(_data_layer(source), Path())
     path = Path(source)
     return file_layers(read_file(path), path.parent, (path.resolve(),))
 
 
-def default_name(source: Path | str | Mapping[str, Any]) -> str:
+def default_name(source: Path | str | Mapping[str, Any] | Layer) -> str:
     """Of a run whose recipe gives it none."""
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping | Layer):
         return "recipe"
     # A file's name may be any bytes, a run's is text.
     return os.fsencode(Path(source).stem).decode(errors="replace")
