@@ -139,6 +139,11 @@ class GaussianDiffusion(nn.Module):
             return x
         return torch.cat([x, torch.zeros_like(x) if x0_hat is None else x0_hat.clamp(-1, 1)], dim=1)
 
+    def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
+        """x_t from the clean image and the noise, [B, C, H, W] each; x0 itself at t = -1."""
+        bar = self.alpha_bar_at(t)
+        return math.sqrt(bar) * x0 + math.sqrt(1 - bar) * eps
+
     def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
         """x0 and eps from the network's answer: x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, solved for each."""
         signal, sigma = _at(self.sqrt_alpha_bar, t), _at(self.sqrt_one_minus_alpha_bar, t)
@@ -222,7 +227,11 @@ class GaussianDiffusion(nn.Module):
 
 
 class Guidance(NamedTuple):
-    """Classifier-free guidance: Ho & Salimans (2022), eq. 6, with w + 1 as `scale` (https://arxiv.org/abs/2207.12598)."""
+    """Classifier-free guidance: Ho & Salimans (2022), eq. 6, with w + 1 as `scale` (https://arxiv.org/abs/2207.12598).
+
+    A learned variance is not extrapolated: from `scale` 1 on it is the one for the label, as in GLIDE (Nichol et al.
+    2022, https://arxiv.org/abs/2112.10741) and DiT (Peebles & Xie 2023, https://arxiv.org/abs/2212.09748).
+    """
 
     scale: float
     """1: the answer for the label; 0: that without one; more than 1 exaggerates what the label changes."""
@@ -264,10 +273,26 @@ class Denoiser:
         self.known = known
         self._before: Tensor | None = None
 
-    def __call__(self, x: Tensor, t: int) -> Denoised:
-        """x [B, C, H, W] at timestep t in 0 .. T-1."""
+    def __call__(self, x: Tensor, t: int, *, clip_x0: bool = False, keep_eps: bool = False) -> Denoised:
+        """x [B, C, H, W] at timestep t in 0 .. T-1.
+
+        `clip_x0`: clamp x0 to [-1, 1]. eps is then the noise in x if the clean image is the clamped one, so that both
+        still make up x; with `keep_eps` it stays what the network says, and x0 and eps make up another x, without what
+        the clamp takes away.
+        """
+        estimate = self._estimate(x, t)
+        if not clip_x0:
+            return estimate
+        x0 = estimate.x0.clamp(-1, 1)
+        if keep_eps:
+            return estimate._replace(x0=x0)
+        # What x0 loses, eps gains. Written as a difference, so that eps keeps its bits where nothing is clamped.
+        bar = self.process.alpha_bar_at(t)
+        return estimate._replace(x0=x0, eps=estimate.eps + math.sqrt(bar / (1 - bar)) * (estimate.x0 - x0))
+
+    def _estimate(self, x: Tensor, t: int) -> Denoised:
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        output = self._answer(self.process.network_input(x, self._before), times).to(x.dtype)
+        output = self._answer(self.process.network_input(x, self._before), times, x.shape[1]).to(x.dtype)
         answer, spread = split_answer(output, x.shape[1])
         estimate = self.process.denoised(answer, x, times)._replace(spread=spread)
         if self.known is not None:
@@ -286,13 +311,16 @@ class Denoiser:
         spread = None if estimate.spread is None else estimate.spread.masked_fill(known.where, -1)
         return Denoised(x0, eps, spread)
 
-    def _answer(self, x: Tensor, times: Tensor) -> Tensor:
+    def _answer(self, x: Tensor, times: Tensor, channels: int) -> Tensor:
+        """The network's output; its first `channels` are the prediction, further ones the spread."""
         if self.guidance is None or self.label is None:
             return self.network(x, times, self.label)
         # eps, x0 and v are affine in one another at one x and t, so guiding one of them guides all.
         labels = torch.cat([self.label, torch.full_like(self.label, self.guidance.untold)])
         told, untold = self.network(x.repeat(2, 1, 1, 1), times.repeat(2), labels).chunk(2)
-        return torch.lerp(untold, told, self.guidance.scale)
+        guided = torch.lerp(untold[:, :channels], told[:, :channels], self.guidance.scale)
+        spread = torch.lerp(untold[:, channels:], told[:, channels:], min(self.guidance.scale, 1))
+        return torch.cat([guided, spread], dim=1)
 
 
 def split_answer(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

@@ -253,6 +253,49 @@ def test_guidance_moves_eps_beyond_the_answer_for_the_class(prediction: Predicti
     torch.testing.assert_close(signal * guided.x0 + sigma * guided.eps, x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("scale", "expected"), [(0.0, -0.8), (0.5, -0.05), (1.0, 0.7), (4.0, 0.7)])
+def test_guidance_takes_no_learned_variance_out_of_the_range_that_was_learned(scale: float, expected: float) -> None:
+    """Peebles & Xie (2023): the guided eps goes with the variance for the class. Extrapolated by 4 it would be 5.2."""
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        spread = torch.where(label == 3, -0.8, 0.7)[:, None, None, None].expand_as(x)
+        return torch.cat([torch.sin(x + label[:, None, None, None]), spread], dim=1)
+
+    x, label = noise(2), torch.tensor([0, 2])
+    guided = Denoiser(network, process(), label, Guidance(scale, untold=3))(x, 20)
+    assert guided.spread is not None
+    torch.testing.assert_close(guided.spread, torch.full_like(x, expected))
+    eps = torch.lerp(torch.sin(x + 3), torch.sin(x + label[:, None, None, None]), scale)
+    torch.testing.assert_close(guided.eps, eps)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("keep_eps", [True, False])
+def test_a_clamped_x0_takes_eps_with_it_unless_eps_is_kept(prediction: Prediction, keep_eps: bool) -> None:
+    denoiser = Denoiser(lambda x, t, label: 3 * torch.sin(x), process(prediction=prediction))
+    x = noise()
+    plain, found = denoiser(x, 20), denoiser(x, 20, clip_x0=True, keep_eps=keep_eps)
+    outside = plain.x0.abs() > 1
+    assert 0 < outside.sum() < outside.numel()
+    assert torch.equal(found.x0, plain.x0.clamp(-1, 1))
+    assert torch.equal(found.eps[~outside], plain.eps[~outside])
+    made_up = denoiser.process.composed(found.x0, found.eps, 20)
+    if keep_eps:
+        assert torch.equal(found.eps, plain.eps)
+        assert not torch.isclose(made_up[outside], x[outside], rtol=0, atol=1e-4).any()
+    else:
+        torch.testing.assert_close(made_up, x)
+
+
+def test_x_is_composed_as_it_is_noised() -> None:
+    diffusion, x0, eps = process(), pictures(), noise()
+    for t in (0, 20, 49):
+        expected = diffusion.q_sample(x0, torch.full((len(x0),), t), eps)
+        torch.testing.assert_close(diffusion.composed(x0, eps, t), expected)
+    assert torch.equal(diffusion.composed(x0, eps, -1), x0)
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_first_timesteps_are_a_process_of_the_same_coefficients(prediction: Prediction) -> None:
     whole = process(50, prediction)

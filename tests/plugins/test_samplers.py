@@ -1,5 +1,7 @@
 """What both samplers share, and DDIM in float64 against diffusers on equal noise; the rest is beside each sampler."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -57,7 +59,8 @@ def exactly(scheduler: DDIMScheduler) -> None:
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [T, 8])
-def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps: int) -> None:
+@pytest.mark.parametrize("keep_eps", [True, False])
+def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps: int, keep_eps: bool) -> None:
     scheduler = DDIMScheduler(
         num_train_timesteps=T,
         beta_schedule="squaredcos_cap_v2",
@@ -69,7 +72,8 @@ def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps:
     times = ours.sampling_timesteps(steps)
     noise = Noise(2)
     x = noise(0)
-    frames = list(DdimSampler(DdimConfig(eta=eta)).sample(Denoiser(network, ours), noise, steps))
+    sampler = DdimSampler(DdimConfig(eta=eta, keep_eps=keep_eps))
+    frames = list(sampler.sample(Denoiser(network, ours), noise, steps))
     assert len(frames) == steps + 1
     for draw, (frame, t) in enumerate(zip(frames, times, strict=False), start=1):
         torch.testing.assert_close(frame.x, x, rtol=0, atol=1e-6)
@@ -77,7 +81,8 @@ def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps:
         # diffusers steps by a constant stride: tell it the one of this step.
         scheduler.num_inference_steps = 1
         scheduler.config.num_train_timesteps = t - s
-        extra = {"variance_noise": noise(draw)} if eta > 0 else {}
+        extra: dict[str, Any] = {"variance_noise": noise(draw)} if eta > 0 else {}
+        extra["use_clipped_model_output"] = not keep_eps
         x = scheduler.step(network(x, torch.full((2,), t), None), t, x, eta=eta, **extra).prev_sample
     torch.testing.assert_close(frames[-1].x, x, rtol=0, atol=1e-6)
 

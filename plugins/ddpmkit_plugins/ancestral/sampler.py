@@ -22,9 +22,7 @@ class AncestralSampler:
         """Every frame, from pure noise to the finished image."""
         x = noise(0)
         for draw, (t, s) in enumerate(pairwise([*denoiser.process.sampling_timesteps(steps), -1]), start=1):
-            x0_hat, _, spread = denoiser(x, t)
-            if self.config.clip_x0:
-                x0_hat = x0_hat.clamp(-1, 1)
+            x0_hat, _, spread = denoiser(x, t, clip_x0=self.config.clip_x0)
             yield SamplerState(t + 1, x, x0_hat)
             # The last step's posterior is a point: no noise is drawn for it.
             x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(draw), s, spread)

@@ -14,6 +14,10 @@ class DdimConfig(ComponentConfig):
     """Share of the ancestral sampler's noise that each step adds: 0 is deterministic, 1 as noisy as DDPM."""
     clip_x0: bool = True
     """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
+    keep_eps: bool = True
+    """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
+    network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat.
+    At eta = 1 that is the ancestral sampler."""
 
 
 @hookimpl

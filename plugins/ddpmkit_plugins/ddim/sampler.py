@@ -10,10 +10,7 @@ from ddpmkit_plugins.ddim import DdimConfig
 
 
 class DdimSampler:
-    """x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise.
-
-    Where x0_hat is clamped, eps stays what the network said, as in diffusers.
-    """
+    """x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise."""
 
     def __init__(self, config: DdimConfig) -> None:
         """Nothing is built ahead."""
@@ -23,9 +20,7 @@ class DdimSampler:
         """Every frame, from pure noise to the finished image."""
         x, process = noise(0), denoiser.process
         for draw, (t, s) in enumerate(pairwise([*process.sampling_timesteps(steps), -1]), start=1):
-            x0_hat, eps, _ = denoiser(x, t)
-            if self.config.clip_x0:
-                x0_hat = x0_hat.clamp(-1, 1)
+            x0_hat, eps, _ = denoiser(x, t, clip_x0=self.config.clip_x0, keep_eps=self.config.keep_eps)
             yield SamplerState(t + 1, x, x0_hat)
             bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
             # eq. 16: eta times the posterior's standard deviation, which is 0 at the last step.

@@ -10,6 +10,9 @@ class DpmSolver2mConfig(ComponentConfig):
 
     clip_x0: bool = True
     """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
+    keep_eps: bool = True
+    """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
+    network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat."""
 
 
 @hookimpl

@@ -21,16 +21,17 @@ class DpmSolver2mSampler:
         x, process = noise(0), denoiser.process
         before, h_before = None, math.inf
         for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
-            x0_hat = denoiser(x, t).x0
-            if self.config.clip_x0:
-                x0_hat = x0_hat.clamp(-1, 1)
+            x0_hat, eps, _ = denoiser(x, t, clip_x0=self.config.clip_x0, keep_eps=self.config.keep_eps)
             yield SamplerState(t + 1, x, x0_hat)
-            bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
+            # The step of first order, which is DDIM's. The one to the clean image, where h is infinite, ends there.
+            x = process.composed(x0_hat, eps, s)
             h = process.half_log_snr_at(s) - process.half_log_snr_at(t)
-            # The paper's 1 / (2 r). The step to the clean image, where h is infinite, is of first order.
-            slope = h / (2 * h_before) if s >= 0 else 0.0
-            ahead = x0_hat if before is None or slope == 0 else (1 + slope) * x0_hat - slope * before
-            x = math.sqrt((1 - bar_s) / (1 - bar_t)) * x - math.sqrt(bar_s) * math.expm1(-h) * ahead
+            if before is not None and s >= 0:
+                # The paper's 1 / (2 r). The step to t = 0 is often several times as long as the one before it: it
+                # extrapolates no further than a step of equal length does.
+                share = h / (2 * h_before)
+                share = min(share, 0.5) if s == 0 else share
+                x = x - math.sqrt(process.alpha_bar_at(s)) * math.expm1(-h) * share * (x0_hat - before)
             before, h_before = x0_hat, h
         yield SamplerState(0, x, x)
 

@@ -16,11 +16,12 @@ from ddpmkit_plugins.unipc import UniPcConfig
 
 
 class _Step(NamedTuple):
-    """The step from t to s: where it began, x0_hat there, and x0_hat a step before (None: there is none)."""
+    """From t to s, by the estimates at t."""
 
-    x: Tensor
     x0_hat: Tensor
+    eps: Tensor
     before: Tensor | None
+    """x0_hat of the step before."""
     t: int
     s: int
     r: float
@@ -39,15 +40,14 @@ class UniPcSampler:
         x, process = noise(0), denoiser.process
         last: _Step | None = None
         for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
-            x0_hat = denoiser(x, t).x0
-            if self.config.clip_x0:
-                x0_hat = x0_hat.clamp(-1, 1)
+            x0_hat, eps, _ = denoiser(x, t, clip_x0=self.config.clip_x0, keep_eps=self.config.keep_eps)
             if last is not None and self.config.corrector:
-                x = _corrected(process, last, x0_hat)
+                predicted, x = x, _corrected(process, last, x0_hat)
+                # With the same x0_hat, whatever moves x is noise.
+                eps = eps + (x - predicted) / math.sqrt(1 - process.alpha_bar_at(t))
             yield SamplerState(t + 1, x, x0_hat)
-            before = last.x0_hat if last is not None and s >= 0 else None
             r = _ratio(process, last.t, t, s) if last is not None else -math.inf
-            last = _Step(x, x0_hat, before, t, s, r)
+            last = _Step(x0_hat, eps, last.x0_hat if last is not None else None, t, s, r)
             x = _predicted(process, last)
         yield SamplerState(0, x, x)
 
@@ -61,30 +61,32 @@ def _ratio(process: GaussianDiffusion, before: int, t: int, s: int) -> float:
     return (process.half_log_snr_at(before) - here) / (process.half_log_snr_at(s) - here)
 
 
-def _first_order(process: GaussianDiffusion, step: _Step) -> tuple[Tensor, float]:
-    """The step if x0_hat stayed as it is, and alpha_s B(-h), which scales what is added for its change."""
-    bar_t, bar_s = process.alpha_bar_at(step.t), process.alpha_bar_at(step.s)
-    scale = math.sqrt(bar_s) * math.expm1(-_h(process, step))
-    return math.sqrt((1 - bar_s) / (1 - bar_t)) * step.x - scale * step.x0_hat, scale
-
-
-def _h(process: GaussianDiffusion, step: _Step) -> float:
-    return process.half_log_snr_at(step.s) - process.half_log_snr_at(step.t)
+def _scale(process: GaussianDiffusion, step: _Step) -> float:
+    """alpha_s B(-h), by which a change of x0_hat counts."""
+    h = process.half_log_snr_at(step.s) - process.half_log_snr_at(step.t)
+    return math.sqrt(process.alpha_bar_at(step.s)) * math.expm1(-h)
 
 
 def _predicted(process: GaussianDiffusion, step: _Step) -> Tensor:
-    """UniP: eq. 3 with p = 2, or 1 where there is nothing before."""
-    x, scale = _first_order(process, step)
-    return x if step.before is None else x - scale * 0.5 / step.r * (step.before - step.x0_hat)
+    """UniP: eq. 3 with p = 2, or 1 where nothing lies before, and for the step to the clean image, whose h is infinite.
+
+    The step to t = 0 is often several times as long as the one before it: it extrapolates no further than a step of
+    equal length does, whose r is -1.
+    """
+    x = process.composed(step.x0_hat, step.eps, step.s)
+    if step.before is None or step.s < 0:
+        return x
+    r = min(step.r, -1) if step.s == 0 else step.r
+    return x - _scale(process, step) * 0.5 / r * (step.before - step.x0_hat)
 
 
 def _corrected(process: GaussianDiffusion, step: _Step, x0_hat: Tensor) -> Tensor:
     """UniC: the same step again with x0_hat at its end known; its weights solve eq. 9 for the nodes r and 1."""
-    x, scale = _first_order(process, step)
+    x, scale = process.composed(step.x0_hat, step.eps, step.s), _scale(process, step)
     change = x0_hat - step.x0_hat
     if step.before is None:
         return x - scale * 0.5 * change
-    h = -_h(process, step)
+    h = process.half_log_snr_at(step.t) - process.half_log_snr_at(step.s)
     phi = math.expm1(h) / h - 1
     b = phi / math.expm1(h), 2 * (phi / h - 0.5) / math.expm1(h)
     at_r = (b[0] - b[1]) / (1 - step.r)
