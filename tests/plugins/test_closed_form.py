@@ -7,12 +7,13 @@ holds as many one-dimensional paths as one likes.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from ddpmkit.contracts import Prediction, Sampler
+from ddpmkit.contracts import Prediction, Sampler, Schedule
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion, with_zero_terminal_snr
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -33,13 +34,13 @@ from ddpmkit_plugins.sigmoid.schedule import SigmoidSchedule
 from ddpmkit_plugins.unipc import UniPcConfig
 from ddpmkit_plugins.unipc.sampler import UniPcSampler
 
-SCHEDULES: dict[str, Callable[[int], Tensor]] = {
-    "cosine": lambda T: CosineSchedule(CosineConfig(), timesteps=T).alphas_cumprod(),
-    "linear": lambda T: LinearSchedule(LinearConfig(), timesteps=T).alphas_cumprod(),
-    "scaled-linear": lambda T: ScaledLinearSchedule(ScaledLinearConfig(), timesteps=T).alphas_cumprod(),
-    "sigmoid": lambda T: SigmoidSchedule(SigmoidConfig(), timesteps=T).alphas_cumprod(),
-    "laplace": lambda T: LaplaceSchedule(LaplaceConfig(), timesteps=T).alphas_cumprod(),
-    "edm": lambda T: EdmSchedule(EdmConfig(), timesteps=T).alphas_cumprod(),
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "cosine": partial(CosineSchedule, CosineConfig()),
+    "linear": partial(LinearSchedule, LinearConfig()),
+    "scaled-linear": partial(ScaledLinearSchedule, ScaledLinearConfig()),
+    "sigmoid": partial(SigmoidSchedule, SigmoidConfig()),
+    "laplace": partial(LaplaceSchedule, LaplaceConfig()),
+    "edm": partial(EdmSchedule, EdmConfig()),
 }
 # Weight, mean and standard deviation of each Gaussian.
 MIXTURES = {
@@ -80,10 +81,14 @@ class Mixture:
         return low
 
 
-def in_float64(alpha_bar: Tensor, prediction: Prediction) -> GaussianDiffusion:
+def alpha_bar(schedule: str, timesteps: int) -> Tensor:
+    return SCHEDULES[schedule](timesteps=timesteps).alphas_cumprod()
+
+
+def in_float64(exact: Tensor, prediction: Prediction) -> GaussianDiffusion:
     """With buffers that were never rounded to float32."""
-    made = GaussianDiffusion(alpha_bar, prediction)
-    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    made = GaussianDiffusion(exact, prediction)
+    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
     return made
 
 
@@ -129,7 +134,7 @@ def test_from_ten_steps_on_no_solver_is_worse_than_ddim(
     name: str, schedule: str, timesteps: int, clip_x0: bool
 ) -> None:
     """In many of these the step to t = 0 is several times as long, in log-SNR, as the one before it."""
-    mixture, process = Mixture(name), in_float64(SCHEDULES[schedule](timesteps), "epsilon")
+    mixture, process = Mixture(name), in_float64(alpha_bar(schedule, timesteps), "epsilon")
     for steps in (10, 20, 50):
         ddim = error(DdimSampler(DdimConfig(clip_x0=clip_x0)), mixture, process, steps)
         found = {solver: error(made, mixture, process, steps) for solver, made in solvers(clip_x0=clip_x0).items()}
@@ -140,7 +145,7 @@ def test_from_ten_steps_on_no_solver_is_worse_than_ddim(
 @pytest.mark.parametrize("timesteps", [50, 1000])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_nor_in_single_precision_with_any_prediction(schedule: str, timesteps: int, prediction: Prediction) -> None:
-    mixture, process = Mixture("three"), GaussianDiffusion(SCHEDULES[schedule](timesteps), prediction)
+    mixture, process = Mixture("three"), GaussianDiffusion(alpha_bar(schedule, timesteps), prediction)
     for steps in (10, 20):
         ddim = error(DdimSampler(DdimConfig()), mixture, process, steps, torch.float32)
         found = {solver: error(made, mixture, process, steps, torch.float32) for solver, made in solvers().items()}
@@ -152,7 +157,7 @@ def test_nor_in_single_precision_with_any_prediction(schedule: str, timesteps: i
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "edm"])
 def test_nor_from_no_signal_at_all(schedule: str, timesteps: int, prediction: Prediction) -> None:
     mixture = Mixture("three")
-    process = in_float64(with_zero_terminal_snr(SCHEDULES[schedule](timesteps)), prediction)
+    process = in_float64(with_zero_terminal_snr(alpha_bar(schedule, timesteps)), prediction)
     for steps in (10, 20, 50):
         ddim = error(DdimSampler(DdimConfig()), mixture, process, steps)
         others = {name: made for name, made in solvers().items() if name != "heun"}  # refuses to

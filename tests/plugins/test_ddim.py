@@ -71,7 +71,7 @@ def test_in_single_precision_it_walks_as_diffusers_does(prediction: Prediction, 
 @pytest.mark.parametrize("steps", [1, 7, T])
 @pytest.mark.parametrize("clip_x0", [True, False])
 def test_eta_1_is_the_ancestral_chain(steps: int, clip_x0: bool) -> None:
-    """Song et al. (2021), section 4.1: with eta = 1 the process becomes DDPM; with x0_hat clamped, if eps follows it."""
+    """Song et al. (2021), section 4.1: with eta = 1 the process becomes DDPM; also a clamped one, if eps follows."""
     denoiser = Denoiser(network, in_float64(alpha_bar()))
 
     def noise(draw: int) -> Tensor:
