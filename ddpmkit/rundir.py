@@ -10,7 +10,7 @@ import platform
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from ddpmkit.durable import open_regular, write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.runlog import RunLog
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "check_replaceable"]
 
 _FILES = ("recipe.lock.toml", "metrics.jsonl", "incidents.jsonl", "report.html", ".lock", ".holder.json")
 _FOLDERS = ("checkpoints", "snapshots", "samples", "viz")
@@ -39,6 +39,8 @@ _VISUALIZATION = re.compile(r"(forward|backward)(_t\d{4,5})?\.png", re.ASCII)
 _PARTIAL = re.compile(r"\..*\.partial", re.DOTALL)
 _MOST_NAMED = 3
 _LONGEST_HOLDER = 2**16
+_SIGN, _HEAD = b"ddpmkit", 1024
+"""What every image and page of ddpmkit holds within its first bytes."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,22 @@ class RunFolder:
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+def check_replaceable(files: Iterable[Path]) -> None:
+    """Raise InputError unless each of the files is absent, or one that ddpmkit wrote: those say so at their start."""
+    for path in files:
+        if (kind := _kind(path)) is None:
+            continue
+        head = b""
+        if kind == "a file":
+            with open_regular(path, follow_links=False) as file:
+                head = file.read(_HEAD)
+        if _SIGN not in head:
+            raise InputError(
+                f"{path} is {kind} that ddpmkit did not write. Nothing was written.",
+                remedies=["--out names another place, such as a folder that does not exist yet", "move it away"],
+            )
 
 
 def _described(holder: Path) -> str:

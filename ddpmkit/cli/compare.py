@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
+from ddpmkit.cli.options import given_path
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write a page, with curves and samples.")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=given_path)
+@click.option("--out", metavar="FILE", type=given_path, help="Write a page, with curves and samples.")
 @click.pass_obj
 def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> None:
     """Set runs side by side: recipes and scores.
@@ -25,7 +26,10 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     ddpmkit compare results/ablation_cat/* --out comparison.html
     """
     from ddpmkit.report.comparison import differing_keys, rankings, read_runs, write_comparison
+    from ddpmkit.rundir import check_replaceable
 
+    if out is not None:
+        check_replaceable([out])
     read = read_runs(runs)
     names = [run.name for run in read]
     differing = differing_keys(read)

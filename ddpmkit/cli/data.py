@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from ddpmkit.cli.findings import findings
-from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def data() -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=given_path,
     default=_DEFAULT,
     show_default=True,
     help="The folder that will hold train/ and val/.",
@@ -67,7 +67,7 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
 
 
 @data.command()
-@click.argument("source", metavar="FOLDER|RECIPE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="FOLDER|RECIPE", type=given_path)
 @set_option
 @plugin_options
 @click.pass_context

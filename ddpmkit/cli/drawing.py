@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, run_argument, seed_option, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 from ddpmkit.wording import counted
@@ -29,7 +29,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".n
 
 Command = Callable[..., Any]
 
-picture_path = click.Path(path_type=Path)
+picture_path = given_path
 """The type of an option that names a picture; what is wrong with it is said where it is opened."""
 
 
@@ -72,7 +72,10 @@ class Drawing:
         with open_display(terminal) as display:
             from ddpmkit.experiment import load
 
+            self._check_out()
             run = load(self.run_folder, overrides=self.overrides, registry=self.plugins.registry())
+            if self.out is None:
+                run.folder.check()
             seed = run.recipe.train.seed if self.seed is None else self.seed
             generator = mode(run, run.generator(self.weights, self.steps, self.class_name))
             images = run.draw(generator, self.count, seed, display)
@@ -88,12 +91,26 @@ class Drawing:
             path = target if target.suffix.lower() == ".png" else target / f"{name}.png"
             terminal.out.print(str(save_png(grid(images, columns), path)))
 
+    def _check_out(self) -> None:
+        """Raises InputError, before any work, if `out` holds someone's own files that would be replaced or mixed with.
+
+        The name of a grid in a folder says all that it depends on: it stands beside other files without harm.
+        """
+        from ddpmkit.rundir import check_replaceable
+
+        if self.out is None:
+            return
+        if self.out.suffix.lower() == ".png" and not self.separate:
+            check_replaceable([self.out])
+        elif self.separate and self.out.exists():
+            check_replaceable(sorted(self.out.iterdir()))
+
     def _name(self, seed: int, step: int, facts: Iterable[str]) -> str:
         """All that the images depend on, and none that a run gives to its own grids."""
         said = [f"seed-{seed}", f"n-{self.count}", f"at-{step:08d}"]
         said += [f"{self.steps}-steps"] if self.steps else []
-        said += [self.class_name] if self.class_name else []
-        said += [re.sub(r"[^\w.=]+", "_", fact) for fact in (*facts, *self.overrides)]
+        named = [self.class_name] if self.class_name else []
+        said += [re.sub(r"[^\w.=]+", "_", fact) for fact in (*named, *facts, *self.overrides)]
         return "-".join([*said, self.weights] if self.weights else said)
 
 
@@ -122,7 +139,7 @@ def drawing_options(default_count: int, least: int = 1) -> Callable[[Command], C
         @click.option(
             "--out",
             metavar="PATH",
-            type=click.Path(path_type=Path),
+            type=given_path,
             help="A .png file, or a folder to put it in.  [default: RUN/samples]",
         )
         @click.option("--separate", is_flag=True, help="One PNG an image, at its own size, in a folder.")

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
     from ddpmkit.plugin.registry import Registry
 
-__all__ = ["PluginChoice", "plugin_options", "run_argument", "seed_option", "set_option", "skip_metrics_option"]
+__all__ = [
+    "PluginChoice",
+    "given_path",
+    "plugin_options",
+    "run_argument",
+    "seed_option",
+    "set_option",
+    "skip_metrics_option",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +61,20 @@ class PluginChoice:
         return found.registry()
 
 
+class _GivenPath(click.Path):
+    """A path that has a name: `--out "$DIR"` with an empty DIR would mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty name."""
+        if value == "":
+            self.fail("the name is empty; the current folder is '.'", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+given_path = _GivenPath(path_type=Path)
+"""The type of every path that a person gives; whether there is anything is for whoever opens it."""
+
+
 def plugin_options(command: Command) -> Command:
     """Add `--plugin` and `--no-plugins`; the command gets both as `plugins`, a `PluginChoice`."""
 
@@ -61,7 +83,7 @@ def plugin_options(command: Command) -> Command:
         "plugin_files",
         metavar="FILE",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=given_path,
         help="Load the components of a Python file, as local/NAME. May be repeated.",
     )
     @click.option("--no-plugins", is_flag=True, help="Keep to what ddpmkit brings itself, and to --plugin files.")
@@ -104,5 +126,5 @@ seed_option = click.option(
 )
 """`--seed`; the command gets `seed`, an int or None."""
 
-run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+run_argument = click.argument("run_folder", metavar="RUN", type=given_path)
 """The folder of a run, or one checkpoint in it; the command gets `run_folder`."""

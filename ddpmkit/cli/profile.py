@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal, aligned
 from ddpmkit.wording import counted
 
@@ -17,7 +17,7 @@ __all__ = ["profile"]
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=given_path)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to time.")
 @set_option
 @plugin_options

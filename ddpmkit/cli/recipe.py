@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 from ddpmkit.wording import counted
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["recipe"]
 
-_file = click.Path(path_type=Path)
+_file = given_path
 
 
 @click.group()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -12,10 +12,8 @@ __all__ = ["run"]
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "--out", metavar="DIR", type=click.Path(path_type=Path), help="The run's folder.  [default: results/RECIPE_NAME]"
-)
+@click.argument("recipe", type=given_path)
+@click.option("--out", metavar="DIR", type=given_path, help="The run's folder.  [default: results/RECIPE_NAME]")
 @set_option
 @skip_metrics_option
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -20,11 +20,11 @@ __all__ = ["sweep"]
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=given_path)
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=given_path,
     help="The folder of the runs' folders.  [default: results/RECIPE_NAME]",
 )
 @click.option("--dry-run", is_flag=True, help="Show the runs, and make none.")

@@ -205,7 +205,11 @@ class Run:
         return outcomes
 
     def visualize(self, *, seed: int | None = None, display: Display | None = None) -> list[Picture]:
-        """Write the pictures of the forward and the reverse process; the two strips."""
+        """Write the pictures of the forward and the reverse process; the two strips.
+
+        Raises InputError when the checkpoint lies outside the folder of a run.
+        """
+        self.folder.check()
         images = build_images(self.recipe, "train")
         generator = self.generator()
         display = display or Quiet()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ddpmkit.durable import write_atomically
@@ -54,8 +55,9 @@ def strip(moments: Sequence[Tensor], captions: Sequence[str]) -> Image.Image:
 
 def save_png(picture: Image.Image, path: Path) -> Path:
     """Write it whole or not at all."""
-    encoded = io.BytesIO()
-    picture.save(encoded, format="PNG")
+    encoded, notes = io.BytesIO(), PngInfo()
+    notes.add_text("Software", "ddpmkit")  # by which a later run knows that it may replace the file
+    picture.save(encoded, format="PNG", pnginfo=notes)
     return write_atomically(path, encoded.getvalue())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ddpmkit.cli.options import given_path
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.contracts import KINDS
 
@@ -21,7 +22,7 @@ __all__ = ["new"]
     "--out",
     "folder",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=given_path,
     help="Where to write the package.  [default: ddpmkit-NAMESPACE-NAME]",
 )
 @click.pass_obj

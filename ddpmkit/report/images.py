@@ -1,0 +1,69 @@
+"""Images of a run folder as data URIs, so that a page stands alone. What is not an image is left out and named."""
+
+import base64
+import io
+import logging
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+from ddpmkit.durable import open_regular
+
+__all__ = ["embedded", "thumbnail"]
+
+_THUMBNAIL = (320, 320)
+"""At most so many pixels: twice what a page shows, for fine screens."""
+_LONGEST = 2**26
+"""Bytes of an image that a page can bear."""
+_log = logging.getLogger(__name__)
+
+
+def embedded(image: Path) -> str:
+    """The PNG as it is; empty when there is none."""
+    content = _content(image)
+    return _data_uri("png", content) if content is not None and _decoded(image, content) is not None else ""
+
+
+def thumbnail(image: Path) -> str:
+    """A small JPEG of it; empty when there is none."""
+    content = _content(image)
+    small = _decoded(image, content) if content is not None else None
+    if small is None:
+        return ""
+    small.thumbnail(_THUMBNAIL)
+    encoded = io.BytesIO()
+    small.save(encoded, format="JPEG", quality=85)
+    return _data_uri("jpeg", encoded.getvalue())
+
+
+def _content(image: Path) -> bytes | None:
+    """The bytes of a regular file in a folder that is no link: a page must not carry what lies outside the run."""
+    try:
+        if image.parent.is_symlink():
+            raise OSError(f"{image.parent} is a link")
+        with open_regular(image, follow_links=False) as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise OSError(f"it is longer than {_LONGEST:,} bytes")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("%s is left out: %s.", image, error.strerror or error)
+        return None
+    return content
+
+
+def _decoded(image: Path, content: bytes) -> Image.Image | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of an image that is absurdly large
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
+                return opened.convert("RGB")
+    except Exception as error:  # damaged images raise nearly anything, struct.error and SyntaxError included
+        _log.warning("%s is left out: it is not an image that can be read (%s).", image, error)
+        return None
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()

@@ -1,0 +1,219 @@
+"""Damage every file of a run folder in every way, and give every command that reads run folders.
+
+    python tests/stress/damaged_folders.py                          # everything: about 6,000 commands
+    python tests/stress/damaged_folders.py --every 50 --command report
+
+A command must end by itself, with success or with an error for people: never with a traceback, never by waiting. What
+lies outside the run stays as it is, and only `run` may change a file of the run that was there before.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from damages import DAMAGES, NOBODY, PERMISSION, damage
+from every_operation import Place
+from processes import call
+
+__all__ = ["COMMANDS", "Case", "Outcome", "cases", "damage_everything", "finished_run"]
+
+PARTS = Path(__file__).with_name("stress_parts.py")
+_STEPS = 6
+_PATIENCE = 300.0
+"""Seconds after which a command is taken to wait for something that never comes."""
+_TRACES = ("Traceback", "this is a bug")
+_WRITERS = ("run", "sweep")
+
+COMMANDS: dict[str, Callable[[Place], list[str]]] = {
+    "run": lambda place: ["run", str(place.recipe), "--out", str(place.run), "--set", f"train.steps={_STEPS + 2}"],
+    "run, finished": lambda place: ["run", str(place.recipe), "--out", str(place.run)],
+    "sample": lambda place: ["sample", str(place.run), "-n", "1", "--weights", "sigma_rel=0.12"],
+    "interpolate": lambda place: ["interpolate", str(place.run), "0", "1", "-n", "2"],
+    "evaluate": lambda place: ["evaluate", str(place.run)],
+    "visualize": lambda place: ["visualize", str(place.run)],
+    "compare": lambda place: ["compare", str(place.run), str(place.folder / "good")],
+    "compare to a page": lambda place: [
+        *("compare", str(place.run), str(place.folder / "good")),
+        *("--out", str(place.folder / "page.html")),
+    ],
+    "checkpoint verify": lambda place: ["checkpoint", "verify", str(place.run)],
+    "recipe show": lambda place: ["recipe", "show", str(place.run / "recipe.lock.toml")],
+    "profile": lambda place: ["profile", str(place.run / "recipe.lock.toml"), "--steps", "1"],
+    "sample of a checkpoint": lambda place: [
+        "sample",
+        str(place.run / "checkpoints" / f"step-{_STEPS:08d}"),
+        "-n",
+        "1",
+    ],
+    "report": lambda place: [],
+}
+"""Every command that reads a run folder; `report` is the Python function."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command on one damaged folder."""
+
+    command: str
+    file: str
+    kind: str
+
+
+@dataclass
+class Outcome:
+    """How commands ended."""
+
+    commands: int = 0
+    refused: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def finished_run(folder: Path) -> Place:
+    """A run that has finished, with all that a run can leave, and a copy of it to compare with."""
+    place = Place(folder)
+    place.reset()
+    place.finish(COMMANDS["run, finished"](place))
+    (place.run / "incidents.jsonl").write_text('{"event": "failed", "step": 1, "doing": "something"}\n')
+    (place.run / ".holder.json").write_text('{"pid": 1, "host": "here", "since": "2026-01-01"}')
+    shutil.copytree(place.run, place.folder / "good")
+    shutil.copytree(place.watched, place.folder / "template")
+    return place
+
+
+def cases(place: Place, commands: Sequence[str] = tuple(COMMANDS)) -> list[Case]:
+    """Every file and folder of the run, every damage, every command."""
+    template = place.folder / "template" / place.run.name
+    files = sorted(str(path.relative_to(template)) for path in template.rglob("*"))
+    return [Case(*case) for case in itertools.product(commands, files, DAMAGES)]
+
+
+def damage_everything(place: Place, chosen: Sequence[Case]) -> Outcome:
+    """Try the cases one after the other."""
+    outcome = Outcome()
+    for case in chosen:
+        _reset(place)
+        outside = place.folder / "outside"
+        damage(case.kind, place.run / case.file, outside)
+        as_nobody = case.kind == PERMISSION and os.geteuid() == 0
+        before, outer = _state(place.run), _state(outside)
+        place.output.unlink(missing_ok=True)
+        exit_code = call(_command, COMMANDS[case.command](place), place, as_nobody, kill_after=_PATIENCE)
+        output = place.output.read_text(errors="replace") if place.output.exists() else ""
+        outcome.commands += 1
+        outcome.refused += exit_code != 0
+        outcome.problems += [f"{case}: {problem}" for problem in _problems(case, exit_code, output)]
+        if _state(outside) != outer:
+            outcome.problems.append(f"{case}: what lies outside was changed")
+        if not case.command.startswith(_WRITERS):
+            after = _state(place.run)
+            changed = [name for name, state in before.items() if name not in _MAY_CHANGE and after.get(name) != state]
+            if changed:
+                outcome.problems.append(f"{case}: changed {', '.join(changed)}")
+    return outcome
+
+
+_MAY_CHANGE = ("metrics.jsonl", "report.html", "viz")
+"""By commands that read: scores are added, the report is written anew. What is in `viz` is compared by name."""
+
+
+def _problems(case: Case, exit_code: int, output: str) -> Iterator[str]:
+    if exit_code < 0:
+        yield f"was killed by signal {-exit_code} after {_PATIENCE:.0f} s or before:\n{output}"
+    elif exit_code not in (0, 1, 2) or any(trace in output for trace in _TRACES):
+        yield f"exit code {exit_code}:\n{output}"
+    elif exit_code != 0 and not output.strip():
+        yield f"exit code {exit_code} and not a word"
+
+
+def _reset(place: Place) -> None:
+    for path in (place.folder / "outside", place.folder / "page.html"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    _make_removable(place.watched)
+    place.reset(place.folder / "template")
+
+
+def _make_removable(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Kind, size and inode of everything below, or of a single file."""
+    paths = [folder, *folder.rglob("*")] if folder.is_dir() else [folder] if folder.exists() else []
+    found = {}
+    for path in paths:
+        status = path.lstat()
+        is_folder = stat.S_ISDIR(status.st_mode)
+        found[str(path.relative_to(folder))] = (
+            stat.S_IFMT(status.st_mode),
+            0 if is_folder else status.st_size,
+            0 if is_folder or path.parent.name == "viz" else status.st_ino,
+        )
+    return found
+
+
+def _command(arguments: list[str], place: Place, as_nobody: bool) -> None:
+    """In a process of its own."""
+    with place.output.open("ab") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    os.environ["DDPMKIT_CACHE"] = str(place.cache)
+    if as_nobody:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    if arguments:
+        from ddpmkit.cli import main
+
+        plugin = [] if arguments[0] in ("compare", "checkpoint") else ["--plugin", str(PARTS)]
+        main([*arguments, *plugin])
+    else:
+        _report(place.run)
+
+
+def _report(run: Path) -> None:
+    from ddpmkit.errors import DdpmkitError
+    from ddpmkit.report import write_report
+
+    try:
+        write_report(run)
+    except (DdpmkitError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def main() -> int:
+    """The exit code: 0 when every command ended as it must."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--command", action="append", choices=COMMANDS, help="only this command; may be repeated")
+    parser.add_argument("--every", type=int, default=1, help="try one of so many cases, at random")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        folder.chmod(0o755)
+        place = finished_run(folder)
+        every = cases(place, options.command or tuple(COMMANDS))
+        chosen = random.Random(options.seed).sample(every, -(-len(every) // options.every))
+        outcome = damage_everything(place, sorted(chosen, key=lambda case: (case.command, case.file, case.kind)))
+        with contextlib.suppress(OSError):
+            _make_removable(place.watched)
+    print("\n".join(outcome.problems))  # noqa: T201 -- what the script is for
+    print(f"{outcome.commands} commands, {outcome.refused} refused, {len(outcome.problems)} problems")  # noqa: T201
+    return 1 if outcome.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
