@@ -1,4 +1,4 @@
-"""All that a plugin may import, as a Markdown page, read from the source: the contracts, the facade, the maths.
+"""All that a plugin may import, as a Markdown page, read from the source: contracts, facade, maths, image files.
 
 It imports none of what it describes, and does not know where the page is kept.
 """
@@ -16,7 +16,16 @@ __all__ = ["contracts_text"]
 
 _SHARED: Mapping[str, str] = {
     "ddpmkit.contracts": "ddpmkit.contracts.runtime",
-    **{module: module for module in ("ddpmkit.plugin", "ddpmkit.diffusion", "ddpmkit.frechet")},
+    **{
+        module: module
+        for module in (
+            "ddpmkit.plugin",
+            "ddpmkit.diffusion",
+            "ddpmkit.frechet",
+            "ddpmkit.decoding",
+            "ddpmkit.pixel_cache",
+        )
+    },
 }
 """Where a name of no particular kind is imported from, and the module that says so."""
 

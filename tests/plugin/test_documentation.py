@@ -28,10 +28,10 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
     assert set(re.findall(r"\(#([^)]*)\)", page)) <= anchors
 
 
-@pytest.mark.parametrize("module", ["ddpmkit.contracts", "ddpmkit.plugin", "ddpmkit.diffusion", "ddpmkit.frechet"])
+@pytest.mark.parametrize("module", ["contracts", "plugin", "diffusion", "frechet", "decoding", "pixel_cache"])
 def test_every_name_that_a_plugin_may_import_has_an_entry_with_words(module: str) -> None:
     entries = dict(entry.partition("\n")[::2] for entry in contracts_text().split("### ")[1:])
-    for name in importlib.import_module(module).__all__:
+    for name in importlib.import_module(f"ddpmkit.{module}").__all__:
         words = [line for line in entries[f"`{name}`"].splitlines() if line and not line.startswith(("```", "#"))]
         assert words, name
 

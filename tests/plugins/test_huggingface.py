@@ -1,8 +1,12 @@
 """Datasets made here and saved to disk; nothing is fetched."""
 
+import errno
 import io
 import logging
 import os
+import re
+import resource
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,8 @@ from PIL import Image, ImageOps
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import InputError
-from ddpmkit_plugins.huggingface import HuggingFaceConfig
-from ddpmkit_plugins.huggingface.dataset import HuggingFaceDataset
+from ddpmkit_plugins.huggingface import HuggingFaceConfig, dataset
+from ddpmkit_plugins.huggingface.dataset import HuggingFaceDataset, decode_row
 
 SQUARE = ImageShape(3, 16, 16)
 NAMES = ["cat", "dog", "bee"]
@@ -248,16 +252,46 @@ def test_a_class_without_pictures_cannot_be_trained_on_alone(tmp_path: Path) -> 
         (b"<html>", "cannot identify"),
         (b"", "cannot identify"),
         (png(noise(0))[:900], "truncated"),
-        (None, "NoneType"),
+        (None, "it is empty"),
     ],
 )
 def test_a_row_that_is_no_picture_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
     contents = [png(noise(0))] * 4 + [content] + [png(noise(0))]
     path = saved(tmp_path, train=table(contents, LABELS))
     for classes in (None, ("dog",)):
-        with pytest.raises(InputError, match=f"row 4 in column 'image' of split 'train' of {path} .*({reason})"):
+        with pytest.raises(InputError, match="1 row is not a whole image") as caught:
             loaded(path, classes=classes)
+        assert f"in column 'image' of split 'train' of {path}" in str(caught.value)
+        assert re.search(f"row 4: .*({reason})", str(caught.value))
+        assert 'data.on_bad_image = "skip"' in str(caught.value)
     assert len(loaded(path, classes=("cat",))) == 2
+
+
+def test_bad_rows_can_be_skipped_and_are_named_at_every_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    contents = [png(noise(seed)) for seed in range(6)]
+    contents[1], contents[4] = b"<html>", contents[4][:900]
+    path = saved(tmp_path, train=table(contents, LABELS))
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ddpmkit_plugins"):
+            found = loaded(path, on_bad_image="skip")
+        assert np.array_equal(shown(found), np.stack([expected(noise(seed)) for seed in (0, 2, 3, 5)]))
+        assert labels(found) == [LABELS[place] for place in (0, 2, 3, 5)]
+        (line,) = caplog.messages
+        assert "2 rows are not whole images" in line
+        assert "row 1: " in line
+        assert "row 4: " in line
+    whole = saved(tmp_path, train=rows(range(6)).select([0, 2, 3, 5]))
+    assert found.fingerprint == loaded(whole).fingerprint
+
+
+def test_many_bad_rows_are_named_up_to_a_number(tmp_path: Path) -> None:
+    path = saved(tmp_path, train=table([b"<html>"] * 25 + [png(noise(0))], [0] * 26))
+    with pytest.raises(InputError, match="25 rows are not whole images") as caught:
+        loaded(path)
+    assert str(caught.value).count("cannot identify") == 20
+    assert "... and 5 more" in str(caught.value)
+    assert len(loaded(path, on_bad_image="skip")) == 1
 
 
 @pytest.mark.parametrize(
@@ -281,13 +315,12 @@ def test_every_mode_is_shown_as_people_see_it(tmp_path: Path, picture: Image.Ima
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a picture that is decoded."""
     count: list[int] = []
-    decode = datasets.Image.decode_example
 
-    def counted(self: Any, *arguments: Any, **keys: Any) -> Any:
+    def counted(*arguments: Any) -> Any:
         count.append(1)
-        return decode(self, *arguments, **keys)
+        return decode_row(*arguments)
 
-    monkeypatch.setattr(datasets.Image, "decode_example", counted)
+    monkeypatch.setattr(dataset, "decode_row", counted)
     return count
 
 
@@ -343,15 +376,23 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path, change: Change, 
     assert loaded(tmp_path / "saved", shape=ImageShape(3, 8, 32)).fingerprint != before
 
 
-@pytest.mark.parametrize("left", [0, 200])
+def cut(content: bytes) -> bytes:
+    return content[:200]
+
+
+def half_zeroed(content: bytes) -> bytes:
+    return content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+
+
+@pytest.mark.parametrize("damage", [cut, half_zeroed, lambda content: b""])
 def test_a_damaged_cache_is_decoded_again_with_one_line(
-    tmp_path: Path, left: int, caplog: pytest.LogCaptureFixture, decodings: list[int]
+    tmp_path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture, decodings: list[int]
 ) -> None:
     path = saved(tmp_path)
     before = shown(loaded(path))
-    (file,) = (tmp_path / "cache" / "huggingface").iterdir()
-    file.write_bytes(file.read_bytes()[:left])
-    with caplog.at_level(logging.WARNING, "ddpmkit_plugins"):
+    (file,) = (tmp_path / "cache" / "huggingface").glob("*.npy")
+    file.write_bytes(damage(file.read_bytes()))
+    with caplog.at_level(logging.WARNING, "ddpmkit"):
         assert np.array_equal(shown(loaded(path)), before)
         assert np.array_equal(shown(loaded(path)), before)
     (line,) = [found.getMessage() for found in caplog.records if found.name.startswith("ddpmkit")]
@@ -366,3 +407,48 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "file"))
     assert len(shown(loaded(saved(tmp_path)))) == 6
     assert "the next start decodes again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "free some space"),
+        (OSError("Not enough disk space. Needed: 5 GB"), "free some space"),
+        (OSError(errno.ENOLCK, "No locks available"), "HF_HOME=DIR"),
+    ],
+)
+def test_a_disk_that_does_not_serve_the_package_is_said_with_its_folder(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    def fail(*arguments: Any, **keys: Any) -> None:
+        try:
+            raise error
+        except OSError as cause:
+            raise datasets.exceptions.DatasetGenerationError("An error occurred") from cause
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        loaded("a/b")
+    assert remedy in str(caught.value)
+    assert str(datasets.config.HF_DATASETS_CACHE) in str(caught.value)
+    assert "HF_HOME=DIR" in str(caught.value)
+    assert error.args[-1] in str(caught.value)
+
+
+def test_a_full_disk_costs_time_only_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved(tmp_path)
+    # No folder for temporary files either, as on a disk that is full to the last byte.
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        found = loaded(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert np.array_equal(shown(found), np.stack([expected(noise(seed)) for seed in range(6)]))
+    assert "the next start decodes again" in caplog.text
+    assert not list((tmp_path / "cache" / "huggingface").iterdir())

@@ -170,7 +170,7 @@ def test_the_first_start_says_what_it_decoded_and_where_it_is(tmp_path: Path, ca
         found = folder(animals(tmp_path / "data"))
         folder(tmp_path / "data")
     (line,) = caplog.messages
-    assert line.startswith(f"decoded 6 train pictures of {tmp_path / 'data'} in ")
+    assert line.startswith(f"decoded 6 train images of {tmp_path / 'data'} in ")
     assert str(tmp_path / "cache") in line
     assert isinstance(found._pixels, np.memmap)
     assert sorted(path.suffix for path in (tmp_path / "cache" / "images").iterdir()) == [".json", ".npy"]

@@ -1,6 +1,7 @@
 """Datasets of the Hugging Face hub: manifest and config."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,6 +25,8 @@ class HuggingFaceConfig(ComponentConfig):
     """Name of the split to train on."""
     val_split: str | None = None
     """Name of the split for the validation loss; when not given, `validation` or `val` where there is one."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What to do about rows that are not whole images: stop and name them, or name them and go on without them."""
 
 
 @hookimpl

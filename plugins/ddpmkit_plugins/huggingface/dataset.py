@@ -1,32 +1,34 @@
-"""A dataset of the `datasets` package as one of pictures: decoded once, then mapped into memory.
-
-It does not know where the rows come from, nor in what order they will be asked for.
-"""
+"""A dataset of the `datasets` package as one of images: decoded once, then mapped into memory."""
 
 import contextlib
 import hashlib
 import json
 import logging
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.plugin import InputError, cache_folder
+from ddpmkit.decoding import covering, on_background, open_upright
+from ddpmkit.pixel_cache import Decoded, digest_of, fetch, store
+from ddpmkit.plugin import InputError
 from ddpmkit_plugins.huggingface import HuggingFaceConfig
 from ddpmkit_plugins.huggingface.loading import Rows, load_rows
 
-VERSION = 1
-"""Counts changes of the decoding: pictures decoded by another version are not used."""
+VERSION = 2
+"""Counts changes of the decoding: images that were decoded by another version are not used."""
 _AT_ONCE = 256
-_FEATURES = datasets.Features({"pixels": datasets.Value("binary")})
+_GROUP = "huggingface"
+"""Folder of the cache."""
+_NAMED = 20
 _log = logging.getLogger(__name__)
 
 
@@ -36,32 +38,30 @@ class HuggingFaceDataset:
     def __init__(
         self, config: HuggingFaceConfig, *, split: str, classes: tuple[str, ...] | None, image_shape: ImageShape
     ) -> None:
-        """Raises InputError for what cannot be loaded, names that are not there, and a row that is no picture."""
+        """Raises InputError for what cannot be loaded, unknown names and, by policy, rows that are not images."""
         with _no_progress_bars():
             rows = load_rows(config, split, classes)
-            self._pixels = _decoded_once(config, rows, image_shape)
+            decoded = _decoded_once(config, rows, image_shape)
+        if decoded.bad:
+            _complain(config, rows, decoded.bad)
+        kept = [str(place) not in decoded.bad for place in rows.places]
         self.class_names = rows.class_names
-        self._shape = image_shape
-        self._labels = rows.labels
-        digest = hashlib.sha256()
-        for start in range(0, len(rows.labels), _AT_ONCE):
-            digest.update(b"".join(self._pixels[start : start + _AT_ONCE]["pixels"]))
-        facts = [digest.hexdigest(), list(image_shape), self._labels.tolist(), self.class_names]
+        self._pixels = decoded.pixels
+        self._labels = rows.labels[np.array(kept, dtype=bool)]
+        facts = [decoded.digest, list(image_shape), self._labels.tolist(), self.class_names]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def __len__(self) -> int:
-        """How many pictures."""
+        """How many images."""
         return len(self._labels)
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 [B, C, H, W]."""
-        # Not `bytes`, of which NumPy makes arrays that may not be written to.
-        content = bytearray().join(self._pixels[indices.tolist()]["pixels"])
-        return np.frombuffer(content, dtype=np.uint8).reshape(len(indices), *self._shape)
+        return np.asarray(self._pixels[indices])
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64 [B]."""
-        return self._labels[indices]
+        return np.asarray(self._labels[indices])
 
 
 @contextlib.contextmanager
@@ -76,48 +76,85 @@ def _no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> datasets.Dataset:
-    """The column `pixels`, bytes [C * H * W] a row: from the cache, or decoded and kept there."""
-    if not rows.places:
-        return datasets.Dataset.from_dict({"pixels": []}, features=_FEATURES)
-    column = config.image_column
-    # As they are in the files; `decode_row` makes pictures of them, several at a time.
+def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> Decoded:
+    """The images of these rows: from the cache, or decoded and kept there."""
+    bad: dict[str, str] = {}
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        bad.clear()
+        return _batches(rows, config.image_column, shape, bad)
+
+    # A dataset in memory has no files by which it could be told from another one.
+    if rows.places and rows.dataset.cache_files:
+        key = _key(config, rows, shape)
+        found = fetch(_GROUP, key, len(rows.places), shape)
+        if found is None and store(_GROUP, key, shape, batches(), bad) is not None:
+            found = fetch(_GROUP, key, len(rows.places), shape)
+        if found is not None:
+            return found
+    pixels = np.concatenate([np.empty((0, *shape), dtype=np.uint8), *batches()])
+    return Decoded(pixels, digest_of(pixels), bad)
+
+
+def _batches(rows: Rows, column: str, shape: ImageShape, bad: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
+    """The images of all rows in order, some at a time; `bad` is told the place of each row that is not an image."""
+    # As they are in the files: they are decoded here, several at a time.
     encoded = rows.dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
-    def decode(batch: dict[str, Any], numbers: list[int]) -> dict[str, list[bytes]]:
-        # Pillow warns of odd but readable metadata; filters belong to the process, so they are set before the threads.
-        with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-            warnings.simplefilter("ignore")
-            return {"pixels": list(pool.map(decode_row, numbers, batch[column]))}
-
-    def decode_row(number: int, value: dict[str, Any] | None) -> bytes:
+    def decode(value: dict[str, Any] | None) -> NDArray[np.uint8] | str:
         try:
-            return _fitted(datasets.Image().decode_example(value), shape).tobytes()
-        except Exception as error:
-            raise InputError(
-                f"row {rows.places[number]} in column {column!r} of split {rows.split!r} of {config.path} is no whole "
-                f"picture: {error}",
-                remedies=["leave it out with `filter` or `select` of the package datasets, and save_to_disk the rest"],
-            ) from error
+            return decode_row(value, shape)
+        except Exception as error:  # damaged images raise nearly anything
+            return str(error) or type(error).__name__
 
-    def decoded(**where: Any) -> datasets.Dataset:
-        return encoded.map(
-            decode, with_indices=True, batched=True, batch_size=_AT_ONCE, remove_columns=[column], features=_FEATURES,
-            load_from_cache_file=False, new_fingerprint=key, **where,
-        )  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(encoded), _AT_ONCE):
+            values = encoded[start : start + _AT_ONCE][column]
+            # Pillow warns of odd but readable metadata. Filters belong to the process: threads must not set them.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                decoded = list(pool.map(decode, values))
+            places = rows.places[start : start + _AT_ONCE]
+            bad |= {str(place): found for place, found in zip(places, decoded, strict=True) if isinstance(found, str)}
+            whole = [found for found in decoded if not isinstance(found, str)]
+            if whole:
+                yield np.stack(whole)
 
-    key = _key(config, rows, shape)
-    file = cache_folder() / "huggingface" / f"{key}.arrow"
-    if not rows.dataset.cache_files:  # it lives in memory, where nothing tells it from another one
-        return decoded(keep_in_memory=True)
-    if (kept := _kept(file, len(rows.labels))) is not None:
-        return kept
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return decoded(cache_file_name=str(file))
-    except OSError as error:
-        _log.warning("pictures cannot be kept in %s (%s): the next start decodes again", file.parent, error)
-        return decoded(keep_in_memory=True)
+
+def decode_row(value: Mapping[str, Any] | None, shape: ImageShape) -> NDArray[np.uint8]:
+    """uint8 [C, H, W]: the centre at the scale that just covers the target; transparency becomes white."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        raise ValueError("it is empty")
+    content: bytes | Path = value["bytes"]
+    if content is None:
+        content = Path(value["path"])
+        if not content.exists():  # it is the address of a file in an archive or on a server
+            with fsspec.open(value["path"], "rb") as file:
+                content = file.read()
+        elif not content.is_file():
+            raise ValueError(f"{content} is not a regular file")
+    # Decoded whole, whatever its size, as since the first version: the pixels of a run must not change.
+    upright = open_upright(content)
+    image = on_background(upright.image, "white").convert("L" if shape.channels == 1 else "RGB")
+    return covering(image, upright.box, (shape.width, shape.height)).transpose(2, 0, 1)
+
+
+def _complain(config: HuggingFaceConfig, rows: Rows, bad: Mapping[str, str]) -> None:
+    """Name the rows that are not images: as an error, or as a warning."""
+    named = [f"    row {place}: {why}" for place, why in list(bad.items())[:_NAMED]]
+    if len(bad) > _NAMED:
+        named.append(f"    ... and {len(bad) - _NAMED} more")
+    count = "1 row is not a whole image" if len(bad) == 1 else f"{len(bad)} rows are not whole images"
+    text = "\n".join([f"{count}, in column {config.image_column!r} of split {rows.split!r} of {config.path}:", *named])
+    if config.on_bad_image == "error":
+        raise InputError(
+            text,
+            remedies=[
+                "leave them out with `filter` or `select` of the package datasets, and save_to_disk the rest",
+                'data.on_bad_image = "skip"  goes on without them',
+            ],
+        )
+    _log.warning("skipped: %s", text)
 
 
 def _key(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> str:
@@ -126,33 +163,3 @@ def _key(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> str:
     seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     facts = [VERSION, seen, rows.split, rows.places, config.image_column, list(shape)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _kept(file: Path, count: int) -> datasets.Dataset | None:
-    """None when there is nothing; when it is not what it should be, a warning says so."""
-    if not file.is_file():
-        return None
-    try:
-        found = datasets.Dataset.from_file(str(file))
-        if (found.features, len(found)) != (_FEATURES, count):
-            raise ValueError(f"it holds {len(found)} rows of {found.features}")
-        return found
-    except Exception as error:
-        _log.warning("%s cannot be used, and the pictures are decoded again: %s", file, error)
-        return None
-
-
-def _fitted(picture: Image.Image, shape: ImageShape) -> NDArray[np.uint8]:
-    """uint8 [C, H, W]: the centre at the scale that just covers the target; transparency on white, 16 bits as 8."""
-    if picture.mode.startswith("I;16"):
-        # Pillow clips 16 bits to 8 instead of scaling them.
-        picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel, and nothing says which value is white")
-    if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-    picture = picture.convert("L" if shape.channels == 1 else "RGB")
-    fitted = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
-    return pixels.transpose(2, 0, 1)

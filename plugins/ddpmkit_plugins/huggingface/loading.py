@@ -1,9 +1,7 @@
-"""From a name to rows and their classes.
-
-It does not decode a picture.
-"""
+"""From a name to rows and their classes."""
 
 import difflib
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +14,8 @@ from ddpmkit.plugin import InputError
 from ddpmkit_plugins.huggingface import HuggingFaceConfig
 
 _HELD_OUT = ("validation", "val")
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class Rows(NamedTuple):
@@ -66,14 +66,41 @@ def _load(config: HuggingFaceConfig) -> Mapping[str, datasets.Dataset]:
             loaded = datasets.load_dataset(config.path, config.subset, revision=config.revision)
     except Exception as error:
         # There is an exception for every way in which a hub, a network, a disk or a file fails.
-        raise InputError(
-            f"the dataset {config.path!r} cannot be loaded: {_first_line(error)}",
-            remedies=[
-                "data.path is a name on https://huggingface.co/datasets, or a folder that save_to_disk wrote",
-                "`huggingface-cli login`  for a dataset that is not public; data.subset for one that has several",
-            ],
-        ) from error
+        raise _not_loaded(config, error) from error
     return loaded if isinstance(loaded, dict) else {config.train_split: loaded}
+
+
+def _not_loaded(config: HuggingFaceConfig, error: Exception) -> InputError:
+    """What to do depends on the cause: the package `datasets` keeps what it prepares in a folder of its own."""
+    folder = datasets.config.HF_DATASETS_CACHE
+    remedies = [
+        "data.path is a name on https://huggingface.co/datasets, or a folder that save_to_disk wrote",
+        "`huggingface-cli login`  for a dataset that is not public; data.subset for one that has several",
+    ]
+    reason = _first_line(error)
+    for cause in _causes(error):
+        is_full = isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL
+        if is_full or "disk space" in str(cause):
+            remedies = [
+                f"free some space: the package datasets keeps its files in {folder}",
+                "HF_HOME=DIR in the environment names another folder for them",
+            ]
+        elif isinstance(cause, OSError) and cause.errno in _NO_LOCKS:
+            remedies = [f"HF_HOME=DIR in the environment names a folder that supports locks, which {folder} does not"]
+        else:
+            continue
+        reason = _first_line(cause)
+    return InputError(f"the dataset {config.path!r} cannot be loaded: {reason}", remedies=remedies)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception itself, and what it was raised because of, or while handling."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
 
 
 def _held_out(config: HuggingFaceConfig, splits: Mapping[str, datasets.Dataset]) -> str | None:
@@ -121,5 +148,5 @@ def _known(what: str, name: str, present: Sequence[str], key: str) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ddpmkit.contracts import ImageShape, Inspection
+from ddpmkit.pixel_cache import Decoded
 from ddpmkit_plugins.image_folder import ImageFolderConfig, cache
 from ddpmkit_plugins.image_folder.decoding import decode_each
 from ddpmkit_plugins.image_folder.inspection import inspect_folder
@@ -25,7 +26,7 @@ class ImageFolder(Pictures):
         root = Path(config.root).expanduser()
         listing = list_pictures(root, split, classes)
 
-        def is_current(found: cache.Decoded) -> bool:
+        def is_current(found: Decoded) -> bool:
             return not _is_mended([root / name for name in found.bad], image_shape)
 
         key = cache.listing_key(root, listing.files, image_shape)

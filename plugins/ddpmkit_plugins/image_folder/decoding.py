@@ -3,7 +3,6 @@
 It does not know where pixels are kept.
 """
 
-import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
 from ddpmkit_plugins.image_folder.refusal import refusal
 
 MAX_PIXELS = 100_000_000
@@ -44,20 +44,16 @@ def decode(source: Source, shape: ImageShape) -> NDArray[np.uint8]:
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():
             raise BadImage("it is no file but a pipe, a socket or a device")  # to open one may take for ever
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise BadImage(f"its header claims {width} x {height} pixels, more than are decoded")
-            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps the resize faithful.
-            opened.draft(None, (2 * max(shape.width, shape.height),) * 2)
-            picture = _upright(opened, "L" if shape.channels == 1 else "RGB")
-        fitted = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.LANCZOS)
+        # Twice the target keeps the resize faithful.
+        upright = open_upright(source, enough=2 * max(shape.width, shape.height), most_pixels=MAX_PIXELS)
+        image = on_background(upright.image, "white").convert("L" if shape.channels == 1 else "RGB")
+        return covering(image, upright.box, (shape.width, shape.height)).transpose(2, 0, 1)
     except BadImage:
         raise
+    except ImageFileError as error:
+        raise BadImage(str(error)) from error
     except Exception as error:
         raise BadImage(_reason(source, error)) from error
-    pixels = np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
-    return pixels.transpose(2, 0, 1)
 
 
 def decode_all(
@@ -114,19 +110,6 @@ def _batches(sources: Iterable[tuple[int, Source]], most: int) -> Iterator[list[
             yield batch
             batch, held = [], 0
     yield batch
-
-
-def _upright(opened: Image.Image, mode: str) -> Image.Image:
-    picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I;16"):
-        # Pillow clips 16 bits to 8 instead of scaling them.
-        picture = Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        raise BadImage("it has 32 bits a pixel, and nothing says which value is white: save it with 8 or 16")
-    if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-    return picture.convert(mode)
 
 
 def _reason(source: Path | bytes, error: Exception) -> str:

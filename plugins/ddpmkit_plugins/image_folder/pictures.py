@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.pixel_cache import Decoded, digest_of, fetch, store
 from ddpmkit.plugin import InputError
-from ddpmkit_plugins.image_folder import cache
 from ddpmkit_plugins.image_folder.decoding import Source, decode_all
 from ddpmkit_plugins.image_folder.listing import Listing
 
 WORKERS = os.cpu_count() or 1
+_GROUP = "images"
+"""Folder of the cache."""
 _NAMED = 20
 _log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Pictures:
     """One split, by class and name."""
 
-    def __init__(self, root: Path, listing: Listing, decoded: cache.Decoded, on_bad_image: str, advice: str) -> None:
+    def __init__(self, root: Path, listing: Listing, decoded: Decoded, on_bad_image: str, advice: str) -> None:
         """`root` is what the names of bad files are below, and `advice` where to see all of them.
 
         Raises InputError, by policy, for files that are no pictures.
@@ -62,24 +64,24 @@ def decoded_once(
     files: Sequence[Path],
     shape: ImageShape,
     sources: Callable[[], Iterable[tuple[int, Source]]],
-    is_current: Callable[[cache.Decoded], bool] = lambda _found: True,
-) -> cache.Decoded:
+    is_current: Callable[[Decoded], bool] = lambda _found: True,
+) -> Decoded:
     """What is kept under `key`, or else the `sources` of `files` decoded and kept there."""
-    found = cache.fetch(key, len(files), shape)
+    found = fetch(_GROUP, key, len(files), shape)
     if found is not None and is_current(found):
         return found
     started = time.perf_counter()
     pixels, bad = decode_all(sources(), len(files), shape, WORKERS)
-    digest = hashlib.sha256(pixels.data).hexdigest()
     names = {files[place].relative_to(root).as_posix(): bad[place] for place in sorted(bad)}
-    decoded = cache.Decoded(pixels, digest, names)
-    kept_in = cache.store(key, decoded) if files else None
-    if kept_in is None:
-        return decoded
-    seconds = time.perf_counter() - started
-    _log.info("decoded %d %s pictures of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
-    # From now on mapped, as at every later start: the memory that they were decoded into is free again.
-    return cache.fetch(key, len(files), shape) or decoded
+    kept_in = store(_GROUP, key, shape, [pixels], names) if files else None
+    if kept_in is not None:
+        seconds = time.perf_counter() - started
+        _log.info("decoded %d %s images of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
+        # From now on mapped, as at every later start: the memory that they were decoded into is free again.
+        found = fetch(_GROUP, key, len(files), shape)
+        if found is not None:
+            return found
+    return Decoded(pixels, digest_of(pixels), names)
 
 
 def _complain(bad: Mapping[Path, str], policy: str, advice: str) -> None:
