@@ -3,7 +3,7 @@
 from ddpmkit.recipe.differences import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
 from ddpmkit.recipe.keys import keys_text
-from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock
+from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock, read_lock_values
 from ddpmkit.recipe.made_with import MadeWith
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
@@ -57,6 +57,7 @@ __all__ = [
     "made_here",
     "parse_weights",
     "read_lock",
+    "read_lock_values",
     "read_recipe",
     "read_sweep",
     "recipe_schema",

@@ -8,6 +8,9 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
@@ -18,11 +21,53 @@ from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.writing import toml_text
 
-__all__ = ["Lock", "lock_text", "made_here", "read_lock"]
+__all__ = ["Lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
 
 _COMMENT = (
     "# Written by ddpmkit: the recipe with every default filled in, and what it ran with. It can be run again.\n\n"
 )
+
+
+class _Section(BaseModel):
+    """A section, as far as it is shown; what else stands there is its component's."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    use: str = ""
+
+
+class _Data(_Section):
+    image_size: int | list[int] = 0
+    classes: str | list[str] = ""
+
+
+class _Diffusion(_Section):
+    timesteps: int = 0
+
+
+class _Sampler(_Section):
+    weights: str = ""
+
+
+class _Train(_Section):
+    steps: int = 0
+    batch_size: int = 0
+    seed: int = 0
+
+
+class _Shown(_Section):
+    """The shape of what is shown of a lock: each section is a table, and what is formatted has its type."""
+
+    name: str = ""
+    data: _Data = _Data()
+    diffusion: _Diffusion = _Diffusion()
+    schedule: _Section = _Section()
+    backbone: _Section = _Section()
+    loss: _Section = _Section()
+    sampler: _Sampler = _Sampler()
+    train: _Train = _Train()
+    metric: list[_Section] = []
+    tracker: list[_Section] = []
 
 
 @dataclass(frozen=True)
@@ -47,6 +92,20 @@ def made_here(recipe: Recipe, dataset_fingerprint: str, alpha_bar_fingerprint: s
 def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
     """The lock of a recipe, as TOML."""
     return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: made_with.model_dump(exclude_none=True)})
+
+
+def read_lock_values(file: Path) -> dict[str, Any]:
+    """What a lock says, as plain data, for whoever shows it: no plugin is needed, and no key is checked by its plugin.
+
+    Raises InputError when the file cannot be read, or when what it says is not of the shape of a lock.
+    """
+    values = read_file(file).values
+    try:
+        _Shown.model_validate(values)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(f"{file} is not the lock of a run: {key} is something else there.") from error
+    return values
 
 
 def read_lock(

@@ -20,7 +20,7 @@ class Series:
     def __init__(self) -> None:
         self._means: list[tuple[float, float]] = []
         self._each = 1
-        self._sum, self._count = 0.0, 0
+        self._sum, self._count, self._at = 0.0, 0, 0.0
         self._last: tuple[float, float] | None = None
 
     def add(self, step: int, value: float) -> None:
@@ -28,10 +28,11 @@ class Series:
         if not math.isfinite(value):
             return
         if self._last is not None:
+            self._at = self._last[0]
             self._sum += self._last[1]
             self._count += 1
             if self._count == self._each:
-                self._means.append((self._last[0], self._sum / self._count))
+                self._means.append((self._at, self._sum / self._count))
                 self._sum, self._count = 0.0, 0
         self._last = (step, value)
         if len(self._means) == _MOST_POINTS:
@@ -44,7 +45,7 @@ class Series:
         """All of them, or means over neighbours; the last point stays as it is."""
         if self._last is None:
             return []
-        rest = [(self._last[0], self._sum / self._count)] if self._count else []
+        rest = [(self._at, self._sum / self._count)] if self._count else []
         return [*self._means, *rest, self._last]
 
 

@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,16 @@ def test_a_table_that_was_edited_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was edited since"):
         started(tmp_path, 20)
     assert rows(tmp_path / "metrics.csv")[-1]["step"] == "mean"
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_a_table_that_is_not_a_file_is_an_error_at_once(tmp_path: Path, kind: str) -> None:
+    table, outside = tmp_path / "run" / "metrics.csv", tmp_path / "outside.csv"
+    table.parent.mkdir()
+    started(tmp_path)
+    (tmp_path / "metrics.csv").rename(outside)
+    before = outside.read_bytes()
+    {"a link": lambda: table.symlink_to(outside), "a pipe": lambda: os.mkfifo(table)}.get(kind, table.mkdir)()
+    with pytest.raises(InputError, match=r"metrics\.csv is not a file"):
+        started(tmp_path / "run")
+    assert outside.read_bytes() == before

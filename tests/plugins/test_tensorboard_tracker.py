@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
+from ddpmkit.errors import InputError
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit_plugins.tensorboard_tracker.tracker import TensorboardTracker
 
@@ -146,3 +147,12 @@ def test_what_comes_after_the_end_is_ignored(tmp_path: Path) -> None:
     tracker.run_ended(RunEnded(0, "failed"))
     tracker.picture(Picture(0, "samples", tmp_path / "nowhere.png"))
     tracker.run_ended(RunEnded(0, "failed"))
+
+
+def test_a_folder_that_is_a_link_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="is a link"):
+        started(tmp_path / "run")
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -11,6 +11,7 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
+from ddpmkit.errors import InputError
 from ddpmkit.sampling.pictures import grid, save_png
 from ddpmkit_plugins.wandb_tracker import WandbConfig
 from ddpmkit_plugins.wandb_tracker.tracker import WandbTracker
@@ -187,6 +188,17 @@ def test_a_run_whose_first_process_was_killed_while_it_wrote_its_id_has_one(tmp_
     assert len(file.read_text()) == 8
     assert list((tmp_path / "wandb").glob(f"offline-run-*/run-{file.read_text()}.wandb")) != []
     assert not list(file.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["wandb", "wandb/run-id"])
+def test_a_link_in_the_run_folder_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside").mkdir()
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="may lead anywhere"):
+        a_run(tmp_path / "run", WandbConfig(mode="offline"))
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 @pytest.mark.usefixtures("nobody")

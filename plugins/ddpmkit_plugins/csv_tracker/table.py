@@ -5,6 +5,7 @@ It does not know what the other columns say.
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,8 +44,11 @@ class Table:
 
     def _rows(self) -> list[str]:
         """Whole lines below the header."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return []
+        if self.path.is_symlink() or not self.path.is_file():
+            # What is behind a link is someone else's, and a pipe would be waited for.
+            raise InputError(f"{self.path} is not a file; it is left as it is.", remedies=["move it away"])
         lines = self.path.read_bytes().decode(errors="replace").split("\n")[:-1]
         header, rows = (lines[0] + "\n", [line + "\n" for line in lines[1:]]) if lines else (self._header, [])
         if header != self._header or not all(re.match(r"\d+,", row) for row in rows):

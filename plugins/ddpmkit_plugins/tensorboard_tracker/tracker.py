@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
-from ddpmkit.plugin import ComponentConfig
+from ddpmkit.plugin import ComponentConfig, InputError
 
 
 class TensorboardTracker:
@@ -75,6 +75,8 @@ class TensorboardTracker:
         """A new event file, whose readers forget every step from `purge_step` on."""
         if self._writer is not None:
             self._writer.close()
+        if self._folder.is_symlink():
+            raise InputError(f"{self._folder} is a link, and may lead anywhere.", remedies=["move it away"])
         self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
         return self._writer
 

@@ -16,7 +16,7 @@ import wandb
 from wandb.sdk import wandb_setup
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
-from ddpmkit.plugin import written_atomically
+from ddpmkit.plugin import InputError, written_atomically
 from ddpmkit_plugins.wandb_tracker import WandbConfig
 from ddpmkit_plugins.wandb_tracker.postbox import Postbox
 
@@ -126,7 +126,11 @@ class WandbTracker:
     def _identity(self) -> str:
         """The run's id on the server, kept in the run folder so that a resumed run goes on there too."""
         file = self.folder / "wandb" / "run-id"
-        if not (file.exists() and file.read_text(encoding="ascii").strip()):
+        if file.is_symlink() or file.parent.is_symlink():
+            raise InputError(
+                f"{file.parent} or its run-id is a link, and may lead anywhere.", remedies=["move it away"]
+            )
+        if not (file.is_file() and file.read_text(encoding="ascii").strip()):
             with written_atomically(file) as new:
                 new.write(secrets.token_hex(4).encode())
         return file.read_text(encoding="ascii").strip()
