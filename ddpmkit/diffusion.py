@@ -51,17 +51,24 @@ class Posterior(NamedTuple):
 class GaussianDiffusion(nn.Module):
     """The process that a schedule describes, with its coefficients as float32 buffers computed in float64.
 
-    The buffers, each [T]: `alpha_t`, `alpha_bar`, `sqrt_alpha_bar`, `sqrt_one_minus_alpha_bar`, `posterior_variance`,
-    `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf where alpha_bar is 0). They are functions of the
-    recipe, so they are in no checkpoint and no average of weights.
+    The buffers, each [T]: `alpha_t`, `beta` (1 - alpha_t), `alpha_bar`, `sqrt_alpha_bar`, `sqrt_one_minus_alpha_bar`,
+    `posterior_variance`, `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf where alpha_bar is 0), and
+    those of `posterior_mean` and `learned_log_variance`. Nothing may be subtracted from 1 in float32: alpha_t and
+    alpha_bar of the first steps are 1 there. They are functions of the recipe, so they are in no checkpoint and no
+    average of weights.
     """
 
     alpha_t: Tensor
+    beta: Tensor
     alpha_bar: Tensor
     sqrt_alpha_bar: Tensor
     sqrt_one_minus_alpha_bar: Tensor
     posterior_variance: Tensor
     log_snr: Tensor
+    posterior_mean_x0: Tensor
+    posterior_mean_x: Tensor
+    log_posterior_variance: Tensor
+    log_beta: Tensor
 
     def __init__(
         self, alphas_cumprod: Tensor, prediction: Prediction = "epsilon", *, self_conditioning: bool = False
@@ -82,6 +89,7 @@ class GaussianDiffusion(nn.Module):
         self.timesteps = len(alphas_cumprod)
         # A step back subtracts numbers near 1 (1 - alpha_bar is 4e-5 at t = 0, T = 1000): that is done in float64.
         self._alpha_bar: list[float] = alphas_cumprod.tolist()
+        self._double = alphas_cumprod.detach().clone()
         for name, values in coefficients(alphas_cumprod).items():
             self.register_buffer(name, values.float(), persistent=False)
 
@@ -185,18 +193,29 @@ class GaussianDiffusion(nn.Module):
 
     def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The mean of `posterior` for s = t - 1, with t int64 [B] of each image its own."""
-        previous = self.alpha_bar[t - 1].masked_fill(t == 0, 1.0)[:, None, None, None]
-        alpha, bar = _at(self.alpha_t, t), _at(self.alpha_bar, t)
-        return (previous.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - previous) * x) / (1 - bar)
+        return _at(self.posterior_mean_x0, t) * x0 + _at(self.posterior_mean_x, t) * x
 
     def posterior_log_variance(self, t: Tensor) -> Tensor:
-        """[B, 1, 1, 1]; at t = 0, where it is minus infinity, that of t = 1: Nichol & Dhariwal (2021), section 3.1."""
-        # A process of one step has no other; its only step is to the image itself.
-        return _at(self.posterior_variance, t.clamp(min=min(1, self.timesteps - 1))).clamp(min=1e-20).log()
+        """[B, 1, 1, 1]; at t = 0, where it is minus infinity, that of t = 1: Nichol & Dhariwal (2021), section 3.1.
+
+        A process of one step has no t = 1: there it is the logarithm of beta.
+        """
+        return _at(self.log_posterior_variance, t)
 
     def learned_log_variance(self, spread: Tensor, t: Tensor) -> Tensor:
         """Between posterior and beta: Nichol & Dhariwal (2021), eq. 15, with v = (spread + 1) / 2."""
-        return _between(self.posterior_log_variance(t), (1 - _at(self.alpha_t, t)).log(), spread)
+        return _between(self.posterior_log_variance(t), _at(self.log_beta, t), spread)
+
+    def alpha_bar_in_double(self, t: Tensor) -> Tensor:
+        """alpha_bar [B] at t int64 [B], from which 1 may be subtracted: float64.
+
+        On MPS, which has no float64, it is float32, and the next number below 1 where it would be 1.
+        """
+        if t.device.type == "mps":
+            return self.alpha_bar[t].clamp(max=1 - 2**-24)
+        if self._double.device != t.device:
+            self._double = self._double.to(t.device)
+        return self._double[t]
 
     @property
     def alpha_bar_fingerprint(self) -> str:
@@ -332,13 +351,20 @@ def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
     """The buffers of `GaussianDiffusion` by name, still float64 [T], from alpha_bar: Ho et al. (2020), eq. 4 and 7."""
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     alpha_t = alphas_cumprod / previous
+    beta, sigma2 = 1 - alpha_t, 1 - alphas_cumprod
+    variance = (1 - previous) / sigma2 * beta
     return {
         "alpha_t": alpha_t,
+        "beta": beta,
         "alpha_bar": alphas_cumprod,
         "sqrt_alpha_bar": alphas_cumprod.sqrt(),
-        "sqrt_one_minus_alpha_bar": (1 - alphas_cumprod).sqrt(),
-        "posterior_variance": (1 - previous) / (1 - alphas_cumprod) * (1 - alpha_t),
-        "log_snr": alphas_cumprod.log() - (1 - alphas_cumprod).log(),
+        "sqrt_one_minus_alpha_bar": sigma2.sqrt(),
+        "posterior_variance": variance,
+        "log_snr": alphas_cumprod.log() - sigma2.log(),
+        "posterior_mean_x0": previous.sqrt() * beta / sigma2,
+        "posterior_mean_x": alpha_t.sqrt() * (1 - previous) / sigma2,
+        "log_posterior_variance": (torch.cat([variance[1:2], variance[1:]]) if len(variance) > 1 else beta).log(),
+        "log_beta": beta.log(),
     }
 
 

@@ -21,6 +21,8 @@ from ddpmkit.diffusion import (
 from ddpmkit.errors import InputError
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
+from ddpmkit_plugins.edm import EdmConfig
+from ddpmkit_plugins.edm.schedule import EdmSchedule
 
 PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "x0", "v")
 
@@ -193,6 +195,17 @@ def test_another_number_of_timesteps_than_is_wanted_is_no_schedule() -> None:
     check_alphas_cumprod(alpha_bar, 2)
     with pytest.raises(InputError, match=r"must be float64 \[3\], and is float64 \[2\]"):
         check_alphas_cumprod(alpha_bar, 3)
+
+
+@pytest.mark.parametrize("timesteps", [1000, 10_000])
+def test_no_buffer_is_a_difference_of_rounded_numbers(timesteps: int) -> None:
+    """Betas of EDM's first steps are 1e-8: of 1 - alpha_t in float32 none, or 12 % more, is left."""
+    exact = EdmSchedule(EdmConfig(), timesteps=timesteps).alphas_cumprod()
+    found, t = GaussianDiffusion(exact), torch.arange(timesteps)
+    beta = 1 - exact / torch.cat([torch.ones(1, dtype=torch.float64), exact[:-1]])
+    torch.testing.assert_close(found.beta.double(), beta, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.log_beta.double(), beta.log(), rtol=1e-6, atol=0)
+    assert torch.equal(found.alpha_bar_in_double(t), exact)
 
 
 def test_zero_terminal_snr_needs_another_prediction_than_eps() -> None:

@@ -16,7 +16,9 @@ class Loss(Protocol):
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         """prediction and target float [B, C, H, W], alpha_bar float [B] at each sample's t -> loss of each sample [B].
 
-        Weighting by timestep is the loss's own affair: alpha_bar / (1 - alpha_bar) is the signal-to-noise ratio.
+        Weighting by timestep is the loss's own affair: alpha_bar / (1 - alpha_bar) is the signal-to-noise ratio. In a
+        run alpha_bar is float64 (on a device that has it), since in float32 it is 1 at the first steps of some
+        schedules. The loss may be of either precision.
         """
         ...
 

@@ -77,6 +77,11 @@ def _finite(subject: Subject) -> None:
         for bar in bars:
             losses = ask(*_example()[:2], torch.full((4,), bar))
             require(bool(losses.isfinite().all()), f"{losses.tolist()} at alpha_bar = {bar}, prediction {prediction}")
+        # As in a run, and so near to 1 that only float64 can tell: schedule edm begins there.
+        losses = ask(*_example()[:2], torch.full((4,), 1 - 1e-10, dtype=torch.float64))
+        require(
+            bool(losses.isfinite().all()), f"{losses.tolist()} at alpha_bar = 1 - 1e-10, float64, prediction {prediction}"
+        )
 
 
 def _gradient(subject: Subject) -> None:
@@ -151,7 +156,8 @@ RULES = (
     Rule(
         "loss.finite",
         "is it finite at every noise level, alpha_bar = 0 included (with prediction x0 and v)?",
-        "A weight by SNR divides by alpha_bar or by 1 - alpha_bar: write it as a product, or clamp what is divided by.",
+        "A weight by SNR divides by alpha_bar or by 1 - alpha_bar: write it as a product, or clamp what is divided by. "
+        "Leave alpha_bar in float64 until nothing is subtracted from 1 any more.",
         _finite,
     ),
     Rule(

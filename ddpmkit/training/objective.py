@@ -83,10 +83,10 @@ class Objective:
         with runtime.autocast():
             output = network(process.network_input(x, x0_hat), t, label)
         answer, spread = split_answer(output.float(), x0.shape[1])
-        losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar[t])
+        losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t)).to(answer.dtype)
         if spread is None:
             return losses
         # The mean learns nothing from the bound, which is too noisy for it: Nichol & Dhariwal (2021), section 3.1.
         x0_hat = process.denoised(answer.detach(), x, t).x0
-        bound = variational_bound(process, x0, x, t, x0_hat, spread)
+        bound = variational_bound(process, x0, t, x0_hat, spread)
         return cast(VarianceLoss, self.loss).with_bound(losses, bound)

@@ -38,6 +38,16 @@ def test_p2_of_eps_is_equation_8() -> None:
     assert P2Loss(P2Config(gamma=0), prediction="epsilon").weight(bar).tolist() == [1, 1, 1]
 
 
+def test_weights_keep_their_digits_where_alpha_bar_is_1_in_float32() -> None:
+    """At noise over signal of 1e-4 the ratio is 1e8: P2 of x0 is 1e8 / (1 + 1e8), min-SNR of eps 5 / 1e8."""
+    bar = torch.tensor([1 / (1 + 1e-8)], dtype=torch.float64)
+    assert bar.float().item() == 1
+    assert P2Loss(P2Config(), prediction="x0").weight(bar).item() == pytest.approx(1 - 1e-8, rel=1e-9)
+    assert P2Loss(P2Config(), prediction="epsilon").weight(bar).item() == pytest.approx(1 / (1 + 1e8), rel=1e-6)
+    assert MinSnrLoss(MinSnrConfig(), prediction="epsilon").weight(bar).item() == pytest.approx(5e-8, rel=1e-6)
+    assert MinSnrLoss(MinSnrConfig(), prediction="v").weight(bar).item() == pytest.approx(5e-8, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["min-snr", "p2"])
 def test_one_error_costs_the_same_in_every_parameterisation(kind: str) -> None:
     """Two guesses of x0 at one x_t, written as eps, x0 and v."""

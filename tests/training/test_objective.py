@@ -6,13 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ddpmkit.contracts import Prediction
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.objective import Objective
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
+from ddpmkit_plugins.edm import EdmConfig
+from ddpmkit_plugins.edm.schedule import EdmSchedule
 from ddpmkit_plugins.l2.loss import L2Loss
+from ddpmkit_plugins.p2 import P2Config
+from ddpmkit_plugins.p2.loss import P2Loss
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -49,6 +54,29 @@ def test_whose_label_is_dropped_depends_on_seed_step_and_place_alone() -> None:
     assert other is not None
     assert torch.equal(whole[16:32], part)
     assert not torch.equal(whole, other)
+
+
+@pytest.mark.parametrize("sigma_min", [1e-4, 2e-6])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
+def test_a_loss_by_snr_is_right_where_float32_has_no_noise_left(sigma_min: float, prediction: Prediction) -> None:
+    """The error of eps times 1 / (1 + SNR), and SNR is 1 / sigma^2 at the first step of EDM."""
+    schedule = EdmSchedule(EdmConfig(sigma_min=sigma_min), timesteps=1000)
+    process = GaussianDiffusion.from_schedule(schedule, prediction)
+    trained = Objective(process, P2Loss(P2Config(), prediction=prediction))
+    x0, eps = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 3, 8, 8)
+    t = torch.zeros(2, dtype=torch.int64)
+    wrong = process.target(x0, t, eps) + 0.5
+
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+            return wrong
+
+    losses = trained.losses(Wrong(), x0, t, eps, None, CPU)
+    # An error of v is 1 / alpha of one of eps, that of x0 alpha / sigma of it.
+    of_eps = {"epsilon": 0.5, "v": 0.5, "x0": 0.5 / sigma_min}[prediction]
+    expected = of_eps**2 / (1 + sigma_min**-2)
+    assert losses.dtype == torch.float32
+    assert losses.tolist() == pytest.approx([expected] * 2, rel=1e-3)
 
 
 def test_the_network_is_asked_with_the_label() -> None:

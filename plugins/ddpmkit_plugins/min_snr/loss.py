@@ -19,7 +19,8 @@ class MinSnrLoss:
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         """[B, C, H, W] twice, [B] -> [B]."""
-        return self.weight(alpha_bar) * (prediction - target).square().flatten(1).mean(dim=1)
+        error = (prediction - target).square().flatten(1).mean(dim=1)
+        return self.weight(alpha_bar).to(error.dtype) * error
 
     def weight(self, alpha_bar: Tensor) -> Tensor:
         """Of each sample's squared error: [B] -> [B]."""
