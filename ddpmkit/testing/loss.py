@@ -80,7 +80,8 @@ def _finite(subject: Subject) -> None:
         # As in a run, and so near to 1 that only float64 can tell: schedule edm begins there.
         losses = ask(*_example()[:2], torch.full((4,), 1 - 1e-10, dtype=torch.float64))
         require(
-            bool(losses.isfinite().all()), f"{losses.tolist()} at alpha_bar = 1 - 1e-10, float64, prediction {prediction}"
+            bool(losses.isfinite().all()),
+            f"{losses.tolist()} at alpha_bar = 1 - 1e-10, float64, prediction {prediction}",
         )
 
 
