@@ -42,7 +42,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
         for ranking in rankings(read)
     ]
     remarks = [f"{ranking.title}: {ranking.remark}" for ranking in rankings(read)]
-    losses = [run.steps[-1]["loss"] if run.steps else None for run in read]
+    losses = [run.history.last["loss"] if run.history.last is not None else None for run in read]
     _print(terminal, ["", *names], [["last loss", *(_number(loss, False) for loss in losses)], *rows])
     for remark in dict.fromkeys(remarks):
         terminal.out.print(remark, highlight=False)

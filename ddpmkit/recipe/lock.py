@@ -97,8 +97,10 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
 def read_lock_values(file: Path) -> dict[str, Any]:
     """What a lock says, as plain data, for whoever shows it: no plugin is needed, and no key is checked by its plugin.
 
-    Raises InputError when the file cannot be read, or when what it says is not of the shape of a lock.
+    Raises InputError when the file is a link or cannot be read, or when what it says is not of the shape of a lock.
     """
+    if file.is_symlink():
+        raise InputError(f"{file} is a link, and may lead out of the run.", remedies=["put the file itself there"])
     values = read_file(file).values
     try:
         _Shown.model_validate(values)

@@ -4,7 +4,6 @@ Scores taken by unlike rules are shown, and never ranked. It reads what the fold
 was made.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,12 @@ from markupsafe import Markup
 
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
-from ddpmkit.recipe import toml_value
+from ddpmkit.recipe import read_lock_values, toml_value
 from ddpmkit.recipe.differences import leaves
 from ddpmkit.report.curves import Curve, chart
-from ddpmkit.report.page import embedded, environment, points
+from ddpmkit.report.history import History, read_history
+from ddpmkit.report.images import embedded
+from ddpmkit.report.page import environment
 from ddpmkit.rundir import RunFolder
 
 __all__ = ["ComparedRun", "Ranking", "differing_keys", "rankings", "read_runs", "write_comparison"]
@@ -40,9 +41,9 @@ class ComparedRun:
         return self.path.name
 
     @cached_property
-    def steps(self) -> list[dict[str, Any]]:
+    def history(self) -> History:
         """The records of training."""
-        return list(RunFolder(self.path).log.records("step"))
+        return read_history(RunFolder(self.path).log)
 
     @cached_property
     def last_scores(self) -> dict[str, dict[str, Any]]:
@@ -52,12 +53,13 @@ class ComparedRun:
     @property
     def step(self) -> int:
         """The last step on record."""
-        return int(self.steps[-1]["step"]) if self.steps else 0
+        return self.history.step
 
     @property
     def last_samples(self) -> Path | None:
         """The newest grid of samples."""
-        return max((self.path / "samples").glob("step-*.png"), default=None)
+        grids = RunFolder(self.path).grids()
+        return grids[-1][1] if grids else None
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
     runs = []
     for path in paths:
         lock = RunFolder(path).lock
-        if not lock.is_file():
+        if not lock.exists():
             raise InputError(f"{path} is no run folder: it has no {lock.name}.")
-        recipe = tomllib.loads(lock.read_text(encoding="utf-8"))
+        recipe = read_lock_values(lock)
         recipe.pop("lock", None)
         runs.append(ComparedRun(path.resolve(), recipe))
     return runs
@@ -143,10 +145,10 @@ def write_comparison(runs: Sequence[ComparedRun], out: Path) -> Path:
         runs=runs,
         differing=differing_keys(runs),
         rankings=list(rankings(runs)),
-        grids=[(run, embedded(run.last_samples)) for run in runs if run.last_samples is not None],
+        grids=[(run, image) for run in runs if run.last_samples and (image := embedded(run.last_samples))],
         charts=list(_charts(runs)),
     )  # fmt: skip
-    return write_atomically(out, page.encode())
+    return write_atomically(out, page.encode(errors="replace"))
 
 
 def _charts(runs: Sequence[ComparedRun]) -> Iterator[Markup]:
@@ -156,7 +158,9 @@ def _charts(runs: Sequence[ComparedRun]) -> Iterator[Markup]:
         ("Images per second", "images_per_second", True),
     ):
         drawn = chart(
-            title, [Curve(run.name, points(run.steps, key), noisy=noisy) for run in runs], logarithmic="loss" in key
+            title,
+            [Curve(run.name, run.history.curves[key].points, noisy=noisy) for run in runs],
+            logarithmic="loss" in key,
         )
         if drawn:
             yield drawn

@@ -89,7 +89,10 @@ class History:
 def read_history(log: RunLog) -> History:
     """The training records of a log, by step. Raises OSError when it cannot be read."""
     history = History()
-    for record in log.records("step"):
+    # Of every event, so that a warning names every line that cannot be used.
+    for record in log.records():
+        if record["event"] != "step":
+            continue
         if record["step"] < history.step:
             # Someone edited it: a log that a run writes is in order. Only then all of it is held in memory.
             history = History()

@@ -3,31 +3,31 @@
 It reads what the folder holds and nothing else; it does not know how any of it was made.
 """
 
-import base64
-import io
+import logging
+import os
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
 
 from ddpmkit.durable import write_atomically
+from ddpmkit.errors import InputError
 from ddpmkit.plugin.found import file_options
+from ddpmkit.recipe import read_lock_values, toml_text
 from ddpmkit.recipe.made_with import made_with
 from ddpmkit.report.curves import Curve, chart
+from ddpmkit.report.history import QUARTERS, History, read_history
+from ddpmkit.report.images import embedded, thumbnail
 from ddpmkit.report.story import facts, sentence
 from ddpmkit.rundir import RunFolder
 
-__all__ = ["embedded", "environment", "points", "write_report"]
+__all__ = ["environment", "write_report"]
 
-_QUARTERS = ("first quarter of t", "second", "third", "last")
 _MOST_THUMBNAILS = 24
-_THUMBNAIL = (320, 320)
-"""At most so many pixels: twice what the page shows, for fine screens."""
+_log = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 
@@ -41,34 +41,48 @@ class _Grid(NamedTuple):
 
 
 def write_report(path: Path) -> Path:
-    """Write `report.html` from what is in the run folder `path`; whatever is missing there is left out."""
+    """Write `report.html` from what is in the run folder `path`; what is missing or damaged there is left out.
+
+    Raises OSError when the log cannot be read at all, or the page cannot be written.
+    """
     folder = RunFolder(path)
-    steps, scores = list(folder.log.records("step")), list(folder.log.records("scores"))
-    lock_text = folder.lock.read_text(encoding="utf-8") if folder.lock.exists() else ""
-    recipe = tomllib.loads(lock_text)
-    made, lock = made_with(recipe), recipe.pop("lock", {})
+    history, scores = read_history(folder.log), list(folder.log.records("scores"))
+    recipe = _lock(folder)
+    made, _ = made_with(recipe), recipe.pop("lock", None)
     plugin_options = file_options(made.files if made else ())
-    samples = sorted((path / "samples").glob("step-*.png"))
+    grids = [(step, shown) for step, grid in _spread(folder.grids()) if (shown := (grid, thumbnail(grid)))[1]]
     page = environment().get_template("page.html").render(
         name=recipe.get("name", path.resolve().name),
         folder=shlex.quote(str(path)),
         plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
-        sentence=sentence(recipe, steps, scores),
-        facts=list(facts(recipe, steps, scores)),
+        sentence=sentence(recipe, history, scores),
+        facts=list(facts(recipe, history, scores)),
         recipe=recipe,
-        recipe_text=lock_text.partition("\n[lock]")[0].strip(),
-        versions={**lock.get("versions", {}), **lock.get("distributions", {})},
-        fingerprint=lock.get("dataset_fingerprint", ""),
-        last_samples=embedded(samples[-1]) if samples else "",
-        last_step=_step(samples[-1]) if samples else 0,
-        grids=[_Grid(_step(sample), f"samples/{sample.name}", _thumbnail(sample)) for sample in _spread(samples)],
+        recipe_text=toml_text(recipe).strip(),
+        versions={**made.versions, **made.distributions} if made else {},
+        fingerprint=made.dataset_fingerprint if made else "",
+        last_samples=embedded(grids[-1][1][0]) if grids else "",
+        last_step=grids[-1][0] if grids else 0,
+        grids=[_Grid(step, f"samples/{grid.name}", small) for step, (grid, small) in grids],
         forward=embedded(folder.visualization("forward")),
         reverse=embedded(folder.visualization("backward")),
-        charts=[*_training_charts(steps), *_score_charts(scores)],
+        charts=[*_training_charts(history), *_score_charts(scores)],
         scores=scores,
         rules={f"{score['metric']}, {score['protocol']} protocol": score["facts"] for score in scores},
     )  # fmt: skip
-    return write_atomically(folder.report, page.encode())
+    # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
+    return write_atomically(folder.report, page.encode(errors="replace"))
+
+
+def _lock(folder: RunFolder) -> dict[str, Any]:
+    """The recipe as its lock says; empty, with a warning, where that is damaged."""
+    if not os.path.lexists(folder.lock):
+        return {}
+    try:
+        return read_lock_values(folder.lock)
+    except InputError as error:
+        _log.warning("the report is without the recipe: %s", error.message)
+        return {}
 
 
 def environment() -> jinja2.Environment:
@@ -82,27 +96,19 @@ def environment() -> jinja2.Environment:
     )
 
 
-def _training_charts(steps: Sequence[Record]) -> Iterator[Markup]:
+def _training_charts(history: History) -> Iterator[Markup]:
     """Those of the charts that have something to show."""
-    quarters = [
-        Curve(name, [(r["step"], r["loss_by_quarter"][n]) for r in steps if r["loss_by_quarter"][n] is not None])
-        for n, name in enumerate(_QUARTERS)
-    ]
-    loss, held_out = points(steps, "loss"), points(steps, "validation_loss")
-    norm, speed = points(steps, "gradient_norm"), points(steps, "images_per_second")
+    curves = {name: series.points for name, series in history.curves.items()}
+    quarters = [Curve(name, series.points) for name, series in zip(QUARTERS, history.quarters, strict=True)]
+    losses = [Curve("training", curves["loss"], noisy=True), Curve("validation", curves["validation_loss"])]
     charts = [
-        chart("Loss", [Curve("training", loss, noisy=True), Curve("validation", held_out)], logarithmic=True),
+        chart("Loss", losses, logarithmic=True),
         chart("Loss by quarter of the timesteps", quarters, logarithmic=True),
-        chart("Gradient norm before clipping", [Curve("norm", norm, noisy=True)], logarithmic=True),
-        chart("Learning rate", [Curve("learning rate", points(steps, "learning_rate"))]),
-        chart("Speed", [Curve("images per second", speed, noisy=True)]),
+        chart("Gradient norm before clipping", [Curve("norm", curves["gradient_norm"], noisy=True)], logarithmic=True),
+        chart("Learning rate", [Curve("learning rate", curves["learning_rate"])]),
+        chart("Speed", [Curve("images per second", curves["images_per_second"], noisy=True)]),
     ]
     yield from filter(None, charts)
-
-
-def points(steps: Sequence[Record], key: str) -> list[tuple[float, float]]:
-    """(step, value) of the records that have one."""
-    return [(record["step"], record[key]) for record in steps if record[key] is not None]
 
 
 def _score_charts(scores: Sequence[Record]) -> Iterator[Markup]:
@@ -116,30 +122,8 @@ def _score_charts(scores: Sequence[Record]) -> Iterator[Markup]:
         yield chart(f"{metric} {name} ({protocol} protocol)", curves)
 
 
-def _step(sample: Path) -> int:
-    return int(sample.stem.removeprefix("step-"))
-
-
-def _spread(samples: Sequence[Path]) -> list[Path]:
+def _spread(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
     """All, or so many at even distances, the first and the last among them."""
-    if len(samples) <= _MOST_THUMBNAILS:
-        return list(samples)
-    return [samples[round(n * (len(samples) - 1) / (_MOST_THUMBNAILS - 1))] for n in range(_MOST_THUMBNAILS)]
-
-
-def _thumbnail(picture: Path) -> str:
-    small = io.BytesIO()
-    with Image.open(picture) as image:
-        copy = image.convert("RGB")
-    copy.thumbnail(_THUMBNAIL)
-    copy.save(small, format="JPEG", quality=85)
-    return _data_uri("jpeg", small.getvalue())
-
-
-def embedded(picture: Path) -> str:
-    """The picture as a data URI, so that the page stands alone; empty when it is not there."""
-    return _data_uri("png", picture.read_bytes()) if picture.exists() else ""
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+    if len(grids) <= _MOST_THUMBNAILS:
+        return list(grids)
+    return [grids[round(n * (len(grids) - 1) / (_MOST_THUMBNAILS - 1))] for n in range(_MOST_THUMBNAILS)]

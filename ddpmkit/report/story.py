@@ -4,9 +4,9 @@ It does not know how they are laid out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
+from ddpmkit.report.history import History
 from ddpmkit.wording import counted
 
 __all__ = ["facts", "sentence"]
@@ -14,33 +14,33 @@ __all__ = ["facts", "sentence"]
 Record = Mapping[str, Any]
 
 
-def sentence(recipe: Record, steps: Sequence[Record], scores: Sequence[Record]) -> str:
+def sentence(recipe: Record, history: History, scores: Sequence[Record]) -> str:
     """For someone who was not there."""
-    if not steps:
+    if history.last is None:
         return f"A diffusion model of {_pictures(recipe)}. No step has been recorded yet."
-    done, planned = steps[-1]["step"], recipe.get("train", {}).get("steps", 0)
+    done, planned = history.step, recipe.get("train", {}).get("steps", 0)
     length = f"{done:,} of {planned:,} steps so far" if done < planned else counted(done, "step")
     outcome = [
         f"{_score_name(score, name)} {value:.4g}" for score, name, value in _latest(scores) if score["comparable"]
     ]
-    held_out = _validation_loss(steps)
+    held_out = history.validation_loss
     outcome += [f"validation loss {held_out:.4f}"] if held_out is not None else []
     return f"A diffusion model of {_pictures(recipe)}, trained for {'; '.join([length, *outcome])}."
 
 
-def facts(recipe: Record, steps: Sequence[Record], scores: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def facts(recipe: Record, history: History, scores: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """Label and text, one a line; what is not known is left out."""
     for section in ("data", "backbone", "loss", "sampler", "schedule"):
         if use := recipe.get(section, {}).get("use"):
             yield section, use
     if timesteps := recipe.get("diffusion", {}).get("timesteps"):
         yield "timesteps", f"T = {timesteps:,}"
-    if steps:
+    if history.last is not None:
         batch_size = recipe.get("train", {}).get("batch_size")
-        yield "steps", f"{steps[-1]['step']:,}" + (f" of {batch_size} images" if batch_size else "")
-        if batch_size and (seconds := _training_seconds(steps, batch_size)):
+        yield "steps", f"{history.step:,}" + (f" of {batch_size} images" if batch_size else "")
+        if batch_size and (seconds := history.seconds(batch_size)):
             yield "training time", f"about {_duration(seconds)}"
-    if (held_out := _validation_loss(steps)) is not None:
+    if (held_out := history.validation_loss) is not None:
         yield "validation loss", f"{held_out:.4f}"
     for score, name, value in _latest(scores):
         floor = f", floor {score['floor'][name]:.4g}" if name in score["floor"] else ""
@@ -76,22 +76,8 @@ def _score_name(score: Record, name: str) -> str:
     return f"{score['metric']} {name} ({score['protocol']}{remark})"
 
 
-def _training_seconds(steps: Sequence[Record], batch_size: int) -> float:
-    """From the speeds on record, so that pauses, samples and scores do not count."""
-    seconds = 0.0
-    for last, record in pairwise([{"step": 0}, *steps]):
-        if record["images_per_second"] > 0:
-            seconds += (record["step"] - last["step"]) * batch_size / record["images_per_second"]
-    return seconds
-
-
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _validation_loss(steps: Sequence[Record]) -> float | None:
-    """The last one: not every record has it."""
-    return next((loss for record in reversed(steps) if (loss := record["validation_loss"]) is not None), None)

@@ -47,7 +47,7 @@ def test_a_run_into_someone_s_own_folder_is_refused(
 
 
 def test_someone_s_own_files_inside_the_folder_of_a_run_stay(finished: Path, recipe: Path) -> None:
-    mine = [finished / "viz" / "holiday.png", finished / "notes.txt"]
+    mine = [finished / "viz" / "holiday.png", finished / "samples" / "step-zebra.png", finished / "notes.txt"]
     before = {path: photo(path) if path.suffix == ".png" else path.touch() for path in mine}
     result = invoked("run", str(recipe), "--out", str(finished), "--set", "train.steps=6")
     assert result.exit_code == 0, result.output

@@ -126,3 +126,21 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["compare", str(tmp_path)])
     assert done.exit_code == 2
     assert "is no run folder" in done.output
+
+
+@pytest.mark.parametrize("lock", [b"\xff", b"train = 1", b"[" * 100_000, b"name = []"])
+def test_a_damaged_lock_is_named(made, lock: bytes) -> None:  # type: ignore[no-untyped-def]
+    folder = made("a", "", scores(40.0))
+    (folder / "recipe.lock.toml").write_bytes(lock)
+    done = CliRunner().invoke(main, ["compare", str(folder)])
+    assert done.exit_code == 2
+    assert "recipe.lock.toml" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_grid_that_cannot_be_read_is_left_out(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    runs = [made("a", ""), made("b", "")]
+    (runs[0] / "samples" / "step-00000020.png").write_bytes(b"")
+    text = write_comparison(read_runs(runs), tmp_path / "page.html").read_text()
+    assert text.count("data:image/png;base64,") == 1
+    assert text.count("<img") == 1

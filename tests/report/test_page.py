@@ -1,10 +1,12 @@
 import base64
 import io
+import os
 import shlex
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -176,3 +178,88 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "Learning rate" in page.text
     for absent in ("Scores", "Loss by quarter", "validation loss", "Into the noise", "Recipe", "Made with"):
         assert absent not in page.text
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"train = 1",
+        b'[data]\nimage_size = "large"',
+        b'[train]\nsteps = "many"',
+        b"name = 7",
+        b"[[data]]\n",
+        b"lock = 3",
+        b'metric = ["fd"]',
+    ],
+)
+def test_a_damaged_lock_costs_only_what_it_says(tmp_path: Path, lock: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    folder = a_run(tmp_path)
+    folder.lock.write_bytes(lock)
+    page = read(folder)
+    assert "trained for 20" in page.text
+    assert "150.8" in page.text
+    assert len(page.sources) == 5
+    if lock and lock != b"lock = 3":
+        assert "without the recipe" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_a_lock_that_is_no_file_is_left_out(tmp_path: Path, kind: str) -> None:
+    folder = a_run(tmp_path / "run")
+    outside = folder.lock.rename(tmp_path / "outside")
+    make = {"a link": lambda: folder.lock.symlink_to(outside), "a pipe": lambda: os.mkfifo(folder.lock)}
+    make.get(kind, folder.lock.mkdir)()
+    page = read(folder)
+    assert "ddpmkit-acme" not in page.text
+    assert "150.8" in page.text
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = a_run(tmp_path / "run")
+    secret = save_png(grid(torch.ones(1, 3, 8, 8, dtype=torch.uint8)), tmp_path / "secret.png")
+    folder.samples(20).unlink()
+    folder.samples(20).symlink_to(secret)
+    folder.visualization("forward").write_bytes(b"")
+    folder.visualization("backward").unlink()
+    os.mkfifo(folder.visualization("backward"))
+    (folder.path / "samples" / "step-zebra.png").write_bytes(b"mine")
+    save_png(grid(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), folder.samples(15))
+    page = read(folder)
+    assert [link for link in page.links if not link.startswith("http")] == [
+        "samples/step-00000010.png",
+        "samples/step-00000015.png",
+    ]
+    assert len(page.sources) == 3
+    for name in ("step-00000020.png", "forward.png", "backward.png"):
+        assert name in caplog.text
+
+
+def test_damaged_lines_of_the_log_cost_only_themselves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = a_run(tmp_path)
+    log = folder.metrics.read_bytes()
+    folder.metrics.write_bytes(b"\n[]\n\xff\n" + log + b'{"event": "scores", "step": 1}\n{"event": "step", "st\xc3')
+    before = folder.metrics.read_bytes()
+    page = read(folder)
+    assert "trained for 20" in page.text
+    assert "150.8" in page.text
+    assert "lines 1 to 3, 7 (empty)" in caplog.text
+    assert folder.metrics.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_does_not_cost_the_page(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    name = "caf\udce9 \u2028"
+    scores = Scores(20, name, "standard", True, 10, 10, {name: 1.25}, {}, {name: "lower"}, {name: name})
+    folder.log.append("scores", asdict(scores))
+    assert "1.25" in read(folder).text
+
+
+def test_a_log_that_is_a_pipe_is_an_error_at_once(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    folder.metrics.unlink()
+    os.mkfifo(folder.metrics)
+    with pytest.raises(OSError, match="is a pipe"):
+        write_report(tmp_path)

@@ -1,7 +1,10 @@
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from ddpmkit.contracts import StepRecord
+from ddpmkit.report.history import History
 from ddpmkit.report.story import facts, sentence
 
 RECIPE: dict[str, Any] = {
@@ -12,7 +15,14 @@ RECIPE: dict[str, Any] = {
 
 
 def step(number: int, images_per_second: float = 64.0, validation_loss: float | None = None) -> dict[str, Any]:
-    return {"step": number, "images_per_second": images_per_second, "validation_loss": validation_loss}
+    return asdict(StepRecord(number, 0.5, (None,) * 4, 1.0, 1e-3, images_per_second, validation_loss))
+
+
+def history(*steps: dict[str, Any]) -> History:
+    read = History()
+    for each in steps:
+        read.add(each)
+    return read
 
 
 def score(protocol: str, number: int, value: float, *, comparable: bool = True) -> dict[str, Any]:
@@ -27,7 +37,7 @@ def score(protocol: str, number: int, value: float, *, comparable: bool = True) 
 
 
 def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> None:
-    steps = [step(500, validation_loss=0.2), step(990, validation_loss=0.15), step(1000)]
+    steps = history(step(500, validation_loss=0.2), step(990, validation_loss=0.15), step(1000))
     scores = [
         score("standard", 500, 120.0),
         score("standard", 1000, 81.25),
@@ -40,11 +50,11 @@ def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> 
 
 
 def test_a_run_that_is_not_over_says_so() -> None:
-    assert "trained for 500 of 1,000 steps so far." in sentence(RECIPE, [step(500)], [])
+    assert "trained for 500 of 1,000 steps so far." in sentence(RECIPE, history(step(500)), [])
 
 
 def test_one_step_is_singular() -> None:
-    assert "trained for 1 step." in sentence({**RECIPE, "train": {"steps": 1}}, [step(1)], [])
+    assert "trained for 1 step." in sentence({**RECIPE, "train": {"steps": 1}}, history(step(1)), [])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,7 @@ def test_one_step_is_singular() -> None:
     ],
 )
 def test_the_pictures_are_named(data: dict[str, Any], words: str) -> None:
-    assert words in sentence({"data": data}, [step(1)], [])
+    assert words in sentence({"data": data}, history(step(1)), [])
 
 
 @pytest.mark.parametrize(
@@ -66,12 +76,12 @@ def test_the_pictures_are_named(data: dict[str, Any], words: str) -> None:
 )
 def test_the_training_time_follows_from_the_speeds(speeds: tuple[float, float], told: str) -> None:
     """1000 steps of 32 images before the first record, and as many before the second."""
-    steps = [step(1000, speeds[0]), step(2000, speeds[1])]
+    steps = history(step(1000, speeds[0]), step(2000, speeds[1]))
     assert dict(facts(RECIPE, steps, []))["training time"] == told
 
 
 def test_facts_name_each_score_with_its_floor_and_mark_those_that_compare_with_nothing() -> None:
-    told = dict(facts({}, [], [score("standard", 1, 81.25), score("original", 1, 9.0, comparable=False)]))
+    told = dict(facts({}, history(), [score("standard", 1, 81.25), score("original", 1, 9.0, comparable=False)]))
     assert told == {
         "clean-fid fid (standard)": "81.25, floor 5.31",
         "clean-fid fid (original, not comparable)": "9, floor 5.31",
