@@ -148,21 +148,21 @@ class RunFolder:
         return RunLog(self.path / "incidents.jsonl")
 
     def grids(self) -> list[tuple[int, Path]]:
-        """Step and file of every grid of samples that the run itself wrote, by step."""
-        names = ((_GRID.fullmatch(path.name), path) for path in _files(self.path / "samples"))
+        """Step and path of every grid of samples that the run itself wrote, by step; it may have been damaged since."""
+        names = ((_GRID.fullmatch(path.name), path) for path in _inside(self.path / "samples"))
         return sorted((int(match[1]), path) for match, path in names if match is not None)
 
     def forget_samples_after(self, step: int) -> None:
         """Drop the grids of later steps: a run that resumes at `step` will make them again."""
         for made_at, grid in self.grids():
-            if made_at > step:
+            if made_at > step and _kind(grid) == "a file":
                 grid.unlink()
 
     def forget_end(self) -> None:
         """Drop what is made once the last step is done: a run that went on beyond it will make it again."""
         self.report.unlink(missing_ok=True)
-        for image in _files(self.path / "viz"):
-            if _VISUALIZATION.fullmatch(image.name):
+        for image in _inside(self.path / "viz"):
+            if _VISUALIZATION.fullmatch(image.name) and _kind(image) == "a file":
                 image.unlink()
 
     @contextlib.contextmanager
@@ -222,8 +222,6 @@ def _kind(path: Path) -> str | None:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
-def _files(folder: Path) -> list[Path]:
-    """The regular files of a folder inside the run folder; none where the folder is a link."""
-    if _kind(folder) != "a folder":
-        return []
-    return [path for path in folder.iterdir() if _kind(path) == "a file"]
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder of the run folder; nothing if the folder is a link."""
+    return list(folder.iterdir()) if _kind(folder) == "a folder" else []

@@ -60,8 +60,8 @@ def _decoded(image: Path, content: bytes) -> Image.Image | None:
             warnings.simplefilter("error")  # Pillow warns of an image that is absurdly large
             with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
                 return opened.convert("RGB")
-    except Exception as error:  # damaged images raise nearly anything, struct.error and SyntaxError included
-        _log.warning("%s is left out: it is not an image that can be read (%s).", image, error)
+    except Exception:  # damaged images raise nearly anything, struct.error and SyntaxError included
+        _log.warning("%s is left out: it is not a whole PNG.", image)
         return None
 
 
