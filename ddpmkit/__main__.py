@@ -1,5 +1,5 @@
 """`python -m ddpmkit`."""
 
-from ddpmkit.cli import main
+from ddpmkit.cli.process import start
 
-main()
+start()

@@ -7,14 +7,14 @@ which network predicts, or how a sampler walks.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import Prediction, Schedule
-from ddpmkit.errors import InputError
+from ddpmkit.errors import InputError, WrongAnswer
 
 __all__ = [
     "Denoised",
@@ -342,6 +342,21 @@ class Denoiser:
         return torch.cat([guided, spread], dim=1)
 
 
+def check_answer(output: Tensor, count: int, image_shape: Sequence[int]) -> None:
+    """Raises WrongAnswer unless a network's output is float, for `count` images, in the channels of one or of two."""
+    channels, height, width = image_shape
+    shapes = [(count, factor * channels, height, width) for factor in (1, 2)]
+    if not isinstance(output, Tensor) or tuple(output.shape) not in shapes or not output.is_floating_point():
+        raise WrongAnswer("backbone", f"it must return float {list(shapes[0])}, not {described(output)}")
+
+
+def described(value: object) -> str:
+    """`float32 [4, 3, 32, 32]`, or the type of what is not a tensor."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
 def split_answer(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     """A network's output: what it predicts, and beyond `channels` the spread of the step, where that is learned."""
     return output[:, :channels], output[:, channels:] if output.shape[1] > channels else None
@@ -386,11 +401,10 @@ def check_alphas_cumprod(alphas_cumprod: Tensor, timesteps: int | None = None) -
     `timesteps` is T, where it is known beforehand.
     """
     if not isinstance(alphas_cumprod, Tensor):
-        raise InputError(f"alpha_bar must be a float64 tensor [T], and is a {type(alphas_cumprod).__name__}.")
+        raise InputError(f"alpha_bar must be a float64 tensor [T], and is {described(alphas_cumprod)}.")
     wanted = timesteps or max(1, alphas_cumprod.numel())
     if alphas_cumprod.dtype != torch.float64 or alphas_cumprod.shape != (wanted,):
-        found = f"{str(alphas_cumprod.dtype).removeprefix('torch.')} {list(alphas_cumprod.shape)}"
-        raise InputError(f"alpha_bar must be float64 [{timesteps or 'T'}], and is {found}.")
+        raise InputError(f"alpha_bar must be float64 [{timesteps or 'T'}], and is {described(alphas_cumprod)}.")
     inside = (alphas_cumprod > 0) & (alphas_cumprod < 1)
     inside[-1] |= alphas_cumprod[-1] == 0
     if not bool(inside.all()):

@@ -6,7 +6,16 @@ does not know who raises them or how they are printed.
 
 from collections.abc import Sequence
 
-__all__ = ["ComponentUnavailable", "DdpmkitError", "InputError", "PluginError", "RunFailed", "worded"]
+__all__ = [
+    "ComponentUnavailable",
+    "DdpmkitError",
+    "InputError",
+    "PluginError",
+    "RunFailed",
+    "WrongAnswer",
+    "text_of",
+    "worded",
+]
 
 
 class DdpmkitError(Exception):
@@ -18,9 +27,9 @@ class DdpmkitError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, remedies: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedies = tuple(remedies)
+        super().__init__(text_of(message))
+        self.message = text_of(message)
+        self.remedies = tuple(map(text_of, remedies))
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  - {remedy}" for remedy in self.remedies)])
@@ -47,6 +56,28 @@ class RunFailed(DdpmkitError):
     """The run itself failed after it had begun; what it had written stays."""
 
 
+class WrongAnswer(Exception):
+    """A component returned what its contract does not allow.
+
+    `kind` says which component of the recipe it is; whoever knows the recipe names it.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def worded(error: BaseException) -> str:
     """`KeyError: 'scale'`; what was said for people stands for itself."""
-    return error.message if isinstance(error, DdpmkitError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, DdpmkitError):
+        return error.message
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def text_of(value: object) -> str:
+    """`str(value)`, also of an exception of a plugin whose text cannot be made."""
+    try:
+        return "".join(str(value))
+    except BaseException as error:
+        return f"(its text cannot be made: {type(error).__name__})"

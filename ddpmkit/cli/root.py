@@ -13,10 +13,13 @@ import click
 
 from ddpmkit import __version__
 from ddpmkit.cli.plugin_commands import accepted, may_have_had, offered, refused
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.cli.stream import escaped
+from ddpmkit.errors import DdpmkitError, worded
+from ddpmkit.interrupts import is_interrupt, marked_interrupts
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
+    from ddpmkit.plugin.found import FoundPlugin
 
 __all__ = ["COMMANDS", "main"]
 
@@ -41,6 +44,9 @@ COMMANDS = {
 
 _PLUGIN_COMMANDS = f"{__name__}.plugin_commands"
 _DISCOVERY = f"{__name__}.discovery"
+
+_MAKERS = frozenset({"run", "sample", "interpolate", "evaluate", "visualize", "sweep"})
+"""Commands that leave files: theirs is no failure when only what they show is lost."""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -78,23 +84,39 @@ class Root(click.Group):
         from ddpmkit.cli.terminal import Terminal
 
         terminal = ctx.obj = Terminal(verbose=ctx.params["verbose"])
-        with terminal.logging():
+        with marked_interrupts(), terminal.logging():
             try:
-                return super().invoke(ctx)
-            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+                outcome = super().invoke(ctx)
+                if terminal.stdout.failure is None:
+                    return outcome
+                terminal.show_loss()
+                code = 0 if ctx.invoked_subcommand in _MAKERS else EXIT_FAILED
+            except click.ClickException as error:
+                error.message = escaped(error.message)  # type: ignore[misc]  # click calls it final
+                raise
+            except (click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise  # click's own affair, and in its hands
-            except KeyboardInterrupt:
-                terminal.show_note("interrupted")
-                code = EXIT_INTERRUPTED
             except DdpmkitError as error:
                 terminal.show_error(error)
-                code = error.exit_code
+                # A plugin may derive errors of its own from ours.
+                code = error.exit_code or EXIT_FAILED
             except OSError as error:
                 terminal.show_os_error(error)
                 code = EXIT_FAILED
-            except Exception:
-                terminal.show_bug()
-                code = EXIT_FAILED
+            except BaseException as error:
+                if is_interrupt(error):
+                    terminal.show_note("interrupted")
+                    code = EXIT_INTERRUPTED
+                else:
+                    plugin = _plugin_of(ctx)
+                    if plugin is not None and isinstance(error, SystemExit):
+                        raise  # the plugin's own command says with which exit code it ends
+                    terminal.show_unforeseen(
+                        "this is a bug in ddpmkit or in a plugin; the lines above say where."
+                        if plugin is None
+                        else f"command {ctx.invoked_subcommand!r} of plugin {plugin} failed with {worded(error)}"
+                    )
+                    code = EXIT_FAILED
         raise click.exceptions.Exit(code)
 
 
@@ -107,6 +129,13 @@ def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
         ctx.meta[_PLUGIN_COMMANDS] = accepted(commands)
     found: Mapping[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
     return found
+
+
+def _plugin_of(ctx: click.Context) -> "FoundPlugin | None":
+    """The plugin whose command was invoked; None for a command of our own."""
+    if ctx.invoked_subcommand is None or ctx.invoked_subcommand in COMMANDS:
+        return None
+    return next(one.plugin for one in offered(_discovery(ctx), COMMANDS) if one.name == ctx.invoked_subcommand)
 
 
 def _discovery(ctx: click.Context) -> "Discovery":

@@ -9,17 +9,19 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from ddpmkit.interrupts import Interrupted
+
 __all__ = ["StopRequest"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C; a scheduler or a shutdown; a scheduler's warning before it; a terminal that was closed."""
 
 
 class StopRequest:
     """Whether someone has asked the run to stop; calling it answers that.
 
-    Until it is called for the first time nobody listens, and a signal raises KeyboardInterrupt at once. So does the
-    second signal at any time.
+    Until it is called for the first time nobody listens, and a signal raises Interrupted at once. So does the
+    second signal at any time. A signal that the process ignores from its start, as under `nohup`, stays ignored.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -27,16 +29,25 @@ class StopRequest:
         self._say = say
         self._heard = False
         self._before: dict[signal.Signals, Any] = {}
+        self._handler = self._receive  # one object: each access to a method makes another
         self.signal: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        """True once a signal has come."""
+        """True once a signal has come. A handler that a plugin has put in the place of ours is replaced by ours."""
         self._heard = True
+        self._take_back()
         return self.signal is not None
 
     def __enter__(self) -> Self:
         """Take the signals over."""
-        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        # None is a handler that Python has not installed, and could not put back.
+        self._before = {
+            number: handler
+            for number in _SIGNALS
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+        }
+        for number in self._before:
+            signal.signal(number, self._handler)
         return self
 
     def __exit__(
@@ -51,10 +62,17 @@ class StopRequest:
         """What a shell expects of a process that a signal ended."""
         return 128 + (self.signal or signal.SIGINT)
 
+    def _take_back(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._before:
+            if signal.getsignal(number) is not self._handler:
+                signal.signal(number, self._handler)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature of a handler
         again, self.signal = self.signal is not None, signal.Signals(number)
         if again or not self._heard:
-            raise KeyboardInterrupt
+            raise Interrupted
         # A handler interrupts whatever runs, a half-written line included: another thread waits its turn.
         text = "stopping: the run is saved after this step (Ctrl-C again: it ends at once)"
         threading.Thread(target=self._say, args=(text,), daemon=True).start()

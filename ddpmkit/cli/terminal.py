@@ -6,15 +6,21 @@ excerpts keep their columns. It does not know which command is running.
 
 import contextlib
 import logging
+import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import IO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 from rich.traceback import Traceback
 
+from ddpmkit.cli.stream import Forgiving, escaped
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.interrupts import is_interrupt
 
 __all__ = ["Terminal", "aligned"]
 
@@ -22,8 +28,24 @@ _NARROWEST = 20
 _OURS = ("ddpmkit", "ddpmkit_plugins")
 
 
-def _console(*, stderr: bool) -> Console:
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+class _Escaping(Console):
+    """A console on which names of files, metrics and the like cannot do what only we may: colour, move, reorder."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does, with all text escaped; what rich itself controls passes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
+
+
+def _console(stream: Forgiving) -> Console:
+    return _Escaping(
+        file=cast(IO[str], stream),
+        stderr=stream.is_stderr,
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def aligned(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -38,8 +60,13 @@ class Terminal:
     """stdout for results, stderr for the rest."""
 
     verbose: bool = False
-    out: Console = field(default_factory=lambda: _console(stderr=False))
-    err: Console = field(default_factory=lambda: _console(stderr=True))
+    stdout: Forgiving = field(default_factory=lambda: Forgiving("stdout"))
+    out: Console = field(init=False)
+    err: Console = field(default_factory=lambda: _console(Forgiving("stderr")))
+
+    def __post_init__(self) -> None:
+        """Both consoles survive whatever is wrong with their streams."""
+        self.out = _console(self.stdout)
 
     def lines(self, text: str, indent: int) -> list[str]:
         """At least one line; on a terminal they fit behind `indent` columns, and no path is broken."""
@@ -71,14 +98,15 @@ class Terminal:
         place = f"{error.filename}: " if error.filename is not None else ""
         self.err.print(Text.assemble(("error:", "bold red"), f" {place}{error.strerror or error}"))
 
-    def show_bug(self) -> None:
-        """The traceback of what nobody foresaw."""
+    def show_loss(self) -> None:
+        """Why results were not shown."""
+        reason = getattr(self.stdout.failure, "strerror", None) or self.stdout.failure
+        self.err.print(Text.assemble(("error:", "bold red"), f" standard output: {reason}; some of it is lost"))
+
+    def show_unforeseen(self, text: str) -> None:
+        """The traceback of what nobody foresaw, and below it what to make of it."""
         self._show_traceback()
-        self.err.print(
-            Text.assemble(
-                ("error:", "bold red"), " this is a bug in ddpmkit or in a plugin; the lines above say where."
-            )
-        )
+        self.err.print(Text.assemble(("error:", "bold red"), " ", text))
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
@@ -97,7 +125,13 @@ class Terminal:
                 logging.getLogger(name).setLevel(level)
 
     def _show_traceback(self) -> None:
-        self.err.print(Traceback(suppress=["click"]), soft_wrap=False)
+        shown = sys.exception()
+        try:
+            self.err.print(Traceback(suppress=["click"]), soft_wrap=False)
+        except BaseException as error:  # an exception of a plugin may break whoever shows it
+            if is_interrupt(error):
+                raise
+            self.err.print("".join(traceback.format_exception(shown)))
 
 
 class _ConsoleHandler(logging.Handler):

@@ -3,6 +3,7 @@
 Every choice is a pure function of (seed, step, index in the global batch). It does not know where pictures are stored.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpmkit.contracts import Dataset, ImageShape
-from ddpmkit.errors import RunFailed
+from ddpmkit.errors import RunFailed, WrongAnswer
+from ddpmkit.global_state import Around
 from ddpmkit.randomness import Purpose, permutation, stream
 from ddpmkit.wording import counted
 
@@ -29,12 +31,24 @@ class Batch(NamedTuple):
 class ImageSource:
     """A dataset as the training sees it: an endless sequence of batches, and plain pictures by index."""
 
-    def __init__(self, dataset: Dataset, image_shape: ImageShape, *, seed: int = 0, flip: bool = False) -> None:
-        """The dataset's pictures may be larger than `image_shape`: batches take a random crop, `plain` the centre."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        image_shape: ImageShape,
+        *,
+        seed: int = 0,
+        flip: bool = False,
+        around: Around = contextlib.nullcontext,
+    ) -> None:
+        """The dataset's pictures may be larger than `image_shape`: batches take a random crop, `plain` the centre.
+
+        `around` is entered around each call of the dataset ("dataset").
+        """
         self.dataset = dataset
         self.image_shape = image_shape
         self.seed = seed
         self.flip = flip
+        self._around = around
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -46,7 +60,7 @@ class ImageSource:
         Epochs follow each other without a seam: no image is left out or seen twice before all were seen.
         """
         indices = np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
-        pictures = self.dataset.images(indices)
+        pictures = self._images(indices)
         out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
         for row, position in enumerate(positions):
             out[row] = self._augmented(pictures[row], step, position)
@@ -55,13 +69,34 @@ class ImageSource:
     def plain(self, indices: NDArray[np.int64]) -> Tensor:
         """uint8 [B, C, H, W]: the centre of each picture, not flipped."""
         _, height, width = self.image_shape
-        pictures = self.dataset.images(indices)
+        pictures = self._images(indices)
         top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
         return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
         """int64 [B]."""
-        return torch.from_numpy(self.dataset.labels(indices))
+        with self._around("dataset"):
+            labels = self.dataset.labels(indices)
+        if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
+            raise WrongAnswer("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
+        return torch.from_numpy(labels.astype(np.int64, copy=False))
+
+    def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [B, C, H, W], at least as large as `image_shape`. Raises WrongAnswer."""
+        with self._around("dataset"):
+            images = self.dataset.images(indices)
+        channels, height, width = self.image_shape
+        if (
+            not isinstance(images, np.ndarray)
+            or images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[:2] != (len(indices), channels)
+            or images.shape[2] < height
+            or images.shape[3] < width
+        ):
+            wanted = [len(indices), channels, height, width]
+            raise WrongAnswer("dataset", f"images must be uint8 {wanted} or larger, not {_described(images)}")
+        return images
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.dataset))
@@ -77,6 +112,10 @@ class ImageSource:
         mirrored = self.flip and draw.random() < 0.5
         crop = picture[:, top : top + height, left : left + width]
         return crop[:, :, ::-1] if mirrored else crop
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def evenly_spread(length: int, most: int) -> NDArray[np.int64]:

@@ -7,6 +7,8 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+from ddpmkit.errors import text_of
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.diagnosis import Diagnosis
 
 __all__ = ["answer", "in_one_line"]
@@ -21,7 +23,9 @@ def answer(subject: str, question: Callable[[], Diagnosis], *, remedies: tuple[s
             found = question()
         if not isinstance(found, Diagnosis):
             raise TypeError(f"it answers {found!r}, which is no Diagnosis")
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         finding = f"this cannot be told: {in_one_line(error)}"
         return Diagnosis(subject, "problem", finding, remedies, "".join(traceback.format_exception(error)))
     return found
@@ -29,5 +33,5 @@ def answer(subject: str, question: Callable[[], Diagnosis], *, remedies: tuple[s
 
 def in_one_line(error: BaseException) -> str:
     """`RuntimeError: operator torchvision::nms does not exist`, the first line of what may be many."""
-    text = str(error).strip().partition("\n")[0]
+    text = text_of(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

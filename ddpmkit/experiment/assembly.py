@@ -3,6 +3,7 @@
 It does not know in what order they are used.
 """
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule, Tracker
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, worded
+from ddpmkit.experiment.failures import explaining
+from ddpmkit.global_state import Around, StateKeeper
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe
 from ddpmkit.rundir import RunFolder
@@ -33,17 +37,21 @@ class Model:
     runtime: Runtime
     process: GaussianDiffusion
     network: nn.Module
+    around: Around = contextlib.nullcontext
+    """Entered around each call of a component with its kind: it puts back what of torch's settings the call changed."""
 
     def objective(self) -> Objective:
         """What the recipe trains for."""
         diffusion = self.recipe.diffusion
-        loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
+        with self.around("loss"):
+            loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
         return Objective(
             self.process,
             loss,
             offset_noise=diffusion.offset_noise,
             num_classes=self.recipe.data.settings.num_classes,
             label_dropout=self.recipe.train.label_dropout,
+            around=self.around,
         )
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
@@ -62,14 +70,20 @@ class Model:
         return ImageGenerator(
             network=network,
             process=self.process,
-            sampler=sampler or self.recipe.sampler.build(),
+            sampler=sampler or self._sampler(),
             image_shape=self.recipe.data.settings.image_shape,
             steps=steps,
             batch_size=settings.batch_size,
             runtime=self.runtime,
             num_classes=self.recipe.data.settings.num_classes,
             guidance=settings.guidance,
+            around=self.around,
         )
+
+    def _sampler(self) -> Sampler:
+        with self.around("sampler"):
+            sampler: Sampler = self.recipe.sampler.build()
+        return sampler
 
     @property
     def parameters(self) -> int:
@@ -109,7 +123,9 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     if runtime.device.type == "cpu":
         keep_freed_memory()
     diffusion, data = recipe.diffusion, recipe.data.settings
-    alphas_cumprod = _alphas_cumprod(recipe)
+    around = _around(recipe)
+    with around("schedule"):
+        alphas_cumprod = _alphas_cumprod(recipe)
     if diffusion.zero_terminal_snr:
         alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
     process = GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning).to(
@@ -120,11 +136,19 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     # The estimate lies behind the image.
     seen = data.image_shape._replace(channels=(2 if diffusion.self_conditioning else 1) * data.channels)
     # torch's generator takes 64 bits of seed; drawn from our own stream, so that it is no other purpose's stream.
-    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))):
+    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), around("backbone"):
         network: nn.Module = recipe.backbone.build(
             image_shape=seen, num_classes=data.num_classes, out_channels=channels
         )
-    return Model(recipe, runtime, process, network.to(runtime.device))
+    return Model(recipe, runtime, process, network.to(runtime.device), around)
+
+
+def _around(recipe: Recipe) -> Around:
+    """By kind, or by what else names a component."""
+    keeper = StateKeeper()
+    parts = (recipe.schedule, recipe.backbone, recipe.loss, recipe.sampler, recipe.data)
+    names = {part.component.kind: f"{part.component.kind} {part.component.use!r}" for part in parts}
+    return lambda who: keeper.around(names.get(who, who))
 
 
 def _alphas_cumprod(recipe: Recipe) -> Tensor:
@@ -134,8 +158,10 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
     try:
         alphas_cumprod = schedule.alphas_cumprod()
         check_alphas_cumprod(alphas_cumprod, timesteps)
-    except (Exception, SystemExit) as error:
-        failed = f"its alphas_cumprod() failed with {type(error).__name__}: {error}"
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        failed = f"its alphas_cumprod() failed with {worded(error)}"
         reason = error.message if isinstance(error, InputError) else failed
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
@@ -147,14 +173,19 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
     return alphas_cumprod
 
 
-def build_images(recipe: Recipe, split: str) -> ImageSource:
-    """The recipe's pictures. Raises InputError when there are none to train on."""
+def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcontext) -> ImageSource:
+    """The recipe's pictures. Raises InputError when there are none to train on.
+
+    `around` is entered around each call of the dataset ("dataset").
+    """
     data = recipe.data.settings
     classes = None if data.classes == "all" else data.classes
-    dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
-    if split == "train" and len(dataset) == 0:
+    with explaining(f"opening the images of {split}", recipe), around("dataset"):
+        dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
+        count = len(dataset)
+    if split == "train" and count == 0:
         raise InputError(f"the dataset {recipe.data.component.use!r} has no training image.")
-    return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip)
+    return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip, around=around)
 
 
 def build_metrics(

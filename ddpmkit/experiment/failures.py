@@ -8,7 +8,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ddpmkit.errors import DdpmkitError, RunFailed
+from ddpmkit.errors import DdpmkitError, RunFailed, WrongAnswer, worded
+from ddpmkit.experiment.interruption import Stopped
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
@@ -21,34 +23,45 @@ def explaining(doing: str, recipe: Recipe) -> Iterator[None]:
     """Raise what `explained` makes of an error that comes up within."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if (failure := explained(error, doing, recipe)) is error:
             raise
         raise failure from error
 
 
-def explained(error: Exception, doing: str, recipe: Recipe) -> Exception:
+def explained(error: BaseException, doing: str, recipe: Recipe) -> BaseException:
     """What to tell of an error that came while `doing` something ("training step 12", "drawing samples").
 
-    The component whose code raised it is named with its distribution; an error that is nobody's but ours is returned as
-    it is.
+    The component whose code raised it is named with its distribution. A request to stop, and an error of the core
+    itself, are returned as they are.
     """
-    if isinstance(error, DdpmkitError):
+    if isinstance(error, DdpmkitError | Stopped) or is_interrupt(error):
         return error
     if is_out_of_memory(error):
         return _out_of_memory(doing, recipe)
-    part = _culprit(error, recipe.parts)
-    if part is None:
+    if isinstance(error, WrongAnswer):
+        return _broken(_of_kind(error.kind, recipe.parts), f"failed while {doing}: {error}.", error)
+    if (part := _culprit(error, recipe.parts)) is not None:
+        return _broken(part, f"failed while {doing}, with {worded(error)} ({_place(error)}).", error)
+    if isinstance(error, Exception):
         return error
+    # SystemExit and the like: passed on, they would end the process as if all were well.
+    return RunFailed(f"{doing} failed with {worded(error)} ({_place(error)}).")
+
+
+def _broken(part: Part[Any], what: str, error: BaseException) -> RunFailed:
     component = part.component
     return RunFailed(
-        f"{component.kind} {component.use!r} failed while {doing}, with {type(error).__name__}: {error} "
-        f"({_place(error)}).",
+        f"{component.kind} {component.use!r} {what}",
         remedies=[
             way_to_mend(component.plugin, component.component.target, error),
             f"use another {component.kind}",
         ],
     )
+
+
+def _of_kind(kind: str, parts: Sequence[Part[Any]]) -> Part[Any]:
+    return next(part for part in parts if part.component.kind == kind)
 
 
 def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
@@ -69,7 +82,7 @@ def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
     return RunFailed(f"out of memory while {doing} ({keys}).", remedies=remedies)
 
 
-def _culprit(error: Exception, parts: Sequence[Part[Any]]) -> Part[Any] | None:
+def _culprit(error: BaseException, parts: Sequence[Part[Any]]) -> Part[Any] | None:
     """The component whose module, or else whose package, is innermost in the traceback.
 
     Of several in one module it is the one with a method innermost.
@@ -98,6 +111,6 @@ def _is_package(running: str, target: str) -> bool:
     return bool(package) and (running == package or running.startswith(f"{package}."))
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"

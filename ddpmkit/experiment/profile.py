@@ -49,7 +49,8 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
 
     `progress` is told of each step: 1 more.
     """
-    model, images = build_model(recipe), build_images(recipe, "train")
+    model = build_model(recipe)
+    images = build_images(recipe, "train", model.around)
     trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
     watch = _Stopwatch(model.runtime)
     whole, phases = [], []

@@ -183,11 +183,11 @@ class Run:
         metrics = build_metrics(
             self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
         )
-        images, outcomes, log = build_images(self.recipe, "train"), [], self.folder.log
+        images, outcomes, log = build_images(self.recipe, "train", self.model.around), [], self.folder.log
         for built in metrics:
             weights = built.weights(self.recipe.sampler.settings.weights)
             generator = self.generator(weights)
-            with explaining(f"scoring by {built.name}", self.recipe):
+            with explaining(f"scoring by {built.name}", self.recipe), generator.around(f"metric {built.name!r}"):
                 scores = evaluate(
                     built,
                     generator,
@@ -210,7 +210,7 @@ class Run:
         Raises InputError when the checkpoint lies outside the folder of a run.
         """
         self.folder.check()
-        images = build_images(self.recipe, "train")
+        images = build_images(self.recipe, "train", self.model.around)
         generator = self.generator()
         display = display or Quiet()
         with explaining("drawing the forward and the reverse process", self.recipe):

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+import torch
 from torch import nn
 
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
-from ddpmkit.errors import DdpmkitError, worded
+from ddpmkit.errors import worded
 from ddpmkit.experiment.assembly import BuiltMetric, Model
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
 from ddpmkit.experiment.failures import explained, explaining
@@ -25,6 +26,7 @@ from ddpmkit.experiment.interruption import Interruptible, Stopped
 from ddpmkit.experiment.outcomes import draw_samples, evaluate
 from ddpmkit.experiment.recovery import Recovery
 from ddpmkit.experiment.saving import Saver
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.recipe import parse_weights
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
@@ -86,11 +88,10 @@ class Session:
             )
         )
         try:
-            with self.model.runtime.repeatable():
+            with torch.enable_grad(), self.model.runtime.repeatable(), explaining("running", self.recipe):
                 finished = self._to_the_end()
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            self.audience.run_ended(RunEnded(self.trainer.step, "stopped" if stopped else "failed"))
+            self.audience.run_ended(RunEnded(self.trainer.step, "stopped" if is_interrupt(error) else "failed"))
             raise
         ended = RunEnded(self.trainer.step, "finished" if finished else "stopped", tuple(self.problems))
         self.audience.run_ended(ended)
@@ -107,6 +108,10 @@ class Session:
         except Stopped:
             self._save(is_last_chance=True)
             return False
+        except BaseException as error:
+            if not is_interrupt(error):
+                self._keep_what_was_learned()
+            raise
         return True
 
     def _train(self) -> None:
@@ -141,11 +146,15 @@ class Session:
         except NotFinite as error:
             self.recovery.recover(error)
             return None
-        except Exception:
-            # The weights are as the last step left them, and worth keeping.
-            with contextlib.suppress(DdpmkitError, NotFinite):
-                self.saver.save(is_last_chance=True)
-            raise
+
+    def _keep_what_was_learned(self) -> None:
+        """Save the steps before a failure, unless it came in the middle of an update of the weights."""
+        if self.trainer.is_updating:
+            return
+        try:
+            self.saver.save(is_last_chance=True)
+        except Exception as error:  # the failure itself is what the person should read
+            _log.debug("the state at step %d was not saved: %s", self.trainer.step, worded(error))
 
     def _save(self, *, is_last_chance: bool = False) -> None:
         try:
@@ -226,9 +235,9 @@ class Session:
         """Work that the weights do not depend on: when it fails, that is reported, and the run goes on."""
         try:
             yield
-        except Stopped:
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, Stopped) or is_interrupt(error):
+                raise
             reason = explained(error, doing, self.recipe)
             text = worded(reason)
             # An explanation says itself what was being done.
@@ -247,7 +256,10 @@ class Session:
         weights = built.weights(self.recipe.sampler.settings.weights)
         generator = self._generator(weights)
         sampler = self.recipe.sampler.component.use
-        return evaluate(built, generator, sampler, weights, self.images, step, self.recipe.train.seed, self.onlooker)
+        with generator.around(f"metric {built.name!r}"):
+            return evaluate(
+                built, generator, sampler, weights, self.images, step, self.recipe.train.seed, self.onlooker
+            )
 
     def _generator(self, weights: str) -> ImageGenerator:
         kept = kept_average(parse_weights(weights), self.recipe.train)

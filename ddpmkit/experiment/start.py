@@ -11,9 +11,11 @@ from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model, build_trackers
+from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.result import Run, check_alpha_bar, load
 from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
+from ddpmkit.interrupts import marked_interrupts
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
 from ddpmkit.rundir import RunFolder
@@ -52,24 +54,25 @@ def run(
     for note in recipe.notes:
         display.remark(note)
 
-    model = build_model(recipe)
-    metrics = build_metrics(
-        recipe, model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
-    )
-    images, held_out = build_images(recipe, "train"), build_images(recipe, "val")
-    if len(held_out) == 0:
-        display.remark("there are no validation images: no validation loss")
-    folder.create()
-    with folder.held():
-        folder.incidents.keep(lambda _record: True)
-        if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
-            display.remark(warning)
-        now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint)
-        checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
-        write_atomically(folder.lock, lock_text(recipe, now).encode())
-        listeners = [("display", display), *build_trackers(recipe, folder)]
-        session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
-        ended = session.run(checkpoint)
+    with marked_interrupts(), explaining("preparing the run", recipe):
+        model = build_model(recipe)
+        metrics = build_metrics(
+            recipe, model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
+        )
+        images, held_out = (build_images(recipe, split, model.around) for split in ("train", "val"))
+        if len(held_out) == 0:
+            display.remark("there are no validation images: no validation loss")
+        folder.create()
+        with folder.held():
+            folder.incidents.keep(lambda _record: True)
+            if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
+                display.remark(warning)
+            now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint)
+            checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
+            write_atomically(folder.lock, lock_text(recipe, now).encode())
+            listeners = [("display", display), *build_trackers(recipe, folder)]
+            session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
+            ended = session.run(checkpoint)
     return load(folder.path, registry=registry, ended=ended)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, worded
 from ddpmkit.experiment.start import run
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import SweepRun
 from ddpmkit.rundir import RunFolder
@@ -69,9 +70,11 @@ def sweep(
             ).ended
         except DdpmkitError as error:
             yield SweepOutcome(item, folder, "failed", str(error))
-        except Exception as error:  # whatever a plugin does in one run is no reason not to make the others
+        except BaseException as error:  # whatever a plugin does in one run is no reason not to make the others
+            if is_interrupt(error):
+                raise
             _log.exception("the run %s failed", item.name)
-            yield SweepOutcome(item, folder, "failed", f"{type(error).__name__}: {error}")
+            yield SweepOutcome(item, folder, "failed", worded(error))
         else:
             status = ended.status if ended is not None else "finished"
             yield SweepOutcome(item, folder, status)

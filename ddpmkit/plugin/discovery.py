@@ -22,7 +22,8 @@ import click
 import pluggy
 
 from ddpmkit.environment import disabled_plugins
-from ddpmkit.errors import InputError
+from ddpmkit.errors import InputError, worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
 from ddpmkit.plugin.fault import place_of_fault
@@ -123,9 +124,11 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
         return _declared(plugin, *map(_flatten, results))
     except _Refusal as refusal:
         return Quarantined(plugin, str(refusal), place=place_of_fault(plugin))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         # On one line, as every other reason is; the traceback keeps the text as it was.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(worded(error).split())
         place = place_of_fault(plugin, error)
         return Quarantined(plugin, reason, "".join(traceback.format_exception(error)), place)
 

@@ -8,6 +8,7 @@ import symtable
 import sys
 from importlib.machinery import ModuleSpec
 
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import no_attribute
 
 __all__ = ["absence"]
@@ -16,12 +17,17 @@ _NAMES_UNKNOWN = re.compile(r"\bimport\s*\(?\s*\*|\bglobals\s*\(|\bdef\s+__getat
 """By which a module has more names than its text."""
 
 
-def absence(reference: str) -> Exception | None:
+def absence(reference: str) -> BaseException | None:
     """What importing `package.module:Name` is bound to raise because it is not there; None when it may well be."""
     module, _, name = reference.partition(":")
     if module in sys.modules:
         there = sys.modules[module]
-        return None if hasattr(there, name) else no_attribute(module, name, dir(there))
+        try:
+            return None if hasattr(there, name) else no_attribute(module, name, dir(there))
+        except BaseException as error:  # the module's own `__getattr__` may raise anything
+            if is_interrupt(error):
+                raise
+            return error
     try:
         source = _source(_spec(module))
         if source is None or _NAMES_UNKNOWN.search(source):

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ddpmkit.contracts import KINDS
-from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError
+from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
@@ -52,7 +53,9 @@ class RegisteredComponent:
         """The pydantic model of the config. Raises PluginError when the plugin's own code fails."""
         try:
             return check_config_model(resolve(self.component.config), self.component)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise self._broken("config", self.component.config, error) from error
 
     def build(self, config: ComponentConfig, **runtime: Any) -> Any:
@@ -93,12 +96,14 @@ class RegisteredComponent:
             return use(resolve(self.component.target))
         except DdpmkitError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise self._broken("target", self.component.target, error) from error
 
     def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(
-            f"{self.kind} {self.use!r}: its {part} {reference} failed with {type(error).__name__}: {error}",
+            f"{self.kind} {self.use!r}: its {part} {reference} failed with {worded(error)}",
             remedies=[way_to_mend(self.plugin, reference, error), f"use another {self.kind}"],
         )
 

@@ -12,6 +12,8 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
+from ddpmkit.errors import worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.positions import Key
@@ -38,7 +40,7 @@ class Table:
     """Further keys that may stand in the same table."""
     guidance: Callable[[str], Sequence[str]] = lambda _: ()
     """What to say about a key that is unknown here, or missing."""
-    mend: Callable[[Exception], str] = lambda _: "report it to the authors of ddpmkit"
+    mend: Callable[[BaseException], str] = lambda _: "report it to the authors of ddpmkit"
     """What to do when the model itself breaks."""
 
     def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
@@ -59,8 +61,10 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
         expectations = Expectations(model)
         found = _by_path(error, table.values)[:MOST]
         table.tree.problems += [_problem(table, expectations, path, details) for path, details in found]
-    except Exception as error:  # a validator of someone else's model may do anything
-        message = f"the config of {table.owner or table.title} broke with {type(error).__name__}: {error}"
+    except BaseException as error:  # a validator of someone else's model may do anything
+        if is_interrupt(error):
+            raise
+        message = f"the config of {table.owner or table.title} broke with {worded(error)}"
         table.tree.problems.append(table.problem(message, ("use",), table.mend(error)))
     return None
 
@@ -84,8 +88,10 @@ def unreadable(config: BaseModel) -> list[tuple[Key, str]]:
             (path[:1], _refusal(_owned(config, path), expectations, path, data, details))
             for path, details in _by_path(error, data)[:MOST]
         ]
-    except Exception as error:  # a validator of someone else's model may do anything
-        return [((), f"its config, read back as it is written down, broke with {type(error).__name__}: {error}")]
+    except BaseException as error:  # a validator of someone else's model may do anything
+        if is_interrupt(error):
+            raise
+        return [((), f"its config, read back as it is written down, broke with {worded(error)}")]
     return []
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, NoiseSource, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known, check_answer, described
+from ddpmkit.errors import WrongAnswer
+from ddpmkit.global_state import Around
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
 from ddpmkit.sampling.start import Start, pure_noise
@@ -41,6 +43,8 @@ class ImageGenerator:
     """What the reverse process begins with."""
     known: Known | None = None
     """Pixels that every image must have."""
+    around: Around = contextlib.nullcontext
+    """Entered around each call of the network ("backbone") and of the sampler ("sampler")."""
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
         """The reverse process of the images with these indices, as one batch: every frame, the noisiest first."""
@@ -53,11 +57,11 @@ class ImageGenerator:
         with self._evaluating():
             while True:
                 # Entered anew for each frame: a generator must not leave its caller in inference mode.
-                with torch.inference_mode():
+                with torch.inference_mode(), self.around("sampler"):
                     frame = next(frames, None)
                 if frame is None:
                     return
-                yield frame
+                yield self._checked(frame, len(indices))
 
     def batches(
         self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None
@@ -67,10 +71,14 @@ class ImageGenerator:
         `progress` is told of each frame: 1 more.
         """
         for start in range(0, len(indices), self.batch_size):
+            finished = False
             for frame in self.frames(indices[start : start + self.batch_size], seed):
                 progress(1)
                 if frame.t == 0:
+                    finished = True
                     yield to_uint8(frame.x)
+            if not finished:
+                raise WrongAnswer("sampler", "it must end with a frame at t = 0, the finished image")
 
     def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None) -> Tensor:
         """uint8 [len(indices), C, H, W] on the CPU."""
@@ -102,12 +110,22 @@ class ImageGenerator:
         labels = torch.tensor(classes, device=self.runtime.device)
         return Denoiser(self._predict, self.process, labels, guidance, self.known)
 
+    def _checked(self, frame: SamplerState, count: int) -> SamplerState:
+        """Raises WrongAnswer for what is not a frame of this many images."""
+        if not hasattr(frame, "t") or not isinstance(getattr(frame, "x", None), Tensor):
+            raise WrongAnswer("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {described(frame)}")
+        if tuple(frame.x.shape) != (count, *self.image_shape) or not frame.x.is_floating_point():
+            wanted = [count, *self.image_shape]
+            raise WrongAnswer("sampler", f"x must be float {wanted}, and is {described(frame.x)} at t = {frame.t}")
+        return frame
+
     def _batch_count(self, count: int) -> int:
         return -(-count // self.batch_size)
 
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        with self.runtime.autocast():
+        with self.runtime.autocast(), self.around("backbone"):
             out: Tensor = self.network(x, t, label)
+        check_answer(out, len(x), self.image_shape)
         return out
 
     @contextlib.contextmanager

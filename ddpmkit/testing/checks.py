@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddpmkit.errors import ComponentUnavailable, worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
 from ddpmkit.testing.raised import place_of, unwrapped
@@ -71,7 +72,9 @@ class Subject:
             return self.registered.build(self.config, **runtime)
         except ComponentUnavailable:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise NotBuilt("it cannot be built") from unwrapped(error)
 
     @functools.cached_property
@@ -191,7 +194,9 @@ class Check:
             return self._raised(error.__cause__ or error)
         except NotChecked as error:
             return self._not_checked(error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             return self._raised(error)
         return self._well("passed", "it passes")
 

@@ -10,13 +10,14 @@ import random
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ddpmkit.errors import ComponentUnavailable
+from ddpmkit.global_state import settings_now
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.testing.checks import Answers, ConformanceError, Subject
 
 __all__ = ["Observation", "observe"]
@@ -57,7 +58,9 @@ def _answers(subject: Subject) -> tuple[tuple[Answers, Answers], BaseException |
         return (subject.use(subject), subject.use(subject)), None
     except ComponentUnavailable:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         # The checks of its kind do the same and more, and say what is wrong with it.
         foreseen = isinstance(error, ConformanceError) and error.__context__ is not None
         return ({}, {}), error.__context__ if foreseen else error
@@ -99,13 +102,4 @@ def _listening(printed: io.StringIO) -> Iterator[None]:
 
 
 def _settings() -> dict[str, object]:
-    return {
-        "torch.get_default_dtype()": torch.get_default_dtype(),
-        "torch.get_default_device()": torch.get_default_device(),
-        "torch.is_grad_enabled()": torch.is_grad_enabled(),
-        "torch.get_num_threads()": torch.get_num_threads(),
-        "torch.are_deterministic_algorithms_enabled()": torch.are_deterministic_algorithms_enabled(),
-        "torch.backends.cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
-        "the working directory": Path.cwd(),
-    }
+    return {"torch.get_default_device()": torch.get_default_device(), **settings_now()}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ddpmkit.contracts import SamplerState
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
-from ddpmkit.errors import ComponentUnavailable, InputError
+from ddpmkit.errors import ComponentUnavailable, InputError, worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.testing.checks import Answers, NotChecked, Rule, Subject, require
 from ddpmkit.wording import counted
@@ -77,8 +78,10 @@ def _any_steps(subject: Subject) -> None:
             x = _run(subject, steps, timesteps=timesteps).frames[-1].x
         except (ComponentUnavailable, NotChecked):
             raise
-        except Exception as error:
-            require(False, f"{type(error).__name__} at {counted(steps, 'step')} of T = {timesteps}: {error}")
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            require(False, f"at {counted(steps, 'step')} of T = {timesteps} it raised {worded(error)}")
         infinite = int((~x.isfinite()).sum())
         require(
             infinite == 0,

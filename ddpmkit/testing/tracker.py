@@ -12,6 +12,8 @@ from typing import Literal, cast
 import torch
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
+from ddpmkit.errors import worded
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.sampling.pictures import grid, save_png
 from ddpmkit.testing.checks import Answers, ConformanceError, Rule, Subject, require
 
@@ -63,8 +65,10 @@ def _tell(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
     for event in events:
         try:
             getattr(tracker, _METHODS[type(event)])(event)
-        except Exception as error:
-            require(False, f"{_METHODS[type(event)]}({event}) raised {type(error).__name__}: {error}")
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            require(False, f"{_METHODS[type(event)]}({event}) raised {worded(error)}")
 
 
 def _survives(subject: Subject) -> None:

@@ -3,6 +3,7 @@
 It does not know the weights' gradient, nor in what order images come.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, Loss, VarianceLoss
-from ddpmkit.diffusion import GaussianDiffusion, split_answer
+from ddpmkit.diffusion import GaussianDiffusion, check_answer, described, split_answer
+from ddpmkit.errors import WrongAnswer
+from ddpmkit.global_state import Around
 from ddpmkit.randomness import Purpose, normal, stream
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.bound import variational_bound
@@ -31,6 +34,8 @@ class Objective:
     """0: the network is told no class."""
     label_dropout: float = 0.0
     """Share of images whose class the network is not told in training."""
+    around: Around = contextlib.nullcontext
+    """Entered around each call of the network ("backbone") and of the loss ("loss")."""
 
     def noise(self, seed: int, step: int, positions: Sequence[int], image_shape: ImageShape) -> Tensor:
         """The noise of these images of the batch of `step`: float32 [B, C, H, W], on the CPU."""
@@ -77,16 +82,28 @@ class Objective:
         x0_hat = None
         if estimate_first:
             # An autocast of its own: weights that it casts without gradient would be used again in the same one.
-            with torch.no_grad(), runtime.autocast():
+            with torch.no_grad(), runtime.autocast(), self.around("backbone"):
                 output = network(process.network_input(x), t, label)
             x0_hat = process.denoised(split_answer(output.float(), x0.shape[1])[0], x, t).x0
-        with runtime.autocast():
+        with runtime.autocast(), self.around("backbone"):
             output = network(process.network_input(x, x0_hat), t, label)
+        check_answer(output, len(x0), x0.shape[1:])
         answer, spread = split_answer(output.float(), x0.shape[1])
-        losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t)).to(answer.dtype)
+        with self.around("loss"):
+            losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t))
+        losses = _checked(losses, x0).to(answer.dtype)
         if spread is None:
             return losses
         # The mean learns nothing from the bound, which is too noisy for it: Nichol & Dhariwal (2021), section 3.1.
         x0_hat = process.denoised(answer.detach(), x, t).x0
         bound = variational_bound(process, x0, t, x0_hat, spread)
-        return cast(VarianceLoss, self.loss).with_bound(losses, bound)
+        with self.around("loss"):
+            losses = cast(VarianceLoss, self.loss).with_bound(losses, bound)
+        return _checked(losses, x0)
+
+
+def _checked(losses: Tensor, x0: Tensor) -> Tensor:
+    """Raises WrongAnswer unless there is one loss for each image."""
+    if not isinstance(losses, Tensor) or losses.shape != x0.shape[:1] or not losses.is_floating_point():
+        raise WrongAnswer("loss", f"it must return one loss per image, float [{len(x0)}], not {described(losses)}")
+    return losses

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.data.images import ImageSource
+from ddpmkit.errors import WrongAnswer
 from ddpmkit.randomness import Purpose, stream, uniform_integers
 from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.runtime import Runtime, seeded_step
@@ -73,6 +74,8 @@ class Trainer:
         """How often the run has gone back; each time it goes on with other batches and other noise."""
         self.averages: dict[Weights, Average] = build_averages(network, settings)
         self.optimizer = Optimizer(network, settings)
+        self.is_updating = False
+        """Whether weights, optimizer and averages belong to different steps: so, nothing of it may be saved."""
         self.by_quarter = LossByQuarter(objective.process.timesteps, runtime.device)
         self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
         """Entered around each phase of a step with its name, for whoever wants to know where the time goes."""
@@ -101,6 +104,7 @@ class Trainer:
             raise NotFinite(_facts(self.step + 1, outcome, parts))
         for part in parts:
             self.by_quarter.add(part.t, part.losses)
+        self.is_updating = True
         with self.phase("optimizer"):
             self.optimizer.step(learning_rate)
         self.step, self.skipped = self.step + 1, 0
@@ -108,6 +112,7 @@ class Trainer:
             with self.phase("moving average"):
                 for average in self.averages.values():
                     average.update(self.network, self.step)
+        self.is_updating = False
         return outcome
 
     def skip_step(self) -> None:
@@ -155,6 +160,8 @@ class Trainer:
                 self.runtime,
                 estimate_first=self.objective.estimates_first(settings.seed, draw),
             )
+        if not losses.requires_grad:
+            raise WrongAnswer("loss", "what it returns has no gradient: it does not depend on the prediction")
         return _Part(batch.picture, t, losses)
 
     def _clip(self) -> Tensor:

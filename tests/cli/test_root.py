@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from ddpmkit.cli import main, root
 from ddpmkit.errors import InputError, RunFailed
+from ddpmkit.interrupts import Interrupted
 from ddpmkit.plugin.discovery import Discovery, FoundPlugin, LoadedPlugin
 from ddpmkit.plugin.registry import Quarantined
 
@@ -110,7 +111,7 @@ def test_two_plugins_with_one_name_are_both_refused(offer, caplog):
     [
         (InputError(LONG, remedies=["do better"]), 2, f"error: {LONG}\n  - do better\n"),
         (RunFailed("it broke"), 1, "error: it broke\n"),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Interrupted(), 130, "interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "error: a.png: No space left on device\n"),
     ],
     ids=lambda value: type(value).__name__,
@@ -126,7 +127,56 @@ def test_a_bug_shows_its_traceback(offer):
     result = CliRunner().invoke(main, ["zigzag"])
     assert result.exit_code == 1
     assert "ZeroDivisionError: oh" in result.stderr
+    assert result.stderr.endswith(
+        "error: command 'zigzag' of plugin acme.zigzag (ddpmkit-acme 1.0) failed with ZeroDivisionError: oh\n"
+    )
+
+
+def test_a_bug_of_our_own_says_so(monkeypatch):
+    monkeypatch.setitem(root.COMMANDS, "zigzag", f"{__name__}:broken")
+    result = CliRunner().invoke(main, ["zigzag"])
+    assert result.exit_code == 1
     assert result.stderr.endswith("error: this is a bug in ddpmkit or in a plugin; the lines above say where.\n")
+
+
+broken = raising(GeneratorExit())
+
+
+class Textless(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (Textless(), "Textless: (its text cannot be made: KeyboardInterrupt)"),
+    ],
+    ids=["interrupt", "generator", "textless"],
+)
+def test_whatever_a_plugins_command_raises_is_a_failure_with_its_name(offer, error, said):
+    offer(("acme.zigzag", raising(error)))
+    result = CliRunner().invoke(main, ["zigzag"])
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        f"error: command 'zigzag' of plugin acme.zigzag (ddpmkit-acme 1.0) failed with {said}\n"
+    )
+
+
+def test_a_plugins_command_may_choose_its_exit_code(offer):
+    offer(("acme.zigzag", raising(SystemExit(3))))
+    assert CliRunner().invoke(main, ["zigzag"]).exit_code == 3
+
+
+def test_an_error_of_a_plugin_that_is_none_is_no_success(offer):
+    class Fine(InputError):
+        exit_code = 0
+
+    offer(("acme.zigzag", raising(Fine(5))))
+    result = CliRunner().invoke(main, ["zigzag"])
+    assert (result.exit_code, result.stderr) == (1, "error: 5\n")
 
 
 def test_verbose_shows_the_traceback_of_bad_input(offer):

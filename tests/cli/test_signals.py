@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -118,6 +119,24 @@ def test_in_an_evaluation_the_weights_are_saved_and_the_score_is_taken_later(
     ran(command(metric.format(16)))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["event"] == "scores"] == [2, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_the_process_ignores_from_its_start_stays_ignored(
+    command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    """As under `nohup`, or for a shell script's job in the background."""
+    ignoring = f"trap '' {number.name.removeprefix('SIG')}; exec {shlex.join(command(*EVERLASTING))}"
+    with started(["sh", "-c", ignoring]) as process:
+        wait_for(process, "step")
+        process.send_signal(number)
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.count("stopping: ") == 1
+    assert saved_step(tmp_path / "run") > 0
 
 
 def test_a_second_ctrl_c_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 import ddpmkit
-from ddpmkit.checkpoint import newest_checkpoint
+from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, step_of
 from ddpmkit.contracts import MetricProtocol, NoiseSource, RunEnded, SamplerState
 from ddpmkit.diffusion import Denoiser
 from ddpmkit.errors import PluginError, RunFailed
@@ -17,6 +19,7 @@ from ddpmkit.experiment import Run
 from ddpmkit.experiment.profile import profile
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.training.optimizer import Optimizer
 
 Recipe = Callable[..., dict[str, Any]]
 RunWith = Callable[..., Run]
@@ -26,7 +29,33 @@ class BrokenConfig(ComponentConfig):
     from_call: int = 1
     """The first call that fails."""
     how: str = "raises"
-    """`raises` an error of its own, or takes more `memory` than any machine has."""
+    """`raises` an error of its own, takes more `memory` than any machine has, or raises one of RAISED."""
+
+
+class Textless(Exception):
+    """Its text cannot be made."""
+
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
+class NotText(Exception):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]  # noqa: PLE0307 -- that is the fault
+
+
+class OfItsOwn(BaseException):
+    pass
+
+
+RAISED: dict[str, tuple[Callable[[], BaseException], str]] = {
+    "exit": (lambda: SystemExit(0), "SystemExit: 0"),
+    "interrupt": (lambda: KeyboardInterrupt(), "KeyboardInterrupt"),
+    "generator": (lambda: GeneratorExit(), "GeneratorExit"),
+    "own": (lambda: OfItsOwn("oh"), "OfItsOwn: oh"),
+    "textless": (lambda: Textless(), "Textless: (its text cannot be made: SystemExit)"),
+    "not text": (lambda: NotText(), "NotText: (its text cannot be made: TypeError)"),
+}
 
 
 class _Broken:
@@ -38,7 +67,7 @@ class _Broken:
         if self.calls >= self.config.from_call:
             if self.config.how == "memory":
                 torch.empty(2**50, dtype=torch.uint8)
-            raise KeyError("beta")
+            raise RAISED[self.config.how][0]() if self.config.how in RAISED else KeyError("beta")
 
 
 class BrokenLoss(_Broken):
@@ -84,6 +113,10 @@ class OddConfig(ComponentConfig):
     how: str = "fine"
 
 
+class BrokenDatasetConfig(ComponentConfig):
+    how: str
+
+
 class OddSchedule:
     """Built without complaint, whatever comes after."""
 
@@ -99,6 +132,8 @@ class OddSchedule:
         alpha_bar = torch.linspace(0.9, 0.4, self.timesteps, dtype=torch.float64)
         if self.how == "raises":
             raise KeyError("beta")
+        if self.how in RAISED:
+            raise RAISED[self.how][0]()
         answers = {
             "list": alpha_bar.tolist(),
             "float32": alpha_bar.float(),
@@ -109,8 +144,42 @@ class OddSchedule:
 
 
 class BrokenWhenBuilt:
-    def __init__(self, config: ComponentConfig, **_runtime: object) -> None:
-        raise KeyError("gamma")
+    def __init__(self, config: OddConfig, **_runtime: object) -> None:
+        raise RAISED[config.how][0]() if config.how in RAISED else KeyError("gamma")
+
+
+class OddLoss:
+    """Answers in a form that no loss may have, or changes settings that are everyone's."""
+
+    def __init__(self, config: OddConfig, *, prediction: str) -> None:
+        self.how = config.how
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Any:
+        loss = (prediction - target).square().flatten(1).mean(1)
+        if self.how == "careless":
+            torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(3)
+            os.chdir("/")
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        forms = {"column": loss[:, None], "mean": loss.mean(), "whole": loss.long(), "detached": loss.detach()}
+        return loss.tolist() if self.how == "list" else forms.get(self.how, loss)
+
+
+class BrokenDataset:
+    """Breaks where its content is to be recognised."""
+
+    class_names = ("one",)
+
+    def __init__(self, config: BrokenDatasetConfig, **_runtime: object) -> None:
+        self.how = config.how
+
+    @property
+    def fingerprint(self) -> str:
+        raise RAISED[self.how][0]()
+
+    def __len__(self) -> int:
+        return 4
 
 
 @pytest.fixture
@@ -126,15 +195,21 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
         )
         for kind in kinds
     ]
-    built = Component(kind="loss", name="unbuildable", target=f"{__name__}:BrokenWhenBuilt", summary="a loss")
-    odd = Component(
-        kind="schedule",
-        name="odd",
-        target=f"{__name__}:OddSchedule",
-        config=f"{__name__}:OddConfig",
-        summary="a schedule",
+    others = [
+        ("loss", "unbuildable", "BrokenWhenBuilt", "OddConfig"),
+        ("loss", "odd", "OddLoss", "OddConfig"),
+        ("schedule", "odd", "OddSchedule", "OddConfig"),
+        ("dataset", "broken", "BrokenDataset", "BrokenDatasetConfig"),
+    ]
+    return with_parts(
+        *broken,
+        *(
+            Component(
+                kind=kind, name=name, target=f"{__name__}:{target}", config=f"{__name__}:{config}", summary="a part"
+            )
+            for kind, name, target, config in others
+        ),
     )
-    return with_parts(*broken, built, odd)
 
 
 @pytest.fixture
@@ -165,6 +240,104 @@ def test_a_loss_that_raises_stops_the_run_is_named_and_what_was_learned_is_kept(
     kept = newest_checkpoint(tmp_path / "checkpoints")
     assert kept is not None
     assert kept.step == 5
+
+
+@pytest.mark.parametrize("how", RAISED)
+def test_whatever_a_loss_raises_it_is_named_and_what_was_learned_is_kept(
+    run: RunWith, tmp_path: Path, how: str
+) -> None:
+    with pytest.raises(RunFailed) as caught:
+        run(loss={"use": "local/broken", "from_call": 6, "how": how})
+    assert f"loss 'local/broken' failed while training step 6, with {RAISED[how][1]}" in caught.value.message
+    kept = newest_checkpoint(tmp_path / "checkpoints")
+    assert kept is not None
+    assert kept.step == 5
+
+
+@pytest.mark.parametrize("how", RAISED)
+def test_whatever_a_sampler_or_a_metric_raises_it_is_reported_and_the_run_goes_on(run: RunWith, how: str) -> None:
+    metric = {"use": "local/broken", "num_samples": 4, "how": how}
+    one = ended(run(sampler={"use": "local/broken", "count": 4, "how": how}))
+    two = ended(run(metric=[metric]))
+    assert (one.status, two.status, len(one.problems), len(two.problems)) == ("finished", "finished", 2, 1)
+    text = f", with {RAISED[how][1]}"
+    assert f"sampler 'local/broken' failed while drawing the samples of step 20{text}" in one.problems[0]
+    assert f"metric 'local/broken' failed while scoring step 20 by local/broken{text}" in two.problems[0]
+
+
+@pytest.mark.parametrize("how", RAISED)
+def test_whatever_a_component_raises_when_it_is_built_is_a_failure_with_its_name(run: RunWith, how: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        run(loss={"use": "local/unbuildable", "how": how})
+    assert f"loss 'local/unbuildable': its target {__name__}:BrokenWhenBuilt failed with" in caught.value.message
+    assert RAISED[how][1] in caught.value.message
+
+
+@pytest.mark.parametrize("how", RAISED)
+def test_whatever_a_schedule_or_a_dataset_raises_is_a_failure_with_its_name(
+    run: RunWith, tmp_path: Path, how: str
+) -> None:
+    with pytest.raises(PluginError) as schedule:
+        run(schedule={"use": "local/odd", "how": how})
+    with pytest.raises(RunFailed) as dataset:
+        run(data={"use": "local/broken", "image_size": 8, "how": how})
+    assert f"its alphas_cumprod() failed with {RAISED[how][1]}" in schedule.value.message
+    assert f"dataset 'local/broken' failed while preparing the run, with {RAISED[how][1]}" in dataset.value.message
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_failure_in_the_middle_of_an_update_saves_nothing(
+    run: RunWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the weights are those of another step."""
+    steps = Optimizer.step
+    taken = []
+
+    def step(optimizer: Optimizer, learning_rate: float) -> None:
+        taken.append(learning_rate)
+        steps(optimizer, learning_rate)
+        if len(taken) == 6:
+            raise MemoryError
+
+    monkeypatch.setattr(Optimizer, "step", step)
+    with pytest.raises(RunFailed, match="out of memory while training step 6"):
+        run(train={"checkpoint_every": 4})
+    assert [step_of(folder) for folder in checkpoint_folders(tmp_path / "checkpoints")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("column", "it must return one loss per image, float [4], not float32 [4, 1]"),
+        ("mean", "it must return one loss per image, float [4], not float32 []"),
+        ("whole", "it must return one loss per image, float [4], not int64 [4]"),
+        ("list", "it must return one loss per image, float [4], not a list"),
+        ("detached", "what it returns has no gradient: it does not depend on the prediction"),
+    ],
+)
+def test_a_loss_of_another_form_is_named(run: RunWith, tmp_path: Path, how: str, said: str) -> None:
+    with pytest.raises(RunFailed, match="loss 'local/odd' failed while training step 1: ") as caught:
+        run(loss={"use": "local/odd", "how": how})
+    assert said in caught.value.message
+    assert "report it to the authors of" in caught.value.remedies[0]
+
+
+def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_once(
+    run: RunWith, small: Recipe, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Path.cwd(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    run(loss={"use": "local/odd", "how": "careless"})
+    assert (Path.cwd(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)) == before
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+    said = [message for message in caplog.messages if "it was put back" in message]
+    assert len(said) == 5
+    assert said[0] == "the loss 'local/odd' changed torch.is_grad_enabled() from True to False; it was put back."
+    careless = newest_checkpoint(tmp_path / "checkpoints")
+    assert careless is not None
+    careful = ddpmkit.run(small(loss={"use": "local/odd"}), tmp_path / "careful", registry=registry)
+    for name, weight in careful.checkpoint.tensors("model").items():
+        assert torch.equal(weight, careless.tensors("model")[name])
 
 
 def test_a_component_that_cannot_be_built_is_named_before_anything_is_written(run: RunWith, tmp_path: Path) -> None:

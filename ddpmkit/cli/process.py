@@ -1,0 +1,77 @@
+"""The process around the command line: it begins with open streams and ends with the right exit code."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+__all__ = ["start"]
+
+_PATIENCE = 10.0
+"""Seconds that threads and exit hooks of plugins may take once the command is done."""
+
+
+def start() -> None:
+    """Run the command line, and end the process with its exit code, whatever plugins left running."""
+    _open_standard_streams()
+    from ddpmkit.cli.root import main
+
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError as error:  # of click's own `--help` and `--version`
+        with contextlib.suppress(OSError, ValueError):
+            print(f"error: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+    finally:
+        _flush()
+        threading.Thread(target=_end, args=(code,), name="end of the process", daemon=True).start()
+    sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """No file of a run may get the number of a stream that is closed: what is printed would be written into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # TextIO has it not
+
+
+def _flush() -> None:
+    """What the streams hold, or else nothing: Python would end with an exit code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _end(code: int) -> None:
+    """Python waits for every thread that is not a daemon, and for every exit hook, however long they take."""
+    time.sleep(_PATIENCE)
+    threads = [
+        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
+    ]
+    names = ", ".join(f"thread {thread.name!r} ({_place(thread)})" for thread in threads) or "an exit hook"
+    with contextlib.suppress(OSError, ValueError):
+        print(f"warning: {names} still runs; the process ends without it.", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(code)
+
+
+def _place(thread: threading.Thread) -> str:
+    """Where the thread's own code stands: the outermost frame beyond Python's `threading`."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    place = "unknown"
+    while frame is not None:
+        if frame.f_code.co_filename != threading.__file__:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return place
