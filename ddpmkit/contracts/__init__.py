@@ -6,7 +6,7 @@ never asked for, and the conformance kit in `ddpmkit.testing` fixes the behaviou
 name and imports no torch.
 """
 
-from ddpmkit.contracts.backbone import Backbone
+from ddpmkit.contracts.backbone import Backbone, LayeredBackbone
 from ddpmkit.contracts.dataset import Dataset, InspectableDataset, Inspection
 from ddpmkit.contracts.loss import Loss, VarianceLoss
 from ddpmkit.contracts.metric import Better, Metric, MetricProtocol
@@ -24,6 +24,7 @@ __all__ = [
     "ImageShape",
     "InspectableDataset",
     "Inspection",
+    "LayeredBackbone",
     "Loss",
     "Metric",
     "MetricProtocol",

@@ -172,7 +172,11 @@ class Session:
         """The trainer, the log and the samples as they were at `checkpoint`; None: at the start."""
         if checkpoint is not None:
             parts = {name: checkpoint.tensors(name) for name in part_names(self.trainer)}
-            restore(self.trainer, checkpoint.step, parts)
+            if as_before := restore(self.trainer, checkpoint.step, parts):
+                self.onlooker.remark(
+                    "each weight keeps the optimizer, Muon or Adam, that it had when the run began; a new run has "
+                    f"another one for {', '.join(as_before)}"
+                )
             self.saver.saved_step = checkpoint.step
         step = self.trainer.step
         self.log.keep(lambda record: bool(record["step"] <= step))

@@ -1,7 +1,7 @@
 """Muon: steps along the momentum of a weight matrix with all its singular values made equal.
 
 Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"
-(https://kellerjordan.github.io/posts/muon). It does not know which network the weights belong to.
+(https://kellerjordan.github.io/posts/muon).
 """
 
 from collections import defaultdict
@@ -10,15 +10,41 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "is_matrix", "orthogonalized"]
+from ddpmkit.contracts import LayeredBackbone
+
+__all__ = ["Muon", "hidden_matrices", "orthogonalized"]
 
 _MOMENTUM = 0.95
 _NARROWEST = 8
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_MATRICES: dict[tuple[type[nn.Module], ...], tuple[str, ...]] = {
+    (nn.Linear, *_CONVOLUTIONS): ("weight",),
+    (nn.MultiheadAttention,): ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+}
+"""The weights of a module, by its class, that map features to features."""
 
 
-def is_matrix(weight: Tensor) -> bool:
-    """Whether a weight maps features to features: neither a bias nor a scale, and not the first or the last layer's."""
-    return weight.ndim >= 2 and min(weight.shape[:2]) >= _NARROWEST
+def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """The weights of linear maps and convolutions inside the network, for which Muon is made.
+
+    Jordan et al. leave embeddings, biases, scales and the first and the last layer to Adam. A layer's class tells the
+    first three. The backbone tells which layers see the image and give the answer: see `LayeredBackbone`. One that does
+    not has those of its matrices left out that have fewer than 8 rows or columns: images have 1 to 6 channels.
+    """
+    outer = set(network.outer_layers()) if isinstance(network, LayeredBackbone) else set()
+    hidden: list[nn.Parameter] = []
+    others: set[nn.Parameter] = set()
+    for layer in network.modules():
+        names = () if layer in outer else _matrices_of(layer)
+        for name, weight in layer.named_parameters(recurse=False):
+            is_hidden = name in names and weight.requires_grad and min(weight.shape[:2]) >= _NARROWEST
+            hidden.append(weight) if is_hidden else others.add(weight)
+    # A weight that an embedding shares with a layer is an embedding.
+    return [weight for weight in hidden if weight not in others]
+
+
+def _matrices_of(layer: nn.Module) -> tuple[str, ...]:
+    return next((names for kinds, names in _MATRICES.items() if isinstance(layer, kinds)), ())
 
 
 def orthogonalized(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
@@ -65,7 +91,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
-        """`matrices`: weights that `is_matrix` accepts."""
+        """`matrices`: weights of two or more dimensions, those that `hidden_matrices` finds."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()

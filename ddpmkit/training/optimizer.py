@@ -1,19 +1,17 @@
-"""The recipe's optimizer: one of torch's own for all weights, or Muon for the matrices beside Adam for the rest.
+"""The recipe's optimizer: one of torch's own for all weights, or Muon for hidden layers beside Adam for the rest."""
 
-It does not know the loss, nor when a step is taken.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ddpmkit.recipe import TrainSection
-from ddpmkit.training.muon import Muon, is_matrix
+from ddpmkit.training.muon import Muon, hidden_matrices
 
 __all__ = ["Optimizer"]
 
 _ADAMS = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTUM = "/momentum"
 
 
 class Optimizer:
@@ -21,10 +19,16 @@ class Optimizer:
 
     def __init__(self, network: nn.Module, settings: TrainSection) -> None:
         """`settings.optimizer` says which: adam, adamw or muon."""
-        rate, decay = settings.learning_rate, settings.weight_decay
+        self._settings = settings
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-        matrices = [weight for weight in self.weights.values() if settings.optimizer == "muon" and is_matrix(weight)]
-        others = [weight for weight in self.weights.values() if weight not in set(matrices)]
+        matrices = set(hidden_matrices(network)) if settings.optimizer == "muon" else set()
+        self._divide({name for name, weight in self.weights.items() if weight in matrices})
+
+    def _divide(self, by_muon: Collection[str]) -> None:
+        """Begin anew, with these weights for Muon and the others for Adam."""
+        settings, rate, decay = self._settings, self._settings.learning_rate, self._settings.weight_decay
+        matrices = [weight for name, weight in self.weights.items() if name in by_muon]
+        others = [weight for name, weight in self.weights.items() if name not in by_muon]
         adam = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
         self._parts: list[torch.optim.Optimizer] = []
         if others:
@@ -34,6 +38,26 @@ class Optimizer:
         self._part_of = {
             weight: part for part in self._parts for group in part.param_groups for weight in group["params"]
         }
+
+    @property
+    def by_muon(self) -> list[str]:
+        """The names of the weights that Muon moves."""
+        return [name for name, weight in self.weights.items() if isinstance(self._part_of[weight], Muon)]
+
+    def divide_as(self, names: Iterable[str]) -> list[str]:
+        """Let Muon move the weights that it moved in the run whose tensors have these `names`.
+
+        So a run that a version with another choice began continues bit for bit. Returns the weights for which a new
+        run would choose otherwise. Names that are not those of these weights change nothing.
+        """
+        names = list(names)
+        then = {name.removesuffix(_MOMENTUM) for name in names if name.endswith(_MOMENTUM)}
+        now = set(self.by_muon)
+        complete = {name.rpartition("/")[0] for name in names} == self.weights.keys()
+        if self._settings.optimizer != "muon" or not complete or then == now:
+            return []
+        self._divide(then)
+        return sorted(then ^ now)
 
     def step(self, learning_rate: float) -> None:
         """Move every weight by its gradient."""

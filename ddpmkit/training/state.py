@@ -64,10 +64,11 @@ def average_part(weights: Weights) -> str:
     return "ema" if weights.kind == "ema" else f"ema-{weights}".replace("=", "-")
 
 
-def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
     """Put the trainer where it was after optimizer step `step`, bit for bit.
 
-    Raises InputError when the tensors are those of another network, or when some are missing.
+    Returns the weights that Muon moves, or leaves to Adam, only because it did so when the run began. Raises InputError
+    when the tensors are those of another network, or when some are missing.
     """
     load_weights(trainer.network, parts["model"])
     for weights, average in trainer.averages.items():
@@ -79,9 +80,11 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     trainer.by_quarter.counts.copy_(progress["loss_counts"])
     trainer.skipped, trainer.detours = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
+    as_before = trainer.optimizer.divide_as(parts["optimizer"])
     # There are no moments before the first step.
     _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes() if step > trainer.skipped else {})
     trainer.optimizer.load(parts["optimizer"])
+    return as_before
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -1,10 +1,25 @@
 """Muon against the singular value decomposition, torch's own Muon, and a hand-written step."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from ddpmkit.training.muon import Muon, is_matrix, orthogonalized
+from ddpmkit.contracts import ImageShape
+from ddpmkit.recipe import TrainSection
+from ddpmkit.runtime import seeded_build
+from ddpmkit.training.muon import Muon, hidden_matrices, orthogonalized
+from ddpmkit.training.optimizer import Optimizer
+from ddpmkit_plugins.adm_unet import AdmUnetConfig
+from ddpmkit_plugins.adm_unet.unet import AdmUnet
+from ddpmkit_plugins.attention_unet import AttentionUnetConfig
+from ddpmkit_plugins.attention_unet.unet import AttentionUnet
+from ddpmkit_plugins.diffusers_unet import DiffusersUnetConfig
+from ddpmkit_plugins.diffusers_unet.unet import DiffusersUnet
+from ddpmkit_plugins.dit import DitConfig
+from ddpmkit_plugins.dit.transformer import Dit
 
 
 def test_all_singular_values_come_near_1_and_the_directions_stay() -> None:
@@ -20,12 +35,107 @@ def test_all_singular_values_come_near_1_and_the_directions_stay() -> None:
         assert (values - values.diagonal().diag()).abs().max() < 1e-3
 
 
-def test_only_what_maps_features_to_features_is_a_matrix() -> None:
-    assert is_matrix(nn.Conv2d(16, 32, 3).weight)
-    assert is_matrix(nn.Linear(64, 32).weight)
-    assert not is_matrix(nn.Conv2d(3, 16, 7).weight)
-    assert not is_matrix(nn.Conv2d(16, 3, 1).weight)
-    assert not is_matrix(nn.GroupNorm(8, 16).weight)
+def found_in(network: nn.Module) -> set[str]:
+    """The names of the weights that Muon takes."""
+    hidden = hidden_matrices(network)
+    return {name for name, weight in network.named_parameters() if any(weight is each for each in hidden)}
+
+
+class Layers(nn.Module):
+    """One layer of each sort; a backbone that does not name its outer layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.hidden, self.last = nn.Conv2d(3, 16, 7), nn.Conv2d(16, 32, 3), nn.Conv2d(16, 3, 1)
+        self.linear, self.up = nn.Linear(64, 32), nn.ConvTranspose2d(32, 16, 2)
+        self.label, self.norm = nn.Embedding(200, 64), nn.GroupNorm(8, 16)
+        self.attention = nn.MultiheadAttention(32, 4)
+        self.tied_embedding, self.tied = nn.Embedding(48, 32), nn.Linear(32, 48)
+        self.tied.weight = self.tied_embedding.weight
+        self.position = nn.Parameter(torch.zeros(16, 64))
+
+
+def test_muon_takes_linear_maps_and_convolutions_and_no_embedding_however_large() -> None:
+    attention = {"attention.in_proj_weight", "attention.out_proj.weight"}
+    assert found_in(Layers()) == {"hidden.weight", "linear.weight", "up.weight"} | attention
+
+
+def test_a_backbone_that_names_its_outer_layers_keeps_them_from_muon() -> None:
+    class Named(Layers):
+        def outer_layers(self) -> list[nn.Module]:
+            return [self.hidden, self.linear]
+
+    assert found_in(Layers()) - found_in(Named()) == {"hidden.weight", "linear.weight"}
+
+
+def by_shape(network: nn.Module) -> set[str]:
+    """What earlier versions chose: the weights of 8 or more rows and columns."""
+    return {name for name, p in network.named_parameters() if p.ndim >= 2 and min(p.shape[:2]) >= 8}
+
+
+SHAPE = ImageShape(3, 32, 32)
+BACKBONES: dict[str, tuple[Callable[..., nn.Module], dict[str, str]]] = {
+    "attention-unet": (partial(AttentionUnet, AttentionUnetConfig(dim=16)), {"stem": "stem", "label": "label"}),
+    "adm-unet": (partial(AdmUnet, AdmUnetConfig(dim=32)), {"label": "label"}),
+    "diffusers-unet": (partial(DiffusersUnet, DiffusersUnetConfig()), {"label": "unet.class_embedding"}),
+    "dit": (partial(Dit, DitConfig(dim=32, depth=2, heads=2)), {"label": "label"}),
+}
+
+
+@pytest.mark.parametrize("classes", [0, 3, 12])
+@pytest.mark.parametrize("out_channels", [3, 6])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_of_the_backbones_muon_leaves_first_and_last_layer_and_labels(
+    name: str, classes: int, out_channels: int
+) -> None:
+    """The choice by shape took DiT's last layer, and every embedding of 8 or more labels; the rest of it was right."""
+    build, known = BACKBONES[name]
+    network = build(image_shape=SHAPE, num_classes=classes, out_channels=out_channels)
+    wrong = {"final.linear.weight"} if name == "dit" else set()
+    if classes + 1 >= 8:
+        wrong.add(f"{known['label']}.weight")
+    assert wrong <= by_shape(network)
+    assert found_in(network) == by_shape(network) - wrong
+    weights = dict(network.named_parameters())
+    left = [weights[each] for each in weights.keys() - found_in(network) if weights[each].ndim >= 2]
+    # Beside the labels, nothing but the layer that sees the image and the one that answers.
+    assert len(left) == 2 + (classes > 0)
+
+
+def test_a_run_goes_on_with_the_optimizer_that_each_of_its_weights_had() -> None:
+    """As earlier versions did it, DiT's last layer by Muon: to the bit what a network does that never stopped."""
+    build, _ = BACKBONES["dit"]
+    settings = TrainSection(steps=10, optimizer="muon", learning_rate=1e-3)
+
+    def network() -> nn.Module:
+        with seeded_build(0):
+            return build(image_shape=SHAPE, num_classes=0, out_channels=3)
+
+    def step(trained: nn.Module, optimizer: Optimizer, number: int) -> None:
+        draw = torch.Generator().manual_seed(number)
+        for weight in trained.parameters():
+            weight.grad = torch.randn(weight.shape, generator=draw)
+        optimizer.step(1e-3)
+
+    old = network()
+    begun = Optimizer(old, settings)
+    assert begun.divide_as([f"{name}/{'momentum' if name in by_shape(old) else 'step'}" for name in begun.weights]) == [
+        "final.linear.weight"
+    ]
+    step(old, begun, 1)
+    kept, weights = {name: value.clone() for name, value in begun.tensors().items()}, old.state_dict()
+    resumed = network()
+    resumed.load_state_dict(weights)
+    optimizer = Optimizer(resumed, settings)
+    assert set(optimizer.by_muon) == by_shape(resumed) - {"final.linear.weight"}
+    assert optimizer.divide_as(kept) == ["final.linear.weight"]
+    assert optimizer.shapes() == {name: tuple(value.shape) for name, value in kept.items()}
+    optimizer.load(kept)
+    assert optimizer.divide_as(kept) == []
+    step(old, begun, 2)
+    step(resumed, optimizer, 2)
+    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), resumed.parameters(), strict=True))
+    assert optimizer.divide_as(["something/momentum"]) == []
 
 
 def test_it_walks_as_torchs_muon_does() -> None:

@@ -65,6 +65,10 @@ class AdmUnet(nn.Module):
         self.out = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
+    def outer_layers(self) -> tuple[nn.Module, ...]:
+        """The first and the last."""
+        return (self.stem, self.out)
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 

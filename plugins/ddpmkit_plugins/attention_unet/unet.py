@@ -95,6 +95,10 @@ class AttentionUnet(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # the convolution was built with a bias
         self.to(memory_format=torch.channels_last)
 
+    def outer_layers(self) -> tuple[nn.Module, ...]:
+        """The first and the last."""
+        return (self.stem, self.out)
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W]."""
         height, width = x.shape[2:]

@@ -40,6 +40,10 @@ class DiffusersUnet(nn.Module):
         for weight in self.unet.conv_out.parameters():
             nn.init.zeros_(weight)
 
+    def outer_layers(self) -> tuple[nn.Module, ...]:
+        """The first and the last."""
+        return (self.unet.conv_in, self.unet.conv_out)
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 

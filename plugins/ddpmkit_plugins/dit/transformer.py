@@ -39,6 +39,10 @@ class Dit(nn.Module):
         self.grid = (-(-image_shape.height // self.patch_size), -(-image_shape.width // self.patch_size))
         self.register_buffer("position", grid_embedding(*self.grid, self.dim).float(), persistent=False)
 
+    def outer_layers(self) -> tuple[nn.Module, ...]:
+        """The first and the last."""
+        return (self.patches, self.final.linear)
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 
