@@ -41,14 +41,14 @@ class Change:
     def affects_model(self) -> bool:
         """Whether weights trained so far are not what the new recipe would have trained.
 
-        How to look at a run, how long it lasts and where it computes are free to change. So are the dataset's own keys
-        (its folder may move): the fingerprint of its content tells what matters of them.
+        How to look at a run, how long it lasts and where it computes are free to change. So are the dataset and its own
+        keys (its folder may move, or become an archive): the fingerprint of the content tells what matters of them.
         """
         section, _, key = self.key.partition(".")
         if section == "train":
             return key not in _FREE_TRAIN_KEYS
         if section == "data":
-            return key.partition(".")[0] in DataSection.model_fields
+            return key != "use" and key.partition(".")[0] in DataSection.model_fields
         return section not in _FREE_SECTIONS
 
     @property

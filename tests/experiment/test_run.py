@@ -193,6 +193,31 @@ def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
         ddpmkit.run(recipe, tmp_path / "run")
 
 
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_a_run_may_move_from_a_folder_to_its_archive(tmp_path: Path, kind: str) -> None:
+    for place in ("train/cat/0", "train/cat/1", "train/dog/0", "val/dog/0"):
+        pixels = np.random.default_rng(len(place)).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+        path = tmp_path / "pets" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    folder = {"use": "image-folder", "root": str(tmp_path / "pets"), "image_size": 8}
+    archive = shutil.make_archive(str(tmp_path / "pets"), kind, tmp_path / "pets")
+    packed = {"use": "image-archive", "path": archive, "image_size": 8}
+
+    def recipe(data: dict[str, Any], steps: int) -> dict[str, Any]:
+        return {**SMALL, "data": data, "train": {**SMALL["train"], "steps": steps}}
+
+    straight = ddpmkit.run(recipe(folder, 2), tmp_path / "straight")
+    ddpmkit.run(recipe(folder, 1), tmp_path / "moved")
+    moved = ddpmkit.run(recipe(packed, 2), tmp_path / "moved")
+    assert torch.equal(moved.sample(2, seed=0), straight.sample(2, seed=0))
+    (incident,) = [json.loads(line) for line in (tmp_path / "moved" / "incidents.jsonl").read_text().splitlines()]
+    assert 'data.use: "image-folder" -> "image-archive"' in incident["changes"]
+    # Another dataset is known by its images, whatever it is called.
+    with pytest.raises(InputError, match="training images are not those"):
+        ddpmkit.run(recipe({"use": "critters", "image_size": 8, "size": 8, "val_size": 4}, 3), tmp_path / "moved")
+
+
 @pytest.mark.parametrize(
     ("data", "diffusion"),
     [

@@ -111,6 +111,42 @@ def test_it_shows_what_the_folder_shows_whatever_the_order_of_its_members(
                 assert found.fingerprint == folder.fingerprint
 
 
+PLAIN = {f"{number}.png": ANIMALS[place] for number, place in enumerate(PLACES)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("inside", "split_folders"),
+    [("pets/", False), ("", False), ("pets/", True), ("", True), ("./", True), ("data/pets/", False)],
+)
+def test_images_in_one_folder_are_one_class_named_as_the_folder_names_it(
+    tmp_path: Path, kind: str, inside: str, split_folders: bool
+) -> None:
+    contents = (
+        {f"{split}/{name}": PLAIN[name] for split in ("train", "val") for name in PLAIN} if split_folders else PLAIN
+    )
+    root = unpacked(tmp_path / "pets", contents)
+    path = pack(tmp_path / f"pets.{kind}", {inside + name: content for name, content in reversed(contents.items())})
+    for split in ("train", "val"):
+        found = opened(path, split)
+        folder = ImageFolder(ImageFolderConfig(root=str(root)), split=split, classes=None, image_shape=SQUARE)
+        assert found.class_names == folder.class_names == ("pets",)
+        assert len(found) == len(folder) == (len(PLAIN) if split_folders or split == "train" else 0)
+        assert np.array_equal(shown(found), shown(folder))
+        assert found.fingerprint == folder.fingerprint
+    with pytest.raises(InputError, match="no class 'cat'") as caught:
+        opened(path, classes=("cat",))
+    assert "classes there: pets" in str(caught.value)
+
+
+def test_a_folder_of_classes_counts_before_a_folder_of_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = {"afhq/train/stray.jpg": b"", "docs/train/1.jpg": b"", "afhq/train/train/2.jpg": picture("2.jpg")}
+    found = opened(pack(tmp_path / "a.zip", {f"afhq/{place}": ANIMALS[place] for place in PLACES} | others))
+    assert (found.class_names, len(found)) == (("cat", "dog", "train"), 7)
+    assert "1 images in" in caplog.text
+    assert "are in no class folder" in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -183,12 +219,15 @@ def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
     assert str(tmp_path / "a.zip" / "afhq" / "train") in str(caught.value)
 
 
-@pytest.mark.parametrize("contents", [{}, {"cat/1.jpg": b""}, {"val/cat/1.jpg": b""}, {"train/cat/1.txt": b""}])
+@pytest.mark.parametrize(
+    "contents",
+    [{}, {"cat/1.jpg": b"", "dog/1.jpg": b""}, {"val/cat/1.jpg": b""}, {"val/1.jpg": b""}, {"train/cat/1.txt": b""}],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_without_training_pictures_is_told_the_layout(
     tmp_path: Path, kind: str, contents: Mapping[str, bytes]
 ) -> None:
-    with pytest.raises(InputError, match="holds no pictures to train on") as caught:
+    with pytest.raises(InputError, match="holds no images to train on") as caught:
         opened(pack(tmp_path / f"a.{kind}", contents))
     assert "train/<class>/*.jpg" in str(caught.value)
 
@@ -247,6 +286,59 @@ def test_a_wrong_checksum_is_a_corrupt_member(tmp_path: Path) -> None:
     content[content.rindex(ANIMALS["train/cat/0.jpg"]) + 700] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.zip/train/cat/odd\.jpg: it cannot be unpacked \(Bad CRC-32"):
+        opened(path)
+
+
+def test_a_flipped_bit_in_a_tar_gz_is_found_by_its_checksum(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar.gz", ANIMALS)
+    whole, before = path.read_bytes(), opened(path).fingerprint
+    refused = []
+    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 60).tolist():
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            assert opened(path).fingerprint == before, place  # a bit of the header that means nothing
+        except InputError as error:
+            refused.append(error.message)
+    assert len(refused) >= 58
+    assert all("is no whole zip or tar archive" in message for message in refused)
+
+
+def test_what_lies_between_the_end_of_a_tar_and_its_checksum_is_read_but_without_end_is_a_bomb(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", ANIMALS)
+    padded = path.read_bytes() + bytes(2_000_000)
+    zipped = tmp_path / "a.tar.gz"
+    zipped.write_bytes(gzip.compress(padded)[:-8] + bytes(8))
+    with pytest.raises(InputError, match="CRC check failed"):
+        opened(zipped)
+    zipped.write_bytes(gzip.compress(padded))
+    assert len(opened(zipped)) == 6
+    zipped.write_bytes(gzip.compress(path.read_bytes()) + gzip.compress(bytes(100_000_000)))
+    assert "as a bomb is" in refusal(zipped)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_members_behind_a_damaged_header_are_not_lost_without_a_word(tmp_path: Path, kind: str) -> None:
+    path = pack(tmp_path / "a.tar", ANIMALS)
+    content = bytearray(path.read_bytes())
+    content[content.index(PLACES[4].encode())] ^= 1  # whose header says another checksum now
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(content if kind == "tar" else gzip.compress(content))
+    with pytest.raises(InputError, match="the header of the next member is damaged") as caught:
+        opened(path)
+    assert f"after its member '{PLACES[3]}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_tar_that_was_cut_between_two_members_is_not_whole(tmp_path: Path, kind: str) -> None:
+    path = pack(tmp_path / "a.tar", ANIMALS)
+    content = path.read_bytes()
+    content = content[: content.index(PLACES[5].encode())]
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(content if kind == "tar" else gzip.compress(content))
+    with pytest.raises(InputError, match="the mark of its end is missing"):
         opened(path)
 
 

@@ -21,7 +21,8 @@ class ImageArchiveConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-archive"`."""
 
     path: str = Field(min_length=1)
-    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`."""
+    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or just
+    with images in one folder."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do about members that are no whole picture: stop and name them, or name them and go on without."""
 

@@ -1,6 +1,6 @@
-"""Zip and tar archives from strangers, read in place: nothing is written, and no more is unpacked than a picture needs.
+"""Zip and tar archives from strangers, read in place: nothing is written, and no more is unpacked than an image needs.
 
-It does not know what the members are for.
+All checksums that the formats have are compared: of the members of a zip, of the headers of a tar, of a gzip stream.
 """
 
 import contextlib
@@ -20,6 +20,9 @@ MAX_MEMBER = 2**28
 """Bytes that are unpacked at once: those of a picture of nearly `decoding.MAX_PIXELS` that was not compressed."""
 MAX_RATIO = 200
 """An archive that claims to hold more than itself times this is a bomb; pictures hardly shrink at all."""
+_BLOCK = 2**16
+_PADDING = 2**24
+"""Bytes of zeros that may follow a tar archive: more than any tape's block."""
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -114,8 +117,9 @@ def _members(file: IO[bytes], size: int) -> Iterator[Member]:
     if start == _ZIP:
         yield from _zip_members(zipfile.ZipFile(file))
     else:
-        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if start == _GZIP else file
-        yield from _tar_members(tarfile.TarFile(fileobj=cast(IO[bytes], _Wary(stream, MAX_RATIO * size))))
+        stream = _Wary(cast(IO[bytes], gzip.GzipFile(fileobj=file)) if start == _GZIP else file, MAX_RATIO * size)
+        yield from _tar_members(tarfile.TarFile(fileobj=cast(IO[bytes], stream)))
+        stream.finish()
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -149,11 +153,13 @@ class _Wary:
     def __init__(self, stream: IO[bytes], end: int) -> None:
         self._stream = stream
         self._end = end
+        self._last = b""
 
     def read(self, size: int) -> bytes:
         if size > MAX_MEMBER:
             raise ValueError(f"it would have {size:,} bytes read at once")
-        return self._stream.read(size)
+        self._last = self._stream.read(size)
+        return self._last
 
     def seek(self, position: int) -> int:
         if position > self._end:
@@ -162,3 +168,16 @@ class _Wary:
 
     def tell(self) -> int:
         return self._stream.tell()
+
+    def finish(self) -> None:
+        """Check that the members listed are all, and read on to the checksum at the end of a gzip stream.
+
+        `tarfile` takes a damaged header for the end of the archive: what it read last must be a block of zeros.
+        """
+        if not self._last:
+            raise ValueError("the mark of its end is missing")
+        if self._last.strip(b"\0"):
+            raise ValueError("the header of the next member is damaged")
+        while self._stream.read(_BLOCK):
+            if self._stream.tell() > self._end + _PADDING:
+                raise ValueError(f"it would be larger than {self._end:,} bytes, as a bomb is")

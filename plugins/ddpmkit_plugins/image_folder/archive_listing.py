@@ -1,10 +1,9 @@
-"""Which pictures an archive holds: splits and classes from the names of its members alone.
+"""Which images an archive holds: splits and classes from the names of its members alone, by the rules for folders."""
 
-It does not read a picture.
-"""
-
+import logging
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ddpmkit.plugin import InputError
@@ -12,50 +11,74 @@ from ddpmkit_plugins.image_folder.archive import Member
 from ddpmkit_plugins.image_folder.listing import EXTENSIONS, Listing, is_named_like_picture, unknown_class
 
 _OF_A_MAC = "__MACOSX"
+_ENDINGS = re.compile(r"(?i)(\.tar)?\.[^.]+$")
+_log = logging.getLogger(__name__)
+
+_Folders = Mapping[PurePosixPath, Mapping[str, Member]]
+"""The images of each folder, by name."""
 
 
 def list_members(
     path: Path, members: Sequence[Member], split: str, classes: Sequence[str] | None
 ) -> tuple[Listing, tuple[Member, ...]]:
-    """The pictures of one split, by class and name, with their paths below that of the archive; "val" may be empty.
+    """The images of one split, by class and name, with their paths below that of the archive; "val" may be empty.
 
-    The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError where
-    there is no training split or more than one, and for an unknown class.
+    The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError if there
+    is no training split or more than one, and for an unknown class.
     """
-    by_folder: defaultdict[PurePosixPath, defaultdict[str, dict[str, Member]]] = defaultdict(lambda: defaultdict(dict))
+    folders: defaultdict[PurePosixPath, dict[str, Member]] = defaultdict(dict)
     for member in members:
         place = PurePosixPath(member.name)
-        if len(place.parts) >= 3 and is_named_like_picture(place) and not _is_hidden(place):
-            by_folder[place.parent.parent][place.parent.name][place.name] = member
-    training = _training_folder(path, [folder for folder in by_folder if folder.name == "train"])
-    known = tuple(sorted(by_folder[training]))
-    names = known if classes is None else tuple(classes)
+        if is_named_like_picture(place) and not _is_hidden(place):
+            folders[place.parent][place.name] = member
+    training = _training_folder(path, folders)
+    folder = training if split == "train" else training.with_name(split) if training.name == "train" else None
+    known = _class_folders(path, folders, training)
+    names = tuple(sorted(known)) if classes is None else tuple(classes)
     for name in names:
         if name not in known:
-            raise unknown_class(path / training, name, known)
-    found = by_folder[training.with_name(split)]
-    pictures = [
-        (path / training.with_name(split) / name / file, label, found[name][file])
+            raise unknown_class(path / training, name, sorted(known))
+    found = {} if folder is None else _class_folders(path, folders, folder)
+    if folder is not None and folder in folders and folder not in found.values():
+        _log.warning("%d images in %s are in no class folder and are skipped", len(folders[folder]), path / folder)
+    images = [
+        (path / found[name] / file, label, folders[found[name]][file])
         for label, name in enumerate(names)
-        for file in sorted(found[name])
+        if name in found
+        for file in sorted(folders[found[name]])
     ]
-    files, labels, chosen = zip(*pictures, strict=True) if pictures else ((), (), ())
+    files, labels, chosen = zip(*images, strict=True) if images else ((), (), ())
     return Listing(names, files, labels), chosen
 
 
-def _training_folder(path: Path, candidates: Sequence[PurePosixPath]) -> PurePosixPath:
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
+def _class_folders(path: Path, folders: _Folders, folder: PurePosixPath) -> dict[str, PurePosixPath]:
+    """By name. Images without class folders are one class, named after the folder around the splits, or the archive."""
+    below = {place.name: place for place in folders if place.parent == folder and place != folder}
+    if below or folder not in folders:
+        return below
+    root = folder.parent if folder.name in ("train", "val") else folder
+    return {root.name or _ENDINGS.sub("", path.name): folder}
+
+
+def _training_folder(path: Path, folders: _Folders) -> PurePosixPath:
+    """The folder "train" that holds class folders, or else that holds images, or else the only folder with images."""
+    found = {folder.parent for folder in folders if folder.parent.name == "train"}
+    if not found:
+        found = {folder for folder in folders if folder.name == "train"}
+    if not found and len(folders) == 1:
+        found = {folder for folder in folders if "val" not in folder.parts}
+    if len(found) == 1:
+        return found.pop()
+    if not found:
         raise InputError(
-            f"{path.absolute()} holds no pictures to train on.",
+            f"{path.absolute()} holds no images to train on.",
             remedies=[
                 "the layout is train/<class>/*.jpg, and val/<class>/*.jpg for the validation loss, in a folder of the "
-                "archive or in none",
-                f"pictures are files that end in {', '.join(sorted(EXTENSIONS))}",
+                "archive or in none; images that are all in one folder are one class",
+                f"images are files that end in {', '.join(sorted(EXTENSIONS))}",
             ],
         )
-    named = ", ".join(sorted(map(str, candidates)))
+    named = ", ".join(sorted(map(str, found)))
     raise InputError(
         f"{path.absolute()} holds more than one folder to train on: {named}.", remedies=["pack them one by one"]
     )
