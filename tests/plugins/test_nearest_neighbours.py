@@ -25,18 +25,53 @@ def pictures(count: int, seed: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 8, 8), generator=draw, dtype=torch.uint8)
 
 
-def test_the_distance_is_brute_force() -> None:
-    real, generated = pictures(20, 0), pictures(15, 1)
-    x, y = (images.double().flatten(1).numpy() for images in (real, generated))
-    nearest = [min(np.sqrt(((image - other) ** 2).mean()) for other in x) for image in y]
-    found = scores(real, generated)
-    assert found["distance"] == pytest.approx(sorted(nearest)[len(nearest) // 2], rel=1e-9)
+@pytest.mark.parametrize("count", [14, 15])
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_the_distance_is_brute_force(count: int, mirrored: bool) -> None:
+    real, generated = pictures(20, 0), pictures(count, 1)
+    x, y = (images.double().numpy() for images in (real, generated))
+    sides = [*x, *x[..., ::-1]] if mirrored else x
+    nearest = [min(np.sqrt(((image - other) ** 2).mean()) for other in sides) for image in y]
+    found = scores(real, generated, mirrored=mirrored)
+    assert found["distance"] == pytest.approx(np.median(nearest), rel=1e-9)
     assert found["copies"] == 0
 
 
 def test_a_distance_is_in_grey_levels() -> None:
     grey = torch.full((3, 1, 8, 8), 100, dtype=torch.uint8)
-    assert scores(grey, grey + 7)["distance"] == pytest.approx(7)
+    assert scores(torch.cat([grey, grey + 50]), grey + 7)["distance"] == pytest.approx(7)
+
+
+def test_copies_of_images_that_the_training_set_holds_twice_are_copies() -> None:
+    x = pictures(12, 0)
+    assert scores(torch.cat([x, x]), x)["copies"] == 1
+    assert scores(torch.cat([x, x, pictures(12, 1)]), torch.cat([x, pictures(12, 2)]))["copies"] == 0.5
+
+
+def test_so_are_those_of_near_duplicates() -> None:
+    """As another JPEG of the same image: each pixel moves by up to 3 grey levels, 2 in the root mean square."""
+    x = pictures(12, 0) // 2 + 40
+    draw = torch.Generator().manual_seed(3)
+    again = (x.int() + torch.randint(-3, 4, x.shape, generator=draw)).to(torch.uint8)
+    assert scores(torch.cat([x, again]), x)["copies"] == 1
+    assert scores(torch.cat([x, again.flip(3)]), x)["copies"] == 1
+
+
+def test_a_mirror_image_is_a_copy_where_training_flips() -> None:
+    x = pictures(12, 0)
+    assert scores(x, x.flip(3))["copies"] == 1
+    assert scores(x, x.flip(3))["distance"] == pytest.approx(0, abs=1e-3)
+    assert scores(x, x.flip(3), mirrored=False)["copies"] == 0
+    # An image's own mirror image is no other image: an almost symmetric one does not hide its copies.
+    symmetric = torch.cat([x, x.flip(3)], dim=3)
+    symmetric[:, :, :, 0] //= 2
+    assert scores(symmetric, symmetric)["copies"] == 1
+
+
+def test_a_median_is_the_middle_of_the_two_in_the_middle() -> None:
+    levels = torch.tensor([0, 200], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    generated = torch.tensor([1, 3, 9, 60], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    assert scores(levels, generated)["distance"] == pytest.approx(6)
 
 
 def test_a_copy_is_nearer_than_images_are_to_one_another() -> None:
@@ -57,10 +92,11 @@ def test_larger_images_are_averaged_over_pixels() -> None:
     fine = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(1, 1, 1, 1)
     state = metric(size=4).measure_real(fine)["pixels"]
     assert state.dtype == torch.float64
-    assert state.shape == (1, 16)
-    assert float(state[0, 0]) == (0 + 1 + 8 + 9) / 4
+    assert state.shape == (1, 1, 4, 4)
+    assert float(state[0, 0, 0, 0]) == (0 + 1 + 8 + 9) / 4
 
 
-def test_one_training_image_is_no_neighbourhood() -> None:
+@pytest.mark.parametrize("copies", [1, 3])
+def test_one_training_image_is_no_neighbourhood(copies: int) -> None:
     with pytest.raises(InputError, match="at least 2 training images"):
-        scores(pictures(1, 0), pictures(3, 1))
+        scores(pictures(1, 0).repeat(copies, 1, 1, 1), pictures(3, 1))

@@ -1,4 +1,4 @@
-"""How near samples come to training images, to see what was learned by heart: manifest and config."""
+"""How near samples come to training images, to see what was memorized: manifest and config."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,13 @@ class NearestNeighboursConfig(ComponentConfig):
     size: int = Field(default=32, ge=1, le=64)
     """Larger images are compared at this height and width, averaged over pixels."""
     copy_ratio: float = Field(default=0.5, gt=0, le=1)
-    """A sample counts as a copy of a training image when it is nearer to it than this part of the distance from there
-    to the next training image."""
+    """A sample counts as a copy of a training image if it is nearer to it than this part of the distance from there to
+    the next training image that is another one."""
+    duplicate_distance: float = Field(default=4.0, ge=0.01)
+    """Training images that differ by no more than this are one image: kept twice, or encoded or resized anew. Root mean
+    square over pixels, in grey levels of 0 .. 255."""
+    mirrored: bool = True
+    """Compare with the mirror image of each training image too, as `data.flip` trains on both."""
 
 
 @hookimpl

@@ -1,9 +1,10 @@
-"""Samples beside their nearest training images, pixel by pixel: has the network learned by heart?
+"""Samples beside their nearest training images, pixel by pixel: has the network memorized them?
 
-A sample is a copy when it is nearer to a training image than images of that region are to one another, in the spirit of
+A sample is a copy if it is nearer to a training image than images of that region are to one another, in the spirit of
 Alaa et al. (2022), section 3.3 (authenticity), and Carlini et al. (2023), section 5.1.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -18,7 +19,7 @@ _ROWS = 1024
 
 
 class NearestNeighbours:
-    """State, float64: `pixels` [N, C H W], 25 kB an image of 32 x 32 in colour."""
+    """State, float64: `pixels` [N, C, H, W], 25 kB an image of 32 x 32 in colour."""
 
     # Noise is far from every training image, and so is a picture that is new and good: neither score ranks runs.
     better: Mapping[str, Better] = {"distance": "neither", "copies": "neither"}
@@ -26,16 +27,17 @@ class NearestNeighbours:
     def __init__(self, config: NearestNeighboursConfig, *, device: torch.device) -> None:
         """Needs nothing but the images."""
         self.config, self.device = config, device
+        mirrored = " and mirrored" if config.mirrored else ""
         self.protocol = MetricProtocol(
             name="pixels",
             num_samples=2000,
             weights="ema",
             comparable=True,
             facts={
-                "reference": "the training images, resized and cropped as the run does",
+                "reference": f"the training images, resized and cropped as the run does, as they are{mirrored}",
                 "distance": "median over samples, root mean square over pixels, in grey levels of 0 .. 255",
                 "copies": f"share of samples nearer to a training image than {config.copy_ratio:g} of the distance "
-                "from there to the next training image",
+                f"from there to the next one that is more than {config.duplicate_distance:g} grey levels away",
                 "compared at": f"{config.size} x {config.size}, or less",
             },
         )
@@ -47,27 +49,38 @@ class NearestNeighbours:
     def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 [B, C, H, W] -> the pixels."""
         size = (min(images.shape[2], self.config.size), min(images.shape[3], self.config.size))
-        return {"pixels": F.adaptive_avg_pool2d(images.to(self.device).double(), size).flatten(1).cpu()}
+        return {"pixels": F.adaptive_avg_pool2d(images.to(self.device).double(), size).cpu()}
 
     def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pixels of both."""
         return {"pixels": torch.cat([first["pixels"], second["pixels"]])}
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`distance` and `copies`. Raises InputError when there are fewer than 2 training images."""
+        """`distance` and `copies`. Raises InputError if there are fewer than 2 different training images."""
         x, y = real["pixels"].to(self.device), generated["pixels"].to(self.device)
-        if len(x) < 2:
+        spacing = torch.cat([self._to_the_next(rows) for rows in self._distances(x, x)])
+        if not bool(spacing.isfinite().all()):
             raise InputError(
-                "metric nearest-neighbours needs at least 2 training images, one beside the nearest; it got 1.",
-                remedies=["more images in the training set"],
+                "metric nearest-neighbours needs at least 2 training images that are not the same; "
+                f"it got {len(x)}, none more than {self.config.duplicate_distance:g} grey levels from some other.",
+                remedies=["more images in the training set", "a smaller metric.duplicate_distance"],
             )
-        spacing = torch.cat([rows.kthvalue(2, dim=1).values for rows in _distances(x, x)])
-        found = [rows.min(dim=1) for rows in _distances(y, x)]
+        found = [rows.min(dim=1) for rows in self._distances(y, x)]
         distance, nearest = torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
         copies = distance < self.config.copy_ratio * spacing[nearest]
-        return {"distance": float(distance.median()), "copies": float(copies.double().mean())}
+        return {"distance": float(distance.quantile(0.5)), "copies": float(copies.double().mean())}
 
+    def _to_the_next(self, distances: Tensor) -> Tensor:
+        """[R, N] -> [R]: to the nearest image that is not the same one, kept twice or encoded anew; or infinite."""
+        return distances.masked_fill(distances <= self.config.duplicate_distance, math.inf).min(dim=1).values
 
-def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """Root mean squares over pixels, block by block of the rows of x, so that no matrix of N x M is ever held."""
-    return (torch.cdist(rows, y) / x.shape[1] ** 0.5 for rows in torch.split(x, _ROWS))
+    def _distances(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+        """Root mean squares over pixels, from x to the nearer of each y and its mirror image.
+
+        Block by block of the rows of x, so that no matrix of N x M is ever held.
+        """
+        sides = [y, y.flip(3)] if self.config.mirrored else [y]
+        scale = math.prod(x.shape[1:]) ** 0.5
+        for rows in torch.split(x.flatten(1), _ROWS):
+            each = [torch.cdist(rows, side.flatten(1)) / scale for side in sides]
+            yield each[0] if len(each) == 1 else torch.minimum(*each)
