@@ -15,7 +15,7 @@ class NearestNeighboursConfig(ComponentConfig):
     copy_ratio: float = Field(default=0.5, gt=0, le=1)
     """A sample counts as a copy of a training image if it is nearer to it than this part of the distance from there to
     the next training image that is another one."""
-    duplicate_distance: float = Field(default=4.0, ge=0.01)
+    duplicate_distance: float = Field(default=8.0, ge=0.01)
     """Training images that differ by no more than this are one image: kept twice, or encoded or resized anew. Root mean
     square over pixels, in grey levels of 0 .. 255."""
     mirrored: bool = True
