@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ddpmkit.contracts import Scores, StepRecord
 from ddpmkit.durable import open_regular, write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.runlog import RunLog
+from ddpmkit.turns import take_turn
 
 __all__ = ["RunFolder", "check_replaceable"]
 
@@ -169,23 +168,28 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Have the folder to oneself. Raises InputError, which names the holder, when another process has it.
 
-        The lock is the kernel's: it ends with the process, however that ends.
+        The lock is the kernel's: it ends with the process, however that ends. A file system that has no locks gets a
+        warning, and no protection.
         """
-        lock, holder = FileLock(self.path / ".lock"), self.path / ".holder.json"
+        lock, holder = self.path / ".lock", self.path / ".holder.json"
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
             raise InputError(
-                f"{self.path} is being written by {_described(holder)}.",
-                remedies=["wait until it is done, or stop it", "--out DIR makes another run"],
+                f"{lock} cannot be opened: {error.strerror or error}.", remedies=["--out DIR makes another run"]
             ) from error
         try:
+            if not take_turn(handle, self.path):
+                raise InputError(
+                    f"{self.path} is being written by {_described(holder)}.",
+                    remedies=["wait until it is done, or stop it", "--out DIR makes another run"],
+                )
             since = datetime.now(UTC).isoformat(timespec="seconds")
             write_atomically(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}).encode())
             yield
             holder.unlink(missing_ok=True)
         finally:
-            lock.release()
+            os.close(handle)
 
 
 def check_replaceable(files: Iterable[Path]) -> None:

@@ -3,18 +3,29 @@
 import logging
 from pathlib import Path
 
-__all__ = ["wait_for_turn"]
+__all__ = ["take_turn", "wait_for_turn"]
 
 _log = logging.getLogger(__name__)
 
 
-def wait_for_turn(handle: int, name: Path) -> None:
-    """Lock what `handle` is open on, until it is closed; `name` is what a waiting person reads."""
+def take_turn(handle: int, name: Path) -> bool:
+    """Lock what `handle` is open on, until it is closed; False if another process has it locked.
+
+    A file system without locks gets a warning, which calls it `name`, and True.
+    """
     from filelock import lock_descriptor  # takes a while to import, and most commands lock nothing
 
     try:
-        if not lock_descriptor(handle, blocking=False):
-            _log.warning("another process is busy with %s; waiting for it.", name)
-            lock_descriptor(handle)
+        return lock_descriptor(handle, blocking=False)
     except OSError as error:
         _log.warning("%s cannot be locked (%s): let only one process work on it at a time", name, error.strerror)
+        return True
+
+
+def wait_for_turn(handle: int, name: Path) -> None:
+    """Lock what `handle` is open on, until it is closed, when nobody else has it locked; `name` is for messages."""
+    from filelock import lock_descriptor
+
+    if not take_turn(handle, name):
+        _log.warning("another process is busy with %s; waiting for it.", name)
+        lock_descriptor(handle)

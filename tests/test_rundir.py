@@ -1,3 +1,5 @@
+import errno
+import logging
 import os
 import subprocess
 import sys
@@ -145,6 +147,33 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(
         other.kill()
     with folder.held():
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO])
+def test_on_a_file_system_without_locks_there_is_a_warning_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    folder = RunFolder(tmp_path)
+    folder.create()
+    with folder.held():
+        assert (tmp_path / ".holder.json").exists()
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line == f"{tmp_path} cannot be locked ({os.strerror(number)}): let only one process work on it at a time"
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(InputError, match=r"\.lock cannot be opened: Is a directory") as caught,
+        RunFolder(tmp_path).held(),
+    ):
+        pass
+    assert "--out DIR" in str(caught.value)
 
 
 def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
