@@ -1,6 +1,5 @@
 """`ddpmkit compare`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,49 +18,37 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     """Set runs side by side: recipes and scores.
 
     What differs in their recipes, and their newest scores. Scores that were taken by unlike rules are shown and not
-    ranked, with the reason.
+    ranked, with the reason; those that a person asked for (ddpmkit evaluate) stand apart from the runs' own.
 
     \b
     ddpmkit compare results/linear_huber results/quickstart
     ddpmkit compare results/ablation_cat/* --out comparison.html
     """
-    from ddpmkit.report.comparison import differing_keys, rankings, read_runs, write_comparison
+    from ddpmkit.cli.side_by_side import differences, score_tables
+    from ddpmkit.report.comparison import differing_keys, read_runs, write_comparison
+    from ddpmkit.report.ranking import rankings
     from ddpmkit.rundir import check_replaceable
 
     if out is not None:
         check_replaceable([out])
     read = read_runs(runs)
-    names = [run.name for run in read]
+    names, width = [run.name for run in read], terminal.out.width
     differing = differing_keys(read)
     if differing:
-        _print(terminal, ["key", *names], [[key, *values] for key, values in differing])
+        for shown in differences(names, differing, width):
+            terminal.out.print(shown)
     else:
         terminal.out.print("nothing differs: these are runs of one recipe")
-    rows = [
-        [ranking.title, *(_number(value, place == ranking.best) for place, value in enumerate(ranking.values))]
-        for ranking in rankings(read)
+    ranked = list(rankings([(run.name, run.scores) for run in read]))
+    losses = [f"{run.history.last['loss']:.4g}" if run.history.last is not None else "" for run in read]
+    columns = [("last loss", losses)]
+    columns += [
+        (each.title, [f"{text} *" if n == each.best else text for n, text in enumerate(each.texts)]) for each in ranked
     ]
-    remarks = [f"{ranking.title}: {ranking.remark}" for ranking in rankings(read)]
-    losses = [run.history.last["loss"] if run.history.last is not None else None for run in read]
-    _print(terminal, ["", *names], [["last loss", *(_number(loss, False) for loss in losses)], *rows])
-    for remark in dict.fromkeys(remarks):
-        terminal.out.print(remark, highlight=False)
+    for table in score_tables(names, columns, width):
+        terminal.out.print(table)
+    for remark in dict.fromkeys(f"{each.title}: {each.remark}" for each in ranked):
+        for line in terminal.lines(remark, 0):
+            terminal.out.print(line)
     if out is not None:
         terminal.out.print(str(write_comparison(read, out)))
-
-
-def _number(value: float | None, is_best: bool) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g} *" if is_best else f"{value:.4g}"
-
-
-def _print(terminal: Terminal, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    terminal.out.print(table)

@@ -1,11 +1,15 @@
 """`ddpmkit evaluate`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, set_option, skip_metrics_option
 from ddpmkit.cli.terminal import Terminal, aligned
+
+if TYPE_CHECKING:
+    from ddpmkit.contracts import Scores
 
 __all__ = ["evaluate"]
 
@@ -40,11 +44,19 @@ def evaluate(
     with open_display(terminal) as display:
         from ddpmkit.evaluation import describe_scores
         from ddpmkit.experiment import load
+        from ddpmkit.experiment.outcomes import refuse_unusable
 
         run = load(run_folder, overrides=overrides, registry=plugins.registry())
-        outcomes = run.evaluate(
-            num_samples=num_samples, skip_unavailable_metrics=skip_unavailable_metrics, display=display
-        )
+        outcomes: list[Scores] = []
+        try:
+            for scores in run.evaluations(
+                num_samples=num_samples, skip_unavailable_metrics=skip_unavailable_metrics, display=display
+            ):
+                outcomes.append(scores)
+        finally:
+            # What was measured is shown, even if the next metric fails or is interrupted.
+            for scores in outcomes:
+                for line in aligned(describe_scores(scores)):
+                    terminal.out.print(line)
     for scores in outcomes:
-        for line in aligned(describe_scores(scores)):
-            terminal.out.print(line)
+        refuse_unusable(scores)

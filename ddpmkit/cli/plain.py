@@ -71,7 +71,7 @@ class PlainDisplay:
     def scores(self, event: Scores) -> None:
         """One line."""
         self.standing.score(event)
-        self.remark(f"{event.metric}: {score_text(vars(event))}")
+        self.remark(f"{event.metric}: {score_text(event)}")
 
     def run_ended(self, event: RunEnded) -> None:
         """Remembered for the summary."""

@@ -6,10 +6,10 @@ It does not know how it is shown.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
 
 from ddpmkit.contracts import RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.rundir import RunFolder
+from ddpmkit.scorelog import newest, own, read_scores
 
 __all__ = ["Standing", "in_clock_time", "score_text"]
 
@@ -34,9 +34,8 @@ class Standing:
     def begin(self, event: RunStarted) -> None:
         """The run begins or goes on."""
         self.started, self._began = event, self._clock()
-        self.last_scores = {
-            entry["metric"]: score_text(entry) for entry in RunFolder(event.folder).log.records("scores")
-        }
+        scores = newest(own(read_scores(RunFolder(event.folder).log)))
+        self.last_scores = {name: score_text(each) for name, each in scores.items()}
 
     def advance(self, event: StepRecord) -> None:
         """Steps were taken."""
@@ -46,7 +45,7 @@ class Standing:
 
     def score(self, event: Scores) -> None:
         """A metric was measured."""
-        self.last_scores = {**self.last_scores, event.metric: score_text(vars(event))}
+        self.last_scores = {**self.last_scores, event.metric: score_text(event)}
 
     @property
     def step(self) -> int:
@@ -86,8 +85,8 @@ class Standing:
             return
         recipe = self.started.recipe
         yield "samples", self._next(recipe["train"]["sample_every"])
-        for metric in recipe.get("metric", ()):
-            yield metric["use"], self._next(metric["every"])
+        for metric, every in self.started.evaluations.items():
+            yield metric, self._next(every)
 
     def _next(self, every: int) -> int:
         assert self.started is not None
@@ -95,11 +94,12 @@ class Standing:
         return min(last, (self.step // every + 1) * every) if every else last
 
 
-def score_text(scores: Mapping[str, Any]) -> str:
-    """`Scores`, or the line of them in a run's log, in a few words."""
-    values = ", ".join(f"{name} {value:.4g}{_floor(scores, name)}" for name, value in scores["values"].items())
-    protocol = scores["protocol"] if scores["comparable"] else f"{scores['protocol']}, not comparable"
-    return f"{values} at step {scores['step']:,} · {scores['num_samples']:,} samples, {protocol}"
+def score_text(scores: Scores) -> str:
+    """In a few words."""
+    values = [f"{name} {value:.4g}{_floor(scores, name)}" for name, value in scores.values.items()]
+    values += [f"{name} {text}" for name, text in scores.unusable.items()]
+    protocol = scores.protocol if scores.comparable else f"{scores.protocol}, not comparable"
+    return f"{', '.join(values)} at step {scores.step:,} · {scores.num_samples:,} samples, {protocol}"
 
 
 def in_clock_time(seconds: float) -> str:
@@ -107,5 +107,5 @@ def in_clock_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _floor(scores: Mapping[str, Any], name: str) -> str:
-    return f" (floor {scores['floor'][name]:.4g})" if name in scores["floor"] else ""
+def _floor(scores: Scores, name: str) -> str:
+    return f" (floor {scores.floor[name]:.4g})" if name in scores.floor else ""

@@ -29,8 +29,9 @@ def summary(standing: Standing, plugin_options: Sequence[str] = ()) -> Iterator[
     if ended.status == "finished":
         yield "next:"
         yield f"  {shlex.join(['ddpmkit', 'sample', str(folder.path), '-n', '64', *plugin_options])}"
-        if started.recipe.get("metric"):
-            yield f"  {shlex.join(['ddpmkit', 'evaluate', str(folder.path), *plugin_options])}"
+        if started.evaluations:
+            skipping = ["--skip-unavailable-metrics"] if started.skipped_metrics else []
+            yield f"  {shlex.join(['ddpmkit', 'evaluate', str(folder.path), *skipping, *plugin_options])}"
     else:
         yield f"next: the same command goes on from {_last_checkpoint(folder)}"
 

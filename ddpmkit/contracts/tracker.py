@@ -55,6 +55,10 @@ class RunStarted:
     """0 for a new run; the step of the checkpoint for one that goes on."""
     last_step: int
     """The step at which the run is complete."""
+    evaluations: Mapping[str, int] = field(default_factory=dict)
+    """The metrics that the run evaluates, by the name in their scores, and every how many steps; 0: only at the end."""
+    skipped_metrics: tuple[str, ...] = ()
+    """Metrics of the recipe that are not available here, and that a person chose to skip."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Scores:
     step: int
     """The step of the weights that were scored."""
     metric: str
-    """As a recipe names it."""
+    """As a recipe names it; if it names several of one `use`, with the keys in which they differ."""
     protocol: str
     """The name of the metric's rules."""
     comparable: bool
@@ -113,6 +117,12 @@ class Scores:
     """Which way each score improves."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Those of the rules, and what the floor was measured on."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Scores that came out as NaN, infinity or no number at all, as text. They are shown, and never ranked or drawn."""
+    origin: Literal["run", "request"] = "run"
+    """`run`: the run made it because its recipe says so. `request`: a person asked for it, with `ddpmkit evaluate`."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """All that the scores depend on besides the weights, as plain data; empty in a line of an earlier version."""
 
 
 @dataclass(frozen=True)

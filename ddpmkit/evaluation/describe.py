@@ -12,6 +12,7 @@ def describe_scores(scores: Scores) -> list[tuple[str, str]]:
     """Label and text, line by line: each score with its floor, then N, reference and every other fact."""
     lines = [("metric", f"{scores.metric} ({scores.protocol} protocol)"), ("step", f"{scores.step:,}")]
     lines += [(name, _value(scores, name)) for name in scores.values]
+    lines += [(name, f"{text} (not a finite number)") for name, text in scores.unusable.items()]
     if not scores.comparable:
         lines.append(("comparable", f"no: the {scores.protocol} protocol compares with nothing else"))
     facts = dict(scores.facts)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from ddpmkit.contracts import Metric, Scores
+from ddpmkit.evaluation.numbers import checked
 from ddpmkit.evaluation.reference import Reference
 from ddpmkit.evaluation.state import measured
 
@@ -26,13 +27,14 @@ def evaluate_metric(
 ) -> Scores:
     """The scores of `num_samples` images, given as uint8 batches [B, C, H, W] of any size, after step `step`.
 
-    `name` is the recipe's `use`; `progress` is told how many more images are done. Raises ValueError when the batches
-    are of another type or number, InputError when the metric cannot score so few.
+    `name` is the metric's; `progress` is told how many more images are done. Raises ValueError when the batches are of
+    another type or number, InputError when the metric cannot score so few, RunFailed when it gives no numbers by name.
     """
     count, state = measured(metric, metric.measure_generated, generated, progress)
     if count != num_samples:
         raise ValueError(f"{num_samples} samples were asked for, {count} came")
     protocol = metric.protocol
+    found = checked(name, metric.scores(dict(real.state), state))
     return Scores(
         step=step,
         metric=name,
@@ -40,8 +42,9 @@ def evaluate_metric(
         comparable=protocol.comparable,
         num_samples=num_samples,
         num_reference=real.num_images,
-        values=metric.scores(dict(real.state), state),
+        values=found.values,
         floor=real.floor,
-        better=metric.better,
-        facts={**protocol.facts, **real.facts},
+        better=dict(metric.better),
+        facts={key: str(fact) for key, fact in {**protocol.facts, **real.facts}.items()},
+        unusable=found.unusable,
     )

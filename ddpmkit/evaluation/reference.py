@@ -18,6 +18,7 @@ from ddpmkit.contracts import Metric
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import InputError
 from ddpmkit.evaluation import cache
+from ddpmkit.evaluation.numbers import checked
 from ddpmkit.evaluation.state import State, measured
 from ddpmkit.randomness import Purpose, stream
 
@@ -64,7 +65,7 @@ def reference_states(
     if found is not None:
         progress(found.num_images)
         return found
-    reference = _measure(metric, images, progress)
+    reference = _measure(metric, name, images, progress)
     cache.store(_key(metric, images, name, settings), reference.num_images, reference.state, reference.floor)
     return reference
 
@@ -77,7 +78,7 @@ def cached_reference(
     return None if found is None else Reference(*found)
 
 
-def _measure(metric: Metric, images: ImageSource, progress: Callable[[int], None]) -> Reference:
+def _measure(metric: Metric, name: str, images: ImageSource, progress: Callable[[int], None]) -> Reference:
     count = len(images)
     if count == 0:
         raise InputError("there are no real images to compare with.", remedies=["data.root with images in train/"])
@@ -88,7 +89,8 @@ def _measure(metric: Metric, images: ImageSource, progress: Callable[[int], None
     middle = count // 2
     _, first = measured(metric, metric.measure_real, _batches(images, order[:middle]), progress)
     _, second = measured(metric, metric.measure_real, _batches(images, order[middle:]), progress)
-    return Reference(count, metric.merge(first, second), metric.scores(first, second))
+    # A floor that is not finite is as good as none.
+    return Reference(count, metric.merge(first, second), checked(name, metric.scores(first, second)).values)
 
 
 def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ It does not know in what order they are used.
 
 import contextlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,17 +16,28 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, worded
 from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.gathering import Gathering
 from ddpmkit.global_state import Around, StateKeeper
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import Purpose, stream
-from ddpmkit.recipe import MetricSection, Part, Recipe
+from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.scorelog import distinguished
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import first_not_finite
 
-__all__ = ["BuiltMetric", "Model", "build_images", "build_metrics", "build_model", "build_trackers"]
+__all__ = [
+    "BuiltMetric",
+    "Model",
+    "build_images",
+    "build_metrics",
+    "build_model",
+    "build_trackers",
+    "check_keep_best",
+    "metric_names",
+]
 
 
 @dataclass(frozen=True)
@@ -95,13 +106,19 @@ class Model:
 class BuiltMetric:
     """A metric and what the recipe says of its use."""
 
+    name: str
+    """As a recipe names it; if it names several of one `use`, with the keys in which they differ."""
     part: Part[MetricSection]
     metric: Metric
 
     @property
-    def name(self) -> str:
-        """As a recipe writes it."""
+    def use(self) -> str:
+        """As a recipe names it."""
         return self.part.component.use
+
+    def ranks_by(self, score: str) -> bool:
+        """Whether it gives a score of this name, and says which way that improves."""
+        return self.metric.better.get(score, "neither") != "neither"
 
     def weights(self, sampling: str) -> str:
         """Which weights are scored, where `sampling` draw the samples: of several averages the one that is chosen."""
@@ -193,17 +210,42 @@ def build_metrics(
 ) -> list[BuiltMetric]:
     """The recipe's metrics, or those that can work here when the others may be skipped.
 
-    Raises ComponentUnavailable for one that cannot, before any work has started.
+    Raises ComponentUnavailable for one that cannot, before any work has started; one InputError for several.
     """
-    built = []
-    for part in recipe.metrics:
-        try:
-            built.append(BuiltMetric(part, part.build(device=device)))
-        except ComponentUnavailable as error:
-            if not skip_unavailable:
-                raise
-            remark(f"skipped metric {part.component.use!r}: {error.message}")
+    built, gathering = [], Gathering()
+    for name, part in zip(metric_names(recipe), recipe.metrics, strict=True):
+        with gathering.noting():
+            try:
+                built.append(BuiltMetric(name, part, part.build(device=device)))
+            except ComponentUnavailable as error:
+                if not skip_unavailable:
+                    raise
+                remark(f"skipped metric {name!r}: {error.message}")
+    gathering.raise_all()
     return built
+
+
+def metric_names(recipe: Recipe) -> list[str]:
+    """The name of each metric in its scores: as a recipe names it, if it uses it once."""
+    return distinguished([(part.component.use, evaluation_keys(part)) for part in recipe.metrics])
+
+
+def check_keep_best(recipe: Recipe, metrics: Sequence[BuiltMetric], remark: Callable[[str], None]) -> None:
+    """That some metric ranks runs by `train.keep_best`. Raises InputError, or remarks on it if metrics were skipped."""
+    wanted = recipe.train.keep_best
+    if not wanted or any(built.ranks_by(wanted) for built in metrics):
+        return
+    if len(metrics) < len(recipe.metrics):
+        remark(f"warning: train.keep_best = {wanted!r} has no effect: no metric that is left ranks by this score")
+        return
+    scores = [score for built in metrics for score in built.metric.better if built.ranks_by(score)]
+    raise InputError(
+        f"train.keep_best = {wanted!r}, but no metric of the recipe gives a score of this name that ranks runs.",
+        remedies=[
+            *([f"scores that can be used: {', '.join(scores)}"] if scores else []),
+            "--set 'train.keep_best=\"\"' keeps no such checkpoint",
+        ],
+    )
 
 
 def build_trackers(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Tracker]]:

@@ -5,50 +5,60 @@ It does not know whether a run is under way or long over.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 from ddpmkit.contracts import Scores
-from ddpmkit.data.images import ImageSource
+from ddpmkit.errors import RunFailed
 from ddpmkit.evaluation import cached_reference, estimate_cost, evaluate_metric, reference_states
-from ddpmkit.experiment.assembly import BuiltMetric
+from ddpmkit.experiment.assembly import Model
+from ddpmkit.experiment.evaluation import Evaluation, sampling_identity
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.pictures import grid, save_png
 from ddpmkit.tracking import Onlooker
 from ddpmkit.wording import counted
 
-__all__ = ["draw_samples", "evaluate"]
+__all__ = ["draw_samples", "evaluate", "grid_identity", "strip_identity"]
 
 
-def draw_samples(
-    generator: ImageGenerator, folder: RunFolder, count: int, seed: int, step: int, display: Onlooker
-) -> Path:
-    """Write the grid of the first `count` images of `seed` as the samples of `step`."""
+def draw_samples(generator: ImageGenerator, model: Model, folder: RunFolder, step: int, display: Onlooker) -> Path:
+    """Write the grid that the recipe of `model` asks for as the samples of `step`."""
+    count, seed = model.recipe.sampler.settings.count, model.recipe.train.seed
     with display.work(counted(count, "sample"), generator.frame_count(count)) as advance:
         images = generator.images(range(count), seed, advance)
-    return save_png(grid(images), folder.samples(step))
+    return save_png(grid(images), folder.samples(step), grid_identity(model))
+
+
+def grid_identity(model: Model) -> dict[str, Any]:
+    """What a grid of samples depends on besides the weights, as plain JSON data."""
+    settings = model.recipe.sampler.settings
+    return {"count": settings.count, **sampling_identity(model, settings.weights)}
+
+
+def strip_identity(model: Model) -> dict[str, Any]:
+    """The same of the images of both processes, but for the seed: a person may have chosen another one."""
+    settings = model.recipe.sampler.settings
+    identity = sampling_identity(model, settings.weights)
+    return {name: value for name, value in identity.items() if name != "seed"}
 
 
 def evaluate(
-    built: BuiltMetric,
+    evaluation: Evaluation,
     generator: ImageGenerator,
-    sampler: str,
-    weights: str,
-    images: ImageSource,
     step: int,
-    seed: int,
     display: Onlooker,
-    num_samples: int | None = None,
+    origin: Literal["run", "request"] = "run",
 ) -> Scores:
-    """Say what it will cost, measure the real images (once), draw the samples, score them.
+    """Say what it will cost, measure the real images (once), generate the samples, score them.
 
-    `sampler` and `weights` name those of the generator; a score of another average than the protocol means says so.
+    The generator is that of the evaluation's weights, which are those after `step`.
     """
-    metric, name, settings = built.metric, built.name, built.part.config.model_dump(mode="json")
-    count = num_samples or built.num_samples
-    known = cached_reference(metric, images, name=name, settings=settings)
+    built, images, count = evaluation.built, evaluation.images, evaluation.num_samples
+    metric, settings = built.metric, built.part.keys_with_effect()
+    known = cached_reference(metric, images, name=built.use, settings=settings)
     cost = estimate_cost(
         metric,
-        name=name,
+        name=built.name,
         num_samples=count,
         network_calls=generator.network_calls(count),
         batch_size=generator.batch_size,
@@ -58,19 +68,27 @@ def evaluate(
     )
     display.remark(cost.describe())
     if known is None:
-        with display.work(f"{name}: real images", len(images)) as advance:
-            known = reference_states(metric, images, name=name, settings=settings, progress=advance)
-    with display.work(f"{name}: samples", count) as advance:
+        with display.work(f"{built.name}: real images", len(images)) as advance:
+            known = reference_states(metric, images, name=built.use, settings=settings, progress=advance)
+    with display.work(f"{built.name}: samples", count) as advance:
         scores = evaluate_metric(
             metric,
-            name=name,
+            name=built.name,
             step=step,
             real=known,
-            generated=generator.batches(range(count), seed),
+            generated=generator.batches(range(count), evaluation.seed),
             num_samples=count,
             progress=advance,
         )
-    facts = {**scores.facts, "sampler": f"{sampler}, {generator.steps} steps"}
-    if weights != metric.protocol.weights:
-        facts["weights"] = weights
-    return replace(scores, facts=facts)
+    facts = {**scores.facts, **evaluation.facts}
+    return replace(scores, facts=facts, origin=origin, identity=evaluation.identity)
+
+
+def refuse_unusable(scores: Scores) -> None:
+    """Raises RunFailed for scores that are not finite numbers; they have been shown and written down before."""
+    if scores.unusable:
+        told = ", ".join(f"{name} = {text}" for name, text in scores.unusable.items())
+        raise RunFailed(
+            f"metric {scores.metric!r} gave {told} at step {scores.step:,}, which is not a finite number.",
+            remedies=["look at the samples", "more samples: metric.num_samples", "use another metric"],
+        )

@@ -4,7 +4,8 @@ It does not train.
 """
 
 import copy
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
+from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import InputError
-from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model
+from ddpmkit.experiment.assembly import BuiltMetric, Model, build_images, build_metrics, build_model
 from ddpmkit.experiment.averages import saved_weights
+from ddpmkit.experiment.evaluation import Evaluation
 from ddpmkit.experiment.failures import explaining
-from ddpmkit.experiment.outcomes import evaluate
+from ddpmkit.experiment.gathering import Gathering
+from ddpmkit.experiment.outcomes import evaluate, strip_identity
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock
 from ddpmkit.report import write_report
@@ -30,6 +34,8 @@ from ddpmkit.training.state import load_weights
 from ddpmkit.wording import counted
 
 __all__ = ["Run", "check_alpha_bar", "load"]
+
+_log = logging.getLogger(__name__)
 
 Given = Tensor | Path | str
 """A picture or a mask: as it is, or a file, which is scaled and cropped as the run's own pictures are."""
@@ -172,37 +178,49 @@ class Run:
         """Score the weights by every metric of the recipe, and add the scores to the run's log.
 
         Raises InputError when the recipe has no metric, ComponentUnavailable when one cannot work here, RunFailed when
-        a component fails.
+        a component fails. A log that cannot be written is a warning.
         """
+        return list(
+            self.evaluations(
+                num_samples=num_samples, skip_unavailable_metrics=skip_unavailable_metrics, display=display
+            )
+        )
+
+    def evaluations(
+        self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
+    ) -> Iterator[Scores]:
+        """The scores of `evaluate`, each as soon as it is there."""
         display = display or Quiet()
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
                 remedies=["""--set 'metric=[{use="clean-fid"}]' gives it one for this time"""],
             )
-        metrics = build_metrics(
-            self.recipe, self.model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
-        )
-        images, outcomes, log = build_images(self.recipe, "train", self.model.around), [], self.folder.log
+        gathering, device = Gathering(), self.model.runtime.device
+        metrics: list[BuiltMetric] = []
+        sources: list[ImageSource] = []
+        with gathering.noting():
+            metrics = build_metrics(
+                self.recipe, device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
+            )
+        with gathering.noting():
+            sources.append(build_images(self.recipe, "train", self.model.around))
+        gathering.raise_all()
         for built in metrics:
-            weights = built.weights(self.recipe.sampler.settings.weights)
-            generator = self.generator(weights)
+            evaluation = Evaluation.of(built, self.model, sources[0], num_samples)
+            generator = self.generator(evaluation.weights)
             with explaining(f"scoring by {built.name}", self.recipe), generator.around(f"metric {built.name!r}"):
-                scores = evaluate(
-                    built,
-                    generator,
-                    self.recipe.sampler.component.use,
-                    weights,
-                    images,
-                    self.step,
-                    self._seed(None),
-                    display,
-                    num_samples,
-                )
+                scores = evaluate(evaluation, generator, self.step, display, "request")
+            self._note(scores)
+            yield scores
+
+    def _note(self, scores: Scores) -> None:
+        log = self.folder.log
+        try:
             log.append("scores", asdict(scores))
-            outcomes.append(scores)
-        log.sync()
-        return outcomes
+            log.sync()
+        except OSError as error:
+            _log.warning("%s cannot be written (%s): the scores are shown, and not kept", log.path, error.strerror)
 
     def visualize(self, *, seed: int | None = None, display: Display | None = None) -> list[Picture]:
         """Write the pictures of the forward and the reverse process; the two strips.
@@ -214,7 +232,8 @@ class Run:
         generator = self.generator()
         display = display or Quiet()
         with explaining("drawing the forward and the reverse process", self.recipe):
-            return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display))
+            made_by = strip_identity(self.model)
+            return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))
 
     def report(self) -> Path:
         """Write `report.html` anew from what is in the folder."""

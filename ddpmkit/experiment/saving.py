@@ -4,7 +4,7 @@ It does not know what a checkpoint looks like.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -46,13 +46,15 @@ class Saver:
         log: RunLog,
         remark: Callable[[str], None],
         is_regular: Callable[[int], bool] = lambda _step: True,
+        best_step: Callable[[Sequence[int]], int | None] = lambda _steps: None,
     ) -> None:
         """`remark` is told of a state that could not be written and will be tried again.
 
-        `is_regular` says whether a run that is never stopped saves a checkpoint after this step.
+        `is_regular` says whether a run that is never stopped saves a checkpoint after this step; `best_step` chooses
+        among the steps of checkpoints the one that is kept for its score.
         """
         self._trainer, self._folder, self._log, self._remark = trainer, folder, log, remark
-        self._is_regular = is_regular
+        self._is_regular, self._best_step = is_regular, best_step
         self._writing: Future[list[_Write]] | None = None
         self._unwritten: list[_Write] = []
         """What is being written, and snapshots that the disk did not take."""
@@ -161,7 +163,7 @@ class Saver:
     def _prune(self) -> None:
         folders = {step_of(folder): folder for folder in checkpoint_folders(self._folder.checkpoints)}
         settings = self._trainer.settings
-        best = _best_step(self._log, settings.keep_best, folders) if settings.keep_best else None
+        best = self._best_step(sorted(folders))
         for step in superseded(sorted(folders), settings, best, self._is_regular):
             remove_checkpoint(folders[step])
 
@@ -194,17 +196,6 @@ def superseded(
     return [
         step for step in steps if step not in kept and not (settings.keep_every and step % settings.keep_every == 0)
     ]
-
-
-def _best_step(log: RunLog, score: str, steps: Iterable[int]) -> int | None:
-    """The step with the best of this score so far, among `steps`; the earlier of equals."""
-    known = set(steps)
-    found = [
-        (-record["values"][score] if record["better"][score] == "higher" else record["values"][score], record["step"])
-        for record in log.records("scores")
-        if score in record["values"] and record["step"] in known
-    ]
-    return min(found)[1] if found else None
 
 
 def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | None:

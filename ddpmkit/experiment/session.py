@@ -9,7 +9,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import torch
@@ -19,11 +19,12 @@ from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import worded
-from ddpmkit.experiment.assembly import BuiltMetric, Model
+from ddpmkit.experiment.assembly import BuiltMetric, Model, metric_names
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
+from ddpmkit.experiment.evaluation import Evaluation
 from ddpmkit.experiment.failures import explained, explaining
 from ddpmkit.experiment.interruption import Interruptible, Stopped
-from ddpmkit.experiment.outcomes import draw_samples, evaluate
+from ddpmkit.experiment.outcomes import draw_samples, evaluate, grid_identity, refuse_unusable, strip_identity
 from ddpmkit.experiment.recovery import Recovery
 from ddpmkit.experiment.saving import Saver
 from ddpmkit.interrupts import is_interrupt
@@ -31,7 +32,9 @@ from ddpmkit.recipe import parse_weights
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.pictures import is_made_by
 from ddpmkit.sampling.visualize import is_visualized, visualize
+from ddpmkit.scorelog import read_scores
 from ddpmkit.tracking import Audience, Display
 from ddpmkit.training.state import load_weights, part_names, restore
 from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer
@@ -58,13 +61,16 @@ class Session:
     ) -> None:
         """Everything is built; nothing has begun. `stop` is asked before every step and between units of other work."""
         self.model, self.folder, self.images, self.held_out = model, folder, images, held_out
-        self.metrics, self.audience, self.stop = metrics, audience, stop
+        self.audience, self.stop = audience, stop
+        self.evaluations = [Evaluation.of(built, model, images) for built in metrics]
+        self.scores: list[Scores] = []
+        """Those of the log."""
         self.onlooker = Interruptible(display, stop)
         self.recipe = model.recipe
         self.objective = model.objective()
         self.log = folder.log
         self.trainer = Trainer(model.network, self.objective, images, self.recipe.train, model.runtime)
-        self.saver = Saver(self.trainer, folder, self.log, display.remark, self._is_regular)
+        self.saver = Saver(self.trainer, folder, self.log, display.remark, self._is_regular, self._best_step)
         self.recovery = Recovery(
             self.trainer, self.saver, folder, display.remark, self._restore, is_regular=self._is_regular
         )
@@ -77,6 +83,7 @@ class Session:
         """
         self._restore(checkpoint)
         steps = self.recipe.train.steps
+        evaluations = {each.built.name: each.built.part.settings.every for each in self.evaluations}
         self.audience.run_started(
             RunStarted(
                 name=self.recipe.name,
@@ -85,6 +92,8 @@ class Session:
                 parameters=self.model.parameters,
                 first_step=self.trainer.step,
                 last_step=steps,
+                evaluations=evaluations,
+                skipped_metrics=tuple(name for name in metric_names(self.recipe) if name not in evaluations),
             )
         )
         try:
@@ -180,6 +189,7 @@ class Session:
             self.saver.saved_step = checkpoint.step
         step = self.trainer.step
         self.log.keep(lambda record: bool(record["step"] <= step))
+        self.scores = read_scores(self.log)
         self.folder.forget_samples_after(step)
         forget_snapshots_after(step, self.folder.snapshots)
 
@@ -191,8 +201,14 @@ class Session:
     def _is_regular(self, step: int) -> bool:
         """Whether a run that is never stopped saves a checkpoint after `step`: the only ones it may go back to."""
         train = self.recipe.train
-        scored = any(self._due(built.part.settings.every, step) for built in self.metrics)
+        scored = any(self._due(each.built.part.settings.every, step) for each in self.evaluations)
         return step == 0 or self._due(train.checkpoint_every, step) or (bool(train.keep_best) and scored)
+
+    def _best_step(self, steps: Sequence[int]) -> int | None:
+        """Which of the checkpoints at `steps` is kept for its score."""
+        score = self.recipe.train.keep_best
+        ranking = next((each for each in self.evaluations if each.built.ranks_by(score)), None)
+        return ranking.best_step(self.scores, score, steps) if ranking is not None else None
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         held_out = None
@@ -218,20 +234,24 @@ class Session:
     def _intervals(self, step: int) -> bool:
         """Samples and scores that are due after `step` and not there yet; whether there were any to make."""
         made = False
-        if self._due(self.recipe.train.sample_every, step) and not self.folder.samples(step).exists():
+        is_sampled = is_made_by(self.folder.samples(step), grid_identity(self.model))
+        if self._due(self.recipe.train.sample_every, step) and not is_sampled:
             made = True
             with self._forgiving(f"drawing the samples of step {step}"):
-                settings, seed = self.recipe.sampler.settings, self.recipe.train.seed
-                generator = self._generator(settings.weights)
-                path = draw_samples(generator, self.folder, settings.count, seed, step, self.onlooker)
+                generator = self._generator(self.recipe.sampler.settings.weights)
+                path = draw_samples(generator, self.model, self.folder, step, self.onlooker)
                 self.audience.picture(Picture(step, "samples", path))
-        for built in self.metrics:
-            if self._due(built.part.settings.every, step) and not self._scored(built, step):
+        for each in self.evaluations:
+            if self._due(each.built.part.settings.every, step) and not self._is_evaluated(each, step):
                 made = True
-                with self._forgiving(f"scoring step {step} by {built.name}"):
-                    scores = self._evaluate(built, step)
+                with self._forgiving(f"scoring step {step} by {each.built.name}"):
+                    generator = self._generator(each.weights)
+                    with generator.around(f"metric {each.built.name!r}"):
+                        scores = evaluate(each, generator, step, self.onlooker)
+                    self.scores.append(scores)
                     self.log.append("scores", asdict(scores))
                     self.audience.scores(scores)
+                    refuse_unusable(scores)
         return made
 
     @contextlib.contextmanager
@@ -250,20 +270,8 @@ class Session:
             self.problems.append(problem)
             self.folder.incidents.append("failed", {"step": self.trainer.step, "doing": doing, "reason": text})
 
-    def _scored(self, built: BuiltMetric, step: int) -> bool:
-        wanted = (step, built.name, built.metric.protocol.name)
-        return any(
-            (record["step"], record["metric"], record["protocol"]) == wanted for record in self.log.records("scores")
-        )
-
-    def _evaluate(self, built: BuiltMetric, step: int) -> Scores:
-        weights = built.weights(self.recipe.sampler.settings.weights)
-        generator = self._generator(weights)
-        sampler = self.recipe.sampler.component.use
-        with generator.around(f"metric {built.name!r}"):
-            return evaluate(
-                built, generator, sampler, weights, self.images, step, self.recipe.train.seed, self.onlooker
-            )
+    def _is_evaluated(self, evaluation: Evaluation, step: int) -> bool:
+        return any(scores.step == step and evaluation.gave(scores) for scores in self.scores)
 
     def _generator(self, weights: str) -> ImageGenerator:
         kept = kept_average(parse_weights(weights), self.recipe.train)
@@ -285,12 +293,13 @@ class Session:
 
     def _finish(self, made_up: bool) -> None:
         """The pictures of both processes and the page, where missing; the page anew where more was `made_up` for."""
-        if not is_visualized(self.folder):
+        made_by = strip_identity(self.model)
+        if not is_visualized(self.folder, made_by):
             made_up = True
             step, seed = self.trainer.step, self.recipe.train.seed
             with self._forgiving("drawing the forward and the reverse process"):
                 generator = self._generator(self.recipe.sampler.settings.weights)
-                for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker):
+                for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker, made_by):
                     self.audience.picture(picture)
         if made_up or not self.folder.report.exists():
             with self._forgiving("writing the report"):

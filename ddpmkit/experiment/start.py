@@ -3,18 +3,32 @@
 It does not know what happens between the first step and the last.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
+from ddpmkit.data.images import ImageSource
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
-from ddpmkit.experiment.assembly import Model, build_images, build_metrics, build_model, build_trackers
+from ddpmkit.experiment.assembly import (
+    BuiltMetric,
+    Model,
+    build_images,
+    build_metrics,
+    build_model,
+    build_trackers,
+    check_keep_best,
+)
 from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.gathering import Gathering
 from ddpmkit.experiment.result import Run, check_alpha_bar, load
 from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
+from ddpmkit.global_state import Around
 from ddpmkit.interrupts import marked_interrupts
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
@@ -55,11 +69,7 @@ def run(
         display.remark(note)
 
     with marked_interrupts(), explaining("preparing the run", recipe):
-        model = build_model(recipe)
-        metrics = build_metrics(
-            recipe, model.runtime.device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
-        )
-        images, held_out = (build_images(recipe, split, model.around) for split in ("train", "val"))
+        model, metrics, images, held_out = _built(recipe, skip_unavailable_metrics, display.remark)
         if len(held_out) == 0:
             display.remark("there are no validation images: no validation loss")
         folder.create()
@@ -74,6 +84,36 @@ def run(
             session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
             ended = session.run(checkpoint)
     return load(folder.path, registry=registry, ended=ended)
+
+
+def _built(
+    recipe: Recipe, skip_unavailable_metrics: bool, remark: Callable[[str], None]
+) -> tuple[Model, list[BuiltMetric], ImageSource, ImageSource]:
+    """The parts of a run; the images are those to train on and those held out.
+
+    Raises InputError, after trying each: a person fixes everything at once.
+    """
+    gathering = Gathering()
+    model, device = None, torch.device("cpu")
+    metrics: list[BuiltMetric] = []
+    sources: list[ImageSource] = []
+    with gathering.noting():
+        model = build_model(recipe)
+        device = model.runtime.device
+    with gathering.noting():
+        around: Around = model.around if model is not None else contextlib.nullcontext
+        sources += [build_images(recipe, split, around) for split in ("train", "val")]
+    with gathering.noting():
+        metrics = build_metrics(recipe, device, skip_unavailable=skip_unavailable_metrics, remark=remark)
+        check_keep_best(recipe, metrics, remark)
+    for part in recipe.trackers:
+        with gathering.noting():
+            if (error := part.component.absence()) is not None:
+                raise error
+    gathering.raise_all()
+    assert model is not None
+    images, held_out = sources
+    return model, metrics, images, held_out
 
 
 def default_folder(recipe: Recipe) -> Path:

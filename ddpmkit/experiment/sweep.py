@@ -14,6 +14,7 @@ from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import SweepRun
 from ddpmkit.rundir import RunFolder
+from ddpmkit.scorelog import own, read_scores
 from ddpmkit.tracking import Display
 
 __all__ = ["SweepOutcome", "sweep"]
@@ -34,13 +35,13 @@ class SweepOutcome:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The last validation loss, and the last value of every score, by name."""
+        """The last validation loss, and the last value of every score of the run's own, by name."""
         log, found = RunFolder(self.folder).log, {}
         for record in log.records("step"):
             if record["validation_loss"] is not None:
                 found["validation loss"] = record["validation_loss"]
-        for record in log.records("scores"):
-            found |= {f"{record['metric']} {name}": value for name, value in record["values"].items()}
+        for scores in own(read_scores(log)):
+            found |= {f"{scores.metric} {name}": value for name, value in scores.values.items()}
         return found
 
 

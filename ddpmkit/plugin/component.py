@@ -9,7 +9,7 @@ import importlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,10 @@ class ComponentConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Fields that no result depends on: how many images are computed at once, or the path of a file whose digest is
+    among the facts of a protocol. Scores that differ in these alone are the same evaluation."""
 
 
 @dataclass(frozen=True)

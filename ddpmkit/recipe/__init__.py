@@ -21,6 +21,7 @@ from ddpmkit.recipe.schema import (
     TrackerSection,
     TrainSection,
 )
+from ddpmkit.recipe.scores import evaluation_keys
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
 from ddpmkit.recipe.weights import Weights, parse_weights
 from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text, toml_value
@@ -52,6 +53,7 @@ __all__ = [
     "absent_code",
     "chosen_registry",
     "differences",
+    "evaluation_keys",
     "keys_text",
     "lock_text",
     "made_here",

@@ -47,6 +47,10 @@ class Part(Generic[SettingsT]):
         """
         return self.component.build(self.config, **runtime)
 
+    def keys_with_effect(self) -> dict[str, Any]:
+        """The component's keys that a result depends on, as plain JSON data."""
+        return self.config.model_dump(mode="json", exclude=set(self.config.without_effect))
+
     def as_data(self) -> dict[str, Any]:
         """The section as plain TOML data."""
         return self.settings.model_dump(mode="json", exclude_none=True) | self.config.model_dump(

@@ -23,6 +23,7 @@ from ddpmkit.recipe.problems import MOST, RecipeError, one_line
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
+from ddpmkit.recipe.scores import repeated_metrics, unusable_keep_best
 from ddpmkit.recipe.validation import Table, unreadable, validate
 from ddpmkit.recipe.weights import parse_weights
 from ddpmkit.recipe.writing import toml_value
@@ -60,6 +61,10 @@ class _Resolution:
             self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)
             self._check_labels(found)
             self._check_weights(found["sampler"].settings.weights, found["train"])
+            self.tree.notes += repeated_metrics(found["metric"])
+            if self.made_with is None:  # a run that has such a value in its lock can still be looked at
+                train = Table(self.tree, ("train",), {}, "[train]")
+                self.tree.problems += unusable_keep_best(train, found["train"], found["metric"])
         if self.tree.problems:
             raise self._error()
         found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}

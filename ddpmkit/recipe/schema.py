@@ -260,7 +260,7 @@ class TrainSection(Section):
     keep_every: int = Field(default=0, ge=0)
     """Checkpoints whose step is a multiple of this are kept as well; 0: none."""
     keep_best: str = ""
-    """The score whose best checkpoint is kept as well, as in "fid"; empty: none."""
+    """The score whose best checkpoint is kept as well, as in "fid", by the first metric that gives it; empty: none."""
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     """What to do when a loss or a gradient is no finite number: stop, pass over the batch, or go back to the last
     checkpoint and on from there with other batches."""

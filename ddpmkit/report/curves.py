@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-__all__ = ["Curve", "chart", "log_ticks", "smoothed", "ticks"]
+__all__ = ["Curve", "chart", "curve_style", "log_ticks", "smoothed", "ticks"]
 
 _WIDTH, _HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 14, 34
 _COLOURS = 5
+_DASHES = 4
+"""Ways to draw a line: beyond the colours, curves take them again with another."""
 _MOST_POINTS = 400
 """More than a screen can show: longer curves are averaged over equal stretches of steps."""
 
@@ -63,11 +65,12 @@ def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> 
     parts, legend, spoken = [*_vertical_axis(y), *_horizontal_axis(x)], [], []
     for number, (curve, points) in enumerate(usable):
         line = smoothed(points) if curve.noisy else points
-        if curve.noisy:
-            parts.append(_line(points, x, y, f"c{number % _COLOURS} faint"))
-        parts.append(_line(line, x, y, f"c{number % _COLOURS}" + (" dashed" if curve.dashed else "")))
+        style = curve_style(number)
+        if curve.noisy and len(usable) <= _COLOURS:  # of many runs it would be a cloud
+            parts.append(_line(points, x, y, f"{style} faint"))
+        parts.append(_line(line, x, y, f"{style} dashed" if curve.dashed else style))
         name, last = escape(curve.name), f"{line[-1][1]:.4g}"
-        legend.append(f'<span class="key c{number % _COLOURS}">{name} <b>{last}</b></span>')
+        legend.append(f'<span class="key {style}">{name} <b>{last}</b></span>')
         spoken.append(f"{name} ends at {last}")
     # Everything that came from outside has been escaped above.
     return Markup(
@@ -75,6 +78,12 @@ def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> 
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}: {", ".join(spoken)}">'
         f"{''.join(parts)}</svg><p>{''.join(legend)}</p></figure>"
     )
+
+
+def curve_style(number: int) -> str:
+    """The classes of the curve with this number: its colour, and its dashes once the colours are used up."""
+    dashes = number // _COLOURS % _DASHES
+    return f"c{number % _COLOURS} d{dashes}" if dashes else f"c{number % _COLOURS}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from ddpmkit.contracts import Scores
 from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.found import file_options
@@ -21,8 +22,10 @@ from ddpmkit.recipe.made_with import made_with
 from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.history import QUARTERS, History, read_history
 from ddpmkit.report.images import embedded, thumbnail
+from ddpmkit.report.score_series import score_series
 from ddpmkit.report.story import facts, sentence
 from ddpmkit.rundir import RunFolder
+from ddpmkit.scorelog import own, read_scores
 
 __all__ = ["environment", "write_report"]
 
@@ -46,7 +49,7 @@ def write_report(path: Path) -> Path:
     Raises OSError when the log cannot be read at all, or the page cannot be written.
     """
     folder = RunFolder(path)
-    history, scores = read_history(folder.log), list(folder.log.records("scores"))
+    history, scores = read_history(folder.log), read_scores(folder.log)
     recipe = _lock(folder)
     made, _ = made_with(recipe), recipe.pop("lock", None)
     plugin_options = file_options(made.files if made else ())
@@ -55,8 +58,8 @@ def write_report(path: Path) -> Path:
         name=recipe.get("name", path.resolve().name),
         folder=shlex.quote(str(path)),
         plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
-        sentence=sentence(recipe, history, scores),
-        facts=list(facts(recipe, history, scores)),
+        sentence=sentence(recipe, history, own(scores)),
+        facts=list(facts(recipe, history, own(scores))),
         recipe=recipe,
         recipe_text=toml_text(recipe).strip(),
         versions={**made.versions, **made.distributions} if made else {},
@@ -66,9 +69,9 @@ def write_report(path: Path) -> Path:
         grids=[_Grid(step, f"samples/{grid.name}", small) for step, (grid, small) in grids],
         forward=embedded(folder.visualization("forward")),
         reverse=embedded(folder.visualization("backward")),
-        charts=[*_training_charts(history), *_score_charts(scores)],
+        charts=[*_training_charts(history), *_score_charts(own(scores))],
         scores=scores,
-        rules={f"{score['metric']}, {score['protocol']} protocol": score["facts"] for score in scores},
+        rules={f"{each.metric}, {each.rules}": each.scores[-1].facts for each in score_series(scores)},
     )  # fmt: skip
     # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
     return write_atomically(folder.report, page.encode(errors="replace"))
@@ -111,15 +114,14 @@ def _training_charts(history: History) -> Iterator[Markup]:
     yield from filter(None, charts)
 
 
-def _score_charts(scores: Sequence[Record]) -> Iterator[Markup]:
-    """One chart for each score of each protocol, with its floor."""
-    kinds = sorted({(record["metric"], record["protocol"], name) for record in scores for name in record["values"]})
-    for metric, protocol, name in kinds:
-        mine = [record for record in scores if (record["metric"], record["protocol"]) == (metric, protocol)]
-        value = [(record["step"], record["values"][name]) for record in mine if name in record["values"]]
-        floor = [(record["step"], record["floor"][name]) for record in mine if name in record["floor"]]
-        curves = [Curve(name, value), Curve("floor: real against real", floor, dashed=True)]
-        yield chart(f"{metric} {name} ({protocol} protocol)", curves)
+def _score_charts(scores: Sequence[Scores]) -> Iterator[Markup]:
+    """One chart for each score of each series, with its floor."""
+    for each in score_series(scores):
+        for name in each.names:
+            value = [(scores.step, scores.values[name]) for scores in each.scores if name in scores.values]
+            floor = [(scores.step, scores.floor[name]) for scores in each.scores if name in scores.floor]
+            curves = [Curve(name, value), Curve("floor: real against real", floor, dashed=True)]
+            yield chart(f"{each.metric} {name} ({each.rules})", curves)
 
 
 def _spread(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:

@@ -6,6 +6,7 @@ It does not know how they are laid out.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ddpmkit.contracts import Scores
 from ddpmkit.report.history import History
 from ddpmkit.wording import counted
 
@@ -14,21 +15,19 @@ __all__ = ["facts", "sentence"]
 Record = Mapping[str, Any]
 
 
-def sentence(recipe: Record, history: History, scores: Sequence[Record]) -> str:
-    """For someone who was not there."""
+def sentence(recipe: Record, history: History, scores: Sequence[Scores]) -> str:
+    """For someone who was not there; `scores` are those of the run's own, by step."""
     if history.last is None:
         return f"A diffusion model of {_pictures(recipe)}. No step has been recorded yet."
     done, planned = history.step, recipe.get("train", {}).get("steps", 0)
     length = f"{done:,} of {planned:,} steps so far" if done < planned else counted(done, "step")
-    outcome = [
-        f"{_score_name(score, name)} {value:.4g}" for score, name, value in _latest(scores) if score["comparable"]
-    ]
+    outcome = [f"{_score_name(score, name)} {value:.4g}" for score, name, value in _latest(scores) if score.comparable]
     held_out = history.validation_loss
     outcome += [f"validation loss {held_out:.4f}"] if held_out is not None else []
     return f"A diffusion model of {_pictures(recipe)}, trained for {'; '.join([length, *outcome])}."
 
 
-def facts(recipe: Record, history: History, scores: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def facts(recipe: Record, history: History, scores: Sequence[Scores]) -> Iterator[tuple[str, str]]:
     """Label and text, one a line; what is not known is left out."""
     for section in ("data", "backbone", "loss", "sampler", "schedule"):
         if use := recipe.get(section, {}).get("use"):
@@ -43,15 +42,15 @@ def facts(recipe: Record, history: History, scores: Sequence[Record]) -> Iterato
     if (held_out := history.validation_loss) is not None:
         yield "validation loss", f"{held_out:.4f}"
     for score, name, value in _latest(scores):
-        floor = f", floor {score['floor'][name]:.4g}" if name in score["floor"] else ""
+        floor = f", floor {score.floor[name]:.4g}" if name in score.floor else ""
         yield _score_name(score, name), f"{value:.4g}{floor}"
 
 
-def _latest(scores: Sequence[Record]) -> Iterator[tuple[Record, str, float]]:
-    """The last record of each metric and protocol, with each score in it."""
-    newest = {(score["metric"], score["protocol"]): score for score in scores}
-    for score in newest.values():
-        for name, value in score["values"].items():
+def _latest(scores: Sequence[Scores]) -> Iterator[tuple[Scores, str, float]]:
+    """The last of each metric and protocol, with each score in it."""
+    last = {(score.metric, score.protocol): score for score in scores}
+    for score in last.values():
+        for name, value in score.values.items():
             yield score, name, value
 
 
@@ -71,9 +70,9 @@ def _listing(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _score_name(score: Record, name: str) -> str:
-    remark = "" if score["comparable"] else ", not comparable"
-    return f"{score['metric']} {name} ({score['protocol']}{remark})"
+def _score_name(score: Scores, name: str) -> str:
+    remark = "" if score.comparable else ", not comparable"
+    return f"{score.metric} {name} ({score.protocol}{remark})"
 
 
 def _duration(seconds: float) -> str:

@@ -4,8 +4,10 @@ It does not know what the images show.
 """
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +18,14 @@ from torch import Tensor
 
 from ddpmkit.durable import write_atomically
 
-__all__ = ["grid", "save_png", "strip"]
+__all__ = ["grid", "is_made_by", "save_png", "strip"]
 
 _MARGIN = 2
 _TILE = 96
 """Tiles are enlarged by the whole factor that brings their shorter side to at least this many pixels."""
 _BACKGROUND = 255
+_NOTE = "ddpmkit"
+"""The text chunk of a PNG that says what the image depends on."""
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
@@ -53,12 +57,26 @@ def strip(moments: Sequence[Tensor], captions: Sequence[str]) -> Image.Image:
     return canvas
 
 
-def save_png(picture: Image.Image, path: Path) -> Path:
-    """Write it whole or not at all."""
+def save_png(picture: Image.Image, path: Path, made_by: Mapping[str, Any] | None = None) -> Path:
+    """Write it whole or not at all. `made_by`, plain JSON data, is what the image depends on; the file keeps it."""
     encoded, notes = io.BytesIO(), PngInfo()
     notes.add_text("Software", "ddpmkit")  # by which a later run knows that it may replace the file
+    if made_by is not None:
+        notes.add_text(_NOTE, json.dumps(made_by, sort_keys=True))
     picture.save(encoded, format="PNG", pnginfo=notes)
     return write_atomically(path, encoded.getvalue())
+
+
+def is_made_by(path: Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether the file is an image that depends on nothing else; one by an earlier version does not say, and counts."""
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path) as picture:
+            note = picture.info.get(_NOTE)
+            return note is None or json.loads(note) == made_by
+    except Exception:  # damaged images raise nearly anything, struct.error and SyntaxError included
+        return False
 
 
 def _enlarged(images: Tensor) -> NDArray[np.uint8]:

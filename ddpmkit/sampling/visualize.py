@@ -4,8 +4,9 @@
 network or sampler makes the frames.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
 from ddpmkit.randomness import Purpose, normal
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.sampling.pictures import grid, save_png, strip
+from ddpmkit.sampling.pictures import grid, is_made_by, save_png, strip
 from ddpmkit.tracking import Onlooker
 
 __all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]
@@ -30,20 +31,29 @@ Frame = tuple[int, Tensor]
 
 
 def visualize(
-    generator: ImageGenerator, images: ImageSource, folder: RunFolder, step: int, seed: int, display: Onlooker
+    generator: ImageGenerator,
+    images: ImageSource,
+    folder: RunFolder,
+    step: int,
+    seed: int,
+    display: Onlooker,
+    made_by: Mapping[str, Any],
 ) -> Iterator[Picture]:
-    """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips."""
+    """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips.
+
+    `made_by` is what the strips depend on, for `is_visualized`.
+    """
     count = min(8, generator.batch_size)
     with display.work("forward and reverse process", generator.frame_count(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
-    yield Picture(step, "forward", _write(folder, _FORWARD, forward))
-    yield Picture(step, "reverse", _write(folder, _BACKWARD, reverse))
+    yield Picture(step, "forward", _write(folder, _FORWARD, forward, made_by))
+    yield Picture(step, "reverse", _write(folder, _BACKWARD, reverse, made_by))
 
 
-def is_visualized(folder: RunFolder) -> bool:
-    """Whether all that `visualize` writes is there; of each process the strip is the last of it."""
-    return all(folder.visualization(name).exists() for name in (_FORWARD, _BACKWARD))
+def is_visualized(folder: RunFolder, made_by: Mapping[str, Any]) -> bool:
+    """Whether all that `visualize` writes is there, made by the same; of each process the strip is the last of it."""
+    return all(is_made_by(folder.visualization(name), made_by) for name in (_FORWARD, _BACKWARD))
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
@@ -77,8 +87,8 @@ def _at(percent: int, last: int) -> int:
     return last if percent == MOMENTS[-1] else percent * last // 100
 
 
-def _write(folder: RunFolder, name: str, frames: Sequence[Frame]) -> Path:
+def _write(folder: RunFolder, name: str, frames: Sequence[Frame], made_by: Mapping[str, Any]) -> Path:
     for t, images in frames:
         save_png(grid(images), folder.visualization(f"{name}_t{t:04d}"))
     captions = [f"{percent} %  (t = {t})" for percent, (t, _) in zip(MOMENTS, frames, strict=True)]
-    return save_png(strip([images for _, images in frames], captions), folder.visualization(name))
+    return save_png(strip([images for _, images in frames], captions), folder.visualization(name), made_by)

@@ -1,11 +1,13 @@
 """What a metric must do."""
 
+from collections.abc import Mapping
 from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from ddpmkit.contracts import Better, Metric, MetricProtocol
+from ddpmkit.recipe.scores import declared_scores
 from ddpmkit.testing.checks import Answers, Rule, Subject, require
 
 __all__ = ["RULES", "use"]
@@ -97,6 +99,13 @@ def _better(subject: Subject) -> None:
     require(set(scores) == set(metric.better), f"scores {sorted(scores)}, better {sorted(metric.better)}")
     strange = set(metric.better.values()) - set(get_args(Better))
     require(not strange, f"better is {sorted(strange)}, none of {', '.join(get_args(Better))}")
+    if declared := declared_scores(subject.registered.component.provides):
+        ranks = {name: way != "neither" for name, way in metric.better.items()}
+        require(declared == ranks, f"`provides` declares {_listed(declared)}, better says {_listed(ranks)}")
+
+
+def _listed(scores: Mapping[str, bool]) -> str:
+    return ", ".join(sorted(f"{'' if ranks else 'unranked-'}score:{name}" for name, ranks in scores.items()))
 
 
 def _protocol(subject: Subject) -> None:
@@ -166,7 +175,8 @@ RULES = (
         "metric.better",
         "does it say of each score which way it improves?",
         '`better` names exactly the scores that `scores` gives, each "lower" or "higher", or "neither" for one that '
-        "ranks no run.",
+        "ranks no run. `provides` in the manifest may declare the same, as `score:fid`, or `unranked-score:distance` "
+        "for one that ranks no run: `recipe check` then checks `train.keep_best`.",
         _better,
     ),
     Rule(

@@ -63,7 +63,7 @@ def started(run_folder: Path) -> Callable[..., RunStarted]:
             "train": {"batch_size": 32, "sample_every": 400, "steps": last_step},
             "metric": [{"use": "clean-fid", "every": 0}],
         }
-        return RunStarted("cats", run_folder, recipe, 2_470_000, first_step, last_step)
+        return RunStarted("cats", run_folder, recipe, 2_470_000, first_step, last_step, {"clean-fid": 0})
 
     return make
 

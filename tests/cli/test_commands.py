@@ -120,7 +120,8 @@ def test_samples_do_not_depend_on_how_many_are_asked_for(finished, tmp_path):
 
 def test_samples_of_the_runs_own_seed_are_its_own_grid(finished, tmp_path):
     invoke("sample", finished, "-n", 4, "--out", tmp_path / "grid.png", "--plugin", PARTS)
-    assert (tmp_path / "grid.png").read_bytes() == (finished / "samples" / "step-00000004.png").read_bytes()
+    with Image.open(tmp_path / "grid.png") as drawn, Image.open(finished / "samples" / "step-00000004.png") as own:
+        assert drawn.tobytes() == own.tobytes()
 
 
 def test_what_is_drawn_is_named_by_all_it_depends_on(finished):

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_a_run_that_goes_on_knows_the_scores_of_its_log(started, scores, run_fol
     (run_folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     standing = Standing()
     standing.begin(started(first_step=400))
-    assert standing.last_scores == {"clean-fid": score_text(vars(scores))}
+    assert standing.last_scores == {"clean-fid": score_text(scores)}
 
 
 def test_the_validation_loss_outlives_records_without_one(started, record):
@@ -50,8 +50,8 @@ def test_the_validation_loss_outlives_records_without_one(started, record):
 
 
 def test_scores_in_words(scores):
-    assert score_text(vars(scores)) == "fid 102.3 (floor 8.125) at step 400 · 5,000 samples, standard"
-    assert "original, not comparable" in score_text({**vars(scores), "protocol": "original", "comparable": False})
+    assert score_text(scores) == "fid 102.3 (floor 8.125) at step 400 · 5,000 samples, standard"
+    assert "original, not comparable" in score_text(replace(scores, protocol="original", comparable=False))
 
 
 def test_clock_time():

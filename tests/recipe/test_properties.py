@@ -171,7 +171,7 @@ recipes = some.fixed_dictionaries(
                 "steps": some.integers(1, 2**63 - 1),
                 "learning_rate": some.floats(0, allow_infinity=False, exclude_min=True) | some.integers(1, 9),
                 "betas": some.lists(ends, min_size=2, max_size=2),
-                "keep_best": some.text(some.characters(exclude_categories=["Cs"]), max_size=8),
+                "keep_best": some.sampled_from(["", "fid"]),
             },
         ),
         "metric": some.lists(some.just({"use": "clean-fid"}), max_size=2),
@@ -186,6 +186,8 @@ recipes = some.fixed_dictionaries(
 def test_what_is_accepted_is_written_and_read_back_unchanged(
     folder: Path, installed: Registry, data: dict[str, Any]
 ) -> None:
+    if not data["metric"]:
+        data["train"].pop("keep_best", None)
     recipe = read_recipe(data, registry=installed)
     for text in (
         recipe.to_toml(),

@@ -1,10 +1,12 @@
 import base64
 import io
 import os
+import re
 import shlex
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,8 @@ timesteps = 50
 [train]
 steps = 20
 batch_size = 32
+[[metric]]
+use = "clean-fid"
 [lock]
 dataset_fingerprint = "abc123"
 versions = {{ torch = "2.15.0" }}
@@ -263,3 +267,27 @@ def test_a_log_that_is_a_pipe_is_an_error_at_once(tmp_path: Path) -> None:
     os.mkfifo(folder.metrics)
     with pytest.raises(OSError, match="is a pipe"):
         write_report(tmp_path)
+
+
+def test_scores_are_by_step_whenever_they_were_written_and_those_on_request_are_in_no_chart(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    folder.lock.write_text(LOCK.format(name='"cats"'))
+    folder.log.append("step", asdict(StepRecord(30, 0.1, (None,) * 4, 1.0, 1e-3, 90.0)))
+
+    def write(step: int, value: float, **changes: Any) -> None:
+        scores = Scores(step, "kid", "plain", True, 10, 20, {"kid": value}, {}, {"kid": "lower"}, **changes)
+        folder.log.append("scores", asdict(scores))
+
+    for step, value in ((30, 0.75), (10, 0.25), (20, 0.5)):
+        write(step, value)
+    write(10, 9.5, origin="request", facts={"sampler": "heun, 3 steps"})
+    page = read(folder)
+    assert "kid kid (plain) 0.75" in page.text
+    line = re.search(r'Kid|kid kid.*?polyline class="line c0" points="([^"]*)"', folder.report.read_text(), re.DOTALL)
+    assert line is not None
+    places = [tuple(map(float, place.split(","))) for place in line[1].split()]
+    assert len(places) == 3
+    assert [across for across, _ in places] == sorted(across for across, _ in places)
+    assert [down for _, down in places] == sorted((down for _, down in places), reverse=True)
+    assert page.text.index("9.5") < page.text.index("on request, by heun, 3 steps")

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from ddpmkit.contracts import StepRecord
+from ddpmkit.contracts import Scores, StepRecord
 from ddpmkit.report.history import History
 from ddpmkit.report.story import facts, sentence
 
@@ -25,15 +25,10 @@ def history(*steps: dict[str, Any]) -> History:
     return read
 
 
-def score(protocol: str, number: int, value: float, *, comparable: bool = True) -> dict[str, Any]:
-    return {
-        "step": number,
-        "metric": "clean-fid",
-        "protocol": protocol,
-        "comparable": comparable,
-        "values": {"fid": value},
-        "floor": {"fid": 5.31},
-    }
+def score(protocol: str, number: int, value: float, *, comparable: bool = True) -> Scores:
+    return Scores(
+        number, "clean-fid", protocol, comparable, 10, 20, values={"fid": value}, floor={"fid": 5.31}, better={}
+    )
 
 
 def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> None:

@@ -1,7 +1,7 @@
 """Scores in the features of Inception, had by clean-fid's rules: manifest and configs."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 class InceptionConfig(ComponentConfig):
     """What all of these metrics ask."""
+
+    # The digest of the file is among the facts.
+    without_effect: ClassVar = frozenset({"inception", "batch_size"})
 
     inception: str = ""
     """File with the Inception network; when empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
@@ -40,23 +43,26 @@ class PrecisionRecallConfig(InceptionConfig):
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
     """Declare the metrics."""
-    for name, target, config, summary in (
+    for name, target, config, scores, summary in (
         (
             "clean-fid",
             "metric:CleanFid",
             "CleanFidConfig",
+            ("score:fid",),
             "Fréchet inception distance with clean-fid's resize and network (Parmar et al. 2022)",
         ),
         (
             "clean-kid",
             "kernel:CleanKid",
             "CleanKidConfig",
+            ("score:kid",),
             "kernel inception distance, unbiased at any number of samples (Bińkowski et al. 2018)",
         ),
         (
             "precision-recall",
             "precision_recall:PrecisionRecall",
             "PrecisionRecallConfig",
+            ("score:precision", "score:recall"),
             "share of good samples, and of the data that is covered (Kynkäänniemi et al. 2019)",
         ),
     ):
@@ -67,6 +73,7 @@ def ddpmkit_components() -> Iterator[Component]:
             config=f"ddpmkit_plugins.clean_fid:{config}",
             summary=summary,
             requires=("cleanfid",),
+            provides=scores,
         )
 
 

@@ -1,6 +1,7 @@
 """The Fréchet distance in the features of any network: manifest and config."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -9,6 +10,8 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 class FdConfig(ComponentConfig):
     """Keys of `[[metric]]` when `use = "fd"`."""
+
+    without_effect: ClassVar = frozenset({"batch_size"})
 
     extractor: str
     """A TorchScript file (`extractor.pt`), or a function that returns a torch module (`package.module:function`). It
@@ -33,4 +36,5 @@ def ddpmkit_components() -> Iterator[Component]:
         target="ddpmkit_plugins.fd.metric:Fd",
         config="ddpmkit_plugins.fd:FdConfig",
         summary="Fréchet distance in the features of a network that the recipe names",
+        provides=("score:fd",),
     )

@@ -31,4 +31,5 @@ def ddpmkit_components() -> Iterator[Component]:
         target="ddpmkit_plugins.nearest_neighbours.metric:NearestNeighbours",
         config="ddpmkit_plugins.nearest_neighbours:NearestNeighboursConfig",
         summary="distance from samples to the nearest training images, and the share of copies",
+        provides=("unranked-score:distance", "unranked-score:copies"),
     )

@@ -1,0 +1,112 @@
+"""Few or many runs side by side, at any width of the terminal: no name or number is broken or cut off.
+
+Few runs are columns. If these do not fit, runs are rows, in several tables if need be, and keys that differ become a
+list of values with the runs that have them.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["differences", "score_tables"]
+
+Column = tuple[str, Sequence[str]]
+"""A title, and one text a run."""
+
+_GAP = 3
+"""Between two columns of a table: what rich puts there."""
+_INDENT = 2
+
+
+def differences(names: Sequence[str], differing: Sequence[Column], width: int) -> Iterator["Table | str"]:
+    """What to print of the keys that differ: each with its value in each run."""
+    rows = [[key, *values] for key, values in differing]
+    if _natural_width(["key", *names], rows) <= width:
+        yield _table(["key", *names], rows)
+        return
+    for key, values in differing:
+        yield key
+        yield from _values(names, values, width)
+    yield ""
+
+
+def score_tables(names: Sequence[str], columns: Sequence[Column], width: int) -> Iterator["Table"]:
+    """What to print of the scores; runs that have none are marked."""
+    columns = [(title, [text or "-" for text in texts]) for title, texts in columns]
+    rows = [[title, *texts] for title, texts in columns]
+    if _natural_width(["", *names], rows) <= width:
+        yield _table(["", *names], rows)
+        return
+    for group in _groups(columns, width - 2 - max(map(cell_len, ["run", *names]))):
+        texts = zip(names, *(texts for _, texts in group), strict=True)
+        yield _table(["run", *(title for title, _ in group)], [list(row) for row in texts])
+
+
+def _values(names: Sequence[str], values: Sequence[str], width: int) -> Iterator[str]:
+    """Each value with the runs that have it; that of most runs comes last, without their names."""
+    by_value: dict[str, list[str]] = {}
+    for name, value in zip(names, values, strict=True):
+        by_value.setdefault(value, []).append(name)
+    longest = min(max(cell_len(value or "absent") for value in by_value), width // 3)
+    for value, runs in sorted(by_value.items(), key=lambda entry: len(entry[1])):
+        rest = len(by_value) > 1 and len(runs) > len(names) / 2 and len(runs) > 2
+        told = f"the other {len(runs)}" if rest else ", ".join(runs)
+        shown, indent = value or "absent", " " * (_INDENT + longest + 2)
+        first = f"  {shown:<{longest}}  "
+        if cell_len(shown) > longest:
+            yield from textwrap.wrap(shown, width, initial_indent="  ", subsequent_indent="  ")
+            first = indent
+        # Only between names: a name may hold a space.
+        yield from _filled(told.split(", "), first, indent, width)
+
+
+def _filled(names: Sequence[str], first: str, indent: str, width: int) -> Iterator[str]:
+    line = first
+    for number, name in enumerate(names):
+        text = name if number == len(names) - 1 else f"{name}, "
+        if line not in (first, indent) and cell_len(line) + cell_len(text.rstrip()) > width:
+            yield line.rstrip()
+            line = indent
+        line += text
+    yield line.rstrip()
+
+
+def _groups(columns: Sequence[Column], room: int) -> Iterator[Sequence[Column]]:
+    """As many columns as fit beside the names of the runs, at least one."""
+    group: list[Column] = []
+    for column in columns:
+        if group and sum(_column_width(each) for each in [*group, column]) > room:
+            yield group
+            group = []
+        group.append(column)
+    yield group
+
+
+def _column_width(column: Column) -> int:
+    """The title may be broken at its spaces."""
+    title, texts = column
+    return _GAP + max(map(cell_len, [*title.split(), *texts]))
+
+
+def _natural_width(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+    return sum(widths) + _GAP * (len(widths) - 1) + 2
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, (head, column) in enumerate(zip(heads, zip(*rows, strict=True), strict=True)):
+        widest = max(map(cell_len, [*head.split(), *column]), default=0)
+        table.add_column(Text(head), min_width=widest, no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
