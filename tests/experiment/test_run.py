@@ -14,6 +14,7 @@ from ddpmkit.checkpoint import newest_checkpoint, save_checkpoint
 from ddpmkit.data.images import evenly_spread
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.experiment import Run
+from ddpmkit.interrupts import Interrupted
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
@@ -134,7 +135,7 @@ def test_a_run_that_goes_on_beyond_its_end_shows_the_new_end_even_if_cut_off_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(*_arguments: object) -> None:
-        raise KeyboardInterrupt
+        raise Interrupted
 
     train(tmp_path, steps=3)
     strip = tmp_path / "viz" / "backward.png"
