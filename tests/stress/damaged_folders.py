@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from damages import DAMAGES, NOBODY, PERMISSION, damage
+from damages import DAMAGES, damage, obey_permissions
 from every_operation import Place
 from processes import call
 
@@ -103,10 +103,9 @@ def damage_everything(place: Place, chosen: Sequence[Case]) -> Outcome:
         _reset(place)
         outside = place.folder / "outside"
         damage(case.kind, place.run / case.file, outside)
-        as_nobody = case.kind == PERMISSION and os.geteuid() == 0
         before, outer = _state(place.run), _state(outside)
         place.output.unlink(missing_ok=True)
-        exit_code = call(_command, COMMANDS[case.command](place), place, as_nobody, kill_after=_PATIENCE)
+        exit_code = call(_command, COMMANDS[case.command](place), place, kill_after=_PATIENCE)
         output = place.output.read_text(errors="replace") if place.output.exists() else ""
         outcome.commands += 1
         outcome.refused += exit_code != 0
@@ -165,16 +164,13 @@ def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def _command(arguments: list[str], place: Place, as_nobody: bool) -> None:
+def _command(arguments: list[str], place: Place) -> None:
     """In a process of its own."""
     with place.output.open("ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     os.environ["DDPMKIT_CACHE"] = str(place.cache)
-    if as_nobody:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    obey_permissions()
     if arguments:
         from ddpmkit.cli import main
 

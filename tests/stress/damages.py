@@ -1,17 +1,17 @@
 """Ways in which a file or a folder of a run can be damaged."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["DAMAGES", "NOBODY", "PERMISSION", "damage"]
+__all__ = ["DAMAGES", "damage", "obey_permissions"]
 
-NOBODY = 65534
-"""Who runs commands where root's permissions would show nothing."""
-PERMISSION = "no permission"
+_CAP_VERSION_3 = 0x20080522
+_OVERRIDES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: include/uapi/linux/capability.h
 _LARGE = 2**31
 
 _Change = Callable[[Path, Path], None]
@@ -74,9 +74,19 @@ DAMAGES: dict[str, _Change] = {
     "two halves": _content(lambda content: content[len(content) // 2 :] + content[: len(content) // 2]),
     "nested without end": _content(lambda content: b"[" * 200_000),
     "very large": _made(_sparse),
-    PERMISSION: lambda path, outside: path.chmod(0),
+    "no permission": lambda path, outside: path.chmod(0),
 }
 """What can be done to a file, or to a folder with all that is in it."""
+
+
+def obey_permissions() -> None:
+    """Give up, in this process and for good, that root may open every file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data) == 0:
+        data[0] &= ~_OVERRIDES  # effective
+        data[1] &= ~_OVERRIDES  # permitted
+        libc.capset(header, data)
 
 
 def damage(kind: str, path: Path, outside: Path) -> None:
