@@ -9,6 +9,7 @@ lies outside the run stays as it is, and only `run` may change a file of the run
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -96,9 +97,11 @@ def cases(place: Place, commands: Sequence[str] = tuple(COMMANDS)) -> list[Case]
     return [Case(*case) for case in itertools.product(commands, files, DAMAGES)]
 
 
-def damage_everything(place: Place, chosen: Sequence[Case]) -> Outcome:
-    """Try the cases one after the other."""
-    outcome = Outcome()
+def damage_everything(
+    place: Place, chosen: Sequence[Case], tell: Callable[[str], None] = lambda _problem: None
+) -> Outcome:
+    """Try the cases one after the other; `tell` hears of each problem at once."""
+    outcome, told = Outcome(), 0
     for case in chosen:
         _reset(place)
         outside = place.folder / "outside"
@@ -117,6 +120,9 @@ def damage_everything(place: Place, chosen: Sequence[Case]) -> Outcome:
             changed = [name for name, state in before.items() if name not in _MAY_CHANGE and after.get(name) != state]
             if changed:
                 outcome.problems.append(f"{case}: changed {', '.join(changed)}")
+        for problem in outcome.problems[told:]:
+            tell(problem)
+        told = len(outcome.problems)
     return outcome
 
 
@@ -203,11 +209,11 @@ def main() -> int:
         place = finished_run(folder)
         every = cases(place, options.command or tuple(COMMANDS))
         chosen = random.Random(options.seed).sample(every, -(-len(every) // options.every))
-        outcome = damage_everything(place, sorted(chosen, key=lambda case: (case.command, case.file, case.kind)))
+        outcome = damage_everything(place, chosen, functools.partial(print, flush=True))
         with contextlib.suppress(OSError):
             _make_removable(place.watched)
-    print("\n".join(outcome.problems))  # noqa: T201 -- what the script is for
-    print(f"{outcome.commands} commands, {outcome.refused} refused, {len(outcome.problems)} problems")  # noqa: T201
+    told = f"{outcome.commands} commands, {outcome.refused} refused, {len(outcome.problems)} problems"
+    print(told)  # noqa: T201 -- what the script is for
     return 1 if outcome.problems else 0
 
 
