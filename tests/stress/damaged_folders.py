@@ -117,7 +117,9 @@ def damage_everything(
             outcome.problems.append(f"{case}: what lies outside was changed")
         if not case.command.startswith(_WRITERS):
             after = _state(place.run)
-            changed = [name for name, state in before.items() if name not in _MAY_CHANGE and after.get(name) != state]
+            written = _MAY_CHANGE.get(case.command)
+            kept = [name for name in before if written is None or not name.startswith(written)]
+            changed = [name for name in kept if after.get(name) != before[name]]
             if changed:
                 outcome.problems.append(f"{case}: changed {', '.join(changed)}")
         for problem in outcome.problems[told:]:
@@ -126,8 +128,8 @@ def damage_everything(
     return outcome
 
 
-_MAY_CHANGE = ("metrics.jsonl", "report.html", "viz")
-"""By commands that read: scores are added, the report is written anew. What is in `viz` is compared by name."""
+_MAY_CHANGE = {"evaluate": "metrics.jsonl", "report": "report.html", "visualize": "viz/"}
+"""What a command that reads a run may still write there."""
 
 
 def _problems(case: Case, exit_code: int, output: str) -> Iterator[str]:
@@ -162,11 +164,8 @@ def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
     for path in paths:
         status = path.lstat()
         is_folder = stat.S_ISDIR(status.st_mode)
-        found[str(path.relative_to(folder))] = (
-            stat.S_IFMT(status.st_mode),
-            0 if is_folder else status.st_size,
-            0 if is_folder or path.parent.name == "viz" else status.st_ino,
-        )
+        what = (0, 0) if is_folder else (status.st_size, status.st_ino)
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(status.st_mode), *what)
     return found
 
 
