@@ -1,14 +1,11 @@
-"""The process's surroundings: environment variables and the cache folder, read here and nowhere else.
-
-It does not know what the settings are for.
-"""
+"""The process's surroundings: environment variables and the folders of the user, read here and nowhere else."""
 
 import os
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_folder", "disabled_plugins", "setting"]
+__all__ = ["cache_folder", "disabled_plugins", "setting", "state_folder"]
 
 
 def setting(name: str) -> str | None:
@@ -25,3 +22,9 @@ def cache_folder() -> Path:
     """Where decoded datasets and downloaded weights are kept: `DDPMKIT_CACHE`, or the platform's cache folder."""
     override = setting("CACHE")
     return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("ddpmkit", appauthor=False))
+
+
+def state_folder() -> Path:
+    """Where the secret of the user's own runs is kept: `DDPMKIT_STATE`, or the platform's folder for a user's state."""
+    override = setting("STATE")
+    return Path(override).expanduser() if override else Path(platformdirs.user_state_dir("ddpmkit", appauthor=False))

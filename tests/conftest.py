@@ -8,6 +8,14 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """No test makes or uses the key of the person who runs it; runs of the same session are its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPMKIT_STATE", str(tmp_path_factory.getbasetemp() / "state"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the cache folder of the person who runs it."""

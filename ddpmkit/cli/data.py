@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from ddpmkit.cli.findings import findings
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
 @data.command()
 @click.argument("source", metavar="FOLDER|RECIPE", type=given_path)
 @set_option
+@trust_option
 @plugin_options
 @click.pass_context
-def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: bool, plugins: PluginChoice) -> None:
     """Look at every picture, and list those that cannot be used.
 
     Of a folder of pictures, or of what a recipe trains on. Pictures are counted by split and class, and files with the
@@ -82,12 +83,13 @@ def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], plugins:
     ddpmkit data check recipes/afhq_cat.toml --set data.root=elsewhere
     """
     from ddpmkit.data.inspection import inspect_data
-    from ddpmkit.recipe import read_recipe
+    from ddpmkit.recipe import check_used, read_recipe
 
     terminal: Terminal = ctx.obj
     # A folder is checked as a recipe that says nothing but where the pictures are.
     recipe = source if source.suffix == ".toml" else {"data": {"use": _FOLDERS, "root": str(source)}}
-    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry())
+    check_used(overrides, ["data"], "ddpmkit data check")
+    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
     with _reading_bar(terminal.err) as progress:
         found = inspect_data(resolved.data, progress)
     for line in findings(found):

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, run_argument, seed_option, set_option
+from ddpmkit.cli.options import (
+    PluginChoice,
+    given_path,
+    plugin_options,
+    run_argument,
+    seed_option,
+    set_option,
+    trust_option,
+)
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 from ddpmkit.wording import counted
@@ -46,6 +54,7 @@ class Drawing:
     out: Path | None
     separate: bool
     overrides: tuple[str, ...]
+    trust: bool
     plugins: PluginChoice
 
     def __post_init__(self) -> None:
@@ -73,7 +82,13 @@ class Drawing:
             from ddpmkit.experiment import load
 
             self._check_out()
-            run = load(self.run_folder, overrides=self.overrides, registry=self.plugins.registry())
+            run = load(
+                self.run_folder,
+                overrides=self.overrides,
+                registry=self.plugins.registry(),
+                trust=self.trust,
+                purpose="sample",
+            )
             if self.out is None:
                 run.folder.check()
             seed = run.recipe.train.seed if self.seed is None else self.seed
@@ -144,6 +159,7 @@ def drawing_options(default_count: int, least: int = 1) -> Callable[[Command], C
         )
         @click.option("--separate", is_flag=True, help="One PNG an image, at its own size, in a folder.")
         @set_option
+        @trust_option
         @plugin_options
         @functools.wraps(command)
         def with_drawing(
@@ -157,11 +173,12 @@ def drawing_options(default_count: int, least: int = 1) -> Callable[[Command], C
             out: Path | None,
             separate: bool,
             overrides: tuple[str, ...],
+            trust: bool,
             plugins: PluginChoice,
             **kwargs: Any,
         ) -> Any:
             drawing = Drawing(
-                run_folder, count, seed, steps, weights, class_name, out, separate, overrides, plugins
+                run_folder, count, seed, steps, weights, class_name, out, separate, overrides, trust, plugins
             )  # fmt: skip
             return command(*args, drawing=drawing, **kwargs)
 

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, set_option, skip_metrics_option
+from ddpmkit.cli.options import (
+    PluginChoice,
+    plugin_options,
+    run_argument,
+    set_option,
+    skip_metrics_option,
+    trust_option,
+)
 from ddpmkit.cli.terminal import Terminal, aligned
 
 if TYPE_CHECKING:
@@ -19,6 +26,7 @@ __all__ = ["evaluate"]
 @click.option("--num-samples", type=click.IntRange(min=2), help="Images to draw.  [default: the recipe's]")
 @skip_metrics_option
 @set_option
+@trust_option
 @plugin_options
 @click.pass_obj
 def evaluate(
@@ -27,6 +35,7 @@ def evaluate(
     num_samples: int | None,
     skip_unavailable_metrics: bool,
     overrides: tuple[str, ...],
+    trust: bool,
     plugins: PluginChoice,
 ) -> None:
     """Score a run by every metric of its recipe.
@@ -46,7 +55,7 @@ def evaluate(
         from ddpmkit.experiment import load
         from ddpmkit.experiment.outcomes import refuse_unusable
 
-        run = load(run_folder, overrides=overrides, registry=plugins.registry())
+        run = load(run_folder, overrides=overrides, registry=plugins.registry(), trust=trust, purpose="evaluate")
         outcomes: list[Scores] = []
         try:
             for scores in run.evaluations(

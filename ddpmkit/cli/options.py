@@ -27,6 +27,7 @@ __all__ = [
     "seed_option",
     "set_option",
     "skip_metrics_option",
+    "trust_option",
 ]
 
 _log = logging.getLogger(__name__)
@@ -109,6 +110,11 @@ skip_metrics_option = click.option(
     help="Go on without the metrics that cannot work here, instead of refusing to start.",
 )
 """`--skip-unavailable-metrics`; the command gets `skip_unavailable_metrics`."""
+
+trust_option = click.option(
+    "--trust", is_flag=True, help="Run the code that a run from elsewhere names, such as a metric's extractor."
+)
+"""`--trust`; the command gets `trust`."""
 
 
 def _seed(text: str) -> int:

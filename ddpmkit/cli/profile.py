@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal, aligned
 from ddpmkit.wording import counted
 
@@ -20,9 +20,12 @@ __all__ = ["profile"]
 @click.argument("recipe", type=given_path)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to time.")
 @set_option
+@trust_option
 @plugin_options
 @click.pass_obj
-def profile(terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
+def profile(
+    terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, ...], trust: bool, plugins: PluginChoice
+) -> None:
     """Show where the time of a training step of RECIPE goes.
 
     Takes a few steps and forgets them. The matmul rate is what this machine reaches on one large matrix product.
@@ -32,9 +35,10 @@ def profile(terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, 
     ddpmkit profile recipes/afhq_cat.toml --set backbone.linear_attention_levels=[]
     """
     from ddpmkit.cli.display import open_display
-    from ddpmkit.recipe import read_recipe
+    from ddpmkit.recipe import check_used, read_recipe
 
-    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry())
+    check_used(overrides, ("data", "diffusion", "schedule", "backbone", "loss", "train"), "ddpmkit profile")
+    resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
     with open_display(terminal) as display:
         from ddpmkit.experiment.profile import profile as measure
 

@@ -51,7 +51,7 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
         else:
             many = f"a sweep of {len(runs)} runs: " if len(runs) > 1 else ""
             click.echo(one_line(f"{file}: good ({many}{_summary(runs[0].recipe)})"))
-            for note in runs[0].recipe.notes:
+            for note in dict.fromkeys(note for run in runs for note in run.recipe.notes):
                 click.echo(f"  - {note}")
     if bad:
         raise click.exceptions.Exit(InputError.exit_code)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -21,6 +21,7 @@ __all__ = ["run"]
     is_flag=True,
     help="Go on with a run although its images, its loss or its training changed meanwhile.",
 )
+@trust_option
 @plugin_options
 @click.pass_context
 def run(
@@ -30,6 +31,7 @@ def run(
     overrides: tuple[str, ...],
     skip_unavailable_metrics: bool,
     accept_changes: bool,
+    trust: bool,
     plugins: PluginChoice,
 ) -> None:
     """Train, sample and score by RECIPE, a TOML file.
@@ -49,7 +51,7 @@ def run(
     terminal: Terminal = ctx.obj
     registry = plugins.registry()
     # Read before torch is imported, so that a slip in it is told at once.
-    resolved = read_recipe(recipe, overrides=overrides, registry=registry)
+    resolved = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
     display = open_display(terminal)
     with StopRequest(display.remark) as stop:
         try:
@@ -62,6 +64,7 @@ def run(
                     registry=registry,
                     skip_unavailable_metrics=skip_unavailable_metrics,
                     accept_changes=accept_changes,
+                    trust=trust,
                     display=display,
                     stop=stop,
                 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option
+from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -30,6 +30,7 @@ __all__ = ["sweep"]
 @click.option("--dry-run", is_flag=True, help="Show the runs, and make none.")
 @set_option
 @skip_metrics_option
+@trust_option
 @plugin_options
 @click.pass_context
 def sweep(
@@ -39,6 +40,7 @@ def sweep(
     dry_run: bool,
     overrides: tuple[str, ...],
     skip_unavailable_metrics: bool,
+    trust: bool,
     plugins: PluginChoice,
 ) -> None:
     """Make the runs that [sweep] in RECIPE describes.
@@ -54,7 +56,7 @@ def sweep(
 
     terminal: Terminal = ctx.obj
     registry = plugins.registry()
-    name, runs = read_sweep(recipe, overrides=overrides, registry=registry)
+    name, runs = read_sweep(recipe, overrides=overrides, registry=registry, trust=trust)
     if dry_run:
         terminal.out.print(_plan(runs))
         return

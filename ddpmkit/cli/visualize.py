@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option
+from ddpmkit.cli.options import PluginChoice, plugin_options, run_argument, seed_option, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["visualize"]
@@ -14,10 +14,16 @@ __all__ = ["visualize"]
 @run_argument
 @seed_option
 @set_option
+@trust_option
 @plugin_options
 @click.pass_obj
 def visualize(
-    terminal: Terminal, run_folder: Path, seed: int | None, overrides: tuple[str, ...], plugins: PluginChoice
+    terminal: Terminal,
+    run_folder: Path,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    trust: bool,
+    plugins: PluginChoice,
 ) -> None:
     """Picture how images become noise, and noise becomes images.
 
@@ -32,7 +38,7 @@ def visualize(
     with open_display(terminal) as display:
         from ddpmkit.experiment import load
 
-        run = load(run_folder, overrides=overrides, registry=plugins.registry())
+        run = load(run_folder, overrides=overrides, registry=plugins.registry(), trust=trust, purpose="visualize")
         pictures = run.visualize(seed=seed, display=display)
     for picture in pictures:
         terminal.out.print(str(picture.path))

@@ -23,9 +23,8 @@ def inspect_data(data: Part[DataSection], progress: Callable[[int, int], None]) 
             f"there is nothing to check: dataset {component.use!r} ({component.origin}) offers no look at its files.",
             remedies=["ddpmkit data check FOLDER  checks a folder of pictures"],
         )
-    found: Inspection = component.call(
+    found: Inspection = data.call(
         "inspect",
-        data.config,
         classes=None if settings.classes == "all" else settings.classes,
         image_shape=settings.decoded_shape,
         progress=progress,

@@ -20,7 +20,7 @@ from ddpmkit.experiment.gathering import Gathering
 from ddpmkit.global_state import Around, StateKeeper
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import Purpose, stream
-from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys
+from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys, toml_value
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
@@ -183,11 +183,20 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
             remedies=[
-                f"{shlex.join(['ddpmkit', 'plugins', 'check', component.use, *component.plugin.options])}  says more",
+                f"{_check_command(recipe)}  says more",
                 "use another schedule",
             ],
         ) from error
     return alphas_cumprod
+
+
+def _check_command(recipe: Recipe) -> str:
+    """The command that asks the recipe's schedule what the run asked: with its keys, at its T."""
+    component, config = recipe.schedule.component, recipe.schedule.config
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    options = [part for name, value in settings.items() for part in ("--set", f"{name}={toml_value(value)}")]
+    options += ["--timesteps", str(recipe.diffusion.timesteps), *component.plugin.options]
+    return shlex.join(["ddpmkit", "plugins", "check", component.use, "--kind", "schedule", *options])
 
 
 def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcontext) -> ImageSource:

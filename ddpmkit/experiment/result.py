@@ -21,8 +21,9 @@ from ddpmkit.experiment.evaluation import Evaluation
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.gathering import Gathering
 from ddpmkit.experiment.outcomes import evaluate, strip_identity
+from ddpmkit.experiment.overrides import Purpose, overridden
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, parse_weights, read_lock
+from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, parse_weights, read_lock
 from ddpmkit.report import write_report
 from ddpmkit.rundir import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
@@ -275,14 +276,18 @@ def load(
     overrides: Sequence[str] = (),
     plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
+    trust: bool = False,
+    purpose: Purpose | None = None,
     device: str | None = None,
     ended: RunEnded | None = None,
 ) -> Run:
     """Open a run folder at its newest checkpoint, or one checkpoint folder.
 
     `overrides` are `key=value` strings as for `--set`, of keys that the weights do not depend on: `sampler.use=ddim`.
-    Components are those of whatever is installed and of the files `plugins`, as for `--plugin`; or of `registry` alone.
-    Raises InputError when there is nothing to open or it is damaged; a checkpoint named by path never falls back.
+    Keys that `purpose` does not use are refused. Components are those of whatever is installed and of the files
+    `plugins`, as for `--plugin`; or of `registry` alone. Code that a run from elsewhere names, such as the extractor of
+    a metric, runs only if you `trust` it. Raises InputError when there is nothing to open or it is damaged; a
+    checkpoint named by path never falls back.
     """
     path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():
@@ -295,8 +300,8 @@ def load(
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found
-    lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content)
-    recipe = _overridden(lock.recipe, checkpoint, overrides, registry)
+    lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content, trust=trust)
+    recipe = overridden(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)
     model = build_model(recipe, device)
     check_alpha_bar(model, lock.made_with, checkpoint)
     return Run(folder, checkpoint, recipe, model, ended)
@@ -315,19 +320,3 @@ def check_alpha_bar(model: Model, made_with: MadeWith, checkpoint: Checkpoint) -
         "gives now by the same recipe: the schedule's code has changed.",
         remedies=["ddpmkit run RECIPE --out DIR starts another run", *made_with.ways_back(schedule.plugin)],
     )
-
-
-def _overridden(recipe: Recipe, checkpoint: Checkpoint, overrides: Sequence[str], registry: Registry | None) -> Recipe:
-    """The recipe of a checkpoint with other values. Raises InputError for those that the weights were trained by."""
-    if not overrides:
-        return recipe
-    lock, content = checkpoint.lock, checkpoint.lock_content
-    changed = read_lock(lock, registry, content=content, overrides=overrides).recipe
-    changes = differences(recipe.as_data(), changed.as_data())
-    if refused := [change for change in changes if change.affects_model]:
-        raise InputError(
-            "the weights were trained otherwise, and --set cannot change that:\n"
-            + "\n".join(f"    {change}" for change in refused),
-            remedies=["ddpmkit run RECIPE --set ... --out DIR trains anew"],
-        )
-    return changed

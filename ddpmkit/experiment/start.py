@@ -47,6 +47,7 @@ def run(
     registry: Registry | None = None,
     skip_unavailable_metrics: bool = False,
     accept_changes: bool = False,
+    trust: bool = False,
     display: Display | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -54,13 +55,14 @@ def run(
 
     A folder that holds a checkpoint of the same experiment is gone on with. `overrides` are `key=value` strings as for
     `--set`; components are those of whatever is installed and of the files `plugins`, as for `--plugin`, or of
-    `registry` alone; `accept_changes` lets a run go on although its images, its loss or its training changed; `stop` is
-    asked before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off;
-    what was written stays.
+    `registry` alone; `accept_changes` lets a run go on although its images, its loss or its training changed; `trust`
+    is for a recipe that is the lock of somebody else's run, and lets it run the code that it names; `stop` is asked
+    before every step. Raises InputError for what cannot be used or is in use, RunFailed for a run that broke off; what
+    was written stays.
     """
     registry = chosen_registry(registry, plugins)
     if not isinstance(recipe, Recipe):
-        recipe = read_recipe(recipe, overrides=overrides, registry=registry)
+        recipe = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
     elif overrides:
         raise InputError("overrides belong to a recipe that is read; this one has been read already.")
     display = display or Quiet()
@@ -83,7 +85,7 @@ def run(
             listeners = [("display", display), *build_trackers(recipe, folder)]
             session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
             ended = session.run(checkpoint)
-    return load(folder.path, registry=registry, ended=ended)
+    return load(folder.path, registry=registry, trust=trust, ended=ended)
 
 
 def _built(

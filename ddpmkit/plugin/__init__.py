@@ -10,6 +10,7 @@ from ddpmkit.errors import ComponentUnavailable, DdpmkitError, InputError
 from ddpmkit.plugin.component import API_VERSION, Component, ComponentConfig
 from ddpmkit.plugin.diagnosis import Diagnosis
 from ddpmkit.plugin.hookspecs import hookimpl
+from ddpmkit.plugin.runs_code import RunsCode
 
 __all__ = [
     "API_VERSION",
@@ -19,6 +20,7 @@ __all__ = [
     "DdpmkitError",
     "Diagnosis",
     "InputError",
+    "RunsCode",
     "cache_folder",
     "download",
     "hookimpl",

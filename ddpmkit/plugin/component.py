@@ -44,6 +44,13 @@ class ComponentConfig(BaseModel):
     """Fields that no result depends on: how many images are computed at once, or the path of a file whose digest is
     among the facts of a protocol. Scores that differ in these alone are the same evaluation."""
 
+    def unused_keys(self) -> Iterable[tuple[str, str]]:
+        """Keys that change nothing beside the values of the others, each with why: `("churn_to", "churn is 0")`.
+
+        ddpmkit reports those that somebody wrote.
+        """
+        return ()
+
 
 @dataclass(frozen=True)
 class Component:

@@ -5,6 +5,7 @@ from ddpmkit.recipe.json_schema import recipe_schema, schema_text
 from ddpmkit.recipe.keys import keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock, read_lock_values
 from ddpmkit.recipe.made_with import MadeWith
+from ddpmkit.recipe.overrides import check_used
 from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.readiness import absent_code
@@ -51,6 +52,7 @@ __all__ = [
     "TrainSection",
     "Weights",
     "absent_code",
+    "check_used",
     "chosen_registry",
     "differences",
     "evaluation_keys",

@@ -44,12 +44,15 @@ class Layer:
     """As it is shown to people."""
     values: dict[str, Any]
     positions: Mapping[Key, Position] = field(default_factory=dict)
+    of_lock: bool = False
+    foreign: bool = False
+    """Both as in `Origin`."""
 
     def origin(self, key: Key) -> Origin:
         """Where `key` is written in this layer; the nearest table around it when it is not written itself."""
         while key and key not in self.positions:
             key = key[:-1]
-        return Origin(self.source, self.positions.get(key))
+        return Origin(self.source, self.positions.get(key), self.of_lock, self.foreign)
 
     def problem(self, message: str, key: Key = (), *hints: str) -> Problem:
         """A problem with the value at `key`."""

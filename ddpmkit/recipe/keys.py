@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.expectation import Expectations
-from ddpmkit.recipe.schema import SECTIONS
+from ddpmkit.recipe.schema import SECTIONS, SWEEP_TABLE, SweepSection
 
 __all__ = ["keys_text"]
 
@@ -26,6 +26,7 @@ def keys_text(registry: Registry) -> str:
                 f"{entry.component.summary[:1].upper()}{entry.component.summary[1:]}.",
             ]
             lines += [*heading, "", *_table(entry.config_model())]
+    lines += [f"## [{SWEEP_TABLE}]", "", *_table(SweepSection)]
     return "\n".join(lines).rstrip() + "\n"
 
 

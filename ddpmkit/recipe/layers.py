@@ -15,9 +15,10 @@ from ddpmkit.recipe.files import Layer, as_toml_data, read_file
 from ddpmkit.recipe.overrides import Override, parse_override
 from ddpmkit.recipe.positions import Key, Origin
 from ddpmkit.recipe.problems import Problem, RecipeError, one_line
-from ddpmkit.recipe.schema import SECTIONS, section_at
+from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, section_at
+from ddpmkit.recipe.signature import is_own
 
-__all__ = ["Layered", "file_layers", "layered"]
+__all__ = ["Layered", "file_layers", "layered", "marked"]
 
 _LONGEST_CHAIN = 50
 
@@ -31,6 +32,8 @@ class Layered:
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
+    """Keys that are written and have no effect, each in a sentence."""
     problems: list[Problem] = field(default_factory=list)
 
     def origin(self, key: Key) -> Origin:
@@ -57,7 +60,7 @@ class Layered:
         """Lay a single value over the tree."""
         table: Any = self.values
         key: Key = ()
-        for name in override.key[:-1]:
+        for name in self._indexed(override.key)[:-1]:
             # No list is so long that its index has more digits, and Python refuses to read thousands of them.
             is_index = isinstance(table, list) and name.isdecimal() and len(name) < 10
             part: str | int = int(name) if is_index else name
@@ -72,9 +75,17 @@ class Layered:
                 return
         if isinstance(table, list):
             message = f"`{_dotted(key)}` is a list: set it whole, or a key of one of its tables ({_dotted(key)}.0.KEY)"
-            self.problems.append(Problem(message, override.source))
+            uses = [entry.get("use") if isinstance(entry, dict) else None for entry in table]
+            named = [f"{_dotted((*key, index))} is {use}" for index, use in enumerate(uses) if isinstance(use, str)]
+            self.problems.append(Problem(message, override.source, hints=(", ".join(named),) if named else ()))
             return
         self.merge(key, table, {override.key[-1]: override.value}, lambda _: Origin(override.source))
+
+    def _indexed(self, key: tuple[str, ...]) -> tuple[str, ...]:
+        """`metric.every` means that of the only [[metric]], if there is one only."""
+        entries = self.values.get(key[0]) if len(key) > 1 else None
+        only = isinstance(entries, list) and len(entries) == 1 and key[0] in SECTIONS and not key[1].isdecimal()
+        return (key[0], "0", *key[1:]) if only else key
 
     def _restart(
         self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]
@@ -113,6 +124,12 @@ def layered(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Layered:
     return tree
 
 
+def marked(layer: Layer) -> Layer:
+    """The layer as it was read, and whether it is the lock of a run, and of whose run."""
+    of_lock = LOCK_TABLE in layer.values
+    return replace(layer, of_lock=of_lock, foreign=of_lock and not is_own(layer.values))
+
+
 def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     """`top` and what it extends (relative to `folder`), the base first. Raises RecipeError.
 
@@ -126,7 +143,7 @@ def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[L
     if not isinstance(extends, str) or not extends:
         raise RecipeError([top.problem("`extends` must be the name of a recipe file", here)])
     path = folder / extends
-    base = read_file(path, blame=top.problem("`extends` asks for", here))
+    base = marked(read_file(path, blame=top.problem("`extends` asks for", here)))
     chain = (*seen, path.resolve())
     if chain[-1] in seen:
         circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])

@@ -4,7 +4,9 @@ It reads like any recipe, and the same run can be started from it. It does not k
 """
 
 import importlib.metadata
+import logging
 import platform
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.runs_code import named_code
 from ddpmkit.recipe.files import read_file
 from ddpmkit.recipe.made_with import MadeWith, made_with
 from ddpmkit.recipe.reading import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.schema import LOCK_TABLE
+from ddpmkit.recipe.signature import SIGNATURE, key_file, signature
 from ddpmkit.recipe.writing import toml_text
 
 __all__ = ["Lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
+
+_log = logging.getLogger(__name__)
 
 _COMMENT = (
     "# Written by ddpmkit: the recipe with every default filled in, and what it ran with. It can be run again.\n\n"
@@ -90,8 +96,21 @@ def made_here(recipe: Recipe, dataset_fingerprint: str, alpha_bar_fingerprint: s
 
 
 def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
-    """The lock of a recipe, as TOML."""
-    return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: made_with.model_dump(exclude_none=True)})
+    """The lock of a recipe, as TOML. It is signed as the user's own, unless it names code that is not."""
+    lock = made_with.model_dump(exclude_none=True)
+    text = toml_text(recipe.as_data() | {LOCK_TABLE: lock})
+    if any(part.foreign_code for part in recipe.parts):
+        return _COMMENT + text
+    signed = signature(tomllib.loads(text))
+    if signed is not None:
+        return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: lock | {SIGNATURE: signed}})
+    if any(True for part in recipe.parts for _ in named_code(part.config)):
+        _log.warning(
+            "%s cannot be written, so that this run cannot be told from one of somebody else: `evaluate` and others "
+            "will ask for --trust, since the recipe names code",
+            key_file(),
+        )
+    return _COMMENT + text
 
 
 def read_lock_values(file: Path) -> dict[str, Any]:
@@ -111,18 +130,23 @@ def read_lock_values(file: Path) -> dict[str, Any]:
 
 
 def read_lock(
-    file: Path, registry: Registry | None = None, *, content: bytes | None = None, overrides: Sequence[str] = ()
+    file: Path,
+    registry: Registry | None = None,
+    *,
+    content: bytes | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
 ) -> Lock:
     """The inverse of `lock_text`, with other values where `overrides` say so, as for `--set`.
 
-    `content` is what the file held, for one that may be gone by now. Raises RecipeError when the recipe cannot be used
-    here (a plugin is gone or was changed), InputError when the file is no lock.
+    `content` is what the file held, for one that may be gone by now; `trust` is as in `read_recipe`. Raises RecipeError
+    when the recipe cannot be used here (a plugin is gone or was changed), InputError when the file is no lock.
     """
     layer = read_file(file, content=content)
     if "extends" in layer.values:
         raise InputError(f"{file} is no lock file: it leads to another one (extends), and a lock stands alone.")
     table = made_with(layer.values)
-    recipe = read_recipe(layer, overrides=overrides, registry=registry, name=default_name(file))
+    recipe = read_recipe(layer, overrides=overrides, registry=registry, name=default_name(file), trust=trust)
     if table is None:
         raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.")
     return Lock(recipe, table)

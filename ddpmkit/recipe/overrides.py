@@ -5,12 +5,13 @@ It does not know what the keys mean.
 
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddpmkit.recipe.files import as_toml_data, endless_key
-from ddpmkit.recipe.problems import Problem
+from ddpmkit.recipe.problems import Problem, RecipeError, listed
 
-__all__ = ["Override", "parse_override"]
+__all__ = ["Override", "check_used", "parse_override"]
 
 _OPENING = re.compile(r"""["'\[{]""")
 
@@ -48,6 +49,23 @@ def parse_override(text: str) -> Override | Problem:
         )
     except (ValueError, RecursionError) as error:
         return Problem(str(error) if isinstance(error, ValueError) else "nested too deeply", source)
+
+
+def check_used(overrides: Sequence[str], used: Sequence[str], by: str, unused: Mapping[str, str] = {}) -> None:
+    """Raise RecipeError for overrides that `by`, such as a command, does not use.
+
+    `used` are sections and dotted keys; `unused` are keys in these sections that are not used, each with a hint. What
+    is malformed is reported where the overrides are applied.
+    """
+    problems = []
+    for override in map(parse_override, overrides):
+        if isinstance(override, Override):
+            key = ".".join(override.key)
+            if key in unused or not any(f"{key}.".startswith(f"{name}.") for name in used):
+                hint = unused.get(key, f"it uses {listed(used, 'and')}")
+                problems.append(Problem(f"{by} does not use `{key}`", override.source, hints=(hint,)))
+    if problems:
+        raise RecipeError(problems)
 
 
 def _dotted(name: str) -> tuple[str, ...]:

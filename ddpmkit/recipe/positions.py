@@ -45,6 +45,10 @@ class Origin:
 
     source: str
     position: Position | None = None
+    of_lock: bool = False
+    """Whether it is the lock of a run, in which every key is written."""
+    foreign: bool = False
+    """Whether it is a lock that is not the user's own, and that the user has not said to trust."""
 
     def __str__(self) -> str:
         """`recipes/mine.toml:14`."""

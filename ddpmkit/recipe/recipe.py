@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.plugin.runs_code import NamedCode
 from ddpmkit.recipe.positions import Key, Origin
 from ddpmkit.recipe.schema import (
     BackboneSection,
@@ -23,6 +24,7 @@ from ddpmkit.recipe.schema import (
     TrackerSection,
     TrainSection,
 )
+from ddpmkit.recipe.trust import UntrustedCode
 from ddpmkit.recipe.writing import toml_text
 
 __all__ = ["Part", "Recipe"]
@@ -39,17 +41,32 @@ class Part(Generic[SettingsT]):
     """The keys of the section that belong to the core."""
     config: ComponentConfig
     """The keys that belong to the component."""
+    foreign_code: tuple[NamedCode, ...] = field(default=(), compare=False)
+    """If this config names code that the user has not said to trust: all such code of the recipe."""
+    source: str = field(default="", compare=False)
+    """Where that code is named."""
 
     def build(self, **runtime: Any) -> Any:
         """The component itself, from its config and the runtime objects in `ddpmkit.contracts.RUNTIME`.
 
-        Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails.
+        Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails, and
+        UntrustedCode before it would run code that a run from elsewhere names.
         """
+        self._refuse_foreign_code()
         return self.component.build(self.config, **runtime)
 
     def keys_with_effect(self) -> dict[str, Any]:
         """The component's keys that a result depends on, as plain JSON data."""
         return self.config.model_dump(mode="json", exclude=set(self.config.without_effect))
+
+    def call(self, method: str, **runtime: Any) -> Any:
+        """A class method of the component, with its config. Raises as `build` does."""
+        self._refuse_foreign_code()
+        return self.component.call(method, self.config, **runtime)
+
+    def _refuse_foreign_code(self) -> None:
+        if self.foreign_code:
+            raise UntrustedCode(self.foreign_code, self.source)
 
     def as_data(self) -> dict[str, Any]:
         """The section as plain TOML data."""
@@ -74,7 +91,9 @@ class Recipe:
     trackers: tuple[Part[TrackerSection], ...] = ()
     requires: RequiresSection = field(default_factory=RequiresSection)
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What a reader of the recipe should know: keys that a layer dropped."""
+    """What a reader of the recipe should know: keys that a layer dropped, and those without effect."""
+    idle: tuple[str, ...] = field(default=(), compare=False)
+    """Those of the notes that are about keys without effect."""
     origins: Mapping[Key, Origin] = field(default_factory=dict, compare=False, repr=False)
     """Who wrote what; a key that is not here has its default."""
 

@@ -5,9 +5,10 @@ It does not know which components come from where: a distribution may be asked f
 
 import importlib.metadata
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.validation import Table
@@ -15,8 +16,12 @@ from ddpmkit.recipe.validation import Table
 __all__ = ["unmet_requirements"]
 
 
-def unmet_requirements(table: Table, plugins: Sequence[str]) -> Iterator[Problem]:
-    """One problem for each distribution of `[requires] plugins` that is not installed in such a version."""
+def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[Problem]:
+    """One problem for each distribution of `[requires] plugins` that is not installed in such a version.
+
+    The remedy is a command that finds it: by its name, or at its place in `sources`.
+    """
+    places = {canonicalize_name(name): source for name, source in sources.items()}
     for index, text in enumerate(plugins):
         path = ("plugins", index)
         try:
@@ -27,7 +32,7 @@ def unmet_requirements(table: Table, plugins: Sequence[str]) -> Iterator[Problem
             continue
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
-        command = f"pip install {shlex.quote(text)}"
+        command = f"pip install {shlex.quote(places.get(canonicalize_name(requirement.name), text))}"
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:

@@ -18,12 +18,14 @@ from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.made_with import made_with
 from ddpmkit.recipe.needs import providers, unmet_needs
+from ddpmkit.recipe.no_effect import idle_core_keys, idle_notes, is_written
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError, one_line
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
 from ddpmkit.recipe.scores import repeated_metrics, unusable_keep_best
+from ddpmkit.recipe.trust import foreign_code
 from ddpmkit.recipe.validation import Table, unreadable, validate
 from ddpmkit.recipe.weights import parse_weights
 from ddpmkit.recipe.writing import toml_value
@@ -31,6 +33,7 @@ from ddpmkit.recipe.writing import toml_value
 __all__ = ["resolve"]
 
 _MOST_TABLES = 100
+_GUIDANCE_KEYS: tuple[Key, ...] = (("sampler", "guidance"), ("train", "label_dropout"))
 
 
 def resolve(tree: Layered, registry: Registry, default_name: str) -> Recipe:
@@ -55,7 +58,7 @@ class _Resolution:
         }
         if found["requires"] is not None:
             table = Table(self.tree, ("requires",), {}, "[requires]")
-            self.tree.problems += unmet_requirements(table, found["requires"].plugins)
+            self.tree.problems += unmet_requirements(table, found["requires"].plugins, found["requires"].sources)
         self._check_steps(found["sampler"], found["diffusion"])
         if all(value is not None for value in found.values()):
             self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)
@@ -65,10 +68,28 @@ class _Resolution:
             if self.made_with is None:  # a run that has such a value in its lock can still be looked at
                 train = Table(self.tree, ("train",), {}, "[train]")
                 self.tree.problems += unusable_keep_best(train, found["train"], found["metric"])
+            self._check_effects(found)
         if self.tree.problems:
             raise self._error()
+        found = {name: self._guarded(value) for name, value in found.items()}
         found |= {"metrics": found.pop("metric"), "trackers": found.pop("tracker")}
-        return Recipe(name=name, notes=tuple(self.tree.notes), origins=self.tree.origins, **found)
+        return Recipe(
+            name=name,
+            notes=(*self.tree.notes, *self.tree.idle),
+            idle=tuple(self.tree.idle),
+            origins=self.tree.origins,
+            **found,
+        )
+
+    def _guarded(self, value: Any) -> Any:
+        """A part that names code of a run from elsewhere, told of all such code of the recipe; all else as it is."""
+        if isinstance(value, tuple):
+            return tuple(map(self._guarded, value))
+        own = [table.key for table, part in self.parts if part is value]
+        if not own or not any(foreign_code(self.tree, own[0], value.config)):
+            return value
+        codes = tuple(code for table, part in self.parts for code in foreign_code(self.tree, table.key, part.config))
+        return replace(value, foreign_code=codes, source=self.tree.origin(codes[0].key).source)
 
     def _error(self) -> RecipeError:
         """All problems; where keys of a run's own lock do not fit any more, also what was changed since."""
@@ -215,6 +236,34 @@ class _Resolution:
             message = f"`guidance` in [sampler] is {guidance}, but the network is told no class"
             hint = "data.labels = true tells it, and data.classes names the classes"
             self.tree.problems.append(table.problem(message, ("guidance",), hint))
+        if guidance != 1 and labels and not found["train"].label_dropout:
+            self._refuse_guidance_without_dropout(guidance)
+
+    def _refuse_guidance_without_dropout(self, guidance: float) -> None:
+        """Such a run may be there already, from before this was refused: it is still read."""
+        written = next((key for key in _GUIDANCE_KEYS if is_written(self.tree, key)), None)
+        if written is None:
+            return
+        table = Table(self.tree, (), {}, "the recipe")
+        message = (
+            f"`guidance` in [sampler] is {guidance}, but train.label_dropout = 0: guidance compares with the network's "
+            "answer without a label, which is never trained then"
+        )
+        hints = ("train.label_dropout = 0.1 is usual", "sampler.guidance = 1 samples without guidance")
+        self.tree.problems.append(table.problem(message, written, *hints))
+
+    def _check_effects(self, found: Mapping[str, Any]) -> None:
+        """What is written and changes nothing is kept as a note."""
+        idle = list(idle_core_keys(found))
+        for table, part in self.parts:
+            component = part.component
+            try:
+                idle += [((*table.key, name), why) for name, why in part.config.unused_keys()]
+            except Exception as error:  # a method of someone else's model may do anything
+                message = f"the config of {component.kind} `{component.use}` broke with {type(error).__name__}: {error}"
+                mend = way_to_mend(component.plugin, component.component.config)
+                self.tree.problems.append(table.problem(message, ("use",), mend))
+        self.tree.idle += idle_notes(self.tree, idle)
 
     def _check_weights(self, weights: str, train: TrainSection) -> None:
         wanted = parse_weights(weights)

@@ -83,6 +83,8 @@ class RequiresSection(Section):
 
     plugins: tuple[Word, ...] = ()
     """Distributions, with versions as pip writes them: `["ddpmkit-acme>=1.2"]`."""
+    sources: dict[Word, Word] = Field(default_factory=dict)
+    """Where pip finds those that are not in its index, by name: `{ ddpmkit-acme = "./plugins/acme" }`."""
 
 
 class DataSection(ComponentSection):
@@ -210,7 +212,7 @@ class TrainSection(Section):
     steps: int = Field(default=10_000, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
-    """Images of one optimizer step, over all devices together."""
+    """Images of one optimizer step."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a batch is computed in, to save memory; it must divide `batch_size`."""
     label_dropout: float = Field(default=0.1, ge=0, lt=1)

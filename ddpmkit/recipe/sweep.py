@@ -44,13 +44,15 @@ def read_sweep(
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
     name: str | None = None,
+    trust: bool = False,
 ) -> tuple[str, tuple[SweepRun, ...]]:
     """The sweep's name and its runs, each checked as `read_recipe` checks it; a recipe without [sweep] is one run.
+    `trust` is as in `read_recipe`.
 
     Raises RecipeError for a sweep that is none, and with the problems of the first run that cannot be.
     """
     registry = registry if registry is not None else discover().registry()
-    layers = source_layers(source)
+    layers = source_layers(source, trust=trust)
     tree = layered(layers, [override for override in overrides if override.startswith(f"{SWEEP_TABLE}.")])
     rest = [override for override in overrides if not override.startswith(f"{SWEEP_TABLE}.")]
     many = SWEEP_TABLE in tree.values

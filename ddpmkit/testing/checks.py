@@ -65,6 +65,8 @@ class Subject:
     registered: RegisteredComponent
     config: ComponentConfig
     use: "Use"
+    timesteps: tuple[int, ...] = ()
+    """Further T that a schedule is checked at."""
 
     def build(self, **runtime: Any) -> Any:
         """A fresh component. Raises NotBuilt from what its code raised, ComponentUnavailable as it is."""

@@ -6,7 +6,7 @@ It does not know how a check is run or reported.
 import contextlib
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ddpmkit.errors import ComponentUnavailable, InputError
@@ -27,22 +27,27 @@ def conformance_checks(
     kind: str | None = None,
     settings: Mapping[str, Any] | None = None,
     xfail: Mapping[str, str] | None = None,
+    timesteps: Sequence[int] = (),
     registry: Registry | None = None,
 ) -> list[Check]:
     """The checks of an installed component, named as a recipe names it.
 
     `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file);
-    `xfail` says of checks by id why they fail for now: one that passes all the same is a failure. Raises PluginError
-    when there is no such component, or its code cannot be imported, RecipeError when the settings do not make a
-    config, InputError when `xfail` names no check or no reason.
+    `xfail` says of checks by id why they fail for now: one that passes all the same is a failure; a schedule is checked
+    at T = 50, T = 1000 and the T of `timesteps`. Raises PluginError when there is no such component, or its code cannot
+    be imported, RecipeError when the settings do not make a config, InputError when `xfail` names no check or no
+    reason, and for `timesteps` of what is not a schedule.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
     reasons = _reasons(registered, xfail or {})
+    if timesteps and registered.kind != "schedule":
+        raise InputError(f"{registered.kind} {registered.use!r} is not a schedule, and has no timesteps to check.")
     config = _config(registered, settings or {})
     # What cannot work here says so when it is asked; what cannot be imported at all would fail every check alike.
     with contextlib.suppress(ComponentUnavailable):
         registered.offers("__call__")
-    subject = Subject(registered, config, importlib.import_module(f"ddpmkit.testing.{registered.kind}").use)
+    use = importlib.import_module(f"ddpmkit.testing.{registered.kind}").use
+    subject = Subject(registered, config, use, tuple(timesteps))
     return [Check(rule, subject, reasons.get(rule.id, "")) for rule in rules(registered.kind)]
 
 
@@ -52,6 +57,7 @@ def conformance_tests(
     kind: str | None = None,
     settings: Mapping[str, Any] | None = None,
     xfail: Mapping[str, str] | None = None,
+    timesteps: Sequence[int] = (),
 ) -> Callable[[Check], None]:
     """The same for pytest, a test a check: `test_conformance = conformance_tests("acme/zigzag")` in a test module.
 
@@ -59,7 +65,7 @@ def conformance_tests(
     """
     import pytest
 
-    checks = conformance_checks(component, kind=kind, settings=settings, xfail=xfail)
+    checks = conformance_checks(component, kind=kind, settings=settings, xfail=xfail, timesteps=timesteps)
 
     @pytest.mark.parametrize("check", checks, ids=str)
     def test_conformance(check: Check) -> None:

@@ -141,6 +141,31 @@ def test_another_sampler_draws_from_the_same_weights(finished):
     assert 'schedule.use: "cosine" -> "linear"' in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "activity", "override"),
+    [
+        ("sample", "sampling", "train.steps=5"),
+        ("sample", "sampling", "train.log_every=5"),
+        ("sample", "sampling", "metric=[]"),
+        ("sample", "sampling", "sampler.count=4"),
+        ("visualize", "visualization", "name=other"),
+        ("evaluate", "evaluation", "tracker=[]"),
+    ],
+)
+def test_a_key_that_the_command_does_not_use_cannot_be_set(finished, command, activity, override):
+    refused = invoke(command, finished, "--set", override, "--plugin", PARTS)
+    assert refused.exit_code == 2
+    key = override.partition("=")[0]
+    assert f"--set {override}: {activity} does not use `{key}`\n" in refused.stderr
+
+
+def test_a_key_without_effect_cannot_be_set(finished):
+    options = ("--set", "sampler.use=heun", "--set", "sampler.churn_to=9.0", "--plugin", PARTS)
+    refused = invoke("sample", finished, *options)
+    assert refused.exit_code == 2
+    assert "`churn_to` in [sampler] has no effect: churn = 0" in refused.stderr
+
+
 def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
     result = invoke("sample", finished, "-n", 1, "--out", tmp_path / "mine", "--plugin", PARTS)
     assert result.stdout == f"{tmp_path}/mine/seed-0-n-1-at-00000004.png\n"

@@ -1,3 +1,5 @@
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,17 +105,15 @@ def test_what_is_switched_off_is_listed(plugins: Callable[..., Result], monkeypa
 
 
 def test_a_component_is_shown_with_every_key(plugins: Callable[..., Result]) -> None:
-    assert plugins("show", "ddim").output.splitlines() == [
-        "sampler ddim",
-        "  summary  the non-Markovian process, deterministic at eta = 0 (Song et al. 2021)",
+    assert plugins("show", "huber").output.splitlines() == [
+        "loss huber",
+        "  summary  quadratic for small errors, linear for large ones (Huber 1964)",
         "  from     ddpmkit 0.1.0",
-        "  target   ddpmkit_plugins.ddim.sampler:DdimSampler",
+        "  target   ddpmkit_plugins.huber.loss:HuberLoss",
         "  api      1",
         "  keys",
-        "    `eta`, a number from 0 to 1 (default 0.0)",
-        "        Share of the ancestral sampler's noise that each step adds: 0 is deterministic, 1 as noisy as DDPM.",
-        "    `clip_x0`, true or false (default true)",
-        "        Clamp x0_hat to [-1, 1], as in ancestral sampling.",
+        "    `delta`, a number above 0 (default 1.0)",
+        "        The error at which the loss turns from quadratic to linear.",
     ]
     shown = plugins("show", "local/zig", "--plugin", "zig.py").output
     assert "  requires  sys" in shown
@@ -181,6 +181,53 @@ def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable
     assert "      to mend  Average over channels and pixels" in done.output
     assert "✓ loss.zero-at-perfect" in done.output
     assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 3} passed, 1 failed, 2 not applicable"
+
+
+FLAT = """
+import torch
+from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+
+class Config(ComponentConfig):
+    until: int = 2000
+    '''The largest T.'''
+
+class Flat:
+    def __init__(self, config, *, timesteps):
+        self.until, self.timesteps = config.until, timesteps
+
+    def alphas_cumprod(self):
+        t = torch.arange(1, self.timesteps + 1, dtype=torch.float64)
+        return (1 - t / (self.until + 1)).clamp(min=1e-6)
+
+@hookimpl
+def ddpmkit_components():
+    target, config = f"{__name__}:Flat", f"{__name__}:Config"
+    yield Component(kind="schedule", name="flat", summary="flat", target=target, config=config)
+"""
+
+
+def test_the_check_that_a_refused_schedule_names_finds_what_the_run_found(plugins: Callable[..., Result]) -> None:
+    Path("flat.py").write_text(FLAT)
+    Path("flat.toml").write_text(
+        '[schedule]\nuse = "local/flat"\nuntil = 2500\n[diffusion]\ntimesteps = 3000\n'
+        "[backbone]\ndim = 8\nmultipliers = [1]\nlinear_attention_levels = []\n"
+    )
+    assert plugins("check", "local/flat", "--plugin", "flat.py").exit_code == 0
+    refused = CliRunner().invoke(main, ["run", "flat.toml", "--plugin", "flat.py"])
+    assert refused.exit_code == 2
+    (remedy,) = re.findall(r"  - ddpmkit (plugins check .*)  says more", refused.stderr)
+    assert remedy == "plugins check local/flat --kind schedule --set until=2500 --timesteps 3000 --plugin flat.py"
+    checked = CliRunner().invoke(main, shlex.split(remedy))
+    assert checked.exit_code == 1
+    (seen,) = section(checked.output, "  ✗ schedule.decreasing")[1:2]
+    assert "steps do not fall at T = 3000; the first: from 1e-06 to 1e-06 at t = 2500" in seen
+
+
+def test_timesteps_are_for_a_schedule(plugins: Callable[..., Result]) -> None:
+    other = plugins("check", "l2", "--timesteps", "3000")
+    assert other.exit_code == 2
+    assert "loss 'l2' is not a schedule" in other.stderr
+    assert "--timesteps needs the name" in plugins("check", "--timesteps", "3000").stderr
 
 
 def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:

@@ -366,7 +366,9 @@ def test_a_schedule_that_gives_no_schedule_is_named_before_anything_is_written(
         run(schedule={"use": "local/odd", "how": how}, diffusion=diffusion)
     assert caught.value.message.startswith("schedule 'local/odd' (unpackaged 0): ")
     assert said in caught.value.message
-    assert caught.value.remedies[0] == "ddpmkit plugins check local/odd  says more"
+    assert caught.value.remedies[0] == (
+        f"ddpmkit plugins check local/odd --kind schedule --set 'how=\"{how}\"' --timesteps 6  says more"
+    )
     assert not (tmp_path / "checkpoints").exists()
 
 

@@ -65,6 +65,17 @@ def test_an_override_reaches_into_an_array_of_tables(read: Read) -> None:
     assert recipe.metrics[0].config.model_dump() == {"protocol": "original"}
 
 
+def test_the_only_table_of_an_array_needs_no_number(read: Read, errors: Errors) -> None:
+    one = '[[metric]]\nuse = "fid"\n'
+    recipe = read(one, "metric.every=100", "metric.protocol=original")
+    assert recipe.metrics[0].settings.every == 100
+    assert recipe.metrics[0].config.model_dump() == {"protocol": "original"}
+    assert errors(one + one, "metric.every=100") == (
+        "--set metric.every=100: `metric` is a list: set it whole, or a key of one of its tables (metric.0.KEY)\n"
+        "  - metric.0 is fid, metric.1 is fid"
+    )
+
+
 def test_an_override_makes_the_section_it_needs(read: Read) -> None:
     assert read("", "train.seed=4").train.seed == 4
 
@@ -86,7 +97,7 @@ def test_the_last_of_two_overrides_wins(read: Read) -> None:
     [
         ("metric.3.every=5", "the recipe has no table `metric.3`"),
         ("schedule.use=1979-05-27", "there is no schedule `1979-05-27`"),
-        ("metric.every=5", "`metric` is a list: set it whole, or a key of one of its tables (metric.0.KEY)"),
+        ("tracker.use=wandb", "`tracker` is a list: set it whole, or a key of one of its tables (tracker.0.KEY)"),
         ("train.steps.x=5", "the recipe has no table `train.steps`"),
         ("tracker.0.use=wandb", "the recipe has no table `tracker.0`"),
         ("extends=base.toml", "`extends` belongs in a recipe file"),

@@ -42,6 +42,14 @@ def test_what_is_not_is_said_with_its_place_and_its_remedy(read, plugin: str, sa
     assert "pip" in problem.hints[0]
 
 
+@pytest.mark.parametrize("name", ["ddpmkit-acme", "ddpmkit_acme", "DDPMKIT.Acme"])
+def test_what_is_in_no_index_is_installed_from_its_source(folder, registry: Registry, name: str) -> None:  # type: ignore[no-untyped-def]
+    requires = {"plugins": ["ddpmkit-acme>=1.2"], "sources": {name: "./plugins/my acme"}}
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"requires": requires}, registry=registry)
+    assert caught.value.problems[0].hints == ("pip install './plugins/my acme'",)
+
+
 def test_the_lock_keeps_it_and_a_resume_does_not_depend_on_it(read, registry: Registry) -> None:  # type: ignore[no-untyped-def]
     recipe, other = read("ddpmkit"), read()
     assert read_recipe(recipe.as_data(), registry=registry) == recipe

@@ -63,6 +63,13 @@ _CAUTION = "it may publish what it is told, and is checked only when named"
     help="A check of the named component that fails for now, and why. It must fail then. May be repeated.",
 )
 @click.option(
+    "--timesteps",
+    metavar="T",
+    multiple=True,
+    type=click.IntRange(1, 10_000),
+    help="Check the named schedule at this T too, as a recipe's diffusion.timesteps. May be repeated.",
+)
+@click.option(
     "--list", "only_list", is_flag=True, help="Print every check with its remedy as Markdown, and check nothing."
 )
 @plugin_options
@@ -73,6 +80,7 @@ def check(
     kind: str | None,
     settings: tuple[str, ...],
     xfail: tuple[str, ...],
+    timesteps: tuple[int, ...],
     only_list: bool,
     plugins: PluginChoice,
 ) -> None:
@@ -84,6 +92,7 @@ def check(
     \b
     ddpmkit plugins check acme/zigzag
     ddpmkit plugins check image-folder --set root=data/afhq
+    ddpmkit plugins check cosine --timesteps 3000
     """
     terminal: Terminal = ctx.obj
     if only_list:
@@ -91,13 +100,14 @@ def check(
 
         click.echo(checks_text([kind] if kind else KINDS), nl=False)
         return
-    if name is None and (settings or xfail):
-        raise click.UsageError(f"{'--set' if settings else '--xfail'} needs the name of the component that it is for.")
+    of_one = {"--set": settings, "--xfail": xfail, "--timesteps": timesteps}
+    if name is None and (given := [option for option, values in of_one.items() if values]):
+        raise click.UsageError(f"{given[0]} needs the name of the component that it is for.")
     registry = plugins.registry()
     if name is None:
         good = _check_all(terminal, [entry for k in ([kind] if kind else KINDS) for entry in registry.of_kind(k)])
     else:
-        options = {"settings": _settings(settings), "xfail": _excuses(xfail)}
+        options = {"settings": _settings(settings), "xfail": _excuses(xfail), "timesteps": timesteps}
         results = [_check_one(terminal, entry, options) for entry in named(registry, name, kind)]
         good = all(results)
     if not good:

@@ -1,11 +1,11 @@
 """Scores in the features of Inception, had by clean-fid's rules: manifest and configs."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ddpmkit.plugin import Component, ComponentConfig, hookimpl
+from ddpmkit.plugin import Component, ComponentConfig, RunsCode, hookimpl
 
 
 class InceptionConfig(ComponentConfig):
@@ -14,7 +14,7 @@ class InceptionConfig(ComponentConfig):
     # The digest of the file is among the facts.
     without_effect: ClassVar = frozenset({"inception", "batch_size"})
 
-    inception: str = ""
+    inception: Annotated[str, RunsCode("a TorchScript file that is run")] = ""
     """File with the Inception network; when empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
     batch_size: int = Field(default=32, ge=1)
     """Images that the Inception network sees at once; the score does not depend on it."""

@@ -19,6 +19,11 @@ class DdimConfig(ComponentConfig):
     network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat.
     At eta = 1 that is the ancestral sampler."""
 
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        """What says how to clamp, without a clamp."""
+        if not self.clip_x0:
+            yield "keep_eps", "clip_x0 = false clamps nothing"
+
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:

@@ -24,6 +24,13 @@ class HeunConfig(ComponentConfig):
     """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
     network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat."""
 
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        """What says how churn and clamp work, if there is none."""
+        if not self.churn:
+            yield from ((name, "churn = 0 adds no noise") for name in ("churn_from", "churn_to", "churn_noise"))
+        if not self.clip_x0:
+            yield "keep_eps", "clip_x0 = false clamps nothing"
+
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:

@@ -15,6 +15,11 @@ class P2Config(ComponentConfig):
     k: float = Field(default=1.0, gt=0)
     """Keeps the weight of very noisy timesteps finite."""
 
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        """The weight is (k + SNR) to the power of -gamma."""
+        if not self.gamma:
+            yield "k", "gamma = 0 is the plain loss"
+
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:

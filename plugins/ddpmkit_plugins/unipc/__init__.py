@@ -16,6 +16,11 @@ class UniPcConfig(ComponentConfig):
     """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
     network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat."""
 
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        """What says how to clamp, without a clamp."""
+        if not self.clip_x0:
+            yield "keep_eps", "clip_x0 = false clamps nothing"
+
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:

@@ -24,6 +24,11 @@ class WandbConfig(ComponentConfig):
     init_timeout: float = Field(default=20.0, gt=0)
     """Seconds to wait for the server before going on offline."""
 
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        """What is for a server, without one."""
+        if self.mode != "online":
+            yield "init_timeout", f'mode = "{self.mode}" asks no server'
+
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:

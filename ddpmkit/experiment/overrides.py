@@ -1,0 +1,54 @@
+"""Other values for keys of a finished run's recipe, as `--set` gives them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from ddpmkit.checkpoint import Checkpoint
+from ddpmkit.errors import InputError
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Recipe, check_used, differences, read_lock
+
+__all__ = ["Purpose", "overridden"]
+
+Purpose = Literal["sample", "evaluate", "visualize"]
+"""What an opened run is for."""
+
+_USED: Mapping[Purpose, Sequence[str]] = {
+    "sample": ("sampler", "train.device"),
+    "evaluate": ("sampler", "metric", "data", "train.device"),
+    "visualize": ("sampler", "data", "train.device"),
+}
+_ACTIVITY: Mapping[Purpose, str] = {"sample": "sampling", "evaluate": "evaluation", "visualize": "visualization"}
+_NOT_USED: Mapping[str, str] = {"sampler.count": "-n says how many images; in Python, the first argument of `sample`"}
+
+
+def overridden(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    overrides: Sequence[str],
+    *,
+    registry: Registry | None,
+    trust: bool,
+    purpose: Purpose | None,
+) -> Recipe:
+    """The `recipe` of a checkpoint with other values.
+
+    Raises InputError for values that the weights were trained with, and for keys that the purpose (None: any of them)
+    does not use or that have no effect.
+    """
+    if not overrides:
+        return recipe
+    content = checkpoint.lock_content
+    changed = read_lock(checkpoint.lock, registry, content=content, overrides=overrides, trust=trust).recipe
+    changes = differences(recipe.as_data(), changed.as_data())
+    if refused := [change for change in changes if change.affects_model]:
+        raise InputError(
+            "the weights were trained otherwise, and --set cannot change that:\n"
+            + "\n".join(f"    {change}" for change in refused),
+            remedies=["ddpmkit run RECIPE --set ... --out DIR trains anew"],
+        )
+    used = _USED[purpose] if purpose else list(dict.fromkeys(key for keys in _USED.values() for key in keys))
+    check_used(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)
+    if changed.idle:
+        raise InputError("\n".join(changed.idle))
+    return changed

@@ -1,0 +1,48 @@
+"""Which values of a config name code."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field
+
+from ddpmkit.plugin import ComponentConfig, RunsCode
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.runs_code import NamedCode, named_code
+
+
+class Inner(BaseModel):
+    module: Annotated[str, RunsCode("a module that is imported")]
+    depth: int = 1
+
+
+class Config(ComponentConfig):
+    extractor: Annotated[str, RunsCode("a function that is called")] = "ours:default"
+    file: Annotated[Path | None, RunsCode("a file that is run")] = None
+    empty: Annotated[str, RunsCode("a file that is run"), Field(max_length=9)] = ""
+    inner: tuple[Inner, ...] = ()
+    name: str = "plain"
+
+
+def test_a_default_and_an_empty_value_name_no_code() -> None:
+    assert list(named_code(Config())) == []
+    assert list(named_code(Config(extractor="ours:default", empty="", name="other"))) == []
+
+
+def test_values_are_found_wherever_they_stand() -> None:
+    config = Config(extractor="a:b", file=Path("x.pt"), inner=(Inner(module="c"), Inner(module="d")))
+    assert list(named_code(config, ("metric", 0))) == [
+        NamedCode(("metric", 0, "extractor"), "a:b", "a function that is called"),
+        NamedCode(("metric", 0, "file"), Path("x.pt"), "a file that is run"),
+        NamedCode(("metric", 0, "inner", 0, "module"), "c", "a module that is imported"),
+        NamedCode(("metric", 0, "inner", 1, "module"), "d", "a module that is imported"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("use", "field"),
+    [("fd", "extractor"), ("clean-fid", "inception"), ("clean-kid", "inception"), ("precision-recall", "inception")],
+)
+def test_the_built_ins_that_run_code_say_so(use: str, field: str) -> None:
+    model = discover(third_party=False).registry().get("metric", use).config_model()
+    assert [code.key for code in named_code(model.model_validate({field: "theirs.pt"}))] == [(field,)]

@@ -1,0 +1,144 @@
+"""A key that someone wrote and that changes nothing is reported; guidance without label dropout is refused."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ddpmkit.cli import main
+from ddpmkit.plugin import Component, ComponentConfig
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import RecipeError, check_used, lock_text, made_here, read_recipe
+
+ROOT = Path(__file__).parents[2]
+LABELS = {"classes": ["cat", "dog"], "labels": True}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return discover(third_party=False).registry()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "idle"),
+    [
+        ({"train": {"label_dropout": 0.1}}, "`label_dropout` in [train] has no effect: the network gets no labels"),
+        ({"train": {"label_dropout": 0.1}, "data": LABELS}, ""),
+        ({"train": {"label_dropout": 0.0}}, ""),
+        ({"train": {"nonfinite_limit": 3}}, "`nonfinite_limit` in [train] has no effect: on_nonfinite"),
+        ({"train": {"nonfinite_limit": 3, "on_nonfinite": "skip"}}, ""),
+        ({"train": {"ema_snapshot_every": 10}}, "`ema_snapshot_every` in [train] has no effect: only averages of"),
+        ({"train": {"ema_snapshot_every": 10, "ema_sigma_rels": [0.1]}}, ""),
+        ({"train": {"keep_every": 10, "keep_last": 0}}, "`keep_every` in [train] has no effect: keep_last = 0"),
+        ({"train": {"keep_every": 10, "checkpoint_every": 0}}, "`keep_every` in [train] has no effect: checkpoint_ev"),
+        ({"train": {"keep_every": 10}}, ""),
+        ({"train": {"ema_decay": 0.0}}, ""),
+        (
+            {"train": {"ema_decay": 0.0}, "sampler": {"weights": "ema"}},
+            "`weights` in [sampler] has no effect: ema_decay = 0 keeps no average",
+        ),
+        ({"sampler": {"use": "heun", "churn_to": 9.0}}, "`churn_to` in [sampler] has no effect: churn = 0"),
+        ({"sampler": {"use": "heun", "churn_to": 9.0, "churn": 1.0}}, ""),
+        *(
+            (
+                {"sampler": {"use": use, "clip_x0": False, "keep_eps": False}},
+                "`keep_eps` in [sampler] has no effect: clip_x0",
+            )
+            for use in ("ddim", "dpm-solver-2m", "heun", "unipc")
+        ),
+        ({"sampler": {"use": "ddim", "clip_x0": True, "keep_eps": False}}, ""),
+        ({"loss": {"use": "p2", "gamma": 0.0, "k": 2.0}}, "`k` in [loss] has no effect: gamma = 0"),
+        (
+            {"tracker": [{"use": "csv"}, {"use": "wandb", "mode": "offline", "init_timeout": 5.0}]},
+            "`init_timeout` in [[tracker]] has no effect: mode",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_written_key_without_effect_is_reported(recipe: dict[str, Any], idle: str, registry: Registry) -> None:
+    notes = read_recipe(recipe, registry=registry).notes
+    assert [idle in note for note in notes] == [True] * bool(idle)
+
+
+def test_the_note_says_where_the_key_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text("[train]\nseed = 1\nlabel_dropout = 0.2\n")
+    result = CliRunner().invoke(main, ["recipe", "check", "mine.toml", "--set", "train.keep_last=0", "--no-plugins"])
+    assert result.exit_code == 0
+    assert "  - mine.toml:3: `label_dropout` in [train] has no effect: the network gets no labels" in result.output
+
+
+def test_every_run_of_a_sweep_is_looked_at(tmp_path: Path) -> None:
+    recipe = tmp_path / "sweep.toml"
+    recipe.write_text('[train]\nnonfinite_limit = 3\n[sweep.over]\ntrain.on_nonfinite = ["skip", "stop"]\n')
+    result = CliRunner().invoke(main, ["recipe", "check", str(recipe), "--no-plugins"])
+    assert "`nonfinite_limit` in [train] has no effect" in result.output
+
+
+def test_the_lock_of_a_run_says_it_no_more(tmp_path: Path, registry: Registry) -> None:
+    recipe = read_recipe({"train": {"label_dropout": 0.2}}, registry=registry)
+    assert len(recipe.notes) == 1
+    (tmp_path / "lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc")))
+    assert read_recipe(tmp_path / "lock.toml", registry=registry).notes == ()
+    assert read_recipe(tmp_path / "lock.toml", overrides=["train.label_dropout=0.3"], registry=registry).idle
+
+
+def test_no_recipe_that_ships_has_a_key_without_effect(registry: Registry) -> None:
+    for file in (ROOT / "recipes").glob("*.toml"):
+        if not re.search(r"^\[sweep\]", file.read_text(), flags=re.MULTILINE):
+            assert read_recipe(file, registry=registry).idle == (), file
+
+
+@pytest.mark.parametrize("overrides", [["train.label_dropout=0"], ["train.label_dropout=0", "sampler.guidance=3"]])
+def test_guidance_is_refused_where_nothing_trains_the_answer_without_a_label(
+    overrides: list[str], registry: Registry
+) -> None:
+    recipe = {"data": LABELS, "sampler": {"guidance": 1.5}}
+    read_recipe(recipe, registry=registry)
+    with pytest.raises(RecipeError, match=r"`guidance` in \[sampler\] is .*, but train.label_dropout = 0"):
+        read_recipe(recipe, overrides=overrides, registry=registry)
+
+
+def test_a_run_that_was_made_so_is_still_read(tmp_path: Path, registry: Registry) -> None:
+    recipe = read_recipe({"data": LABELS, "train": {"label_dropout": 0.0}}, registry=registry)
+    text = lock_text(recipe, made_here(recipe, "abc"))
+    assert "guidance = 1.0" in text
+    (tmp_path / "lock.toml").write_text(text.replace("guidance = 1.0", "guidance = 2.0"))
+    assert read_recipe(tmp_path / "lock.toml", registry=registry).sampler.settings.guidance == 2
+    with pytest.raises(RecipeError, match="label_dropout = 0"):
+        read_recipe(tmp_path / "lock.toml", overrides=["sampler.guidance=3"], registry=registry)
+
+
+class Breaking(ComponentConfig):
+    power: float = 1.0
+
+    def unused_keys(self) -> Iterator[tuple[str, str]]:
+        raise KeyError("oops")
+
+
+def test_a_config_that_breaks_on_the_question_is_a_problem_of_its_plugin(registry: Registry) -> None:
+    schedule = Component(kind="schedule", name="breaking", target="a:B", summary="", config=f"{__name__}:Breaking")
+    installed = [entry for kind in registry.components for entry in registry.of_kind(kind)]
+    with pytest.raises(RecipeError, match=r"the config of schedule `local/breaking` broke with KeyError: 'oops'"):
+        read_recipe({"schedule": {"use": "local/breaking"}}, registry=Registry.from_components([*installed, schedule]))
+
+
+@pytest.mark.parametrize(
+    "override", ["train.steps=5", "train=5", "metric.0.every=1", "samplers.use=x", "sampler.count=3"]
+)
+def test_an_override_that_is_not_used_is_refused_with_what_is(override: str) -> None:
+    key = override.partition("=")[0]
+    hint = "-n says" if key == "sampler.count" else "it uses sampler and train.device"
+    with pytest.raises(RecipeError) as caught:
+        check_used([override], ["sampler", "train.device"], "ddpmkit sample", {"sampler.count": "-n says"})
+    assert str(caught.value) == f"--set {override}: ddpmkit sample does not use `{key}`\n  - {hint}"
+
+
+def test_an_override_that_is_used_passes() -> None:
+    check_used(
+        ["sampler.use=ddim", "train.device=cpu", "metric=[]", "a b"], ["sampler", "train.device", "metric"], "it"
+    )

@@ -1,0 +1,185 @@
+"""Code that a lock names: one's own runs need no flag, a lock from elsewhere does."""
+
+import logging
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import pytest
+
+from ddpmkit.plugin import Component, ComponentConfig, RunsCode
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Recipe, lock_text, made_here, read_lock, read_recipe
+from ddpmkit.recipe.signature import is_own, key_file, signature
+from ddpmkit.recipe.trust import UntrustedCode
+
+TARGET = f"{__name__}:Remembering"
+
+
+class Config(ComponentConfig):
+    extractor: Annotated[str, RunsCode("a function that is imported and called")] = "ours:default"
+    size: int = 1
+
+
+class Remembering:
+    built: ClassVar[list[str]] = []
+
+    def __init__(self, config: Config, **runtime: object) -> None:
+        self.built.append(config.extractor)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembering, "built", [])
+    monkeypatch.setenv("DDPMKIT_STATE", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    kinds = {"dataset": "critters", "schedule": "cosine", "backbone": "attention-unet", "loss": "l1"}
+    plain = [Component(kind=kind, name=name, target=TARGET, summary="") for kind, name in kinds.items()]
+    config = f"{__name__}:Config"
+    coded = [
+        Component(kind=kind, name=name, target=TARGET, summary="", config=config)
+        for kind, name in (("sampler", "ancestral"), ("metric", "coded"))
+    ]
+    return Registry.from_components([*plain, *coded], namespace="ddpmkit")
+
+
+@pytest.fixture
+def lock(registry: Registry) -> Callable[..., Path]:
+    """The lock of a run of such a recipe, written as the user whose state is in the folder `state`."""
+
+    def write(code: str = "evil:go", state: str = "mine", **sampler: Any) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DDPMKIT_STATE", str(Path(state).absolute()))
+            data = {"metric": [{"use": "coded", "extractor": code}], "sampler": sampler}
+            recipe = read_recipe(data, registry=registry)
+            Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+        return Path("recipe.lock.toml")
+
+    return write
+
+
+def build(recipe: Recipe) -> list[str]:
+    recipe.metrics[0].build()
+    return Remembering.built
+
+
+def test_one_s_own_lock_needs_no_flag(lock: Callable[..., Path], registry: Registry) -> None:
+    assert build(read_lock(lock(), registry).recipe) == ["evil:go"]
+
+
+def test_a_lock_from_elsewhere_builds_what_names_code_only_when_trusted(
+    lock: Callable[..., Path], registry: Registry
+) -> None:
+    theirs = lock(state="theirs")
+    recipe = read_lock(theirs, registry).recipe
+    with pytest.raises(UntrustedCode) as caught:
+        build(recipe)
+    assert Remembering.built == []
+    assert caught.value.message == (
+        "recipe.lock.toml was not written by a run of yours, or was changed since. It names code to run:\n"
+        '    metric.0.extractor = "evil:go"  a function that is imported and called'
+    )
+    assert caught.value.remedies[0].startswith("--trust runs this code")
+    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' gives a value of your own"
+    recipe.sampler.build()
+    assert Remembering.built == ["ours:default"]
+    assert build(read_lock(theirs, registry, trust=True).recipe) == ["ours:default", "evil:go"]
+
+
+def test_all_that_trust_would_allow_is_named_at_once(lock: Callable[..., Path], registry: Registry) -> None:
+    recipe = read_lock(lock(state="theirs", use="ancestral", extractor="evil:too"), registry).recipe
+    with pytest.raises(UntrustedCode, match=r'sampler.extractor = "evil:too"(?s:.*)metric.0.extractor = "evil:go"'):
+        build(recipe)
+
+
+def test_a_default_of_an_installed_component_needs_no_trust(lock: Callable[..., Path], registry: Registry) -> None:
+    assert build(read_lock(lock("ours:default", state="theirs"), registry).recipe) == ["ours:default"]
+
+
+def test_what_the_user_sets_is_the_user_s_own(lock: Callable[..., Path], registry: Registry) -> None:
+    overrides = ["metric.0.extractor=mine:own", "metric.0.size=2"]
+    assert build(read_recipe(lock(state="theirs"), overrides=overrides, registry=registry)) == ["mine:own"]
+    with pytest.raises(UntrustedCode):
+        build(read_recipe("recipe.lock.toml", overrides=["metric.0.size=2"], registry=registry))
+
+
+def test_a_recipe_of_the_user_s_is_the_user_s_own(registry: Registry) -> None:
+    Path("mine.toml").write_text('[[metric]]\nuse = "coded"\nextractor = "mine:own"\n')
+    assert build(read_recipe("mine.toml", registry=registry)) == ["mine:own"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_recipe_that_extends_a_lock_is_trusted_as_the_lock_is(
+    own: bool, lock: Callable[..., Path], registry: Registry
+) -> None:
+    lock(state="mine" if own else "theirs")
+    Path("mine.toml").write_text('extends = "recipe.lock.toml"\n[train]\nsteps = 7\n')
+    recipe = read_recipe("mine.toml", registry=registry)
+    if own:
+        assert build(recipe) == ["evil:go"]
+    else:
+        with pytest.raises(UntrustedCode, match=r"^recipe.lock.toml was not written"):
+            build(recipe)
+
+
+@pytest.mark.parametrize("old", ["evil:go", "steps = 10_000", 'dataset_fingerprint = "abc123"'])
+def test_a_lock_that_was_changed_is_not_one_s_own_any_more(
+    old: str, lock: Callable[..., Path], registry: Registry
+) -> None:
+    text = lock().read_text()
+    assert text.count(old) == 1
+    new = old.replace("go", "do").replace("10_000", "10_001").replace("abc", "abd")
+    Path("recipe.lock.toml").write_text(text.replace(old, new))
+    with pytest.raises(UntrustedCode):
+        build(read_lock(Path("recipe.lock.toml"), registry).recipe)
+
+
+def test_other_spacing_and_line_ends_change_nothing(lock: Callable[..., Path], registry: Registry) -> None:
+    text = lock().read_text().replace(" = ", "=").replace("\n", "\r\n")
+    Path("recipe.lock.toml").write_bytes(text.encode())
+    assert build(read_lock(Path("recipe.lock.toml"), registry).recipe) == ["evil:go"]
+
+
+def test_a_run_signs_no_code_that_it_does_not_trust(lock: Callable[..., Path], registry: Registry) -> None:
+    recipe = read_lock(lock(state="theirs"), registry).recipe
+    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    with pytest.raises(UntrustedCode):
+        build(read_lock(Path("recipe.lock.toml"), registry).recipe)
+
+
+def test_the_key_is_made_once_and_only_its_owner_can_read_it(lock: Callable[..., Path]) -> None:
+    data: dict[str, Any] = {"lock": {}}
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: signature(data), range(32)))) == 1
+    assert stat.S_IMODE(key_file().stat().st_mode) == 0o600
+    assert [file.name for file in key_file().parent.iterdir()] == [key_file().name]
+    assert is_own({"lock": {"signature": signature(data)}})
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+def test_a_damaged_key_is_replaced_by_another(content: bytes) -> None:
+    key_file().parent.mkdir()
+    key_file().write_bytes(content)
+    assert not is_own({"lock": {"signature": "0" * 64}})
+    signed = signature({"lock": {}})
+    assert signed is not None
+    assert is_own({"lock": {"signature": signed}})
+
+
+def test_a_state_folder_that_cannot_be_written_is_said_if_the_recipe_names_code(
+    lock: Callable[..., Path], registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("file").touch()
+    lock("ours:default", state="file/below")
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        lock("evil:go", state="file/below")
+    assert "will ask for --trust" in caplog.text
+    with pytest.raises(UntrustedCode):
+        build(read_lock(Path("recipe.lock.toml"), registry).recipe)
