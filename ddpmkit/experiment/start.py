@@ -79,7 +79,7 @@ def run(
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
                 display.remark(warning)
-            now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint)
+            now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint, held_out.dataset)
             checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
             write_atomically(folder.lock, lock_text(recipe, now).encode())
             listeners = [("display", display), *build_trackers(recipe, folder)]
@@ -166,7 +166,13 @@ def _checkpoint_to_resume(
             f"{folder.path} is at step {checkpoint.step} already; train.steps = {recipe.train.steps} lies behind it.",
             remedies=elsewhere,
         )
-    noted = [*map(str, changes), *(["the training images"] if other_images else [])]
+    other_validation = before.made_with.other_validation_images(now)
+    noted = [
+        *map(str, changes),
+        *(["the training images"] if other_images else []),
+        # They do not change the weights, so the run goes on; its validation losses are another series from here on.
+        *([other_validation] if other_validation is not None else []),
+    ]
     for change in noted:
         display.remark(f"changed since the last start: {change}")
     versions = list(before.made_with.changes(now, [part.component.plugin for part in recipe.parts]))

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ddpmkit.contracts import Dataset
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.runs_code import named_code
@@ -84,12 +85,19 @@ class Lock:
     made_with: MadeWith
 
 
-def made_here(recipe: Recipe, dataset_fingerprint: str, alpha_bar_fingerprint: str | None = None) -> MadeWith:
+def made_here(
+    recipe: Recipe,
+    dataset_fingerprint: str,
+    alpha_bar_fingerprint: str | None = None,
+    held_out: Dataset | None = None,
+) -> MadeWith:
     """What a run of the recipe is made with if it is made now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
     return MadeWith(
         dataset_fingerprint=dataset_fingerprint,
         alpha_bar_fingerprint=alpha_bar_fingerprint,
+        validation_images=None if held_out is None else len(held_out),
+        validation_fingerprint=None if held_out is None else held_out.fingerprint,
         versions={"python": platform.python_version(), **versions},
         distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )

@@ -26,6 +26,9 @@ class MadeWith(BaseModel):
     dataset_fingerprint: str
     alpha_bar_fingerprint: str | None = None
     """None in a lock from before it was noted."""
+    validation_images: int | None = None
+    """How many held-out images there were; None in a lock from before it was noted."""
+    validation_fingerprint: str | None = None
     versions: dict[str, str]
     """Of `ddpmkit`, `python` and `torch`."""
     distributions: dict[str, str]
@@ -66,6 +69,12 @@ class MadeWith(BaseModel):
         for name, version in (now.versions | now.distributions).items():
             if then.get(name) not in (None, version):
                 yield one_line(f"{name}: {then[name]} -> {version}")
+
+    def other_validation_images(self, now: Self) -> str | None:
+        """How the held-out images are not those that they were; None if they are, or if that is not known."""
+        if self.validation_images is None or self.validation_fingerprint == now.validation_fingerprint:
+            return None
+        return f"the validation images: {self.validation_images} then, {now.validation_images} now"
 
     def ways_to(self, use: str, registry: Registry) -> Iterator[str]:
         """How to have the component that the run used, once it has turned out that `registry` lacks it."""

@@ -7,6 +7,7 @@ belongs to the component that the section uses. This module knows components onl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -103,7 +104,8 @@ class DataSection(ComponentSection):
     flip: bool = True
     """Mirror each picture left to right at half of its visits."""
     crop_margin: float = Field(default=1.0, ge=1, le=4)
-    """Images are decoded this much larger, and a random crop of `image_size` is taken at every visit."""
+    """Images are decoded this much larger, rounded down to whole pixels, and a random crop of `image_size` is taken at
+    every visit."""
 
     @field_validator("classes")
     @classmethod
@@ -134,7 +136,11 @@ class DataSection(ComponentSection):
     def decoded_shape(self) -> ImageShape:
         """What the dataset delivers; larger where `crop_margin` leaves room for a random crop."""
         channels, height, width = self.image_shape
-        return ImageShape(channels, int(height * self.crop_margin), int(width * self.crop_margin))
+        return ImageShape(channels, self._with_margin(height), self._with_margin(width))
+
+    def _with_margin(self, side: int) -> int:
+        """Rounded down from the exact product: in binary, 50 * 1.14 is less than 57."""
+        return int(side * Decimal(repr(self.crop_margin)))
 
 
 class DiffusionSection(Section):

@@ -194,6 +194,41 @@ def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
         ddpmkit.run(recipe, tmp_path / "run")
 
 
+@pytest.mark.parametrize(("changed", "left"), [("deleted", 2), ("all deleted", 0), ("replaced", 3)])
+def test_other_validation_images_are_noticed_and_written_down(tmp_path: Path, changed: str, left: int) -> None:
+    for place in ("train/cat/0", "train/cat/1", "val/cat/0", "val/cat/1", "val/cat/2"):
+        pixels = np.random.default_rng(sum(place.encode())).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+        path = tmp_path / "data" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    recipe = {**SMALL, "data": {"use": "image-folder", "root": str(tmp_path / "data"), "image_size": 8}}
+    recipe["train"] = {**SMALL["train"], "steps": 1}
+    ddpmkit.run(recipe, tmp_path / "run")
+    recipe["train"] = {**SMALL["train"], "steps": 2}
+    if changed == "replaced":
+        Image.fromarray(255 - pixels).save(path)
+    else:
+        for file in [path] if changed == "deleted" else path.parent.iterdir():
+            file.unlink()
+    remarks: list[str] = []
+
+    class Listening(Quiet):
+        def remark(self, text: str) -> None:
+            remarks.append(text)
+
+    run = ddpmkit.run(recipe, tmp_path / "run", display=Listening())
+    told = f"the validation images: 3 then, {left} now"
+    assert f"changed since the last start: {told}" in remarks
+    (incident,) = [json.loads(line) for line in (tmp_path / "run" / "incidents.jsonl").read_text().splitlines()]
+    assert (incident["step"], incident["changes"]) == (1, ["train.steps: 1 -> 2", told])
+    # Then it is the state of things, and no longer news.
+    assert f"validation_images = {left}" in run.checkpoint.lock.read_text()
+    remarks.clear()
+    recipe["train"] = {**SMALL["train"], "steps": 3}
+    ddpmkit.run(recipe, tmp_path / "run", display=Listening())
+    assert not any("the validation images: " in remark for remark in remarks)
+
+
 @pytest.mark.parametrize("kind", ["zip", "gztar"])
 def test_a_run_may_move_from_a_folder_to_its_archive(tmp_path: Path, kind: str) -> None:
     for place in ("train/cat/0", "train/cat/1", "train/dog/0", "val/dog/0"):

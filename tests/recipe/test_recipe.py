@@ -6,7 +6,7 @@ import pytest
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import RecipeError, read_recipe
+from ddpmkit.recipe import DataSection, RecipeError, read_recipe
 
 FULL = """
 name = "full"
@@ -54,6 +54,15 @@ def test_the_resolved_recipe_reads_back_equal(text: str, registry: Registry) -> 
     assert tomllib.loads(recipe.to_toml()) == recipe.as_data()
     assert read_recipe(recipe.as_data(), registry=registry) == recipe
     assert read_recipe(tomllib.loads(recipe.to_toml()), registry=registry).as_data() == recipe.as_data()
+
+
+def test_the_margin_of_a_crop_is_rounded_down_from_the_exact_product() -> None:
+    assert DataSection(image_size=50, crop_margin=1.14).decoded_shape == ImageShape(3, 57, 57)  # in binary 56.99...
+    assert DataSection(image_size=(32, 100), crop_margin=1.12).decoded_shape == ImageShape(3, 35, 112)
+    for percent in range(100, 401):
+        for side in (8, 28, 50, 100, 256):
+            found = DataSection(image_size=side, crop_margin=percent / 100).decoded_shape.height
+            assert found == side * percent // 100, (side, percent)
 
 
 def test_what_the_recipe_says_is_what_the_parts_get(registry: Registry) -> None:
