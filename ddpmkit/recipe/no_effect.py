@@ -4,6 +4,7 @@ They are reported, not refused: a layer may switch off what a base recipe sets. 
 reported, and neither is one in the lock of a run: a lock has every key, and the run has said it before.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,10 @@ def idle_core_keys(found: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     A value that switches something off is never among them: it is right if there is nothing to switch on.
     """
     data, train, sampler = found["data"].settings, found["train"], found["sampler"].settings
+    if data.crop_margin != 1 and data.decoded_shape == data.image_shape:
+        side = max(data.image_shape[1:])
+        enough = math.ceil(100 * (side + 1) / side) / 100
+        yield ("data", "crop_margin"), f"it adds less than one pixel to {side}; {enough} or more adds one"
     if train.label_dropout and not data.labels:
         yield ("train", "label_dropout"), "the network gets no labels (data.labels = false)"
     if train.on_nonfinite == "stop":

@@ -29,6 +29,13 @@ def registry() -> Registry:
         ({"train": {"label_dropout": 0.1}}, "`label_dropout` in [train] has no effect: the network gets no labels"),
         ({"train": {"label_dropout": 0.1}, "data": LABELS}, ""),
         ({"train": {"label_dropout": 0.0}}, ""),
+        (
+            {"data": {"image_size": 32, "crop_margin": 1.01}},
+            "`crop_margin` in [data] has no effect: it adds less than one pixel to 32; 1.04 or more adds one",
+        ),
+        ({"data": {"image_size": 32, "crop_margin": 1.04}}, ""),
+        ({"data": {"image_size": [32, 100], "crop_margin": 1.01}}, ""),
+        ({"data": {"crop_margin": 1.0}}, ""),
         ({"train": {"nonfinite_limit": 3}}, "`nonfinite_limit` in [train] has no effect: on_nonfinite"),
         ({"train": {"nonfinite_limit": 3, "on_nonfinite": "skip"}}, ""),
         ({"train": {"ema_snapshot_every": 10}}, "`ema_snapshot_every` in [train] has no effect: only averages of"),
