@@ -1,6 +1,7 @@
 """From an image file (JPEG, PNG, TIFF, ...) to 8-bit pixels: upright, and scaled to cover the size that is wanted.
 
-Everything that opens image files uses this, so that one file gives the same pixels everywhere. Plugins may use it too.
+Datasets, and the images that a user gives, are read with this, so that one file gives the same pixels everywhere.
+Plugins may use it too.
 """
 
 import io

@@ -3,6 +3,7 @@
 It does not know what the plugin was doing.
 """
 
+import errno
 import importlib.util
 import sys
 import traceback
@@ -13,12 +14,37 @@ from ddpmkit.plugin.found import FoundPlugin
 
 __all__ = ["own_frame", "place_of_fault", "way_to_mend"]
 
+_WAYS_OUT = {
+    frozenset({errno.ENOSPC, errno.EDQUOT}): "free some space on the disk",
+    frozenset({errno.ENOLCK}): "use a file system that supports locks",
+    frozenset({errno.EROFS}): "use a disk that can be written",
+    frozenset({errno.EMFILE, errno.ENFILE}): "allow more open files: `ulimit -n`",
+}
+
 
 def way_to_mend(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
     """A remedy for what `reference` ("package.module:Name"), which the plugin declares, did wrong."""
+    if error is not None and (way := _way_out_of_system(error)) is not None:
+        return way
     if not plugin.can_be_edited:
         return f"report it to the authors of {plugin.origin}, which provides it"
     return f"mend {place_of_fault(plugin, error, reference)}"
+
+
+def _way_out_of_system(error: BaseException) -> str | None:
+    """A remedy if the system refused something, which is not a fault of the code that asked for it."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, OSError):
+            if "No usable temporary directory" in str(cause):
+                return "free some space, or name a folder that can be written in the environment variable TMPDIR"
+            for numbers, way in _WAYS_OUT.items():
+                if cause.errno in numbers:
+                    return way
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def place_of_fault(plugin: FoundPlugin, error: BaseException | None = None, reference: str = "") -> str:

@@ -53,6 +53,25 @@ def remedy(namespace: str) -> str:
     return caught.value.remedies[0]
 
 
+@pytest.mark.parametrize(
+    ("raised", "way"),
+    [
+        ('OSError(28, "No space left on device")', "free some space on the disk"),
+        ('OSError(122, "Disk quota exceeded")', "free some space on the disk"),
+        ('OSError(37, "No locks available")', "use a file system that supports locks"),
+        ('OSError(30, "Read-only file system")', "use a disk that can be written"),
+        ('OSError(24, "Too many open files")', "allow more open files"),
+        ("""FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")""", "TMPDIR"),
+        ('ValueError("cannot write") from OSError(28, "No space left on device")', "free some space on the disk"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_the_code(
+    install: Callable[[str], tuple[str, str]], raised: str, way: str
+) -> None:
+    namespace, _ = install(ZIG.replace('KeyError("beta")', raised))
+    assert way in remedy(namespace)
+
+
 def test_code_that_raises_is_mended_where_it_raised(install: Callable[[str], tuple[str, str]]) -> None:
     namespace, file = install(ZIG)
     told = remedy(namespace)
