@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,6 +37,7 @@ __all__ = ["SCENARIOS", "Outcome", "Place", "kill_everywhere"]
 _PARTS = Path(__file__).with_name("stress_parts.py")
 _RECIPE = """
 name = "stressed"
+metric = [{metric}]
 [data]
 use = "image-folder"
 root = "{data}"
@@ -66,13 +68,11 @@ ema_sigma_rels = [0.1]
 ema_snapshot_every = 3
 on_nonfinite = "rollback"
 device = "cpu"
-[[metric]]
-use = "local/brightness"
-every = 2
-num_samples = 4
 [[tracker]]
 use = "csv"
 """
+_METRIC = '{use = "local/brightness", every = 2, num_samples = 4}'
+_OTHER_METRIC = '{use = "nearest-neighbours", num_samples = 4}'
 _UNLUCKY_ABOVE = 1.5
 
 
@@ -97,7 +97,7 @@ class Place:
         with zipfile.ZipFile(self.archive, "w") as archive:
             for file in sorted(data.rglob("*.png")):
                 archive.write(file, file.relative_to(data))
-        self.recipe.write_text(_RECIPE.format(data=data), encoding="utf-8")
+        self.recipe.write_text(_RECIPE.format(data=data, metric=_METRIC), encoding="utf-8")
 
     def command(self, arguments: Sequence[str], fatal: int | None = None) -> int:
         """The exit code of a process."""
@@ -149,6 +149,10 @@ def _interrupted(place: Place) -> None:
         raise RuntimeError("the process was to die in its second checkpoint")
 
 
+def _finished(place: Place) -> None:
+    place.finish(_run(place))
+
+
 def _finished_without_cache(place: Place) -> None:
     place.finish(_run(place))
     shutil.rmtree(place.cache)
@@ -160,6 +164,8 @@ SCENARIOS: dict[str, Scenario] = {
     "resume": Scenario(_run, _interrupted),
     "rollback": Scenario(lambda place: _run(place, f"loss.above={_UNLUCKY_ABOVE}", "train.seed=3")),
     "evaluate": Scenario(lambda place: ["evaluate", str(place.run), "--num-samples", "6"], _finished_without_cache),
+    "longer": Scenario(lambda place: _run(place, "train.steps=8"), _finished),
+    "another metric": Scenario(lambda place: _run(place, f"metric=[{_METRIC}, {_OTHER_METRIC}]"), _finished),
     "sweep": Scenario(
         lambda place: [
             *("sweep", str(place.recipe), "--out", str(place.run), "--set", "train.steps=2"),
@@ -255,7 +261,7 @@ def _unlike_checkpoints(ours: Path, theirs: Path) -> Iterator[str]:
 
 
 def _comparable(file: Path) -> object:
-    """What must be the same in a file: all but times and rates, and the repetitions in a list of incidents."""
+    """What must be the same in a file: all but times and rates, and how often an incident happened."""
     if file.name == "incidents.jsonl":
         return set(file.read_text(encoding="utf-8").splitlines())
     if file.name == "metrics.jsonl":
@@ -264,8 +270,11 @@ def _comparable(file: Path) -> object:
     if file.suffix == ".csv":
         with file.open(encoding="utf-8", newline="") as rows:
             return [{**row, "images_per_second": None} for row in csv.DictReader(rows)]
-    if file.parent.name.startswith("step-") or file.suffix == ".html":
-        return None  # compared by its tensors; has times in it
+    if file.suffix == ".html":
+        page = file.read_text(encoding="utf-8")
+        return re.sub(r"<figcaption>Speed<.*?</figure>|about \d+ (s|min)\b", "", page, flags=re.DOTALL)
+    if file.parent.name.startswith("step-"):
+        return None  # compared by its tensors
     return file.read_bytes()
 
 
