@@ -104,12 +104,13 @@ class Saver:
         self._begin(_Write(self._folder.snapshots, step, copied(step, average_tensors(self._trainer, ["sigma_rel"]))))
 
     def finish(self) -> None:
-        """Have on disk all that there is. Raises RunFailed when the disk does not take it."""
+        """Have all on disk, and no checkpoint that is superseded. Raises RunFailed when the disk does not take it."""
         self.wait()
         if self._unwritten:
             self._begin()
         self.wait(is_last_chance=True)
         self._sync_log()
+        self._prune()  # a process that was killed after its last save left some; and by now the last scores are known
 
     def wait(self, *, is_last_chance: bool = False) -> None:
         """Until what is being written is on disk. Raises RunFailed as `save` does."""

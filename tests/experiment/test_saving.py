@@ -63,6 +63,17 @@ def test_the_newest_and_every_nth_are_kept(small: Recipe, tmp_path: Path) -> Non
     assert {path.name[:5] for path in (tmp_path / "checkpoints").iterdir()} == {"step-"}
 
 
+def test_checkpoints_that_a_killed_process_would_have_removed_go_when_the_finished_run_is_given_again(
+    small: Recipe, tmp_path: Path
+) -> None:
+    recipe = small(train={"steps": 4, "checkpoint_every": 1, "keep_last": 2})
+    ddpmkit.run(recipe, tmp_path)
+    assert steps_kept(tmp_path) == [3, 4]
+    shutil.copytree(tmp_path / "checkpoints" / "step-00000003", tmp_path / "checkpoints" / "step-00000002")
+    ddpmkit.run(recipe, tmp_path)
+    assert steps_kept(tmp_path) == [3, 4]
+
+
 class Dip:
     """A score that is best at the third evaluation."""
 
@@ -96,6 +107,17 @@ def test_the_best_is_kept_whatever_the_interval(
     values = [record["values"]["depth"] for record in lines(tmp_path) if record["event"] == "scores"]
     assert min(values) == values[2]
     assert steps_kept(tmp_path) == kept
+
+
+def test_a_last_checkpoint_that_is_the_best_takes_the_place_of_the_best_before(
+    small: Recipe, with_parts: Callable[..., Registry], tmp_path: Path
+) -> None:
+    dip = Component(kind="metric", name="dip", target=f"{__name__}:Dip", summary="dips")
+    train = {"steps": 12, "keep_last": 1, "keep_best": "height"}
+    recipe = small(train=train, metric=[{"use": "local/dip", "every": 2}])
+    ddpmkit.run(recipe, tmp_path, registry=with_parts(dip))
+    assert [record["values"]["height"] for record in lines(tmp_path) if record["event"] == "scores"][-1] == 3
+    assert steps_kept(tmp_path) == [12]
 
 
 class Usage(NamedTuple):
