@@ -31,7 +31,7 @@ class Tracker(Protocol):
         ...
 
     def scores(self, event: Scores) -> None:
-        """An evaluation came to its end."""
+        """An evaluation came to its end; that of the step that a run resumes from is told again after `run_started`."""
         ...
 
     def run_ended(self, event: RunEnded) -> None:

@@ -96,6 +96,10 @@ class Session:
                 skipped_metrics=tuple(name for name in metric_names(self.recipe) if name not in evaluations),
             )
         )
+        for scores in self.scores:
+            # Whoever wrote them to the log may have been killed before it told anyone.
+            if scores.step == self.trainer.step and scores.origin == "run":
+                self.audience.scores(scores)
         try:
             with torch.enable_grad(), self.model.runtime.repeatable(), explaining("running", self.recipe):
                 finished = self._to_the_end()
@@ -237,6 +241,7 @@ class Session:
         is_sampled = is_made_by(self.folder.samples(step), grid_identity(self.model))
         if self._due(self.recipe.train.sample_every, step) and not is_sampled:
             made = True
+            self._outdate_report()
             with self._forgiving(f"drawing the samples of step {step}"):
                 generator = self._generator(self.recipe.sampler.settings.weights)
                 path = draw_samples(generator, self.model, self.folder, step, self.onlooker)
@@ -244,6 +249,7 @@ class Session:
         for each in self.evaluations:
             if self._due(each.built.part.settings.every, step) and not self._is_evaluated(each, step):
                 made = True
+                self._outdate_report()
                 with self._forgiving(f"scoring step {step} by {each.built.name}"):
                     generator = self._generator(each.weights)
                     with generator.around(f"metric {each.built.name!r}"):
@@ -253,6 +259,11 @@ class Session:
                     self.audience.scores(scores)
                     refuse_unusable(scores)
         return made
+
+    def _outdate_report(self) -> None:
+        """Remove the page of a finished run that gets more: if this process is killed, the next one writes it anew."""
+        if self.trainer.step == self.recipe.train.steps:
+            self.folder.report.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _forgiving(self, doing: str) -> Iterator[None]:
@@ -296,6 +307,7 @@ class Session:
         made_by = strip_identity(self.model)
         if not is_visualized(self.folder, made_by):
             made_up = True
+            self._outdate_report()
             step, seed = self.trainer.step, self.recipe.train.seed
             with self._forgiving("drawing the forward and the reverse process"):
                 generator = self._generator(self.recipe.sampler.settings.weights)

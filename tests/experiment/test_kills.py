@@ -34,16 +34,27 @@ def test_twenty_kills_at_random_times_and_every_run_equals_the_uninterrupted_one
     assert len(outcome.fell) >= 2  # not all at one place
 
 
+HARD = {
+    "fresh": "open run/scores.csv",
+    "another metric": "open run/.report.html",
+    "sweep": "checkpoints/.step-00000000.removed",
+    "fetch": "os.remove run/.afhq.partial/afhq_v1.zip",
+}
+"""Changes before which a kill once left something for good."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_kill_before_a_change_of_any_file_leaves_nothing_that_the_same_command_does_not_make_good(
-    tmp_path: Path, name: str
-) -> None:
-    """Two changes of each scenario; `tests/stress/every_operation.py` takes all of them."""
-    chance = random.Random(name)
-    outcome = kill_everywhere(SCENARIOS[name], Place(tmp_path), lambda changes: chance.sample(range(changes), 2))
+def test_the_same_command_makes_good_a_kill_before_a_change_of_any_file(tmp_path: Path, name: str) -> None:
+    """One change of each scenario, and the hard one; `tests/stress/every_operation.py` takes all of them."""
+
+    def chosen(changes: list[str]) -> set[int]:
+        hard = [number for number, change in enumerate(changes) if name in HARD and HARD[name] in change]
+        assert bool(hard) == (name in HARD)
+        return {random.Random(name).randrange(len(changes)), *hard[:1]}
+
+    outcome = kill_everywhere(SCENARIOS[name], Place(tmp_path), chosen)
     assert outcome.problems == []
-    assert outcome.changes >= 10
     assert outcome.exact == outcome.kills > 0
 
 

@@ -30,8 +30,10 @@ def scores(step: int, metric: str = "clean-fid", **values: Any) -> Scores:
 
 
 def a_run(folder: Path, first_step: int, last_step: int) -> None:
-    """Records every 10 steps, scores every 20; a run that goes on makes no score of its first step again."""
+    """Records every 10 steps, scores every 20; a run that resumes tells the scores of its first step again."""
     tracker = started(folder, first_step)
+    if first_step and first_step % 20 == 0:
+        tracker.scores(scores(first_step))
     for step in range(first_step + 10, last_step + 1, 10):
         tracker.step(record(step))
         if step % 20 == 0:
@@ -95,6 +97,8 @@ def test_a_run_that_goes_on_writes_the_tables_that_an_unbroken_one_would(tmp_pat
     a_run(tmp_path / "whole", 0, 100)
     a_run(tmp_path / "broken", 0, 60)
     tracker = started(tmp_path / "broken", resumed_at)
+    if resumed_at and resumed_at % 20 == 0:
+        tracker.scores(scores(resumed_at))
     for step in range(resumed_at // 10 * 10 + 10, 101, 10):
         tracker.step(record(step))
         if step % 20 == 0:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -197,16 +197,17 @@ class Outcome:
         return "\n".join([summary, *(f"  - {problem}" for problem in self.problems)])
 
 
-def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[int], Sequence[int]]) -> Outcome:
-    """Kill the scenario's command before each change that `fatal` chooses of so many."""
+def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[list[str]], Iterable[int]]) -> Outcome:
+    """Kill the scenario's command before each change that `fatal` chooses of a list of them."""
     arguments, outcome = scenario.arguments(place), Outcome()
     place.reset()
     scenario.prepare(place)
     before = place.keep("before")
     place.finish(arguments)
-    outcome.changes = len(operations(place.record))
+    changes = operations(place.record)
+    outcome.changes = len(changes)
     expected = place.keep("expected")
-    for number in fatal(outcome.changes):
+    for number in fatal(changes):
         place.reset(before)
         exit_code = place.command(arguments, number)
         where = f"before change {number}, {''.join(operations(place.record)[-1:])}"
@@ -292,7 +293,7 @@ def main() -> int:
         for name in options.scenario or SCENARIOS:
             (folder / name).mkdir(parents=True)
             outcome = kill_everywhere(
-                SCENARIOS[name], Place(folder / name), lambda changes: range(0, changes, options.every)
+                SCENARIOS[name], Place(folder / name), lambda changes: range(0, len(changes), options.every)
             )
             print(f"{name}: {outcome}", flush=True)  # noqa: T201 -- what the script is for
             problems += len(outcome.problems)

@@ -30,6 +30,7 @@ class CsvTracker:
     def run_started(self, event: RunStarted) -> None:
         """Begin both tables, or go on with them after the step that the run goes on from."""
         self._go_back_to(event.first_step)
+        self._scores.keep(lambda step: step < event.first_step)  # those of this step are told again
 
     def step(self, event: StepRecord) -> None:
         """One row."""
