@@ -98,7 +98,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"the run folder {self.path.resolve()} cannot be written: {error.strerror or error}.",
+                f"the run folder {self.path.absolute()} cannot be written: {error.strerror or error}.",
                 remedies=["--out DIR names another folder"],
             ) from error
 
@@ -123,7 +123,7 @@ class RunFolder:
         if _kind(self.lock) is None and not any(self.checkpoints.glob("step-*/manifest.json")):
             found = ", ".join(self._foreign()[:_MOST_NAMED]) or "nothing"
             raise InputError(
-                f"{self.path.resolve()} is not the folder of a run: it has no {self.lock.name} (it holds {found}). "
+                f"{self.path.absolute()} is not the folder of a run: it has no {self.lock.name} (it holds {found}). "
                 "Nothing was written there.",
                 remedies=["--out names another place, such as a folder that does not exist yet"],
             )

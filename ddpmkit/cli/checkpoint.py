@@ -27,13 +27,13 @@ def verify(ctx: click.Context, run_folder: Path) -> None:
     \b
     ddpmkit checkpoint verify results/afhq_cat
     """
-    from ddpmkit.checkpoint import DamagedCheckpoint, checkpoint_folders, open_checkpoint
+    from ddpmkit.checkpoint import checkpoint_folders, open_checkpoint
 
     terminal: Terminal = ctx.obj
     alone = (run_folder / "manifest.json").exists()
     folders = [run_folder] if alone else checkpoint_folders(run_folder / "checkpoints")
     if not folders:
-        raise InputError(f"{run_folder} holds no checkpoint (looked in {(run_folder / 'checkpoints').resolve()}).")
+        raise InputError(f"{run_folder} holds no checkpoint (looked in {(run_folder / 'checkpoints').absolute()}).")
     snapshots = [] if alone else checkpoint_folders(run_folder / "snapshots")
     findings = []
     for folder in [*folders, *snapshots]:
@@ -41,8 +41,9 @@ def verify(ctx: click.Context, run_folder: Path) -> None:
         try:
             open_checkpoint(folder)
             findings.append((name, "whole"))
-        except DamagedCheckpoint as error:
-            findings.append((name, error.message))
+        except InputError as error:  # damaged, or of a later format
+            if folder.exists():  # a running run removes its older ones
+                findings.append((name, error.message))
     for line in aligned(findings):
         terminal.out.print(line)
     if any(finding != "whole" for _, finding in findings):

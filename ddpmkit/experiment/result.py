@@ -218,10 +218,12 @@ class Run:
     def _note(self, scores: Scores) -> None:
         log = self.folder.log
         try:
+            self.folder.check()
             log.append("scores", asdict(scores))
             log.sync()
-        except OSError as error:
-            _log.warning("%s cannot be written (%s): the scores are shown, and not kept", log.path, error.strerror)
+        except (OSError, InputError) as error:
+            why = error.strerror if isinstance(error, OSError) else error.message
+            _log.warning("%s cannot be written (%s): the scores are shown, and not kept", log.path, why)
 
     def visualize(self, *, seed: int | None = None, display: Display | None = None) -> list[Picture]:
         """Write the pictures of the forward and the reverse process; the two strips.
@@ -237,7 +239,8 @@ class Run:
             return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))
 
     def report(self) -> Path:
-        """Write `report.html` anew from what is in the folder."""
+        """Write `report.html` anew from what is in the folder. Raises InputError if that is not the folder of a run."""
+        self.folder.check()
         return write_report(self.folder.path)
 
     def generator(
@@ -296,7 +299,7 @@ def load(
         folder, found = RunFolder(path), newest_checkpoint(path / "checkpoints")
         if found is None:
             raise InputError(
-                f"{path} holds no checkpoint (looked in {(path / 'checkpoints').resolve()}).",
+                f"{path} holds no checkpoint (looked in {(path / 'checkpoints').absolute()}).",
                 remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
             )
         checkpoint = found

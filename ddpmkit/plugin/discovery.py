@@ -102,7 +102,7 @@ def find() -> tuple[FoundPlugin, ...]:
 def find_file(path: Path) -> FoundPlugin:
     """An unpackaged plugin, known by its content. Raises InputError when it is not there."""
     if not path.is_file():
-        raise InputError(f"--plugin {path}: no such file (looked for {path.resolve()}).")
+        raise InputError(f"--plugin {path}: no such file (looked for {path.absolute()}).")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     module = f"ddpmkit_local_{digest}"
     return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"{FILE_HASH}{digest}", path)

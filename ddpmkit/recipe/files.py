@@ -171,11 +171,11 @@ def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple
 def _near_names(path: Path) -> list[str]:
     folder = path.parent
     if not folder.is_dir():
-        return [f"there is no folder {folder.resolve()} either"]
+        return [f"there is no folder {folder.absolute()} either"]
     names = sorted(entry.name for entry in folder.glob("*.toml"))
     close = did_you_mean(path.name, names) or did_you_mean(f"{path.name}.toml", names)
     suggestion = [f"did you mean {folder / close}?"] if close else []
     if not names:
-        return [f"looked in {folder.resolve()}, which holds no .toml file"]
+        return [f"looked in {folder.absolute()}, which holds no .toml file"]
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return [*suggestion, f"recipes in {folder.resolve()}: {', '.join(names[:12])}{more}"]
+    return [*suggestion, f"recipes in {folder.absolute()}: {', '.join(names[:12])}{more}"]

@@ -68,12 +68,13 @@ def save_png(picture: Image.Image, path: Path, made_by: Mapping[str, Any] | None
 
 
 def is_made_by(path: Path, made_by: Mapping[str, Any]) -> bool:
-    """Whether the file is an image that depends on nothing else; one by an earlier version does not say, and counts."""
-    if not path.is_file():
+    """Whether it is a whole image that depends on nothing else; one by an earlier version does not say, and counts."""
+    if path.is_symlink() or not path.is_file():
         return False
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:
             note = picture.info.get(_NOTE)
+            picture.verify()  # by the checksums: a file that was cut short is made again
             return note is None or json.loads(note) == made_by
     except Exception:  # damaged images raise nearly anything, struct.error and SyntaxError included
         return False

@@ -97,7 +97,7 @@ def test_a_link_is_not_taken_for_a_file_of_ours(finished: Path, tmp_path: Path) 
     assert "is a link that ddpmkit did not write" in result.output.replace("\n", "")
 
 
-@pytest.mark.parametrize("command", ["sample", "visualize"])
+@pytest.mark.parametrize("command", ["sample", "visualize", "evaluate"])
 def test_beside_a_checkpoint_that_lies_alone_nothing_is_written(finished: Path, tmp_path: Path, command: str) -> None:
     step = max((finished / "checkpoints").iterdir())
     alone = tmp_path / "downloads" / step.name

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddpmkit.sampling.pictures import grid, save_png, strip
+from ddpmkit.sampling.pictures import grid, is_made_by, save_png, strip
 
 
 def test_a_grid_shows_every_pixel_of_every_image_in_reading_order() -> None:
@@ -36,3 +36,19 @@ def test_a_strip_has_a_row_an_image_and_a_column_a_moment(tmp_path: Path) -> Non
         assert (pixels[28 + 2 : 28 + 98, column * 98 + 2 : column * 98 + 98] == 50 * column).all()
     saved = Image.open(save_png(picture, tmp_path / "viz" / "strip.png"))
     assert np.array_equal(np.asarray(saved), pixels)
+
+
+def test_an_image_counts_as_made_only_if_it_is_whole_and_lies_there_itself(tmp_path: Path) -> None:
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    made = save_png(grid(images), tmp_path / "a.png", {"seed": 1})
+    whole = made.read_bytes()
+    assert is_made_by(made, {"seed": 1})
+    assert not is_made_by(made, {"seed": 2})
+    for length in range(0, len(whole), 7):
+        made.write_bytes(whole[:length])
+        assert not is_made_by(made, {"seed": 1})
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(whole)
+    made.unlink()
+    made.symlink_to(outside)
+    assert not is_made_by(made, {"seed": 1})
