@@ -51,7 +51,7 @@ def data() -> None:
 def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, url: str | None) -> None:  # noqa: ARG001 -- there is one data set as yet
     """Download AFHQ, some 15,000 faces of cats, dogs and wild animals.
 
-    An interrupted download goes on where it was.
+    An interrupted download is continued if the server still has the same file.
 
     \b
     ddpmkit data fetch afhq
