@@ -255,7 +255,7 @@ def remove_checkpoint(folder: Path) -> None:
 
     A folder that holds anything that `save_checkpoint` does not write is kept under another name.
     """
-    if folder.is_symlink() or not all(map(_is_ours, folder.iterdir())):
+    if not stat.S_ISDIR(folder.lstat().st_mode) or not all(map(_is_ours, folder.iterdir())):
         kept = _set_aside(folder, "kept")
         _log.warning("%s holds files of someone else: it is not removed, but renamed to %s.", folder, kept.name)
         return

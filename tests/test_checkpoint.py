@@ -3,6 +3,7 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,13 @@ def test_a_checkpoint_that_holds_someone_s_own_files_is_not_removed(tmp_path: Pa
     remove_checkpoint(saved.path)
     assert (tmp_path / "checkpoints" / "step-00000007.kept" / name).read_text() == "mine"
     assert checkpoint_folders(tmp_path / "checkpoints") == []
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_what_only_has_the_name_of_a_checkpoint_is_not_removed(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "step-00000007")
+    remove_checkpoint(tmp_path / "step-00000007")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007.kept"]
 
 
 def test_a_checkpoint_that_is_a_link_is_not_followed_when_it_is_removed(tmp_path: Path, lock: Path) -> None:

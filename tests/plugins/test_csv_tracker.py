@@ -186,3 +186,10 @@ def test_a_table_that_is_not_a_file_is_an_error_at_once(tmp_path: Path, kind: st
     with pytest.raises(InputError, match=r"metrics\.csv is not a file"):
         started(tmp_path / "run")
     assert outside.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_is_written_with_escapes(tmp_path: Path) -> None:
+    tracker = started(tmp_path)
+    tracker.scores(scores(10, metric="caf\udce9"))
+    tracker.scores(scores(20))
+    assert [row["metric"] for row in rows(tmp_path / "scores.csv")] == ["caf\\udce9"] * 2 + ["clean-fid"] * 2

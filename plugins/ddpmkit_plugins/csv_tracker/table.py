@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ddpmkit.plugin import InputError, written_atomically
@@ -18,6 +18,10 @@ _FORMULA = re.compile(r"\s*[=+\-@]")
 """Text that begins so is computed by a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Among them every end of a line: a row is one line, so that one cut short is known as such."""
+
+_ROW = re.compile(rb"\d+,.*\n", re.DOTALL)
+_LONGEST = 2**20
+"""Bytes of a line."""
 
 
 class Table:
@@ -33,30 +37,35 @@ class Table:
 
         Raises InputError for a file that is not such a table, OSError when it cannot be written.
         """
-        rows = [line for line in self._rows() if wanted(int(line.partition(",")[0]))]
         with written_atomically(self.path) as file:
-            file.write("".join([self._header, *rows]).encode())
+            file.write(self._header.encode())
+            for row in self._rows():
+                if wanted(int(row.partition(b",")[0])):
+                    file.write(row)
 
     def append(self, *rows: Sequence[Cell]) -> None:
         """Add rows, step first. Raises OSError."""
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write("".join(map(_line, rows)))
 
-    def _rows(self) -> list[str]:
-        """Whole lines below the header."""
+    def _rows(self) -> Iterator[bytes]:
+        """Whole lines below the header, one at a time: there may be millions."""
         if not os.path.lexists(self.path):
-            return []
+            return
         if self.path.is_symlink() or not self.path.is_file():
             # What is behind a link is someone else's, and a pipe would be waited for.
             raise InputError(f"{self.path} is not a file; it is left as it is.", remedies=["move it away"])
-        lines = self.path.read_bytes().decode(errors="replace").split("\n")[:-1]
-        header, rows = (lines[0] + "\n", [line + "\n" for line in lines[1:]]) if lines else (self._header, [])
-        if header != self._header or not all(re.match(r"\d+,", row) for row in rows):
-            raise InputError(
-                f"{self.path} was not written by this tracker, or was edited since; it is left as it is.",
-                remedies=["give it another name, and resume the run"],
-            )
-        return rows
+        with self.path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
+                if not line.endswith(b"\n") and len(line) < _LONGEST:
+                    return  # cut short
+                if line != self._header.encode() if number == 0 else not _ROW.match(line):
+                    raise InputError(
+                        f"{self.path} was not written by this tracker, or was edited since; it is left as it is.",
+                        remedies=["give it another name, and resume the run"],
+                    )
+                if number:
+                    yield line
 
 
 def _line(cells: Sequence[Cell]) -> str:
