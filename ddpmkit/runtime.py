@@ -36,6 +36,21 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """What the last digit of a sum depends on here, beside torch's version: device, precision, threads."""
+        precision = str(self.dtype).removeprefix("torch.")
+        if self.device.type == "cuda":
+            return {"device": torch.cuda.get_device_name(self.device), "precision": precision}
+        if self.device.type != "cpu":
+            return {"device": self.device.type, "precision": precision}
+        # A sum is split among threads, and each part added up in vectors of the processor's width.
+        return {
+            "device": f"cpu ({torch.backends.cpu.get_cpu_capability()})",
+            "precision": precision,
+            "threads": str(torch.get_num_threads()),
+        }
+
     def finish(self) -> None:
         """Wait until the device has done all it was given."""
         if self.device.type == "cuda":

@@ -16,6 +16,13 @@ def test_without_an_accelerator_auto_is_the_processor_in_single_precision(monkey
     assert (runtime.device.type, runtime.dtype) == ("cpu", torch.float32)
 
 
+def test_what_rounds_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    facts = choose_runtime("cpu", "bfloat16").arithmetic
+    kernels = torch.backends.cpu.get_cpu_capability()
+    assert facts == {"device": f"cpu ({kernels})", "precision": "bfloat16", "threads": "3"}
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta:x"])
 def test_a_device_that_is_not_there_is_bad_input(device: str) -> None:
     with pytest.raises(InputError, match=r"train\.device") as caught:

@@ -1,4 +1,4 @@
-"""The contract of a sampler. It does not know the network, which it asks through a `Denoiser`."""
+"""The contract of a sampler, which asks the network through a `Denoiser`."""
 
 from __future__ import annotations
 

@@ -79,7 +79,13 @@ def run(
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
                 display.remark(warning)
-            now = made_here(recipe, images.dataset.fingerprint, model.process.alpha_bar_fingerprint, held_out.dataset)
+            now = made_here(
+                recipe,
+                images.dataset.fingerprint,
+                model.process.alpha_bar_fingerprint,
+                held_out.dataset,
+                model.runtime.arithmetic,
+            )
             checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
             write_atomically(folder.lock, lock_text(recipe, now).encode())
             listeners = [("display", display), *build_trackers(recipe, folder)]
@@ -181,7 +187,14 @@ def _checkpoint_to_resume(
             f"warning: another version than at the last checkpoint: {change}; the run goes on, but its weights and "
             "pictures need no longer be, bit for bit, those that it would have had"
         )
-    if noted or versions:
-        folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions]})
+    rounding = list(before.made_with.rounds_otherwise(now))
+    for change in rounding:
+        exactly = "; OMP_NUM_THREADS in the environment sets the threads" if change.startswith("threads") else ""
+        display.remark(
+            f"warning: not as at the last checkpoint: {change}; sums are rounded differently, so the run continues, but "
+            f"its weights and images are no longer, bit for bit, those that it would have had{exactly}"
+        )
+    if noted or versions or rounding:
+        folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions, *rounding]})
     display.remark(f"going on from {checkpoint.path}")
     return checkpoint

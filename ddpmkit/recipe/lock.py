@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import platform
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def made_here(
     dataset_fingerprint: str,
     alpha_bar_fingerprint: str | None = None,
     held_out: Dataset | None = None,
+    arithmetic: Mapping[str, str] | None = None,
 ) -> MadeWith:
     """What a run of the recipe is made with if it is made now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
@@ -99,6 +100,7 @@ def made_here(
         validation_images=None if held_out is None else len(held_out),
         validation_fingerprint=None if held_out is None else held_out.fingerprint,
         versions={"python": platform.python_version(), **versions},
+        arithmetic=dict(arithmetic or {}),
         distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )
 

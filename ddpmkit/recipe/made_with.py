@@ -31,6 +31,8 @@ class MadeWith(BaseModel):
     validation_fingerprint: str | None = None
     versions: dict[str, str]
     """Of `ddpmkit`, `python` and `torch`."""
+    arithmetic: dict[str, str] = {}
+    """What rounding depends on beside versions: device, precision, threads. Empty in a lock from before it was noted."""
     distributions: dict[str, str]
     """Version of every distribution that supplied a component, by name; for a plugin that is a file, its hash."""
 
@@ -75,6 +77,12 @@ class MadeWith(BaseModel):
         if self.validation_images is None or self.validation_fingerprint == now.validation_fingerprint:
             return None
         return f"the validation images: {self.validation_images} then, {now.validation_images} now"
+
+    def rounds_otherwise(self, now: Self) -> Iterator[str]:
+        """What `now` differs that the last digit of a sum depends on."""
+        for name, value in now.arithmetic.items():
+            if (then := self.arithmetic.get(name)) not in (None, value):
+                yield one_line(f"{name}: {then} -> {value}")
 
     def ways_to(self, use: str, registry: Registry) -> Iterator[str]:
         """How to have the component that the run used, once it has turned out that `registry` lacks it."""

@@ -198,7 +198,8 @@ class SamplerSection(ComponentSection):
     count: int = Field(default=36, ge=1)
     """Images of a grid of samples."""
     batch_size: int = Field(default=64, ge=1)
-    """Images drawn at once; the images do not depend on it."""
+    """Images generated at once. The noise of an image does not depend on it; by rounding, a pixel may differ by a grey
+    level between batches of different sizes."""
     weights: Word = "ema"
     """Which weights draw the samples: "ema", their moving average; "raw", as the last step left them; "decay=0.9999",
     an average of `train.ema_decays`; "sigma_rel=0.075", one of any such width, by means of `train.ema_sigma_rels`."""

@@ -1,6 +1,8 @@
 """Any number of images from a network, in batches.
 
-Image i is a function of (weights, sampler, seed, i), whatever batch it is drawn in. It does not know who wants them.
+Image i is a function of (weights, sampler, seed, i), whatever the other images of its batch are. Its noise is that to
+the bit. The network's sums are rounded differently in a batch of another size, which may move a pixel by a grey level;
+the last batch of a number of images is often smaller than the others.
 """
 
 import contextlib

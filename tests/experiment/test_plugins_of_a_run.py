@@ -1,15 +1,17 @@
 """A run by a plugin that is a single file, and what becomes of it when the file changes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import ddpmkit
 from ddpmkit.checkpoint import save_checkpoint
 from ddpmkit.errors import InputError
+from ddpmkit.recipe import read_lock
 from ddpmkit.tracking import Quiet
 
 ZIGZAG = """
@@ -82,6 +84,51 @@ def test_a_run_goes_on_by_another_version_and_names_both(
     (warning,) = (remark for remark in listening.remarks if "python: " in remark)
     assert " -> 99.1; the run goes on" in warning
     assert not any("warning" in remark for remark in later.remarks)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_resume_with_another_number_of_threads_says_so_once(
+    recipe: dict[str, Any], tmp_path: Path, threads: Callable[[int], None]
+) -> None:
+    """Threads add up parts of a sum, so 1 and 2 of them round differently: no resume is exact between them."""
+    recipe["schedule"] = {"use": "linear"}
+    warnings = {}
+    for steps, count in ((1, 2), (2, 2), (3, 1), (4, 1)):
+        threads(count)
+        recipe["train"]["steps"] = steps
+        listening = Listening()
+        run = ddpmkit.run(recipe, tmp_path, display=listening)
+        warnings[steps] = [remark for remark in listening.remarks if "warning" in remark]
+        assert read_lock(run.folder.lock).made_with.arithmetic["threads"] == str(count)
+    assert not (warnings[1] or warnings[2] or warnings[4])
+    (warning,) = warnings[3]
+    assert "threads: 2 -> 1" in warning
+    assert "OMP_NUM_THREADS" in warning
+    incidents = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_text().splitlines()]
+    assert "threads: 2 -> 1" in incidents[1]["changes"]
+
+
+def test_a_run_from_before_threads_were_noted_is_resumed_without_a_warning(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe["schedule"] = {"use": "linear"}
+    run = ddpmkit.run(recipe, tmp_path)
+    lines = run.folder.lock.read_text().splitlines(True)
+    old = [line for line in lines if not line.startswith("arithmetic = ")]
+    assert len(old) == len(lines) - 1
+    run.folder.lock.write_text("".join(old))
+    parts = {name: run.checkpoint.tensors(name) for name in ("model", "ema", "optimizer", "progress")}
+    save_checkpoint(run.folder.checkpoints, 1, parts, run.folder.lock)
+    recipe["train"]["steps"] = 2
+    listening = Listening()
+    assert ddpmkit.run(recipe, tmp_path, display=listening).step == 2
+    assert not any("warning" in remark for remark in listening.remarks)
 
 
 def test_a_run_trained_by_another_alpha_bar_is_neither_gone_on_with_nor_sampled(

@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.diffusion import GaussianDiffusion
-from ddpmkit.runtime import Runtime
+from ddpmkit.runtime import Runtime, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit_plugins.ancestral import AncestralConfig
 from ddpmkit_plugins.ancestral.sampler import AncestralSampler
+from ddpmkit_plugins.attention_unet import AttentionUnetConfig
+from ddpmkit_plugins.attention_unet.unet import AttentionUnet
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
 
@@ -41,13 +43,45 @@ def generator(batch_size: int, steps: int = 10, network: nn.Module | None = None
     )
 
 
-def test_image_17_is_the_same_image_whatever_the_batch_size() -> None:
+def test_image_17_is_a_function_of_the_seed_and_its_number_whatever_the_batch_size() -> None:
+    """To the bit for a network that computes each number by itself."""
     expected = generator(batch_size=20).images(range(20), seed=5)
     assert expected.shape == (20, 3, 8, 10)
     assert expected.dtype == torch.uint8
     for batch_size in (1, 7, 64):
         assert torch.equal(generator(batch_size).images(range(20), seed=5), expected)
     assert torch.equal(generator(3).images(range(17, 18), seed=5)[0], expected[17])
+
+
+@pytest.fixture
+def unet() -> nn.Module:
+    """Its convolutions round differently in batches of different sizes."""
+    with seeded_build(0):
+        network = AttentionUnet(
+            AttentionUnetConfig(dim=16, multipliers=(1, 2), linear_attention_levels=(1,)),
+            image_shape=ImageShape(3, 8, 10),
+            num_classes=0,
+            out_channels=3,
+        )
+        nn.init.normal_(network.out.weight, std=0.05)
+    return network
+
+
+def test_a_batch_of_another_size_moves_pixels_by_one_grey_level_at_most(unet: nn.Module) -> None:
+    expected = generator(32, network=unet).images(range(32), seed=5).int()
+    assert expected.float().std() > 10
+    for batch_size in (1, 7, 20):
+        found = generator(batch_size, network=unet).images(range(32), seed=5).int()
+        moved = (found - expected).abs()
+        assert moved.max() <= 1
+        assert (moved > 0).float().mean() < 0.01
+
+
+def test_in_a_batch_of_the_same_size_an_image_is_the_same_bits_whatever_the_others_are(unet: nn.Module) -> None:
+    images = generator(16, network=unet)
+    expected, shifted = images.images(range(16), seed=5), images.images(range(8, 24), seed=5)
+    assert torch.equal(expected[8:], shifted[:8])
+    assert torch.equal(images.images(range(16), seed=5), expected)
 
 
 def test_another_seed_gives_other_images() -> None:
