@@ -191,7 +191,7 @@ def _checkpoint_to_resume(
     for change in rounding:
         exactly = "; OMP_NUM_THREADS in the environment sets the threads" if change.startswith("threads") else ""
         display.remark(
-            f"warning: not as at the last checkpoint: {change}; sums are rounded differently, so the run continues, but "
+            f"warning: not as at the last checkpoint: {change}; sums are rounded differently. The run continues, but "
             f"its weights and images are no longer, bit for bit, those that it would have had{exactly}"
         )
     if noted or versions or rounding:

@@ -32,7 +32,7 @@ class MadeWith(BaseModel):
     versions: dict[str, str]
     """Of `ddpmkit`, `python` and `torch`."""
     arithmetic: dict[str, str] = {}
-    """What rounding depends on beside versions: device, precision, threads. Empty in a lock from before it was noted."""
+    """What rounding depends on beside versions: device, precision, threads. Empty in older locks."""
     distributions: dict[str, str]
     """Version of every distribution that supplied a component, by name; for a plugin that is a file, its hash."""
 

@@ -106,7 +106,7 @@ def test_a_resume_with_another_number_of_threads_says_so_once(
         run = ddpmkit.run(recipe, tmp_path, display=listening)
         warnings[steps] = [remark for remark in listening.remarks if "warning" in remark]
         assert read_lock(run.folder.lock).made_with.arithmetic["threads"] == str(count)
-    assert not (warnings[1] or warnings[2] or warnings[4])
+    assert warnings[1] == warnings[2] == warnings[4] == []
     (warning,) = warnings[3]
     assert "threads: 2 -> 1" in warning
     assert "OMP_NUM_THREADS" in warning
