@@ -58,7 +58,7 @@ def run(
             with display:
                 from ddpmkit import experiment
 
-                experiment.run(
+                ended = experiment.run(
                     resolved,
                     out,
                     registry=registry,
@@ -67,14 +67,14 @@ def run(
                     trust=trust,
                     display=display,
                     stop=stop,
-                )
+                ).ended
         except KeyboardInterrupt:
             terminal.show_note("interrupted")
             ctx.exit(stop.exit_code)
         finally:
             for line in summary(display.standing, file_options(plugins.files)):
                 terminal.out.print(line)
-    ended = display.standing.ended
+    # What the run itself says: a display that failed has not heard how it ended.
     if ended is not None and ended.status == "stopped":
         ctx.exit(stop.exit_code)
     if ended is not None and ended.problems:

@@ -4,6 +4,7 @@ It does not know in what order they are used.
 """
 
 import contextlib
+import functools
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule, Tracker
+from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, worded
@@ -19,12 +20,14 @@ from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.gathering import Gathering
 from ddpmkit.global_state import Around, StateKeeper
 from ddpmkit.interrupts import is_interrupt
+from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys, toml_value
 from ddpmkit.rundir import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.scorelog import distinguished
+from ddpmkit.tracking import TrackerThread
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import first_not_finite
 
@@ -257,6 +260,17 @@ def check_keep_best(recipe: Recipe, metrics: Sequence[BuiltMetric], remark: Call
     )
 
 
-def build_trackers(recipe: Recipe, folder: RunFolder) -> list[tuple[str, Tracker]]:
-    """The recipe's trackers by name."""
-    return [(part.component.use, part.build(run_folder=folder.path)) for part in recipe.trackers]
+def build_trackers(recipe: Recipe, folder: RunFolder) -> list[TrackerThread]:
+    """The recipe's trackers, each in its thread. Raises PluginError for one that cannot be built, or hangs."""
+    trackers = []
+    for part in recipe.trackers:
+        build = functools.partial(part.build, run_folder=folder.path)
+        try:
+            trackers.append(TrackerThread(part.component.use, build))
+        except TimeoutError as error:
+            component = part.component
+            raise PluginError(
+                f"tracker {component.use!r} ({component.origin}) hangs when it is built: {error}.",
+                remedies=[way_to_mend(component.plugin, component.component.target), "leave the tracker out"],
+            ) from error
+    return trackers

@@ -30,7 +30,7 @@ from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.given import open_mask, open_picture
 from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, between_pictures, between_samples, edited, inpainted
 from ddpmkit.sampling.visualize import visualize
-from ddpmkit.tracking import Display, Quiet
+from ddpmkit.tracking import Display, Quiet, Shielded
 from ddpmkit.training.state import load_weights
 from ddpmkit.wording import counted
 
@@ -161,7 +161,7 @@ class Run:
         Raises RunFailed, which names the component, when one fails.
         """
         samples = counted(count, "sample")
-        work = (display or Quiet()).work(samples, generator.frame_count(count))
+        work = Shielded(display or Quiet()).work(samples, generator.frame_count(count))
         with explaining(f"drawing {samples}", self.recipe), work as advance:
             return generator.images(range(count), self._seed(seed), advance)
 
@@ -191,7 +191,7 @@ class Run:
         self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
     ) -> Iterator[Scores]:
         """The scores of `evaluate`, each as soon as it is there."""
-        display = display or Quiet()
+        display = Shielded(display or Quiet())
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
@@ -233,7 +233,7 @@ class Run:
         self.folder.check()
         images = build_images(self.recipe, "train", self.model.around)
         generator = self.generator()
-        display = display or Quiet()
+        display = Shielded(display or Quiet())
         with explaining("drawing the forward and the reverse process", self.recipe):
             made_by = strip_identity(self.model)
             return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))

@@ -104,10 +104,12 @@ class Session:
             with torch.enable_grad(), self.model.runtime.repeatable(), explaining("running", self.recipe):
                 finished = self._to_the_end()
         except BaseException as error:
-            self.audience.run_ended(RunEnded(self.trainer.step, "stopped" if is_interrupt(error) else "failed"))
+            interrupted = is_interrupt(error)
+            ended = RunEnded(self.trainer.step, "stopped" if interrupted else "failed")
+            self.audience.run_ended(ended, stop=self.stop, interrupted=interrupted)
             raise
         ended = RunEnded(self.trainer.step, "finished" if finished else "stopped", tuple(self.problems))
-        self.audience.run_ended(ended)
+        self.audience.run_ended(ended, stop=self.stop)
         return ended
 
     def _to_the_end(self) -> bool:

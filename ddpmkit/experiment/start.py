@@ -33,7 +33,7 @@ from ddpmkit.interrupts import marked_interrupts
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
 from ddpmkit.rundir import RunFolder
-from ddpmkit.tracking import Audience, Display, Quiet
+from ddpmkit.tracking import Audience, Display, Quiet, Shielded
 
 __all__ = ["default_folder", "run"]
 
@@ -65,7 +65,7 @@ def run(
         recipe = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
     elif overrides:
         raise InputError("overrides belong to a recipe that is read; this one has been read already.")
-    display = display or Quiet()
+    display = Shielded(display or Quiet())
     folder = RunFolder(Path(out) if out is not None else default_folder(recipe))
     for note in recipe.notes:
         display.remark(note)
@@ -88,8 +88,8 @@ def run(
             )
             checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
             write_atomically(folder.lock, lock_text(recipe, now).encode())
-            listeners = [("display", display), *build_trackers(recipe, folder)]
-            session = Session(model, folder, images, held_out, metrics, Audience(listeners), display, stop)
+            audience = Audience(build_trackers(recipe, folder), display)
+            session = Session(model, folder, images, held_out, metrics, audience, display, stop)
             ended = session.run(checkpoint)
     return load(folder.path, registry=registry, trust=trust, ended=ended)
 

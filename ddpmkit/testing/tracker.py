@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,13 +16,16 @@ from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord,
 from ddpmkit.errors import worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.sampling.pictures import grid, save_png
-from ddpmkit.testing.checks import Answers, ConformanceError, Rule, Subject, require
+from ddpmkit.testing.checks import Answers, ConformanceError, NotChecked, Rule, Subject, require
+from ddpmkit.worker import Worker
 
 __all__ = ["RULES", "use"]
 
 Event = RunStarted | StepRecord | Picture | Scores | RunEnded
 Status = Literal["finished", "stopped", "failed"]
 
+_PATIENCE = 30.0
+"""Seconds that an event of a check may take."""
 _METHODS = {RunStarted: "run_started", StepRecord: "step", Picture: "picture", Scores: "scores", RunEnded: "run_ended"}
 
 
@@ -60,32 +64,49 @@ def _events(folder: Path, first_step: int, status: Status) -> Iterator[Event]:
 
 
 def _tell(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
-    """Raises ConformanceError that names the event which the tracker did not survive."""
-    tracker = cast(Tracker, subject.build(run_folder=folder))
+    """Raises ConformanceError that names the event which the tracker did not survive.
+
+    As in a run, everything happens in one thread, which is not the main one.
+    """
+    worker = Worker("tracker under test")
+    try:
+        tracker = cast(Tracker, worker.call(lambda: subject.build(run_folder=folder), _PATIENCE))
+    except TimeoutError as error:
+        require(False, f"it could not be built: {error}")
     for event in events:
+        method = _METHODS[type(event)]
         try:
-            getattr(tracker, _METHODS[type(event)])(event)
+            worker.call(functools.partial(getattr(tracker, method), event), _PATIENCE)
+        except TimeoutError as error:
+            require(False, f"{method}({event}) gave {error}")
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            require(False, f"{_METHODS[type(event)]}({event}) raised {worded(error)}")
+            require(False, f"{method}({event}) raised {worded(error)}")
+
+
+def _ask(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
+    """The same for a check. Raises NotChecked for a tracker that is known to hang: once is enough to wait for it."""
+    if isinstance(error := subject.observation.error, TimeoutError):
+        raise NotChecked("it hangs when it is used") from error
+    _tell(subject, folder, events)
 
 
 def _survives(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _tell(subject, Path(folder), _events(Path(folder), 0, "failed"))
+        _ask(subject, Path(folder), _events(Path(folder), 0, "failed"))
 
 
 def _resume(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        _tell(subject, path, [_started(path, 0), _record(1), _record(2), RunEnded(2, "stopped")])
-        _tell(subject, path, [_started(path, 2), _record(3), _record(4), RunEnded(4, "finished")])
+        _ask(subject, path, [_started(path, 0), _record(1), _record(2), RunEnded(2, "stopped")])
+        _ask(subject, path, [_started(path, 2), _record(3), _record(4), RunEnded(4, "finished")])
 
 
 def _early_end(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _tell(subject, Path(folder), [_started(Path(folder), 0), RunEnded(0, "failed", ("out of memory",))])
+        _ask(subject, Path(folder), [_started(Path(folder), 0), RunEnded(0, "failed", ("out of memory",))])
 
 
 def _odd_numbers(subject: Subject) -> None:
@@ -93,7 +114,7 @@ def _odd_numbers(subject: Subject) -> None:
     scores = replace(_scores(2), values={"fid": math.nan}, floor={}, better={}, facts={}, comparable=False)
     with tempfile.TemporaryDirectory() as folder:
         events = (_started(Path(folder), 0), unknown, replace(unknown, step=2), scores, RunEnded(2, "finished"))
-        _tell(subject, Path(folder), events)
+        _ask(subject, Path(folder), events)
 
 
 def _events_kept(subject: Subject) -> None:
@@ -102,7 +123,7 @@ def _events_kept(subject: Subject) -> None:
         before = copy.deepcopy(events)
         # An event that it does not survive is another check's.
         with contextlib.suppress(ConformanceError):
-            _tell(subject, Path(folder), events)
+            _ask(subject, Path(folder), events)
     changed = [_METHODS[type(event)] for event, old in zip(events, before, strict=True) if event != old]
     require(not changed, f"changed: the event of {', '.join(changed)}")
     subject.require_use()

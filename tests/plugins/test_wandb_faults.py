@@ -16,7 +16,7 @@ RUN = """
 import json, logging, os, resource, signal, sys, time
 from pathlib import Path
 from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
-from ddpmkit.tracking import Audience
+from ddpmkit.tracking import Audience, TrackerThread
 from ddpmkit_plugins.wandb_tracker import WandbConfig, tracker
 
 fault, folder, patience = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
@@ -24,10 +24,15 @@ tracker._PATIENCE = tracker._FINISH_TIMEOUT = patience
 said = []
 for name in ("ddpmkit.tracking", "ddpmkit_plugins.wandb_tracker.tracker"):
     logging.getLogger(name).addFilter(lambda found: said.append(found.getMessage()))
-audience = Audience([("wandb", tracker.WandbTracker(WandbConfig(mode="offline"), run_folder=folder))])
+build = lambda: tracker.WandbTracker(WandbConfig(mode="offline"), run_folder=folder)
+audience = Audience([TrackerThread("wandb", build)])
 audience.run_started(RunStarted("cats", folder, {}, 1, 0, 400))
 
-(service,) = [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+services = []
+while not (services and list(folder.rglob("*.wandb"))):
+    time.sleep(0.05)
+    services = [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+(service,) = services
 
 longest = 0.0
 for step in range(1, 401):

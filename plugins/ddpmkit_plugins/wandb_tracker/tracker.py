@@ -44,9 +44,11 @@ class WandbTracker:
         """Open the run, or open it again; offline when the server cannot be had."""
         if self.config.mode == "disabled":
             return
-        _hush()
-        self._run = self._open_online(event) if self.config.mode == "online" else self._open(event, "offline")
-        self._run.define_metric("*", step_metric="step")
+        self._identity()  # a folder that cannot hold it is refused before wandb starts
+        with self._or_abandoned():
+            _hush()
+            self._run = self._open_online(event) if self.config.mode == "online" else self._open(event, "offline")
+            self._run.define_metric("*", step_metric="step")
 
     def step(self, event: StepRecord) -> None:
         """Losses, gradient norm, learning rate and speed."""
