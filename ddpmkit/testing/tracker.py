@@ -64,21 +64,18 @@ def _events(folder: Path, first_step: int, status: Status) -> Iterator[Event]:
 
 
 def _tell(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
-    """Raises ConformanceError that names the event which the tracker did not survive.
+    """Raises ConformanceError that names the event which the tracker did not survive, TimeoutError when it hangs.
 
     As in a run, everything happens in one thread, which is not the main one.
     """
     worker = Worker("tracker under test")
-    try:
-        tracker = cast(Tracker, worker.call(lambda: subject.build(run_folder=folder), _PATIENCE))
-    except TimeoutError as error:
-        require(False, f"it could not be built: {error}")
+    tracker = cast(Tracker, worker.call(lambda: subject.build(run_folder=folder), _PATIENCE))
     for event in events:
         method = _METHODS[type(event)]
         try:
             worker.call(functools.partial(getattr(tracker, method), event), _PATIENCE)
         except TimeoutError as error:
-            require(False, f"{method}({event}) gave {error}")
+            raise TimeoutError(f"{method}({event}) gave {error}") from error
         except BaseException as error:
             if is_interrupt(error):
                 raise
@@ -93,6 +90,8 @@ def _ask(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
 
 
 def _survives(subject: Subject) -> None:
+    if isinstance(error := subject.observation.error, TimeoutError):
+        raise error
     with tempfile.TemporaryDirectory() as folder:
         _ask(subject, Path(folder), _events(Path(folder), 0, "failed"))
 

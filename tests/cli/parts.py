@@ -1,6 +1,10 @@
 """Small parts of a run, as an unpackaged plugin: `--plugin tests/cli/parts.py`."""
 
+import signal
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +17,11 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 @hookimpl
 def ddpmkit_components() -> Iterator[Component]:
-    named = (("dataset", "greys"), ("backbone", "pixelwise"), ("metric", "brightness"), ("sampler", "failing"))
-    for kind, name in named:
+    named = {
+        **{"greys": "dataset", "pixelwise": "backbone", "brightness": "metric", "failing": "sampler"},
+        **{"leaving": "loss", "lingering": "tracker", "grabbing": "tracker"},
+    }
+    for name, kind in named.items():
         yield Component(kind=kind, name=name, target=f"{__name__}:{name.title()}", summary=f"a {kind}")
 
 
@@ -74,6 +81,44 @@ class Brightness:
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
         means = [float(state["sum"] / state["count"]) for state in (real, generated)]
         return {"distance": abs(means[0] - means[1])}
+
+
+class Leaving:
+    """A loss that ends the process at the third step, as if all were well."""
+
+    def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
+        self.calls = 0
+
+    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == 3:
+            sys.exit(0)
+        return (prediction - target).square().flatten(1).mean(1)
+
+
+class Lingering:
+    """A tracker that never ends."""
+
+    def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
+        pass
+
+    def run_started(self, event: object) -> None:
+        pass
+
+    def step(self, event: object) -> None:
+        pass
+
+    picture = scores = step
+
+    def run_ended(self, event: object) -> None:
+        time.sleep(3600)
+
+
+class Grabbing(Lingering):
+    """A tracker that wants SIGINT for itself."""
+
+    def run_started(self, event: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Failing:

@@ -169,6 +169,40 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_trackers_still_end_the
     assert saved_step(tmp_path / "run") > 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_tracker_that_hangs_at_the_end_does_not_hold_up_a_signal(
+    command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    with started(command('tracker=[{use="local/lingering"}]')) as process:
+        wait_for(process, "waiting for tracker local/lingering")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0  # the run itself is finished
+    assert out.startswith("finished: 4 steps")
+    assert "tracker local/lingering has not ended after" in err
+
+
+def test_a_tracker_cannot_take_ctrl_c(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    with started(command(*EVERLASTING, 'tracker=[{use="local/grabbing"}]')) as process:
+        wait_for(process, "warning: tracker local/grabbing failed with ValueError: signal only works in main thread")
+        wait_for(process, "step")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert saved_step(tmp_path / "run") > 0
+
+
+def test_a_loss_that_ends_the_process_is_a_failure_with_its_name(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with started(command('loss={use="local/leaving"}')) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: loss 'local/leaving' failed while training step 3, with SystemExit: 0" in err
+    assert out.startswith("failed at step 2 of 4")
+    assert saved_step(tmp_path / "run") == 2
+
+
 def test_the_second_of_two_processes_is_told_who_holds_the_folder(command: Callable[..., list[str]]) -> None:
     with started(command(*EVERLASTING)) as process:
         wait_for(process, "step")

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -728,6 +729,24 @@ def test_a_wrong_plugin_is_caught_by_the_check_that_names_its_fault_and_by_no_ot
     seen = {outcome.rule.id: outcome.seen for outcome in outcomes(wrong) if outcome.status == "failed"}
     assert list(seen) == [wrong.caught_by], seen
     assert seen[wrong.caught_by].strip()
+
+
+class Hanging(Diary):
+    def run_ended(self, event: Any) -> None:  # type: ignore[override]
+        time.sleep(60)
+
+
+def test_a_tracker_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddpmkit.testing.tracker._PATIENCE", 1.5)
+    began = time.monotonic()
+    found = outcomes(Wrong(Hanging, "tracker", "tracker.events"))
+    assert time.monotonic() - began < 20
+    (failed,) = (outcome for outcome in found if outcome.status == "failed")
+    assert failed.rule.id == "tracker.events"
+    assert "run_ended(" in failed.seen
+    assert "gave no answer within 1.5 seconds" in failed.seen
+    others = {outcome.status for outcome in found if outcome.rule.id.startswith("tracker.") and outcome is not failed}
+    assert others == {"not checked"}
 
 
 def test_a_default_outside_its_own_range_is_named_with_both() -> None:
