@@ -15,7 +15,9 @@ __all__ = ["Picture", "RunEnded", "RunStarted", "Scores", "StepRecord", "Tracker
 class Tracker(Protocol):
     """Someone who is told. Built with `run_folder: Path`, where it may write.
 
-    One that raises is reported and switched off; the run goes on.
+    It is built and told in a thread of its own, which is not the main one; training does not wait for it. One that
+    raises is reported and switched off, one that takes longer than two minutes for an event is abandoned. The end of a
+    run waits two minutes at most for all trackers, so what is to be kept must be kept when `run_ended` returns.
     """
 
     def run_started(self, event: RunStarted) -> None:
