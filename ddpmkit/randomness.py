@@ -1,9 +1,9 @@
 """Stateless randomness: every draw is a pure function of the seed and of what it is for.
 
 The streams are Philox4x64 counters (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the key is
-(seed, purpose), the counter names the draw. So a resume needs no stored generator, image 17 is the same image whatever
+(seed, purpose), the counter names the draw. So a resume needs no stored generator, image 17 has the same noise whatever
 the batch size, and two ranks see what one would have seen. Numbers are drawn on the CPU, so that the device does not
-change them. This module does not know what the numbers are used for.
+change them.
 """
 
 from collections.abc import Sequence
