@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ddpmkit.errors import InputError, PluginError
+from ddpmkit.interrupts import marked_interrupts
 from ddpmkit.plugin.discovery import Discovery, discover, find
 from ddpmkit.plugin.registry import Quarantined
 
@@ -86,6 +87,27 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
     assert reason in broken.reason
     assert "\n" not in broken.reason
     assert "Traceback" in broken.traceback
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise GeneratorExit('late')", "GeneratorExit: late"),
+        (
+            "class Mute(BaseException):\n def __str__(self): raise SystemExit(0)\nraise Mute",
+            "Mute: (its text cannot be made: SystemExit)",
+        ),
+        (
+            GOOD.replace("    yield Component", "    raise KeyboardInterrupt\n    yield Component", 1),
+            "KeyboardInterrupt",
+        ),
+    ],
+)
+def test_what_ends_other_programs_is_set_aside_too(distribution: Any, source: str, reason: str) -> None:
+    with marked_interrupts():  # as in every command: only then a person's Ctrl-C is told from a plugin's
+        broken = set_aside_beside_another(distribution, source)
+    assert broken.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from ddpmkit.interrupts import Interrupted, is_interrupt, marked_interrupts
+
+
+def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with marked_interrupts():
+        assert not is_interrupt(KeyboardInterrupt())
+        with pytest.raises(Interrupted) as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert is_interrupt(caught.value)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert is_interrupt(KeyboardInterrupt())  # nobody can tell, so a person's
+    assert not is_interrupt(SystemExit(0))
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, lambda _number, _frame: None], ids=["ignored", "of someone else"])
+def test_a_handler_of_someone_else_stays(before: Any) -> None:
+    was = signal.signal(signal.SIGINT, before)
+    try:
+        with marked_interrupts():
+            assert signal.getsignal(signal.SIGINT) == before
+        assert signal.getsignal(signal.SIGINT) == before
+    finally:
+        signal.signal(signal.SIGINT, was)
+
+
+def test_another_thread_changes_nothing() -> None:
+    seen = []
+
+    def look() -> None:
+        with marked_interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
