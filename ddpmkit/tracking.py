@@ -260,6 +260,12 @@ class Audience:
         for tracker in self._trackers:
             tracker.end()
 
+    def catch_up(self) -> None:
+        """Give the trackers some seconds for what waits, before files that it names are deleted."""
+        began = time.monotonic()
+        while time.monotonic() - began < _SLOW and not all(tracker.is_done for tracker in self._trackers):
+            time.sleep(_LOOK)
+
     def _tell(self, event: object, tell: Callable[[Tracker], None]) -> None:
         tell(self._display)
         for tracker in self._trackers:

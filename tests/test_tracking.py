@@ -202,6 +202,20 @@ def test_a_run_that_was_stopped_still_lets_its_trackers_end() -> None:
     assert (last.steps, last.ended) == ([1], ["finished"])
 
 
+@pytest.mark.usefixtures("impatient")
+def test_events_that_wait_are_taken_before_what_they_name_is_deleted() -> None:
+    busy, hanging = Sleeper(naps=0.1), Sleeper("step")
+    told = audience(("busy", busy))
+    told.step(record(1))
+    told.catch_up()
+    assert busy.steps == [1]
+    told, began = audience(("hanging", hanging)), time.monotonic()
+    told.step(record(1))
+    told.catch_up()
+    assert 0.1 < time.monotonic() - began < 10
+    hanging.let_go.set()
+
+
 def test_a_working_directory_that_a_tracker_leaves_is_put_back(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

@@ -13,8 +13,12 @@ from ddpmkit.plugin.discovery import Discovery
 from ddpmkit.plugin.fault import way_to_mend
 from ddpmkit.plugin.found import FoundPlugin
 from ddpmkit.plugin.registry import clashes
+from ddpmkit.worker import Worker
 
 __all__ = ["answers_of_plugins", "installed_plugins"]
+
+_PATIENCE = 60.0
+"""Seconds that a plugin may take for its answer."""
 
 
 def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
@@ -40,7 +44,8 @@ def answers_of_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
     for plugin in discovery.plugins:
         for reference in plugin.diagnoses:
             remedies = (f"{way_to_mend(plugin.found, reference)}: {reference} fails",)
-            yield answer(plugin.found.entry_name, functools.partial(_ask, reference), remedies=remedies)
+            question = functools.partial(Worker(reference).call, functools.partial(_ask, reference), _PATIENCE)
+            yield answer(plugin.found.entry_name, question, remedies=remedies)
 
 
 def _ask(reference: str) -> Diagnosis:

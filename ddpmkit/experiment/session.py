@@ -196,6 +196,7 @@ class Session:
         step = self.trainer.step
         self.log.keep(lambda record: bool(record["step"] <= step))
         self.scores = read_scores(self.log)
+        self.audience.catch_up()
         self.folder.forget_samples_after(step)
         forget_snapshots_after(step, self.folder.snapshots)
 

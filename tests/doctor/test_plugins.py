@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def good() -> Diagnosis:
 
 def bad() -> Diagnosis:
     raise SystemExit("no\nmore")
+
+
+def endless() -> Diagnosis:
+    time.sleep(60)
+    return good()
 
 
 def vague() -> object:
@@ -117,3 +123,11 @@ def test_a_warning_on_the_way_is_not_an_answer() -> None:
         return good()
 
     assert answer("zig", noisy) == good()
+
+
+def test_a_plugin_that_never_answers_is_a_problem_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddpmkit.doctor.plugins._PATIENCE", 0.3)
+    endless_one, good_one = answers_of_plugins(Discovery((offering(ACME, "endless", "good"),), ()))
+    assert endless_one.subject == "acme.zig"
+    assert (endless_one.state, good_one.state) == ("problem", "note")
+    assert endless_one.finding == "this cannot be told: TimeoutError: no answer within 0.3 seconds"
