@@ -124,8 +124,7 @@ class Session:
             self._save(is_last_chance=True)
             return False
         except BaseException as error:
-            if not is_interrupt(error):
-                self._keep_what_was_learned()
+            self._keep_what_was_learned(at_once=is_interrupt(error))
             raise
         return True
 
@@ -162,12 +161,16 @@ class Session:
             self.recovery.recover(error)
             return None
 
-    def _keep_what_was_learned(self) -> None:
-        """Save the steps before a failure, unless it came in the middle of an update of the weights."""
-        if self.trainer.is_updating:
-            return
+    def _keep_what_was_learned(self, *, at_once: bool) -> None:
+        """Save the steps before a failure, unless it came in the middle of an update of the weights.
+
+        `at_once`: only finish the checkpoint that is being written, before the folder is free for another process.
+        """
         try:
-            self.saver.save(is_last_chance=True)
+            if at_once or self.trainer.is_updating:
+                self.saver.wait()
+            else:
+                self.saver.save(is_last_chance=True)
         except Exception as error:  # the failure itself is what the person should read
             _log.debug("the state at step %d was not saved: %s", self.trainer.step, worded(error))
 
