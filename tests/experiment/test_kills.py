@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from every_operation import SCENARIOS, Place, kill_everywhere
+from every_operation import kill_everywhere
 from failpoints import run_until, save_again
 from processes import call
 from random_kills import kill_at_random
 from runs import step_records, unlike_tensors
+from scenarios import SCENARIOS, Place
 
 from ddpmkit.checkpoint import Checkpoint, checkpoint_folders, newest_checkpoint, open_checkpoint
 
