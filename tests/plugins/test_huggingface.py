@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.errors import InputError
+from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit_plugins.huggingface import HuggingFaceConfig, dataset
 from ddpmkit_plugins.huggingface.dataset import HuggingFaceDataset, decode_row
 
@@ -177,6 +177,21 @@ def test_the_package_is_asked_for_what_the_recipe_names(monkeypatch: pytest.Monk
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert len(loaded("huggan/afhq", subset="small", revision="v1")) == 6
     assert asked == [(("huggan/afhq", "small"), {"revision": "v1"})]
+
+
+@pytest.mark.parametrize("key", ["subset", "revision"])
+def test_what_has_no_effect_on_a_saved_dataset_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(InputError, match=rf"data.{key} would have no effect: .* was written by save_to_disk"):
+        loaded(saved(tmp_path), **{key: "other"})
+
+
+def test_a_version_of_the_package_that_runs_code_of_datasets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "__version__", "3.6.0")
+    with pytest.raises(ComponentUnavailable, match=r"datasets 3.6.0 can run code"):
+        loaded("huggan/afhq")
+    assert len(loaded(saved(tmp_path))) == 6
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmkit.plugin import InputError
+from ddpmkit.plugin import ComponentUnavailable, InputError
 from ddpmkit_plugins.huggingface import HuggingFaceConfig
 
 _HELD_OUT = ("validation", "val")
+_FIRST_WITHOUT_CODE = 4
+"""The first version of the package that never runs code that comes with a dataset."""
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -59,8 +61,21 @@ def load_rows(config: HuggingFaceConfig, split: str, classes: Sequence[str] | No
 
 def _load(config: HuggingFaceConfig) -> Mapping[str, datasets.Dataset]:
     folder = Path(config.path).expanduser()
+    is_saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    unused = [f"data.{name}" for name in ("subset", "revision") if getattr(config, name) is not None]
+    if is_saved and unused:
+        raise InputError(
+            f"{' and '.join(unused)} would have no effect: {folder} was written by save_to_disk, as one version of one "
+            "dataset.",
+            remedies=[f"remove {' and '.join(unused)}", "data.path names another dataset"],
+        )
+    if not is_saved and int(datasets.__version__.partition(".")[0]) < _FIRST_WITHOUT_CODE:
+        raise ComponentUnavailable(
+            f"datasets {datasets.__version__} can run code that comes with a dataset.",
+            remedies=[f"pip install --upgrade 'datasets>={_FIRST_WITHOUT_CODE}'"],
+        )
     try:
-        if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        if is_saved:
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset(config.path, config.subset, revision=config.revision)
