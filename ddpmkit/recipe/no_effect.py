@@ -11,6 +11,7 @@ from typing import Any
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import one_line
+from ddpmkit.recipe.requirements import unused_sources
 
 __all__ = ["idle_core_keys", "idle_notes", "is_written"]
 
@@ -25,8 +26,8 @@ def idle_notes(tree: Layered, idle: Iterable[tuple[Key, str]]) -> Iterator[str]:
     """A sentence for each key of these that is written; `idle` says why it has no effect."""
     for key, why in idle:
         if is_written(tree, key):
-            section = f"[[{key[0]}]]" if len(key) > 2 else f"[{key[0]}]"
-            yield one_line(f"{tree.origin(key)}: `{key[-1]}` in {section} has no effect: {why}")
+            table, name = (f"[[{key[0]}]]", key[2:]) if isinstance(key[1], int) else (f"[{key[0]}]", key[1:])
+            yield one_line(f"{tree.origin(key)}: `{'.'.join(map(str, name))}` in {table} has no effect: {why}")
 
 
 def idle_core_keys(found: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -34,7 +35,14 @@ def idle_core_keys(found: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
 
     A value that switches something off is never among them: it is right if there is nothing to switch on.
     """
-    data, train, sampler = found["data"].settings, found["train"], found["sampler"].settings
+    requires, data, train, sampler = (
+        found["requires"],
+        found["data"].settings,
+        found["train"],
+        found["sampler"].settings,
+    )
+    for name in unused_sources(requires.plugins, requires.sources):
+        yield ("requires", "sources", name), "`plugins` does not require it"
     if data.crop_margin != 1 and data.decoded_shape == data.image_shape:
         side = max(data.image_shape[1:])
         enough = math.ceil(100 * (side + 1) / side) / 100

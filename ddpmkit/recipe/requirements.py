@@ -13,7 +13,13 @@ from packaging.utils import canonicalize_name
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.validation import Table
 
-__all__ = ["unmet_requirements"]
+__all__ = ["unmet_requirements", "unused_sources"]
+
+
+def unused_sources(plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[str]:
+    """The names in `sources` that `plugins` does not require."""
+    names = {canonicalize_name(Requirement(text).name) for text in plugins}
+    yield from (name for name in sources if canonicalize_name(name) not in names)
 
 
 def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[Problem]:

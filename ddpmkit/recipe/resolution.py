@@ -68,6 +68,7 @@ class _Resolution:
             if self.made_with is None:  # a run that has such a value in its lock can still be looked at
                 train = Table(self.tree, ("train",), {}, "[train]")
                 self.tree.problems += unusable_keep_best(train, found["train"], found["metric"])
+        if not self.tree.problems:
             self._check_effects(found)
         if self.tree.problems:
             raise self._error()

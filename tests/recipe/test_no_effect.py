@@ -63,6 +63,10 @@ def registry() -> Registry:
             {"tracker": [{"use": "csv"}, {"use": "wandb", "mode": "offline", "init_timeout": 5.0}]},
             "`init_timeout` in [[tracker]] has no effect: mode",
         ),
+        (
+            {"requires": {"plugins": ["ddpmkit"], "sources": {"ddpmkit": ".", "acme": "./acme"}}},
+            "`sources.acme` in [requires] has no effect: `plugins` does not require it",
+        ),
         ({}, ""),
     ],
 )
