@@ -40,6 +40,36 @@ def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
+_AUTOCAST_DEVICES = ("cpu", "cuda")
+
+
+def _autocast() -> tuple[Any, ...]:
+    states = ((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _AUTOCAST_DEVICES)
+    return (_autocast_depth(), *states)
+
+
+def _autocast_depth() -> int:
+    """How many `torch.autocast` blocks are open; torch says it only when it changes."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+
+def _put_autocast(state: tuple[Any, ...]) -> None:
+    depth, *states = state
+    # Only the end of the outermost block forgets the weights that were cast: too deep, later steps would use old ones.
+    for _ in range(_autocast_depth() - depth):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+    for device, (is_enabled, dtype) in zip(_AUTOCAST_DEVICES, states, strict=True):
+        torch.set_autocast_enabled(device, is_enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def _put_default_device(device: torch.device) -> None:
+    # None is the CPU too, and costs nothing for each tensor that is made.
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
 def _handler_setting(number: signal.Signals) -> _Setting:
     def put(handler: Any) -> None:
         # None is a handler that Python did not install and cannot put back.
@@ -52,6 +82,8 @@ def _handler_setting(number: signal.Signals) -> _Setting:
 _SETTINGS = (
     _Setting("torch.is_grad_enabled()", torch.is_grad_enabled, torch.set_grad_enabled),
     _Setting("torch.get_default_dtype()", torch.get_default_dtype, torch.set_default_dtype),
+    _Setting("torch.get_default_device()", torch.get_default_device, _put_default_device),
+    _Setting("torch.is_autocast_enabled()", _autocast, _put_autocast),
     _Setting("torch.get_num_threads()", torch.get_num_threads, torch.set_num_threads),
     _Setting(
         "torch.are_deterministic_algorithms_enabled()",

@@ -47,7 +47,8 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
     path = path_of(key)
     try:
         write_atomically(path, save({**tensors, "digest": _digest(tensors)}))
-    except OSError as error:
+    except Exception as error:
+        # A full disk, or names and types that the file format lacks: the score must not depend on it.
         logger.warning("the reference cannot be kept in %s and will be measured again: %s", path.parent, error)
 
 

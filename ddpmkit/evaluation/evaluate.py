@@ -28,9 +28,10 @@ def evaluate_metric(
     """The scores of `num_samples` images, given as uint8 batches [B, C, H, W] of any size, after step `step`.
 
     `name` is the metric's; `progress` is told how many more images are done. Raises ValueError when the batches are of
-    another type or number, InputError when the metric cannot score so few, RunFailed when it gives no numbers by name.
+    another type or number, InputError when the metric cannot score so few, RunFailed when it gives no tensors by name
+    or no numbers by name.
     """
-    count, state = measured(metric, metric.measure_generated, generated, progress)
+    count, state = measured(name, metric, metric.measure_generated, generated, progress)
     if count != num_samples:
         raise ValueError(f"{num_samples} samples were asked for, {count} came")
     protocol = metric.protocol

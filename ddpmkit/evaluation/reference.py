@@ -53,28 +53,29 @@ def reference_states(
     images: ImageSource,
     *,
     name: str,
+    version: str,
     settings: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> Reference:
     """The reference of `metric` over all `images`, from the cache folder when it is there.
 
-    `name` and `settings` are the recipe's `use` and the metric's config as plain data; `progress` is told how many
-    more images are done. Raises InputError when there are no images.
+    `name` and `settings` are the recipe's `use` and the metric's config as plain data, `version` is that of the
+    metric's code; `progress` is told how many more images are done. Raises InputError when there are no images.
     """
-    found = cached_reference(metric, images, name=name, settings=settings)
+    found = cached_reference(metric, images, name=name, version=version, settings=settings)
     if found is not None:
         progress(found.num_images)
         return found
     reference = _measure(metric, name, images, progress)
-    cache.store(_key(metric, images, name, settings), reference.num_images, reference.state, reference.floor)
+    cache.store(_key(metric, images, name, version, settings), reference.num_images, reference.state, reference.floor)
     return reference
 
 
 def cached_reference(
-    metric: Metric, images: ImageSource, *, name: str, settings: Mapping[str, Any]
+    metric: Metric, images: ImageSource, *, name: str, version: str, settings: Mapping[str, Any]
 ) -> Reference | None:
     """The reference if an earlier run left it in the cache folder: then an evaluation need not measure real images."""
-    found = cache.fetch(_key(metric, images, name, settings))
+    found = cache.fetch(_key(metric, images, name, version, settings))
     return None if found is None else Reference(*found)
 
 
@@ -84,11 +85,11 @@ def _measure(metric: Metric, name: str, images: ImageSource, progress: Callable[
         raise InputError("there are no real images to compare with.", remedies=["data.root with images in train/"])
     order = stream(_SPLIT_SEED, Purpose.SPLIT).permutation(count)
     if count < _FEWEST_FOR_HALVES:
-        _, state = measured(metric, metric.measure_real, _batches(images, order), progress)
+        _, state = measured(name, metric, metric.measure_real, _batches(images, order), progress)
         return Reference(count, state, {})
     middle = count // 2
-    _, first = measured(metric, metric.measure_real, _batches(images, order[:middle]), progress)
-    _, second = measured(metric, metric.measure_real, _batches(images, order[middle:]), progress)
+    _, first = measured(name, metric, metric.measure_real, _batches(images, order[:middle]), progress)
+    _, second = measured(name, metric, metric.measure_real, _batches(images, order[middle:]), progress)
     # A floor that is not finite is as good as none.
     return Reference(count, metric.merge(first, second), checked(name, metric.scores(first, second)).values)
 
@@ -100,11 +101,12 @@ def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor
         yield images.plain(in_order[start : start + _BATCH_SIZE])
 
 
-def _key(metric: Metric, images: ImageSource, name: str, settings: Mapping[str, Any]) -> str:
+def _key(metric: Metric, images: ImageSource, name: str, version: str, settings: Mapping[str, Any]) -> str:
     """A hash of all that the state depends on."""
     protocol = metric.protocol
     identity = {
         "metric": name,
+        "version": version,
         "implementation": f"{type(metric).__module__}:{type(metric).__qualname__}",
         "settings": dict(settings),
         "protocol": protocol.name,

@@ -218,17 +218,25 @@ def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcon
 
 
 def build_metrics(
-    recipe: Recipe, device: torch.device, *, skip_unavailable: bool, remark: Callable[[str], None]
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    skip_unavailable: bool,
+    remark: Callable[[str], None],
+    around: Around = contextlib.nullcontext,
 ) -> list[BuiltMetric]:
     """The recipe's metrics, or those that can work here when the others may be skipped.
 
-    Raises ComponentUnavailable for one that cannot, before any work has started; one InputError for several.
+    `around` is entered around the building of each, with its name. Raises ComponentUnavailable for one that cannot
+    work, before any work has started; one InputError for several.
     """
     built, gathering = [], Gathering()
     for name, part in zip(metric_names(recipe), recipe.metrics, strict=True):
         with gathering.noting():
             try:
-                built.append(BuiltMetric(name, part, part.build(device=device)))
+                with around(f"metric {name!r}"):
+                    metric = part.build(device=device)
+                built.append(BuiltMetric(name, part, metric))
             except ComponentUnavailable as error:
                 if not skip_unavailable:
                     raise

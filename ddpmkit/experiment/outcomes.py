@@ -55,7 +55,8 @@ def evaluate(
     """
     built, images, count = evaluation.built, evaluation.images, evaluation.num_samples
     metric, settings = built.metric, built.part.keys_with_effect()
-    known = cached_reference(metric, images, name=built.use, settings=settings)
+    version = built.part.component.plugin.version
+    known = cached_reference(metric, images, name=built.use, version=version, settings=settings)
     cost = estimate_cost(
         metric,
         name=built.name,
@@ -69,7 +70,9 @@ def evaluate(
     display.remark(cost.describe())
     if known is None:
         with display.work(f"{built.name}: real images", len(images)) as advance:
-            known = reference_states(metric, images, name=built.use, settings=settings, progress=advance)
+            known = reference_states(
+                metric, images, name=built.use, version=version, settings=settings, progress=advance
+            )
     with display.work(f"{built.name}: samples", count) as advance:
         scores = evaluate_metric(
             metric,

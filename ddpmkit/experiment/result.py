@@ -202,7 +202,11 @@ class Run:
         sources: list[ImageSource] = []
         with gathering.noting():
             metrics = build_metrics(
-                self.recipe, device, skip_unavailable=skip_unavailable_metrics, remark=display.remark
+                self.recipe,
+                device,
+                skip_unavailable=skip_unavailable_metrics,
+                remark=display.remark,
+                around=self.model.around,
             )
         with gathering.noting():
             sources.append(build_images(self.recipe, "train", self.model.around))

@@ -103,16 +103,16 @@ def _built(
     """
     gathering = Gathering()
     model, device = None, torch.device("cpu")
+    around: Around = contextlib.nullcontext
     metrics: list[BuiltMetric] = []
     sources: list[ImageSource] = []
     with gathering.noting():
         model = build_model(recipe)
-        device = model.runtime.device
+        device, around = model.runtime.device, model.around
     with gathering.noting():
-        around: Around = model.around if model is not None else contextlib.nullcontext
         sources += [build_images(recipe, split, around) for split in ("train", "val")]
     with gathering.noting():
-        metrics = build_metrics(recipe, device, skip_unavailable=skip_unavailable_metrics, remark=remark)
+        metrics = build_metrics(recipe, device, skip_unavailable=skip_unavailable_metrics, remark=remark, around=around)
         check_keep_best(recipe, metrics, remark)
     for part in recipe.trackers:
         with gathering.noting():

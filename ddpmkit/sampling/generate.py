@@ -7,7 +7,7 @@ the last batch of a number of images is often smaller than the others.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,15 +55,22 @@ class ImageGenerator:
             return ImageNoise(seed, images, tuple(self.image_shape), self.runtime.device)
 
         noise = self.start(indices, noise_of, self.process)
-        frames = self.sampler.sample(self._denoiser(indices), noise, self.steps)
+        denoiser = self._denoiser(indices)
+        is_finished = False
         with self._evaluating():
+            # A sampler need not be a generator: one that makes a list of its frames asks the network here.
+            with torch.inference_mode(), self.around("sampler"):
+                frames = _iterator(self.sampler.sample(denoiser, noise, self.steps))
             while True:
                 # Entered anew for each frame: a generator must not leave its caller in inference mode.
                 with torch.inference_mode(), self.around("sampler"):
                     frame = next(frames, None)
                 if frame is None:
                     return
+                if is_finished:
+                    raise WrongAnswer("sampler", "a frame follows the one at t = 0, which must be the last")
                 yield self._checked(frame, len(indices))
+                is_finished = frame.t == 0
 
     def batches(
         self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None
@@ -138,3 +145,10 @@ class ImageGenerator:
             yield
         finally:
             self.network.train(was_training)
+
+
+def _iterator(frames: Iterable[SamplerState]) -> Iterator[SamplerState]:
+    """Raises WrongAnswer for what cannot be gone through."""
+    if not isinstance(frames, Iterable):
+        raise WrongAnswer("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {described(frames)}")
+    return iter(frames)

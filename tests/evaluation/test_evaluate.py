@@ -16,7 +16,9 @@ def images():
 def evaluate(new_metric, new_source):
     def call(batches, num_samples=37, progress=lambda more: None):
         metric = new_metric({"extractor SHA-256": "abc"})
-        real = reference_states(metric, new_source(20), name="mean-variance", settings={}, progress=lambda more: None)
+        real = reference_states(
+            metric, new_source(20), name="mean-variance", version="1", settings={}, progress=lambda more: None
+        )
         return evaluate_metric(
             metric,
             name="mean-variance",

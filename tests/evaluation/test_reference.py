@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpmkit.errors import InputError
+from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.evaluation import cached_reference, reference_states
 
 SETTINGS = {"depth": 1}
@@ -14,8 +14,8 @@ def brightness(source):
     return source.dataset.pictures.astype(np.float64).mean(axis=(1, 2, 3))
 
 
-def measure(metric, source, settings=SETTINGS, progress=lambda more: None):
-    return reference_states(metric, source, name="mean-variance", settings=settings, progress=progress)
+def measure(metric, source, settings=SETTINGS, progress=lambda more: None, version="1"):
+    return reference_states(metric, source, name="mean-variance", version=version, settings=settings, progress=progress)
 
 
 def test_the_reference_is_all_real_images_each_once(new_metric, new_source):
@@ -66,10 +66,10 @@ def test_a_reference_from_disk_equals_a_fresh_one(new_metric, new_source, count)
 
 def test_whether_a_reference_is_on_disk_can_be_asked_without_measuring(new_metric, new_source):
     metric, source = new_metric(), new_source(20)
-    assert cached_reference(metric, source, name="mean-variance", settings=SETTINGS) is None
+    assert cached_reference(metric, source, name="mean-variance", version="1", settings=SETTINGS) is None
     assert metric.measured == []
     measure(metric, source)
-    assert cached_reference(metric, source, name="mean-variance", settings=SETTINGS) is not None
+    assert cached_reference(metric, source, name="mean-variance", version="1", settings=SETTINGS) is not None
 
 
 def test_other_images_facts_settings_or_size_are_another_reference(new_metric, new_source):
@@ -84,6 +84,47 @@ def test_other_images_facts_settings_or_size_are_another_reference(new_metric, n
     ]:
         measure(metric, source, settings)
         assert sum(metric.measured) == 20
+
+
+def test_another_version_of_the_metrics_code_is_another_reference(new_metric, new_source):
+    """A state that was measured by other code is not compared with samples that are measured by this one."""
+    measure(new_metric(), new_source(20), version="1")
+    metric = new_metric()
+    measure(metric, new_source(20), version="2")
+    assert sum(metric.measured) == 20
+
+
+def test_a_state_that_still_has_its_gradient_is_kept_without_it(new_metric, new_source):
+    """A metric that asks a network of its own, and forgets `torch.no_grad()`."""
+    metric = new_metric()
+    weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+    plain = metric.measure_real
+    metric.measure_real = lambda images: {name: weight * tensor for name, tensor in plain(images).items()}
+    assert not any(tensor.requires_grad for tensor in measure(metric, new_source(20)).state.values())
+    assert measure(unasked := new_metric(), new_source(20)).num_images == 20
+    assert unasked.measured == []
+
+
+@pytest.mark.parametrize("answer", [None, [1.0], {"sum": 1.0}])
+def test_a_metric_that_measures_no_tensors_by_name_is_named(new_metric, new_source, answer):
+    metric = new_metric()
+    metric.measure_real = lambda images: answer
+    with pytest.raises(RunFailed, match=r"metric 'mean-variance': measuring gave .*, not tensors by name"):
+        measure(metric, new_source(20))
+
+
+def test_a_metric_that_merges_two_states_into_none_is_named(new_metric, new_source):
+    metric = new_metric()
+    metric.merge = lambda first, second: None
+    with pytest.raises(RunFailed, match=r"its merge\(\) gave NoneType, not tensors by name"):
+        measure(metric, new_source(200))
+
+
+def test_a_score_whose_name_no_file_can_hold_costs_the_cache_and_no_score(new_metric, new_source, caplog):
+    metric = new_metric()
+    metric.scores = lambda real, generated: {"half a pair \ud800": 1.0}
+    assert measure(metric, new_source(20)).floor == {"half a pair \ud800": 1.0}
+    assert "cannot be kept" in caplog.text
 
 
 def flip_a_bit(content):

@@ -102,15 +102,23 @@ class BrokenMetric(_Broken):
         return {"x": 0.0}
 
 
+class OddConfig(ComponentConfig):
+    how: str = "fine"
+
+
+class CarelessMetric(BrokenMetric):
+    def __init__(self, config: OddConfig, **_runtime: object) -> None:
+        torch.set_num_threads(torch.get_num_threads() + 1)
+
+    def count(self) -> None:
+        pass
+
+
 class BrokenTracker(_Broken):
     def run_started(self, event: object) -> None:
         self.count()
 
     step = picture = scores = run_ended = run_started
-
-
-class OddConfig(ComponentConfig):
-    how: str = "fine"
 
 
 class BrokenDatasetConfig(ComponentConfig):
@@ -160,6 +168,8 @@ class OddLoss:
             torch.set_grad_enabled(False)
             torch.set_default_dtype(torch.float64)
             torch.set_num_threads(3)
+            torch.set_default_device("meta")
+            torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
             os.chdir("/")
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         forms = {"column": loss[:, None], "mean": loss.mean(), "whole": loss.long(), "detached": loss.detach()}
@@ -198,6 +208,7 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
     others = [
         ("loss", "unbuildable", "BrokenWhenBuilt", "OddConfig"),
         ("loss", "odd", "OddLoss", "OddConfig"),
+        ("metric", "careless", "CarelessMetric", "OddConfig"),
         ("schedule", "odd", "OddSchedule", "OddConfig"),
         ("dataset", "broken", "BrokenDataset", "BrokenDatasetConfig"),
     ]
@@ -330,14 +341,30 @@ def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_o
     assert (Path.cwd(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)) == before
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
+    assert torch.get_default_device() == torch.device("cpu")
+    assert not torch.is_autocast_enabled("cpu")
     said = [message for message in caplog.messages if "it was put back" in message]
-    assert len(said) == 5
+    assert len(said) == 7
     assert said[0] == "the loss 'local/odd' changed torch.is_grad_enabled() from True to False; it was put back."
     careless = newest_checkpoint(tmp_path / "checkpoints")
     assert careless is not None
     careful = ddpmkit.run(small(loss={"use": "local/odd"}), tmp_path / "careful", registry=registry)
     for name, weight in careful.checkpoint.tensors("model").items():
         assert torch.equal(weight, careless.tensors("model")[name])
+
+
+def test_settings_that_a_metric_changes_when_it_is_built_are_put_back(
+    run: RunWith, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With other threads, the weights of every later step have other bits."""
+    threads = torch.get_num_threads()
+    metric = {"use": "local/careless", "num_samples": 4}
+    done = run(metric=[metric])
+    assert torch.get_num_threads() == threads
+    done.evaluate()
+    assert torch.get_num_threads() == threads
+    warning = f"the metric 'local/careless' changed torch.get_num_threads() from {threads} to {threads + 1}"
+    assert sum(warning in message for message in caplog.messages) == 2
 
 
 def test_a_component_that_cannot_be_built_is_named_before_anything_is_written(run: RunWith, tmp_path: Path) -> None:

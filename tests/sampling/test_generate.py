@@ -1,12 +1,14 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import ImageShape
-from ddpmkit.diffusion import GaussianDiffusion
+from ddpmkit.contracts import ImageShape, NoiseSource, SamplerState
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion
+from ddpmkit.errors import WrongAnswer
 from ddpmkit.runtime import Runtime, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit_plugins.ancestral import AncestralConfig
@@ -114,6 +116,45 @@ def test_the_network_draws_in_evaluation_mode_and_is_left_as_it_was() -> None:
     generator(4, network=network).images(range(4), seed=0)
     assert set(network.modes) == {False}
     assert network.training
+
+
+class Eager:
+    """Makes all frames at once, and returns what `of` makes of them."""
+
+    def __init__(self, of: Callable[[list[SamplerState]], Any]) -> None:
+        self.of = of
+        self.modes: list[bool] = []
+
+    def network_calls(self, steps: int) -> int:
+        return steps
+
+    def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Any:
+        self.modes.append(torch.is_inference_mode_enabled())
+        return self.of(list(AncestralSampler(AncestralConfig()).sample(denoiser, noise, steps)))
+
+
+@pytest.mark.parametrize("of", [list, iter])
+def test_a_sampler_that_makes_all_frames_at_once_samples_in_evaluation_mode_too(of: Any) -> None:
+    network, sampler = Shrink().train(), Eager(of)
+    images = replace(generator(4, network=network), sampler=sampler).images(range(4), seed=5)
+    assert set(network.modes) == {False}
+    assert network.training
+    assert sampler.modes == [True]
+    assert torch.equal(images, generator(4).images(range(4), seed=5))
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (lambda _frames: None, r"it must yield SamplerState \(t, x, x0_hat\), and returned a NoneType"),
+        (lambda frames: [*frames, frames[-1]], "a frame follows the one at t = 0, which must be the last"),
+        (lambda frames: [frames[-1], *frames], "a frame follows the one at t = 0, which must be the last"),
+    ],
+)
+def test_a_sampler_that_ends_more_than_once_or_returns_no_frames_is_wrong(of: Any, said: str) -> None:
+    """Each finished image would count as one more sample."""
+    with pytest.raises(WrongAnswer, match=said):
+        replace(generator(4), sampler=Eager(of)).images(range(4), seed=5)
 
 
 def test_the_caller_is_never_left_in_inference_mode() -> None:
