@@ -3,7 +3,6 @@
 The key is made at first use, in the user's state folder, and only the user can read it.
 """
 
-import contextlib
 import hmac
 import json
 import os
@@ -77,12 +76,10 @@ def _new_key() -> bytes | None:
 
 def _put_in_place(partial: Path, file: Path) -> None:
     """A key that another process has put there meanwhile stays; a file that is not a key is replaced."""
-    if _key() is None:
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
     try:
         file.hardlink_to(partial)
     except FileExistsError:
-        return
+        if _key() is None:
+            partial.replace(file)
     except OSError:  # a file system without hard links
         partial.replace(file)
