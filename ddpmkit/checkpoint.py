@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ddpmkit.durable import fsync_folder, open_regular
+from ddpmkit.atomic_io import fsync_folder, open_regular
 from ddpmkit.errors import InputError, RunFailed
 
 __all__ = [

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from ddpmkit.errors import InputError
+from ddpmkit.file_lock import wait_for_turn
 from ddpmkit.http_range import Version, ask
-from ddpmkit.turns import wait_for_turn
 
 __all__ = ["download"]
 

@@ -13,8 +13,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpmkit.atomic_io import write_atomically, written_atomically
 from ddpmkit.contracts import ImageShape
-from ddpmkit.durable import write_atomically, written_atomically
 from ddpmkit.environment import cache_folder
 
 __all__ = ["Decoded", "digest_of", "fetch", "store"]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
 from ddpmkit.errors import worded
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
 from ddpmkit.worker import Worker
 
 __all__ = ["PATIENCE", "Audience", "Display", "Onlooker", "Quiet", "Shielded", "TrackerThread"]

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from ddpmkit.contracts import ImageShape
 from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
 from ddpmkit.recipe import DataSection
-from ddpmkit.sampling.given import open_picture
+from ddpmkit.sampling.input_images import open_picture
 from ddpmkit_plugins.huggingface.dataset import decode_row
 from ddpmkit_plugins.image_folder.decoding import decode
 

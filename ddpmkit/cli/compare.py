@@ -27,7 +27,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     from ddpmkit.cli.side_by_side import differences, score_tables
     from ddpmkit.report.comparison import differing_keys, read_runs, write_comparison
     from ddpmkit.report.ranking import rankings
-    from ddpmkit.rundir import check_replaceable
+    from ddpmkit.run_folder import check_replaceable
 
     if out is not None:
         check_replaceable([out])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 from rich.console import Console
 
-from ddpmkit.cli.findings import findings
+from ddpmkit.cli.data_findings import findings
 from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 

@@ -3,8 +3,8 @@
 It does not know what will be shown.
 """
 
-from ddpmkit.cli.live import LiveDisplay
-from ddpmkit.cli.plain import PlainDisplay
+from ddpmkit.cli.live_panel import LiveDisplay
+from ddpmkit.cli.plain_log import PlainDisplay
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["open_display"]

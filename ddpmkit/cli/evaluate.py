@@ -53,7 +53,7 @@ def evaluate(
     with open_display(terminal) as display:
         from ddpmkit.evaluation import describe_scores
         from ddpmkit.experiment import load
-        from ddpmkit.experiment.outcomes import refuse_unusable
+        from ddpmkit.experiment.artifacts import refuse_unusable
 
         run = load(run_folder, overrides=overrides, registry=plugins.registry(), trust=trust, purpose="evaluate")
         outcomes: list[Scores] = []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.drawing import Drawing, drawing_options
+from ddpmkit.cli.sampling_options import Drawing, drawing_options
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
@@ -40,7 +40,7 @@ def interpolate(terminal: Terminal, drawing: Drawing, first: str, last: str, str
         raise InputError("--strength says how far pictures are noised, and samples begin as noise.")
 
     def mode(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
-        from ddpmkit.sampling.modes import STRENGTH
+        from ddpmkit.sampling.editing import STRENGTH
 
         return run.interpolated(generator, *ends, drawing.count, strength or STRENGTH)
 

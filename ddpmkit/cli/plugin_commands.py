@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
-    from ddpmkit.plugin.found import FoundPlugin
+    from ddpmkit.plugin.plugin_source import FoundPlugin
 
 __all__ = ["PluginCommand", "accepted", "may_have_had", "offered", "refused"]
 

@@ -8,7 +8,7 @@ import click
 
 from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal, aligned
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
 
 if TYPE_CHECKING:
     from ddpmkit.experiment.profile import Profile

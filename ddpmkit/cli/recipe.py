@@ -11,7 +11,7 @@ import click
 from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
 
 if TYPE_CHECKING:
     from ddpmkit.recipe import Recipe

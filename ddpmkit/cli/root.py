@@ -19,7 +19,7 @@ from ddpmkit.interrupts import is_interrupt, marked_interrupts
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
-    from ddpmkit.plugin.found import FoundPlugin
+    from ddpmkit.plugin.plugin_source import FoundPlugin
 
 __all__ = ["COMMANDS", "main"]
 

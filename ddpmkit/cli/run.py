@@ -43,9 +43,9 @@ def run(
     ddpmkit run recipes/afhq_cat.toml --set train.steps=2000 --out results/short
     """
     from ddpmkit.cli.display import open_display
-    from ddpmkit.cli.stopping import StopRequest
+    from ddpmkit.cli.stop_signals import StopRequest
     from ddpmkit.cli.summary import summary
-    from ddpmkit.plugin.found import file_options
+    from ddpmkit.plugin.plugin_source import file_options
     from ddpmkit.recipe import read_recipe
 
     terminal: Terminal = ctx.obj

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.drawing import Drawing, drawing_options, picture_path
+from ddpmkit.cli.sampling_options import Drawing, drawing_options, picture_path
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
@@ -66,7 +66,7 @@ def sample(
         return
 
     def mode(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
-        from ddpmkit.sampling.modes import RESAMPLE, STRENGTH, edited, inpainted
+        from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, edited, inpainted
 
         given = run.picture(picture)
         if mask is None:

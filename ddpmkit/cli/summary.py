@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ddpmkit.cli.standing import Standing, in_clock_time
+from ddpmkit.cli.run_status import Standing, in_clock_time
 from ddpmkit.cli.terminal import aligned
 from ddpmkit.contracts import RunEnded, RunStarted
-from ddpmkit.rundir import RunFolder
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
+from ddpmkit.run_folder import RunFolder
 
 __all__ = ["summary"]
 

@@ -61,7 +61,7 @@ def sweep(
         terminal.out.print(_plan(runs))
         return
     from ddpmkit.cli.display import open_display
-    from ddpmkit.cli.stopping import StopRequest
+    from ddpmkit.cli.stop_signals import StopRequest
 
     outcomes: list[SweepOutcome] = []
     with StopRequest(terminal.show_note) as stop:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ddpmkit.data.archive import extract_archive
 from ddpmkit.download import download
 from ddpmkit.errors import InputError
-from ddpmkit.turns import wait_for_turn
+from ddpmkit.file_lock import wait_for_turn
 
 __all__ = ["AFHQ_URLS", "fetch_afhq"]
 

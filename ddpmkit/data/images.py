@@ -14,8 +14,8 @@ from torch import Tensor
 from ddpmkit.contracts import Dataset, ImageShape
 from ddpmkit.errors import RunFailed, WrongAnswer
 from ddpmkit.global_state import Around
+from ddpmkit.plural import counted
 from ddpmkit.randomness import Purpose, permutation, stream
-from ddpmkit.wording import counted
 
 __all__ = ["Batch", "ImageSource", "evenly_spread", "to_float", "to_uint8"]
 

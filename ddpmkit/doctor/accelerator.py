@@ -10,7 +10,7 @@ import warnings
 from ddpmkit.doctor.guard import in_one_line
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.diagnosis import Diagnosis
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
 
 __all__ = ["device"]
 

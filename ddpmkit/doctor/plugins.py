@@ -10,8 +10,8 @@ from ddpmkit.doctor.guard import answer
 from ddpmkit.plugin.component import resolve
 from ddpmkit.plugin.diagnosis import Diagnosis
 from ddpmkit.plugin.discovery import Discovery
-from ddpmkit.plugin.fault import way_to_mend
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.fault_location import way_to_mend
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import clashes
 from ddpmkit.worker import Worker
 

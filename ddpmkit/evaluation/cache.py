@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddpmkit.durable import write_atomically
+from ddpmkit.atomic_io import write_atomically
 from ddpmkit.environment import cache_folder
-from ddpmkit.evaluation.state import State
+from ddpmkit.evaluation.metric_state import State
 
 __all__ = ["Entry", "fetch", "path_of", "store"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ddpmkit.contracts import ImageShape, Metric
-from ddpmkit.wording import counted
+from ddpmkit.plural import counted
 
 __all__ = ["EvaluationCost", "estimate_cost"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from ddpmkit.contracts import Metric, Scores
+from ddpmkit.evaluation.metric_state import measured
 from ddpmkit.evaluation.numbers import checked
 from ddpmkit.evaluation.reference import Reference
-from ddpmkit.evaluation.state import measured
 
 __all__ = ["evaluate_metric"]
 

@@ -18,8 +18,8 @@ from ddpmkit.contracts import Metric
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import InputError
 from ddpmkit.evaluation import cache
+from ddpmkit.evaluation.metric_state import State, measured
 from ddpmkit.evaluation.numbers import checked
-from ddpmkit.evaluation.state import State, measured
 from ddpmkit.randomness import Purpose, stream
 
 __all__ = ["Reference", "cached_reference", "reference_states"]

@@ -3,7 +3,7 @@
 Everything the command line does goes through here. It does not know how a terminal is drawn.
 """
 
-from ddpmkit.experiment.result import Run, load
-from ddpmkit.experiment.start import run
+from ddpmkit.experiment.loaded_run import Run, load
+from ddpmkit.experiment.run_or_resume import run
 
 __all__ = ["Run", "load", "run"]

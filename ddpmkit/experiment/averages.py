@@ -20,7 +20,7 @@ from ddpmkit.checkpoint import (
 )
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import TrainSection, Weights
-from ddpmkit.training.power_profile import Profile, mixture
+from ddpmkit.training.posthoc_ema import Profile, mixture
 from ddpmkit.training.state import average_part, load_weights
 
 __all__ = ["forget_snapshots_after", "kept_average", "reconstructed", "saved_weights"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from ddpmkit.contracts import Scores
 from ddpmkit.data.images import ImageSource
-from ddpmkit.experiment.assembly import BuiltMetric, Model
+from ddpmkit.experiment.build import BuiltMetric, Model
 from ddpmkit.recipe import Part, Recipe, parse_weights, toml_value
-from ddpmkit.scorelog import best_step, own
+from ddpmkit.score_log import best_step, own
 
 __all__ = ["Evaluation", "sampling_identity"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from ddpmkit.errors import DdpmkitError, RunFailed, WrongAnswer, worded
 from ddpmkit.experiment.interruption import Stopped
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.plugin.fault import way_to_mend
+from ddpmkit.plugin.fault_location import way_to_mend
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
 

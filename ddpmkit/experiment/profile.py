@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.experiment.build import build_images, build_model
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.recipe import Recipe
 from ddpmkit.runtime import Runtime

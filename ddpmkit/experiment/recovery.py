@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.errors import DdpmkitError, RunFailed
 from ddpmkit.experiment.saving import Saver
-from ddpmkit.rundir import RunFolder
+from ddpmkit.run_folder import RunFolder
 from ddpmkit.training.trainer import NotFinite, Trainer
 
 __all__ = ["Recovery"]

@@ -20,8 +20,8 @@ from ddpmkit.checkpoint import (
 )
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.recipe import TrainSection
-from ddpmkit.rundir import RunFolder
-from ddpmkit.runlog import RunLog
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.run_log import RunLog
 from ddpmkit.training.state import average_tensors, first_not_finite, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 

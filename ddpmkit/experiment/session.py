@@ -19,22 +19,22 @@ from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import worded
-from ddpmkit.experiment.assembly import BuiltMetric, Model, metric_names
+from ddpmkit.experiment.artifacts import draw_samples, evaluate, grid_identity, refuse_unusable, strip_identity
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
+from ddpmkit.experiment.build import BuiltMetric, Model, metric_names
 from ddpmkit.experiment.evaluation import Evaluation
 from ddpmkit.experiment.failures import explained, explaining
 from ddpmkit.experiment.interruption import Interruptible, Stopped
-from ddpmkit.experiment.outcomes import draw_samples, evaluate, grid_identity, refuse_unusable, strip_identity
 from ddpmkit.experiment.recovery import Recovery
 from ddpmkit.experiment.saving import Saver
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.recipe import parse_weights
 from ddpmkit.report import write_report
-from ddpmkit.rundir import RunFolder
+from ddpmkit.run_folder import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.sampling.pictures import is_made_by
+from ddpmkit.sampling.image_grid import is_made_by
 from ddpmkit.sampling.visualize import is_visualized, visualize
-from ddpmkit.scorelog import read_scores
+from ddpmkit.score_log import read_scores
 from ddpmkit.tracking import Audience, Display
 from ddpmkit.training.state import load_weights, part_names, restore
 from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer

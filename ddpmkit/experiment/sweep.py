@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit.errors import DdpmkitError, worded
-from ddpmkit.experiment.start import run
+from ddpmkit.experiment.run_or_resume import run
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import SweepRun
-from ddpmkit.rundir import RunFolder
-from ddpmkit.scorelog import own, read_scores
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.score_log import own, read_scores
 from ddpmkit.tracking import Display
 
 __all__ = ["SweepOutcome", "sweep"]

@@ -3,8 +3,8 @@
 Importing it imports no torch and no plugin.
 """
 
+from ddpmkit.atomic_io import written_atomically
 from ddpmkit.download import download
-from ddpmkit.durable import written_atomically
 from ddpmkit.environment import cache_folder, setting
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, InputError
 from ddpmkit.plugin.component import API_VERSION, Component, ComponentConfig

@@ -26,8 +26,8 @@ from ddpmkit.errors import InputError, worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
-from ddpmkit.plugin.fault import place_of_fault
-from ddpmkit.plugin.found import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.fault_location import place_of_fault
+from ddpmkit.plugin.plugin_source import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 
 __all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "find_file", "load"]

@@ -14,10 +14,10 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
-from ddpmkit.plugin.fault import way_to_mend
-from ddpmkit.plugin.found import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
-from ddpmkit.plugin.missing import missing_modules, way_to_install
-from ddpmkit.plugin.presence import absence
+from ddpmkit.plugin.fault_location import way_to_mend
+from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.requirements import missing_modules, way_to_install
+from ddpmkit.plugin.static_check import absence
 
 __all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
 

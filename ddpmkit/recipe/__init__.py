@@ -1,15 +1,14 @@
 """Recipes: TOML in, a checked `Recipe` or all its errors out. Importing it imports no torch."""
 
-from ddpmkit.recipe.differences import Change, differences
+from ddpmkit.recipe.diff import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
-from ddpmkit.recipe.keys import keys_text
+from ddpmkit.recipe.key_reference import keys_text
 from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock, read_lock_values
-from ddpmkit.recipe.made_with import MadeWith
 from ddpmkit.recipe.overrides import check_used
-from ddpmkit.recipe.positions import Key, Origin, Position, Span
 from ddpmkit.recipe.problems import Problem, RecipeError
+from ddpmkit.recipe.provenance import MadeWith
+from ddpmkit.recipe.read import chosen_registry, read_recipe
 from ddpmkit.recipe.readiness import absent_code
-from ddpmkit.recipe.reading import chosen_registry, read_recipe
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.schema import (
     BackboneSection,
@@ -24,8 +23,9 @@ from ddpmkit.recipe.schema import (
 )
 from ddpmkit.recipe.scores import evaluation_keys
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
-from ddpmkit.recipe.weights import Weights, parse_weights
-from ddpmkit.recipe.writing import TomlLine, toml_lines, toml_text, toml_value
+from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span
+from ddpmkit.recipe.toml_writer import TomlLine, toml_lines, toml_text, toml_value
+from ddpmkit.recipe.weights_choice import Weights, parse_weights
 
 __all__ = [
     "BackboneSection",

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.plugin.found import BUILTIN_NAMESPACE
-from ddpmkit.recipe.files import Layer, as_toml_data, read_file
+from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE
 from ddpmkit.recipe.overrides import Override, parse_override
-from ddpmkit.recipe.positions import Key, Origin
 from ddpmkit.recipe.problems import Problem, RecipeError, one_line
+from ddpmkit.recipe.recipe_file import Layer, as_toml_data, read_file
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, section_at
 from ddpmkit.recipe.signature import is_own
+from ddpmkit.recipe.toml_positions import Key, Origin
 
 __all__ = ["Layered", "file_layers", "layered", "marked"]
 

@@ -18,13 +18,13 @@ from ddpmkit.contracts import Dataset
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.runs_code import named_code
-from ddpmkit.recipe.files import read_file
-from ddpmkit.recipe.made_with import MadeWith, made_with
-from ddpmkit.recipe.reading import default_name, read_recipe
+from ddpmkit.recipe.provenance import MadeWith, made_with
+from ddpmkit.recipe.read import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
+from ddpmkit.recipe.recipe_file import read_file
 from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.signature import SIGNATURE, key_file, signature
-from ddpmkit.recipe.writing import toml_text
+from ddpmkit.recipe.toml_writer import toml_text
 
 __all__ = ["Lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
 

@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ddpmkit.recipe.files import as_toml_data, endless_key
 from ddpmkit.recipe.problems import Problem, RecipeError, listed
+from ddpmkit.recipe.recipe_file import as_toml_data, endless_key
 
 __all__ = ["Override", "check_used", "parse_override"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from ddpmkit.errors import InputError
-from ddpmkit.recipe.positions import Span
+from ddpmkit.recipe.toml_positions import Span
 
 __all__ = ["MOST", "Problem", "RecipeError", "did_you_mean", "listed", "one_line"]
 

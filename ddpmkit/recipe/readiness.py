@@ -5,9 +5,9 @@ A recipe may be read where it could not run, as that of a finished run is; so th
 
 from collections.abc import Iterator
 
-from ddpmkit.recipe.positions import Origin
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Recipe
+from ddpmkit.recipe.toml_positions import Origin
 
 __all__ = ["absent_code"]
 

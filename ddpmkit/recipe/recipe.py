@@ -1,6 +1,6 @@
 """A checked recipe: every component chosen, every key validated, every default filled in.
 
-Made by `ddpmkit.recipe.reading.read_recipe`; it does not know where its values came from beyond being able to say so.
+Made by `ddpmkit.recipe.read.read_recipe`; it does not know where its values came from beyond being able to say so.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
 from ddpmkit.plugin.runs_code import NamedCode
-from ddpmkit.recipe.positions import Key, Origin
 from ddpmkit.recipe.schema import (
     BackboneSection,
     ComponentSection,
@@ -24,8 +23,9 @@ from ddpmkit.recipe.schema import (
     TrackerSection,
     TrainSection,
 )
+from ddpmkit.recipe.toml_positions import Key, Origin
+from ddpmkit.recipe.toml_writer import toml_text
 from ddpmkit.recipe.trust import UntrustedCode
-from ddpmkit.recipe.writing import toml_text
 
 __all__ = ["Part", "Recipe"]
 

@@ -11,24 +11,24 @@ from typing import Any
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.component import ComponentConfig
-from ddpmkit.plugin.fault import way_to_mend
+from ddpmkit.plugin.fault_location import way_to_mend
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
-from ddpmkit.recipe.expectation import Expectations
-from ddpmkit.recipe.guidance import guidance_for, unknown_at_top
+from ddpmkit.recipe.compatibility import providers, unmet_needs
+from ddpmkit.recipe.hints import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
-from ddpmkit.recipe.made_with import made_with
-from ddpmkit.recipe.needs import providers, unmet_needs
-from ddpmkit.recipe.no_effect import idle_core_keys, idle_notes, is_written
-from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError, one_line
+from ddpmkit.recipe.provenance import made_with
 from ddpmkit.recipe.recipe import Part, Recipe
 from ddpmkit.recipe.requirements import unmet_requirements
 from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, ComponentSection, Header, SectionKind, TrainSection
 from ddpmkit.recipe.scores import repeated_metrics, unusable_keep_best
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_writer import toml_value
 from ddpmkit.recipe.trust import foreign_code
+from ddpmkit.recipe.unused_keys import idle_core_keys, idle_notes, is_written
 from ddpmkit.recipe.validation import Table, unreadable, validate
-from ddpmkit.recipe.weights import parse_weights
-from ddpmkit.recipe.writing import toml_value
+from ddpmkit.recipe.value_descriptions import Expectations
+from ddpmkit.recipe.weights_choice import parse_weights
 
 __all__ = ["resolve"]
 

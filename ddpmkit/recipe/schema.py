@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ddpmkit.contracts import ImageShape, Prediction
-from ddpmkit.recipe.positions import Key
-from ddpmkit.recipe.weights import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, Weights, parse_weights
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, Weights, parse_weights
 
 __all__ = [
     "LOCK_TABLE",

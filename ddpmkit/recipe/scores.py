@@ -9,8 +9,8 @@ from typing import Any
 from ddpmkit.recipe.problems import Problem, did_you_mean
 from ddpmkit.recipe.recipe import Part
 from ddpmkit.recipe.schema import MetricSection, TrainSection
+from ddpmkit.recipe.toml_writer import toml_value
 from ddpmkit.recipe.validation import Table
-from ddpmkit.recipe.writing import toml_value
 
 __all__ = ["declared_scores", "evaluation_keys", "repeated_metrics", "unusable_keep_best"]
 

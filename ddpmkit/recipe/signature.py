@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.durable import open_regular
+from ddpmkit.atomic_io import open_regular
 from ddpmkit.environment import state_folder
 from ddpmkit.recipe.schema import LOCK_TABLE
 

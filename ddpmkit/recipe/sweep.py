@@ -13,14 +13,14 @@ from typing import Any
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.layers import Layered, layered
-from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, RecipeError
-from ddpmkit.recipe.reading import default_name, source_layers
+from ddpmkit.recipe.read import default_name, source_layers
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolution import resolve
 from ddpmkit.recipe.schema import SWEEP_TABLE, SweepSection
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_writer import toml_key, toml_value
 from ddpmkit.recipe.validation import Table, validate
-from ddpmkit.recipe.writing import toml_key, toml_value
 
 __all__ = ["SweepRun", "read_sweep"]
 

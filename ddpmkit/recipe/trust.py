@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.runs_code import NamedCode, named_code
-from ddpmkit.recipe.files import as_toml_data
 from ddpmkit.recipe.layers import Layered
-from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import one_line
-from ddpmkit.recipe.writing import toml_value
+from ddpmkit.recipe.recipe_file import as_toml_data
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_writer import toml_value
 
 __all__ = ["UntrustedCode", "foreign_code"]
 

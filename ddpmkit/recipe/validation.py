@@ -14,11 +14,11 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from ddpmkit.errors import worded
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.recipe.expectation import Expectations
 from ddpmkit.recipe.layers import Layered
-from ddpmkit.recipe.positions import Key
 from ddpmkit.recipe.problems import MOST, Problem, did_you_mean
-from ddpmkit.recipe.writing import toml_value
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_writer import toml_value
+from ddpmkit.recipe.value_descriptions import Expectations
 
 __all__ = ["Table", "unreadable", "validate"]
 

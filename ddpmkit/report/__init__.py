@@ -1,5 +1,5 @@
 """The page that explains a run to someone who was not there."""
 
-from ddpmkit.report.page import write_report
+from ddpmkit.report.run_page import write_report
 
 __all__ = ["write_report"]

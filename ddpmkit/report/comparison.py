@@ -13,18 +13,18 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ddpmkit.atomic_io import write_atomically
 from ddpmkit.contracts import Scores
-from ddpmkit.durable import write_atomically
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import read_lock_values, toml_value
-from ddpmkit.recipe.differences import leaves
+from ddpmkit.recipe.diff import leaves
 from ddpmkit.report.curves import Curve, chart, curve_style
 from ddpmkit.report.history import History, read_history
 from ddpmkit.report.images import embedded
-from ddpmkit.report.page import environment
 from ddpmkit.report.ranking import rankings
-from ddpmkit.rundir import RunFolder
-from ddpmkit.scorelog import read_scores
+from ddpmkit.report.run_page import environment
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.score_log import read_scores
 
 __all__ = ["ComparedRun", "differing_keys", "read_runs", "write_comparison"]
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ddpmkit.runlog import RunLog
+from ddpmkit.run_log import RunLog
 
 __all__ = ["History", "Series", "read_history"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpmkit.contracts import Scores
-from ddpmkit.scorelog import distinguished, newest, own
+from ddpmkit.score_log import distinguished, newest, own
 
 __all__ = ["Ranking", "rankings"]
 

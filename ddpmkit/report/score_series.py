@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ddpmkit.contracts import Scores
-from ddpmkit.scorelog import series
+from ddpmkit.score_log import series
 
 __all__ = ["ScoreSeries", "score_series"]
 

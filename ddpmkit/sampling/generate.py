@@ -20,7 +20,7 @@ from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
-from ddpmkit.sampling.start import Start, pure_noise
+from ddpmkit.sampling.initial_noise import Start, pure_noise
 
 __all__ = ["ImageGenerator"]
 

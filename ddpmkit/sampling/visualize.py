@@ -14,9 +14,9 @@ from torch import Tensor
 from ddpmkit.contracts import Picture
 from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
 from ddpmkit.randomness import Purpose, normal
-from ddpmkit.rundir import RunFolder
+from ddpmkit.run_folder import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.sampling.pictures import grid, is_made_by, save_png, strip
+from ddpmkit.sampling.image_grid import grid, is_made_by, save_png, strip
 from ddpmkit.tracking import Onlooker
 
 __all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]

@@ -13,10 +13,10 @@ from ddpmkit.errors import ComponentUnavailable, worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.testing.raised import place_of, unwrapped
+from ddpmkit.testing.exception_text import place_of, unwrapped
 
 if TYPE_CHECKING:
-    from ddpmkit.testing.observation import Observation
+    from ddpmkit.testing.side_effects import Observation
 
 __all__ = [
     "Answers",
@@ -82,7 +82,7 @@ class Subject:
     @functools.cached_property
     def observation(self) -> "Observation":
         """What was seen from outside while it was built and used, twice. Several checks of manners look at it."""
-        from ddpmkit.testing.observation import observe  # imports torch
+        from ddpmkit.testing.side_effects import observe  # imports torch
 
         return observe(self)
 

@@ -11,9 +11,9 @@ from ddpmkit.contracts import SamplerState
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
 from ddpmkit.errors import ComponentUnavailable, InputError, worded
 from ddpmkit.interrupts import is_interrupt
+from ddpmkit.plural import counted
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.testing.checks import Answers, NotChecked, Rule, Subject, require
-from ddpmkit.wording import counted
 
 __all__ = ["RULES", "use"]
 

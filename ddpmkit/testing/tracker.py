@@ -15,7 +15,7 @@ import torch
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
 from ddpmkit.errors import worded
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.sampling.pictures import grid, save_png
+from ddpmkit.sampling.image_grid import grid, save_png
 from ddpmkit.testing.checks import Answers, ConformanceError, NotChecked, Rule, Subject, require
 from ddpmkit.worker import Worker
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.recipe import TrainSection, Weights
-from ddpmkit.training.power_profile import exponent
+from ddpmkit.training.posthoc_ema import exponent
 
 __all__ = ["Average", "Ema", "PowerEma", "build_averages", "decay_at"]
 

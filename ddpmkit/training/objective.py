@@ -17,7 +17,7 @@ from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import Purpose, normal, stream
 from ddpmkit.runtime import Runtime
-from ddpmkit.training.bound import variational_bound
+from ddpmkit.training.vlb import variational_bound
 
 __all__ = ["Objective"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import Weights
-from ddpmkit.training.progress import QUARTERS
+from ddpmkit.training.loss_by_quarter import QUARTERS
 from ddpmkit.training.trainer import Trainer
 
 __all__ = [

@@ -18,9 +18,9 @@ from ddpmkit.randomness import Purpose, stream, uniform_integers
 from ddpmkit.recipe import TrainSection, Weights
 from ddpmkit.runtime import Runtime, seeded_step
 from ddpmkit.training.ema import Average, PowerEma, build_averages
+from ddpmkit.training.loss_by_quarter import LossByQuarter
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.optimizer import Optimizer
-from ddpmkit.training.progress import LossByQuarter
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 

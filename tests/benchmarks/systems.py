@@ -43,7 +43,7 @@ class System:
 
 def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -> System:
     """The shipped recipe, with `--set` changes."""
-    from ddpmkit.experiment.assembly import build_images, build_model
+    from ddpmkit.experiment.build import build_images, build_model
     from ddpmkit.recipe import read_recipe
     from ddpmkit.training.trainer import Trainer
 

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from ddpmkit.cli.display import open_display
-from ddpmkit.cli.live import LiveDisplay
-from ddpmkit.cli.plain import PlainDisplay
+from ddpmkit.cli.live_panel import LiveDisplay
+from ddpmkit.cli.plain_log import PlainDisplay
 from ddpmkit.cli.terminal import Terminal
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ddpmkit.cli.standing import Standing
+from ddpmkit.cli.run_status import Standing
 from ddpmkit.cli.summary import summary
 from ddpmkit.contracts import RunEnded
 

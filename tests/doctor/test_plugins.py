@@ -8,7 +8,7 @@ from ddpmkit.doctor.guard import answer
 from ddpmkit.doctor.plugins import answers_of_plugins, installed_plugins
 from ddpmkit.plugin import Component, Diagnosis
 from ddpmkit.plugin.discovery import Discovery, LoadedPlugin
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent
 
 ACME = FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.2")

@@ -18,16 +18,16 @@ from torch import Tensor
 
 import ddpmkit
 from ddpmkit.cli import main
-from ddpmkit.cli.plain import PlainDisplay
-from ddpmkit.cli.standing import Standing
+from ddpmkit.cli.plain_log import PlainDisplay
+from ddpmkit.cli.run_status import Standing
 from ddpmkit.cli.summary import summary
 from ddpmkit.contracts import MetricProtocol, Scores
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.experiment import Run
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.rundir import RunFolder
-from ddpmkit.scorelog import read_scores
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.score_log import read_scores
 
 Recipe = Callable[..., dict[str, Any]]
 Registries = Callable[..., Registry]

@@ -300,7 +300,7 @@ def test_the_reverse_process_goes_from_pure_noise_to_what_sample_gives(tmp_path:
 
 def test_the_forward_process_goes_from_the_images_to_noise(tmp_path: Path) -> None:
     run = train(tmp_path, steps=2)
-    images = ddpmkit.experiment.assembly.build_images(run.recipe, "train")
+    images = ddpmkit.experiment.build.build_images(run.recipe, "train")
     frames = forward_frames(run.generator(), images, 4, seed=0)
     assert [t for t, _ in frames] == [0, 1, 3, 4, 6]
     assert torch.equal(frames[0][1], images.plain(evenly_spread(len(images), 4)))

@@ -3,7 +3,7 @@ from pydantic import Field
 
 from ddpmkit.errors import ComponentUnavailable, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry, clashes
 
 ACME = FoundPlugin("acme.zig", "ddpmkit_acme", "ddpmkit-acme", "1.2")

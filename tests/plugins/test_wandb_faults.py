@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit_plugins.wandb_tracker.postbox import Postbox
+from ddpmkit_plugins.wandb_tracker.event_queue import Postbox
 
 PATIENCE = 2.0
 RUN = """

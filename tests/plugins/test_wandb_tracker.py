@@ -12,7 +12,7 @@ from wandb.proto import wandb_internal_pb2
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.errors import InputError
-from ddpmkit.sampling.pictures import grid, save_png
+from ddpmkit.sampling.image_grid import grid, save_png
 from ddpmkit_plugins.wandb_tracker import WandbConfig
 from ddpmkit_plugins.wandb_tracker.tracker import WandbTracker
 

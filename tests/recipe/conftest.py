@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, Registry
 from ddpmkit.recipe import Recipe, RecipeError, read_recipe
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticKnownError
 
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent, Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 

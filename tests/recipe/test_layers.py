@@ -5,8 +5,8 @@ import pytest
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, read_recipe
-from ddpmkit.recipe.files import Layer
 from ddpmkit.recipe.layers import layered
+from ddpmkit.recipe.recipe_file import Layer
 
 Read = Callable[..., Recipe]
 Errors = Callable[..., str]

@@ -9,7 +9,7 @@ import pytest
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe
 

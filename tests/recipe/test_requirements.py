@@ -6,7 +6,7 @@ import pytest
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, read_recipe
-from ddpmkit.recipe.differences import differences
+from ddpmkit.recipe.diff import differences
 
 DDPMKIT = importlib.metadata.version("ddpmkit")
 

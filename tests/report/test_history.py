@@ -9,8 +9,8 @@ import pytest
 
 from ddpmkit.contracts import StepRecord
 from ddpmkit.report.history import Series, read_history
-from ddpmkit.rundir import RunFolder
-from ddpmkit.runlog import RunLog
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.run_log import RunLog
 
 
 def log(folder: Path, records: Iterable[StepRecord]) -> RunLog:

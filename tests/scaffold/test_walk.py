@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ddpmkit.cli import main
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
 from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpmkit.atomic_io import fsync_folder
 from ddpmkit.checkpoint import save_checkpoint
-from ddpmkit.durable import fsync_folder
-from ddpmkit.experiment.assembly import build_images, build_model
+from ddpmkit.experiment.build import build_images, build_model
 from ddpmkit.experiment.saving import copied
 from ddpmkit.recipe import read_recipe
 from ddpmkit.training.state import state_tensors

@@ -13,7 +13,7 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.found import FoundPlugin
+from ddpmkit.plugin.plugin_source import FoundPlugin
 from ddpmkit.plugin.registry import RegisteredComponent
 from ddpmkit.recipe import RecipeError
 from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_checks

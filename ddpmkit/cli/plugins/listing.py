@@ -61,7 +61,7 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
     \b
     ddpmkit plugins show attention-unet
     """
-    from ddpmkit.recipe.expectation import Expectations
+    from ddpmkit.recipe.value_descriptions import Expectations
 
     for entry in named(plugins.registry(), name, kind):
         component, keys = entry.component, Expectations(entry.config_model())

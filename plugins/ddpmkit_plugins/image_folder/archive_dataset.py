@@ -11,7 +11,7 @@ from ddpmkit_plugins.image_folder import ImageArchiveConfig, cache
 from ddpmkit_plugins.image_folder.archive import Member, content, open_archive
 from ddpmkit_plugins.image_folder.archive_listing import list_members
 from ddpmkit_plugins.image_folder.decoding import Source
-from ddpmkit_plugins.image_folder.pictures import Pictures, decoded_once
+from ddpmkit_plugins.image_folder.image_files import Pictures, decoded_once
 
 
 class ImageArchive(Pictures):

@@ -11,9 +11,9 @@ from ddpmkit.contracts import ImageShape, Inspection
 from ddpmkit.pixel_cache import Decoded
 from ddpmkit_plugins.image_folder import ImageFolderConfig, cache
 from ddpmkit_plugins.image_folder.decoding import decode_each
+from ddpmkit_plugins.image_folder.image_files import WORKERS, Pictures, decoded_once
 from ddpmkit_plugins.image_folder.inspection import inspect_folder
 from ddpmkit_plugins.image_folder.listing import list_pictures
-from ddpmkit_plugins.image_folder.pictures import WORKERS, Pictures, decoded_once
 
 
 class ImageFolder(Pictures):

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
-from ddpmkit_plugins.image_folder.refusal import refusal
+from ddpmkit_plugins.image_folder.no_images import refusal
 
 MAX_PIXELS = 100_000_000
 """A picture that claims more in its header is not decoded."""

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ddpmkit.plugin import InputError
-from ddpmkit_plugins.image_folder.refusal import refusal
+from ddpmkit_plugins.image_folder.no_images import refusal
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from wandb.sdk import wandb_setup
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.plugin import InputError, written_atomically
 from ddpmkit_plugins.wandb_tracker import WandbConfig
-from ddpmkit_plugins.wandb_tracker.postbox import Postbox
+from ddpmkit_plugins.wandb_tracker.event_queue import Postbox
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,117 @@
+"""A run in a terminal: one panel that is redrawn in place, and remarks above it.
+
+It does not know what the run is made of.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from ddpmkit.cli.plain_log import PlainDisplay
+from ddpmkit.contracts import StepRecord
+
+__all__ = ["LiveDisplay"]
+
+_COLOUR = "cyan"
+
+
+class LiveDisplay(PlainDisplay):
+    """The plain display, with a panel in place of its lines about steps and work."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is drawn before the display is entered."""
+        super().__init__(console, clock)
+        self._work = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None, complete_style=_COLOUR),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+        )
+        self._waiting = Spinner("dots", Text("preparing ...", style="dim"))
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take the panel away; the remarks stay."""
+        self._live.stop()
+
+    def step(self, event: StepRecord) -> None:
+        """Shown when the panel is drawn next."""
+        self.standing.advance(event)
+
+    @contextlib.contextmanager
+    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of its own below the others, for as long as the work lasts."""
+        task = self._work.add_task(description, total=total)
+        try:
+            yield lambda more: self._work.advance(task, more)
+        finally:
+            self._work.remove_task(task)
+
+    def _render(self) -> RenderableType:
+        # A terminal writes ^C behind the last line; if that wrapped, the next drawing would begin a line too low.
+        return Constrain(self._picture(), self._console.width - len("^C") - 1)
+
+    def _picture(self) -> RenderableType:
+        """The run's panel with the work in it, or the work alone."""
+        work = [self._work] if self._work.tasks else []
+        started = self.standing.started
+        if started is None:
+            return Group(*work) if work else self._waiting
+        return Panel(
+            Group(self._bar(), *self._lines(), *work),
+            title=Text(started.name, style="bold"),
+            title_align="left",
+            subtitle=Text(str(started.folder), style="dim"),
+            subtitle_align="right",
+            border_style=_COLOUR,
+        )
+
+    def _bar(self) -> Table:
+        assert self.standing.started is not None
+        step, last = self.standing.step, self.standing.started.last_step
+        row = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        row.add_column()
+        row.add_column(ratio=1)
+        row.add_column(justify="right")
+        row.add_row(
+            Text.assemble("step ", (f"{step:,}", "bold"), f" / {last:,}"),
+            ProgressBar(total=last, completed=step, complete_style=_COLOUR),
+            f"{step / last:.0%}",
+        )
+        return row
+
+    def _lines(self) -> Iterator[Text]:
+        facts = list(self.facts())
+        if facts:
+            yield _labelled(facts)
+        for metric, text in self.standing.last_scores.items():
+            yield _labelled([(metric, text)])
+        upcoming = [f"{what} at {step:,}" for what, step in self.standing.upcoming()]
+        if upcoming:
+            yield _labelled([("next", ", ".join(upcoming))])
+
+
+def _labelled(pairs: list[tuple[str, str]]) -> Text:
+    parts = [Text.assemble((name, "dim"), " ", text) for name, text in pairs]
+    return Text("   ", no_wrap=True, overflow="ellipsis").join(parts)

@@ -1,0 +1,134 @@
+"""A run in plain lines, for a log file or a pipe.
+
+It does not know what the run is made of.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from ddpmkit.cli.run_status import Standing, in_clock_time, score_text
+from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
+from ddpmkit.plural import counted
+
+__all__ = ["PlainDisplay"]
+
+_PICTURES = {"samples": "samples", "forward": "forward process", "reverse": "reverse process"}
+_SECONDS_BETWEEN_LINES = 5.0
+_SHARE_OF_ELAPSED = 0.02
+
+
+class PlainDisplay:
+    """Lines on a console; a `ddpmkit.tracking.Display`."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` answers seconds."""
+        self.standing = Standing(clock)
+        self._console = console
+        self._clock = clock
+        self._pace = _Pace(clock)
+
+    def __enter__(self) -> Self:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing to restore."""
+
+    def remark(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(text)
+
+    def run_started(self, event: RunStarted) -> None:
+        """What begins, and where."""
+        self.standing.begin(event)
+        self._pace = _Pace(self._clock)
+        first, last = event.first_step, event.last_step
+        extent = f"from step {first:,} to {last:,}" if first else counted(last, "step")
+        self.remark(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
+
+    def step(self, event: StepRecord) -> None:
+        """A line at a pace that a log can bear: every 5 s at first, rarer as the run gets longer.
+
+        The validation loss and the last step are never left out.
+        """
+        self.standing.advance(event)
+        assert self.standing.started is not None
+        last = self.standing.started.last_step
+        if self._pace.due() or event.validation_loss is not None or event.step == last:
+            self.remark(f"step {event.step:,}/{last:,}  " + "  ".join(f"{name} {text}" for name, text in self.facts()))
+
+    def picture(self, event: Picture) -> None:
+        """Where it is."""
+        self.remark(f"step {event.step:,}: {_PICTURES[event.name]} in {event.path}")
+
+    def scores(self, event: Scores) -> None:
+        """One line."""
+        self.standing.score(event)
+        self.remark(f"{event.metric}: {score_text(event)}")
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Remembered for the summary."""
+        self.standing.ended = event
+
+    @contextlib.contextmanager
+    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A line when it begins; if it takes long, some on the way and one when it is done."""
+        began, done, pace = self._clock(), 0, _Pace(self._clock)
+        pace.due()
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            if pace.due() and done < total:
+                self.remark(f"{description}: {done:,} of {total:,}")
+
+        self.remark(f"{description} ...")
+        yield advance
+        if (seconds := self._clock() - began) >= _SECONDS_BETWEEN_LINES:
+            self.remark(f"{description}: done in {in_clock_time(seconds)}")
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Name and text of what the last record says."""
+        standing, record = self.standing, self.standing.record
+        if record is None:
+            return
+        yield "loss", f"{record.loss:.4f}"
+        if standing.validation_loss is not None:
+            yield "validation", f"{standing.validation_loss:.4f}"
+        yield "it/s", _in_three_digits(standing.steps_per_second)
+        yield "images/s", _in_three_digits(record.images_per_second)
+        if standing.seconds_left is not None:
+            yield "left", in_clock_time(standing.seconds_left)
+
+
+class _Pace:
+    """When the next line is due."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._began, self._last = clock, clock(), -float("inf")
+
+    def due(self) -> bool:
+        """True at first, and then once the pause is over that grows with the time elapsed."""
+        now = self._clock()
+        pause = max(_SECONDS_BETWEEN_LINES, (now - self._began) * _SHARE_OF_ELAPSED)
+        if now - self._last < pause:
+            return False
+        self._last = now
+        return True
+
+
+def _in_millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count:,}"
+
+
+def _in_three_digits(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,86 @@
+"""What changed between two resolved recipes, and whether a run may go on over the change.
+
+It does not know where the recipes come from.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ddpmkit.recipe.schema import DataSection
+from ddpmkit.recipe.toml_writer import toml_key, toml_value
+
+__all__ = ["Change", "differences", "leaves"]
+
+_FREE_SECTIONS = frozenset({"name", "requires", "sampler", "metric", "tracker"})
+_ACCEPTABLE = ("data.", "loss.", "train.")
+_NEVER_ACCEPTABLE = frozenset({"data.channels", "data.labels", "train.optimizer"})
+_FREE_TRAIN_KEYS = frozenset(
+    {
+        *("steps", "accumulate", "device", "on_nonfinite", "nonfinite_limit"),
+        *("log_every", "sample_every", "validate_every", "checkpoint_every"),
+        *("keep_last", "keep_every", "keep_best", "ema_snapshot_every"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that is not what it was; None stands for absent."""
+
+    key: str
+    """Dotted: `train.steps`, `metric.0.every`."""
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        """`train.steps: 1000 -> 2000`."""
+        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+
+    @property
+    def affects_model(self) -> bool:
+        """Whether weights trained so far are not what the new recipe would have trained.
+
+        How to look at a run, how long it lasts and where it computes are free to change. So are the dataset and its own
+        keys (its folder may move, or become an archive): the fingerprint of the content tells what matters of them.
+        """
+        section, _, key = self.key.partition(".")
+        if section == "train":
+            return key not in _FREE_TRAIN_KEYS
+        if section == "data":
+            return key != "use" and key.partition(".")[0] in DataSection.model_fields
+        return section not in _FREE_SECTIONS
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Whether a person may wish it so all the same: weights and moments still are those of the same network."""
+        return not self.affects_model or (self.key.startswith(_ACCEPTABLE) and self.key not in _NEVER_ACCEPTABLE)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Every key whose value differs between two recipes `as_data`, by key."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    keys = sorted(before.keys() | after.keys())
+    return tuple(
+        Change(key, before.get(key), after.get(key)) for key in keys if not _equal(before.get(key), after.get(key))
+    )
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Plain values and arrays of them by dotted key; `metric.0` for the first of an array of tables."""
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        value = {str(index): entry for index, entry in enumerate(value)}
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{toml_key(name)}" if key else toml_key(name))
+    else:
+        yield key, value
+
+
+def _equal(old: Any, new: Any) -> bool:
+    """Python calls 1, 1.0 and True equal; a recipe does not call True a number."""
+    return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else toml_value(value)

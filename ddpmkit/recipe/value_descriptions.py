@@ -1,0 +1,112 @@
+"""What a key takes, in words, from the JSON schema of its model.
+
+It does not know recipes: any pydantic model will do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
+from ddpmkit.recipe.problems import listed
+from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_writer import toml_value
+
+__all__ = ["Expectations"]
+
+_NOUNS = {
+    "integer": ("an integer", "integers"),
+    "number": ("a number", "numbers"),
+    "string": ("a string", "strings"),
+    "boolean": ("true or false", "true or false"),
+    "object": ("a table", "tables"),
+}
+_BOUNDS = {
+    "minimum": "of at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "of at most {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "divisible by {}",
+}
+
+
+class Expectations:
+    """The fields of one model, described."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        """A model that has no JSON schema is described by its field names alone."""
+        self.names = tuple(model.model_fields)
+        try:
+            schema = model.model_json_schema()
+        except PydanticUserError:
+            schema = {}
+        self._schema: Mapping[str, Any] = schema
+        self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
+
+    def of(self, path: Key) -> str | None:
+        """`an integer of at least 1`; None when it cannot be said."""
+        return self._words(self._at(path))
+
+    def described(self, path: Key) -> str:
+        """`steps`, an integer of at least 1 (default 10_000)."""
+        words, default = self.of(path), self.default(path)
+        name = f"`{'.'.join(map(str, path))}`"
+        return (f"{name}, {words}" if words else name) + (f" (default {default})" if default else "")
+
+    def default(self, path: Key) -> str | None:
+        """As a recipe would say it; None where the key is required, or absent by default."""
+        return _shown(self._at(path).get("default"))
+
+    def purpose(self, path: Key) -> str | None:
+        """What the model's author wrote under the field."""
+        description = self._at(path).get("description")
+        return " ".join(description.split()) if description else None
+
+    def _at(self, path: Key) -> Mapping[str, Any]:
+        """The schema of a field, of a field of a nested model, or of a list's entry; empty where it cannot be told."""
+        schema = self._schema
+        for part in path:
+            schema = self._resolved(schema)
+            schema = schema.get("properties", {}).get(part, {}) if isinstance(part, str) else schema.get("items", {})
+        return schema if path else {}
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        reference = schema.get("$ref")
+        return self._definitions.get(reference.rpartition("/")[2], {}) if reference else schema
+
+    def _words(self, schema: Mapping[str, Any], plural: bool = False) -> str | None:
+        schema = self._resolved(schema)
+        if "enum" in schema or "const" in schema:
+            choices = [_shown(choice) for choice in schema.get("enum", [schema.get("const")])]
+            return listed([choice for choice in choices if choice])
+        if "anyOf" in schema:
+            choices = [self._words(choice, plural) for choice in schema["anyOf"] if choice.get("type") != "null"]
+            return listed([choice for choice in choices if choice]) if all(choices) else None
+        kind = schema.get("type")
+        if kind == "array":
+            return self._list(schema, plural)
+        if kind not in _NOUNS:
+            return None
+        noun = _NOUNS[kind][plural]
+        if kind == "string" and schema.get("minLength", 0) > 0:
+            noun = "non-empty strings" if plural else "a non-empty string"
+        if "minimum" in schema and "maximum" in schema:
+            return f"{noun} from {toml_value(schema['minimum'])} to {toml_value(schema['maximum'])}"
+        bounds = [words.format(toml_value(schema[bound])) for bound, words in _BOUNDS.items() if bound in schema]
+        return " ".join([noun, listed(bounds, "and")]) if bounds else noun
+
+    def _list(self, schema: Mapping[str, Any], plural: bool) -> str:
+        length = f"{schema['minItems']} " if schema.get("minItems", 0) == schema.get("maxItems") else ""
+        prefix = schema.get("prefixItems", [])
+        entry = prefix[0] if prefix and all(item == prefix[0] for item in prefix) else schema.get("items", {})
+        words = self._words(entry, plural=True) if isinstance(entry, Mapping) else None
+        return f"{'lists' if plural else 'a list'} of {length}{words or 'entries'}"
+
+
+def _shown(value: Any) -> str | None:
+    """As a recipe would say it; None for what TOML cannot say, such as null."""
+    try:
+        return toml_value(value)
+    except TypeError:
+        return None

@@ -1,0 +1,131 @@
+"""From a run folder to one page: pictures, curves, scores, recipe, versions, and the commands that lead on.
+
+It reads what the folder holds and nothing else; it does not know how any of it was made.
+"""
+
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from ddpmkit.atomic_io import write_atomically
+from ddpmkit.contracts import Scores
+from ddpmkit.errors import InputError
+from ddpmkit.plugin.plugin_source import file_options
+from ddpmkit.recipe import read_lock_values, toml_text
+from ddpmkit.recipe.provenance import made_with
+from ddpmkit.report.curves import Curve, chart
+from ddpmkit.report.history import QUARTERS, History, read_history
+from ddpmkit.report.images import embedded, thumbnail
+from ddpmkit.report.run_summary import facts, sentence
+from ddpmkit.report.score_series import score_series
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.score_log import own, read_scores
+
+__all__ = ["environment", "write_report"]
+
+_MOST_THUMBNAILS = 24
+_log = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+
+class _Grid(NamedTuple):
+    """A picture of samples: the step it was drawn after, where it lies seen from the page, and a small copy."""
+
+    step: int
+    link: str
+    thumbnail: str
+
+
+def write_report(path: Path) -> Path:
+    """Write `report.html` from what is in the run folder `path`; what is missing or damaged there is left out.
+
+    Raises OSError when the log cannot be read at all, or the page cannot be written.
+    """
+    folder = RunFolder(path)
+    history, scores = read_history(folder.log), read_scores(folder.log)
+    recipe = _lock(folder)
+    made, _ = made_with(recipe), recipe.pop("lock", None)
+    plugin_options = file_options(made.files if made else ())
+    grids = [(step, shown) for step, grid in _spread(folder.grids()) if (shown := (grid, thumbnail(grid)))[1]]
+    page = environment().get_template("page.html").render(
+        name=recipe.get("name", path.resolve().name),
+        folder=shlex.quote(str(path)),
+        plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
+        sentence=sentence(recipe, history, own(scores)),
+        facts=list(facts(recipe, history, own(scores))),
+        recipe=recipe,
+        recipe_text=toml_text(recipe).strip(),
+        versions={**made.versions, **made.distributions} if made else {},
+        fingerprint=made.dataset_fingerprint if made else "",
+        last_samples=embedded(grids[-1][1][0]) if grids else "",
+        last_step=grids[-1][0] if grids else 0,
+        grids=[_Grid(step, f"samples/{grid.name}", small) for step, (grid, small) in grids],
+        forward=embedded(folder.visualization("forward")),
+        reverse=embedded(folder.visualization("backward")),
+        charts=[*_training_charts(history), *_score_charts(own(scores))],
+        scores=scores,
+        rules={f"{each.metric}, {each.rules}": each.scores[-1].facts for each in score_series(scores)},
+    )  # fmt: skip
+    # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
+    return write_atomically(folder.report, page.encode(errors="replace"))
+
+
+def _lock(folder: RunFolder) -> dict[str, Any]:
+    """The recipe as its lock says; empty, with a warning, where that is damaged."""
+    if not os.path.lexists(folder.lock):
+        return {}
+    try:
+        return read_lock_values(folder.lock)
+    except InputError as error:
+        _log.warning("the report is without the recipe: %s", error.message)
+        return {}
+
+
+def environment() -> jinja2.Environment:
+    """Where pages find their templates."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("ddpmkit.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _training_charts(history: History) -> Iterator[Markup]:
+    """Those of the charts that have something to show."""
+    curves = {name: series.points for name, series in history.curves.items()}
+    quarters = [Curve(name, series.points) for name, series in zip(QUARTERS, history.quarters, strict=True)]
+    losses = [Curve("training", curves["loss"], noisy=True), Curve("validation", curves["validation_loss"])]
+    charts = [
+        chart("Loss", losses, logarithmic=True),
+        chart("Loss by quarter of the timesteps", quarters, logarithmic=True),
+        chart("Gradient norm before clipping", [Curve("norm", curves["gradient_norm"], noisy=True)], logarithmic=True),
+        chart("Learning rate", [Curve("learning rate", curves["learning_rate"])]),
+        chart("Speed", [Curve("images per second", curves["images_per_second"], noisy=True)]),
+    ]
+    yield from filter(None, charts)
+
+
+def _score_charts(scores: Sequence[Scores]) -> Iterator[Markup]:
+    """One chart for each score of each series, with its floor."""
+    for each in score_series(scores):
+        for name in each.names:
+            value = [(scores.step, scores.values[name]) for scores in each.scores if name in scores.values]
+            floor = [(scores.step, scores.floor[name]) for scores in each.scores if name in scores.floor]
+            curves = [Curve(name, value), Curve("floor: real against real", floor, dashed=True)]
+            yield chart(f"{each.metric} {name} ({each.rules})", curves)
+
+
+def _spread(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """All, or so many at even distances, the first and the last among them."""
+    if len(grids) <= _MOST_THUMBNAILS:
+        return list(grids)
+    return [grids[round(n * (len(grids) - 1) / (_MOST_THUMBNAILS - 1))] for n in range(_MOST_THUMBNAILS)]

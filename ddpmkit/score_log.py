@@ -1,0 +1,93 @@
+"""The scores in a run's log: read, put in order, and told apart.
+
+Two scores belong to one series when everything that they depend on besides the weights is the same.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from ddpmkit.contracts import Scores
+from ddpmkit.run_log import RunLog
+
+__all__ = ["best_step", "distinguished", "newest", "own", "read_scores", "series"]
+
+_FIELDS = frozenset(field.name for field in fields(Scores))
+_LONGEST_VALUE = 40
+
+
+def read_scores(log: RunLog) -> list[Scores]:
+    """All scores of a log by step, and in the order of writing at one step. Raises OSError if it cannot be read."""
+    found = []
+    for record in log.records("scores"):
+        scores = Scores(**{name: record[name] for name in _FIELDS & record.keys()})
+        finite = {name: value for name, value in scores.values.items() if math.isfinite(value)}
+        found.append(replace(scores, values=finite, identity=scores.identity if _is_whole(scores.identity) else {}))
+    return sorted(found, key=lambda scores: scores.step)
+
+
+def _is_whole(identity: Mapping[str, Any]) -> bool:
+    """Whether an identity has what readers of it rely on."""
+    metric = identity.get("metric")
+    return isinstance(metric, dict) and {"use", "version", "config"} <= metric.keys() and "reference" in identity
+
+
+def own(scores: Iterable[Scores]) -> list[Scores]:
+    """Those that the run made itself, without those that a person asked for later."""
+    return [each for each in scores if each.origin == "run"]
+
+
+def newest(scores: Iterable[Scores]) -> dict[str, Scores]:
+    """The last of each metric, by its name, of scores that are by step."""
+    return {each.metric: each for each in scores}
+
+
+def series(scores: Scores) -> str:
+    """A key that is the same for scores that depend on the same things besides the weights."""
+    if scores.identity:
+        return json.dumps(scores.identity, sort_keys=True)
+    # A line of an earlier version: what it says of itself.
+    facts = {name: fact for name, fact in scores.facts.items() if name != "floor"}
+    said = (scores.metric, scores.protocol, scores.num_samples, scores.num_reference, facts)
+    return json.dumps(said, sort_keys=True)
+
+
+def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int | None:
+    """The step whose score `name` is the best, among `steps`; the earlier of equals."""
+    known = set(steps)
+    found = [
+        (-each.values[name] if each.better.get(name) == "higher" else each.values[name], each.step)
+        for each in scores
+        if name in each.values and each.step in known
+    ]
+    return min(found)[1] if found else None
+
+
+def distinguished(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A name for each of several uses of metrics with their keys: `clean-fid`, or `clean-fid[num_samples=500]`.
+
+    The plain name if it is used once; otherwise with the keys in which it differs from the others.
+    """
+    names = []
+    for use, keys in uses:
+        others = [other for name, other in uses if name == use]
+        differing = [key for key in sorted(keys) if any(other.get(key) != keys[key] for other in others)]
+        told = ",".join(f"{key}={_shown(keys[key])}" for key in differing)
+        names.append(f"{use}[{told}]" if told else use)
+    # Values are shortened, so unlike keys may look alike.
+    seen: dict[str, list[Mapping[str, Any]]] = {}
+    for place, (name, (_, keys)) in enumerate(zip(list(names), uses, strict=True)):
+        alike = seen.setdefault(name, [])
+        if keys not in alike:
+            alike.append(keys)
+        names[place] += f"#{alike.index(keys) + 1}" if alike.index(keys) else ""
+    return names
+
+
+def _shown(value: Any) -> str:
+    """Short, and of characters that stand in the name of a chart."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return re.sub(r"[^\w.+-]+", "_", text)[:_LONGEST_VALUE].strip("_")

@@ -1,0 +1,60 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from ddpmkit.cli.stop_signals import StopRequest
+
+
+@pytest.fixture
+def told():
+    return threading.Event()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(number, told):
+    with StopRequest(lambda _text: told.set()) as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        assert stop()
+        assert told.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        assert stop.exit_code == 128 + number
+
+
+def test_before_anyone_listens_a_signal_ends_at_once(told):
+    with StopRequest(lambda _text: told.set()) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.exit_code == 143
+
+
+def test_a_signal_that_was_ignored_stays_ignored(told, monkeypatch):
+    monkeypatch.setattr("ddpmkit.cli.stop_signals._SIGNALS", (signal.SIGUSR1,))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with StopRequest(lambda _text: told.set()) as stop:
+            signal.raise_signal(signal.SIGUSR1)
+            assert not stop()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_that_someone_else_took_is_taken_back(told, number):
+    with StopRequest(lambda _text: told.set()) as stop:
+        stop()
+        signal.signal(number, signal.SIG_IGN)
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+
+
+def test_the_signals_are_given_back(told):
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest(lambda _text: told.set()):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,124 @@
+"""What a run folder gives once it is opened: weights that are checked, and that belong to whoever asked for them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import ddpmkit
+from ddpmkit.checkpoint import checkpoint_folders, open_checkpoint, save_checkpoint
+from ddpmkit.cli import main
+from ddpmkit.errors import RunFailed
+from ddpmkit.run_folder import RunFolder
+from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.training.trainer import StepOutcome, Trainer
+
+Recipe = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def spoilt(small: Recipe, tmp_path: Path) -> Callable[[float], tuple[Path, str]]:
+    """A finished run whose checkpoint is whole, and in one place of its weights no finite number."""
+
+    def make(value: float) -> tuple[Path, str]:
+        folder = tmp_path / "run"
+        ddpmkit.run(small(train={"steps": 2}, metric=[{"use": "nearest-neighbours", "num_samples": 4}]), folder)
+        (path,) = checkpoint_folders(folder / "checkpoints")
+        checkpoint = open_checkpoint(path)
+        parts = {part: checkpoint.tensors(part) for part in ("model", "ema", "optimizer", "progress")}
+        name = sorted(parts["ema"])[3]
+        for part in ("model", "ema"):
+            parts[part][name].view(-1)[0] = value
+        save_checkpoint(folder / "checkpoints", 3, parts, checkpoint.lock)
+        return folder, name
+
+    return make
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_generate_nothing(
+    spoilt: Callable[[float], tuple[Path, str]], value: float
+) -> None:
+    folder, name = spoilt(value)
+    run = ddpmkit.load(folder)
+    picture = torch.zeros((3, 8, 8), dtype=torch.uint8)
+    mask = torch.ones((8, 8), dtype=torch.bool)
+    for use in (
+        lambda: run.sample(2),
+        lambda: run.sample(2, weights="raw"),
+        lambda: run.edit(picture, 2),
+        lambda: run.inpaint(picture, mask, 2),
+        lambda: run.interpolate(0, 1),
+        lambda: run.visualize(),
+        lambda: run.evaluate(num_samples=4),
+    ):
+        with pytest.raises(RunFailed, match=f"tensor '{name}' holds values that are not finite"):
+            use()
+
+
+@pytest.mark.parametrize("command", [["sample"], ["evaluate", "--num-samples", "4"], ["visualize"], ["interpolate"]])
+def test_a_command_on_such_weights_fails_names_the_tensor_and_writes_nothing(
+    spoilt: Callable[[float], tuple[Path, str]], command: list[str]
+) -> None:
+    folder, name = spoilt(math.nan)
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    ends = ["0", "1"] if command == ["interpolate"] else []
+    done = CliRunner().invoke(main, [command[0], str(folder), *ends, *command[1:]])
+    assert done.exit_code == 1, done.output
+    assert name in done.output
+    assert "not finite" in done.output
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
+
+
+def test_a_generator_keeps_its_weights_whatever_is_generated_next(small: Recipe, tmp_path: Path) -> None:
+    run = ddpmkit.run(small(train={"steps": 5, "learning_rate": 0.01}), tmp_path)
+    averaged, last = run.sample(2, weights="ema"), run.sample(2, weights="raw")
+    assert not torch.equal(averaged, last)
+    first, second = run.generator("ema"), run.generator("raw")
+    assert torch.equal(run.draw(first, 2), averaged)
+    assert torch.equal(run.draw(second, 2), last)
+
+
+def test_a_run_neither_samples_nor_scores_weights_that_are_not_finite(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite, and no checkpoint is due: only samples and scores are made of the average."""
+    step = Trainer.train_step
+
+    def spoiling(trainer: Trainer) -> StepOutcome:
+        outcome = step(trainer)
+        if trainer.step == 2:
+            with torch.no_grad():
+                next(trainer.averaged().parameters()).view(-1)[0] = math.nan
+        return outcome
+
+    monkeypatch.setattr(Trainer, "train_step", spoiling)
+    metric = [{"use": "nearest-neighbours", "num_samples": 4, "every": 2}]
+    with pytest.raises(RunFailed):
+        ddpmkit.run(small(train={"steps": 4, "sample_every": 2}, metric=metric), tmp_path)
+    assert "scores" not in {record["event"] for record in RunFolder(tmp_path).log.records()}
+    assert not (tmp_path / "samples").exists()
+    reasons = [record["reason"] for record in RunFolder(tmp_path).incidents.records("failed") if "reason" in record]
+    assert len([reason for reason in reasons if "not finite" in reason]) >= 2
+
+
+def test_the_image_of_a_sampler_that_diverges_is_not_written(small: Recipe, tmp_path: Path) -> None:
+    run = ddpmkit.run(small(train={"steps": 1}), tmp_path)
+    frames = ImageGenerator.frames
+
+    def diverging(generator: ImageGenerator, *arguments: Any) -> Any:
+        for frame in frames(generator, *arguments):
+            yield frame._replace(x=frame.x * math.nan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageGenerator, "frames", diverging)
+        done = CliRunner().invoke(main, ["sample", str(tmp_path), "-n", "2", "--out", str(tmp_path / "new.png")])
+        with pytest.raises(RunFailed, match="2 of 2 images"):
+            run.sample(2)
+    assert done.exit_code == 1
+    assert "not finite" in done.output
+    assert not (tmp_path / "new.png").exists()

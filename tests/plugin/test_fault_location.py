@@ -1,0 +1,108 @@
+"""A fault is laid to a line of the plugin where whoever runs it can edit that."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ddpmkit.errors import PluginError
+from ddpmkit.plugin.discovery import discover
+from ddpmkit.plugin.fault_location import way_to_mend
+from ddpmkit.plugin.plugin_source import FoundPlugin
+
+ZIG = """
+from ddpmkit.plugin import Component, hookimpl
+
+@hookimpl
+def ddpmkit_components():
+    yield Component(kind="loss", name="zig", summary="a loss", target=f"{__name__}:Zig")
+
+class Zig:
+    def __init__(self, config, *, prediction):
+        raise KeyError("beta")
+"""
+RAISING, DECLARING = 10, 6
+
+
+@pytest.fixture(params=["file", "editable", "wheel"])
+def install(
+    request: pytest.FixtureRequest, tmp_path: Path, distribution: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[str, str]]:
+    """Makes a plugin of this source; its namespace, and where its code can be edited."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(source: str) -> tuple[str, str]:
+        if request.param == "file":
+            Path("zig.py").write_text(source)
+            return "local", "zig.py"
+        distribution("ddpmkit-acme", "acme.zig", "acme_zig", source)
+        note = {"url": tmp_path.as_uri(), "dir_info": {"editable": request.param == "editable"}}
+        Path("ddpmkit_acme-1.0.dist-info/direct_url.json").write_text(json.dumps(note))
+        return "acme", "acme_zig.py" if request.param == "editable" else ""
+
+    return make
+
+
+def remedy(namespace: str) -> str:
+    """What building its loss tells to do first."""
+    files = [Path("zig.py")] if namespace == "local" else []
+    loss = discover(files).registry().get("loss", f"{namespace}/zig")
+    with pytest.raises(PluginError) as caught:
+        loss.build(loss.config_model()(), prediction="epsilon")
+    return caught.value.remedies[0]
+
+
+@pytest.mark.parametrize(
+    ("raised", "way"),
+    [
+        ('OSError(28, "No space left on device")', "free some space on the disk"),
+        ('OSError(122, "Disk quota exceeded")', "free some space on the disk"),
+        ('OSError(37, "No locks available")', "use a file system that supports locks"),
+        ('OSError(30, "Read-only file system")', "use a disk that can be written"),
+        ('OSError(24, "Too many open files")', "allow more open files"),
+        ("""FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")""", "TMPDIR"),
+        ('ValueError("cannot write") from OSError(28, "No space left on device")', "free some space on the disk"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_the_code(
+    install: Callable[[str], tuple[str, str]], raised: str, way: str
+) -> None:
+    namespace, _ = install(ZIG.replace('KeyError("beta")', raised))
+    assert way in remedy(namespace)
+
+
+def test_code_that_raises_is_mended_where_it_raised(install: Callable[[str], tuple[str, str]]) -> None:
+    namespace, file = install(ZIG)
+    told = remedy(namespace)
+    if file:
+        assert told.startswith("mend ")
+        assert told.endswith(f"{file}:{RAISING}")
+    else:
+        assert told == "report it to the authors of ddpmkit-acme 1.0, which provides it"
+
+
+def test_a_class_that_is_not_there_is_mended_where_it_is_named(install: Callable[[str], tuple[str, str]]) -> None:
+    namespace, file = install(ZIG.replace(':Zig"', ':Zog"'))
+    told = remedy(namespace)
+    assert told.endswith(f"{file}:{DECLARING}" if file else "which provides it")
+
+
+def test_a_class_that_is_not_there_is_answered_with_the_nearest(install: Callable[[str], tuple[str, str]]) -> None:
+    namespace, _ = install(ZIG.replace(':Zig"', ':Zog"'))
+    files = [Path("zig.py")] if namespace == "local" else []
+    loss = discover(files).registry().get("loss", f"{namespace}/zig")
+    with pytest.raises(PluginError, match="has no attribute 'Zog'; did you mean 'Zig'"):
+        loss.build(loss.config_model()(), prediction="epsilon")
+
+
+@pytest.mark.parametrize(("source", "line"), [("\n\n1 / 0", ":3"), ("\ndef broken(:", ":2"), ("", "")])
+def test_what_is_set_aside_says_where(install: Callable[[str], tuple[str, str]], source: str, line: str) -> None:
+    namespace, file = install(source)
+    (broken,) = discover([Path("zig.py")] if namespace == "local" else []).quarantined
+    assert broken.place.endswith(f"{file}{line}")
+
+
+def test_a_plugin_that_lies_nowhere_is_named_by_its_module() -> None:
+    gone = FoundPlugin("acme.zig", "no_such.module", "ddpmkit-acme", "1.0", editable=True)
+    assert way_to_mend(gone, "no_such.module:Zig") == "mend no_such.module"

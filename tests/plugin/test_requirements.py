@@ -1,0 +1,41 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ddpmkit.plugin.plugin_source import FoundPlugin
+from ddpmkit.plugin.requirements import way_to_install
+
+ACME = FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.2")
+BUILT_IN = FoundPlugin("ddpmkit.csv", "ddpmkit_plugins.csv_tracker", "ddpmkit", "0.1")
+
+
+def requiring(distribution: Callable[..., None], folder: Path, *requirements: str) -> None:
+    """`ACME`, installed."""
+    distribution("ddpmkit-acme", "acme.zig", "acme", "", version="1.2")
+    with (folder / "ddpmkit_acme-1.2.dist-info" / "METADATA").open("a") as metadata:
+        metadata.writelines(f"Requires-Dist: {requirement}\n" for requirement in requirements)
+
+
+@pytest.mark.parametrize(
+    ("modules", "command"),
+    [
+        (["zig_zag"], "pip install 'Zig-Zag>=2'"),
+        (["zig_zag", "boards"], "pip install 'Zig-Zag>=2' 'boards<3'"),
+        (["zig_zag", "PIL"], "pip install ddpmkit-acme==1.2"),
+    ],
+)
+def test_what_the_distribution_depends_on_is_installed(
+    distribution: Callable[..., None], tmp_path: Path, modules: list[str], command: str
+) -> None:
+    requiring(distribution, tmp_path, "Zig-Zag>=2", "boards<3; extra == 'boards'", "pillow")
+    assert way_to_install(modules, ACME) == command
+
+
+def test_of_the_built_ins_the_extras_are_known() -> None:
+    assert way_to_install(["datasets"], BUILT_IN) == "pip install 'datasets>=4.0'"
+
+
+def test_what_a_file_requires_is_told_in_words() -> None:
+    file = FoundPlugin("local.zig", "ddpmkit_local_0", "zig.py", "sha256:0", Path("zig.py"))
+    assert way_to_install(["zag", "zog"], file) == "pip install the packages that bring the modules zag, zog"
