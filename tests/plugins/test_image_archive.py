@@ -27,7 +27,7 @@ from ddpmkit_plugins.image_folder import (
     archive,
     archive_dataset,
     decoding,
-    pictures,
+    image_files,
 )
 from ddpmkit_plugins.image_folder.archive_dataset import ImageArchive
 from ddpmkit_plugins.image_folder.dataset import ImageFolder
@@ -158,7 +158,7 @@ def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
     def refuse(*arguments: object, **keys: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(pictures, "decode_all", refuse)
+    monkeypatch.setattr(image_files, "decode_all", refuse)
     again = opened(path)
     assert isinstance(first._pixels, np.memmap)
     assert np.array_equal(shown(again), shown(first))
@@ -470,7 +470,7 @@ def test_a_member_that_unpacks_to_more_than_it_claims_takes_no_more_memory(tmp_p
 
 def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_HELD", 2_000_000)
-    monkeypatch.setattr(pictures, "WORKERS", 4)
+    monkeypatch.setattr(image_files, "WORKERS", 4)
     noise = np.random.default_rng(0).bytes(1_000_000)
     path = pack(tmp_path / "a.tar", {f"train/cat/{number}.jpg": noise for number in range(30)})
     assert "30 files are no whole pictures" in refusal(path)
