@@ -15,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ class Checkpoint:
 class HeldFiles:
     """The content of a checkpoint: its tensors are mapped into memory, which takes none before they are used."""
 
-    parts: Mapping[str, Mapping[str, Tensor]]
-    lock: bytes
+    parts: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
+    lock: bytes = field(repr=False)
 
 
 def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], lock: Path) -> Checkpoint:

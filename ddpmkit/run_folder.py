@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from ddpmkit.atomic_io import open_regular, write_atomically
 from ddpmkit.contracts import Scores, StepRecord
@@ -21,7 +22,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.file_lock import take_turn
 from ddpmkit.run_log import RunLog
 
-__all__ = ["RunFolder", "check_replaceable"]
+__all__ = ["RunFolder", "check_replaceable", "not_a_run"]
 
 _FILES = ("recipe.lock.toml", "metrics.jsonl", "incidents.jsonl", "report.html", ".lock", ".holder.json")
 _FOLDERS = ("checkpoints", "snapshots", "samples", "viz")
@@ -229,3 +230,14 @@ def _kind(path: Path) -> str | None:
 def _inside(folder: Path) -> list[Path]:
     """What is in a folder of the run folder; nothing if the folder is a link."""
     return list(folder.iterdir()) if _kind(folder) == "a folder" else []
+
+
+def not_a_run(path: Path, fault: str) -> InputError:
+    """The error for a `path` that must be the folder of a run: what it is instead, or else its `fault`."""
+    if path.is_file():
+        if path.suffix == ".toml":
+            return InputError(f"{path} is a recipe, not a run folder.", remedies=[f"ddpmkit run {quote(str(path))}"])
+        return InputError(f"{path} is a file, not a run folder.")
+    if not path.exists():
+        fault = f"does not exist (looked in {path.absolute().parent})"
+    return InputError(f"{path} {fault}.", remedies=[f"ddpmkit run RECIPE --out {quote(str(path))} makes one"])

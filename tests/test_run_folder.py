@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ddpmkit.cli import main
 from ddpmkit.errors import InputError
 from ddpmkit.run_folder import RunFolder
 
@@ -186,3 +188,21 @@ def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
         _ = 1 / 0
     with folder.held():
         pass
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "visualize", "checkpoint verify", "compare"])
+def test_what_is_not_a_run_folder_is_called_what_it_is(tmp_path: Path, command: str) -> None:
+    (tmp_path / "recipe.toml").write_text("")
+    (tmp_path / "image.png").write_text("")
+    (tmp_path / "empty").mkdir()
+    lacks = "is not a run folder: it has no recipe.lock.toml" if command == "compare" else "holds no checkpoint"
+    for name, fault, remedy in (
+        ("recipe.toml", "is a recipe, not a run folder.", f"ddpmkit run {tmp_path / 'recipe.toml'}"),
+        ("image.png", "is a file, not a run folder.", ""),
+        ("none", "does not exist", f"ddpmkit run RECIPE --out {tmp_path / 'none'} makes one"),
+        ("empty", lacks, f"ddpmkit run RECIPE --out {tmp_path / 'empty'} makes one"),
+    ):
+        done = CliRunner().invoke(main, [*command.split(), str(tmp_path / name)])
+        assert done.exit_code == 2
+        assert f"{tmp_path / name} {fault}" in done.stderr
+        assert remedy in done.stderr

@@ -28,12 +28,14 @@ def verify(ctx: click.Context, run_folder: Path) -> None:
     ddpmkit checkpoint verify results/afhq_cat
     """
     from ddpmkit.checkpoint import checkpoint_folders, open_checkpoint
+    from ddpmkit.run_folder import not_a_run
 
     terminal: Terminal = ctx.obj
     alone = (run_folder / "manifest.json").exists()
     folders = [run_folder] if alone else checkpoint_folders(run_folder / "checkpoints")
     if not folders:
-        raise InputError(f"{run_folder} holds no checkpoint (looked in {(run_folder / 'checkpoints').absolute()}).")
+        place = (run_folder / "checkpoints").absolute()
+        raise not_a_run(run_folder, f"holds no checkpoint (looked in {place})")
     snapshots = [] if alone else checkpoint_folders(run_folder / "snapshots")
     findings = []
     for folder in [*folders, *snapshots]:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Model:
     recipe: Recipe
     runtime: Runtime
     process: GaussianDiffusion
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     around: Around = contextlib.nullcontext
     """Entered around each call of a component with its kind: it puts back what of torch's settings the call changed."""
 

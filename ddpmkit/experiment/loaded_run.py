@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ddpmkit.arguments import LARGEST_SEED, whole_number
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.data.images import ImageSource
@@ -26,7 +27,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plural import counted
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, parse_weights, read_lock
 from ddpmkit.report import write_report
-from ddpmkit.run_folder import RunFolder
+from ddpmkit.run_folder import RunFolder, not_a_run
 from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, between_pictures, between_samples, edited, inpainted
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.input_images import open_mask, open_picture
@@ -52,6 +53,10 @@ class Run:
     model: Model
     ended: RunEnded | None = None
     """How the run ended, when it was this process that ran it."""
+
+    def __repr__(self) -> str:
+        # Not the fields: whoever looks at a run in a notebook does not want all its weights.
+        return f"<Run {str(self.folder.path)!r} at step {self.step}>"
 
     @property
     def step(self) -> int:
@@ -160,10 +165,11 @@ class Run:
 
         Raises RunFailed, which names the component, when one fails.
         """
+        count, seed = whole_number("count", count, 1), self._seed(seed)
         samples = counted(count, "sample")
         work = Shielded(display or Quiet()).work(samples, generator.frame_count(count))
         with explaining(f"drawing {samples}", self.recipe), work as advance:
-            return generator.images(range(count), self._seed(seed), advance)
+            return generator.images(range(count), seed, advance)
 
     def picture(self, given: Given) -> Tensor:
         """A file as uint8 [C, H, W], scaled and cropped as the run's own pictures are; a tensor as it is."""
@@ -192,6 +198,8 @@ class Run:
     ) -> Iterator[Scores]:
         """The scores of `evaluate`, each as soon as it is there."""
         display = Shielded(display or Quiet())
+        if num_samples is not None:
+            num_samples = whole_number("num_samples", num_samples, 2)
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
@@ -256,9 +264,11 @@ class Run:
         weights that are not finite.
         """
         try:
-            wanted = parse_weights(weights or self.recipe.sampler.settings.weights)
+            wanted = parse_weights(weights if weights is not None else self.recipe.sampler.settings.weights)
         except ValueError as error:
             raise InputError(f"weights: {error}.") from error
+        if steps is not None:
+            steps = whole_number("steps", steps, 1, self.recipe.diffusion.timesteps)
         # A copy: the weights of a generator stay as they are, whatever generator is made next.
         network = copy.deepcopy(self.model.network)
         load_weights(network, saved_weights(wanted, self.checkpoint, self.folder.snapshots, self.recipe.train, network))
@@ -274,7 +284,7 @@ class Run:
         return data.classes.index(name)
 
     def _seed(self, seed: int | None) -> int:
-        return self.recipe.train.seed if seed is None else seed
+        return self.recipe.train.seed if seed is None else whole_number("seed", seed, 0, LARGEST_SEED)
 
 
 def load(
@@ -302,10 +312,7 @@ def load(
     else:
         folder, found = RunFolder(path), newest_checkpoint(path / "checkpoints")
         if found is None:
-            raise InputError(
-                f"{path} holds no checkpoint (looked in {(path / 'checkpoints').absolute()}).",
-                remedies=["ddpmkit run RECIPE --out " + str(path) + " makes one"],
-            )
+            raise not_a_run(path, f"holds no checkpoint (looked in {(path / 'checkpoints').absolute()})")
         checkpoint = found
     lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content, trust=trust)
     recipe = overridden(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)

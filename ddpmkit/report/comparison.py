@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from ddpmkit.atomic_io import write_atomically
 from ddpmkit.contracts import Scores
-from ddpmkit.errors import InputError
 from ddpmkit.recipe import read_lock_values, toml_value
 from ddpmkit.recipe.diff import leaves
 from ddpmkit.report.curves import Curve, chart, curve_style
@@ -23,7 +22,7 @@ from ddpmkit.report.history import History, read_history
 from ddpmkit.report.images import embedded
 from ddpmkit.report.ranking import rankings
 from ddpmkit.report.run_page import environment
-from ddpmkit.run_folder import RunFolder
+from ddpmkit.run_folder import RunFolder, not_a_run
 from ddpmkit.score_log import read_scores
 
 __all__ = ["ComparedRun", "differing_keys", "read_runs", "write_comparison"]
@@ -66,7 +65,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
     for path in paths:
         lock = RunFolder(path).lock
         if not lock.exists():
-            raise InputError(f"{path} is no run folder: it has no {lock.name}.")
+            raise not_a_run(path, f"is not a run folder: it has no {lock.name}")
         recipe = read_lock_values(lock)
         recipe.pop("lock", None)
         runs.append((path.resolve(), recipe))

@@ -8,7 +8,7 @@ the last batch of a number of images is often smaller than the others.
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ __all__ = ["ImageGenerator"]
 class ImageGenerator:
     """A network with all it takes to draw images from it."""
 
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     process: GaussianDiffusion
     sampler: Sampler
     image_shape: ImageShape

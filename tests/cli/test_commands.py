@@ -193,7 +193,7 @@ def test_bad_options_of_sample_exit_2(finished, arguments, text):
 def test_a_folder_without_a_run_exits_2(command, tmp_path):
     result = invoke(command, tmp_path / "none")
     assert result.exit_code == 2
-    assert "holds no checkpoint" in result.stderr
+    assert "none does not exist" in result.stderr
 
 
 def test_evaluate_says_its_cost_first_and_every_rule_after(finished):

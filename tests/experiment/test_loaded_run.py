@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, open_checkpoint, save_checkpoint
 from ddpmkit.cli import main
-from ddpmkit.errors import RunFailed
+from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.training.trainer import StepOutcome, Trainer
@@ -122,3 +123,38 @@ def test_the_image_of_a_sampler_that_diverges_is_not_written(small: Recipe, tmp_
     assert done.exit_code == 1
     assert "not finite" in done.output
     assert not (tmp_path / "new.png").exists()
+
+
+def test_a_run_and_its_generator_are_shown_in_one_line(small: Recipe, tmp_path: Path) -> None:
+    run = ddpmkit.run(small(train={"steps": 2}), tmp_path / "run")
+    assert repr(run) == f"<Run '{tmp_path / 'run'}' at step 2>"
+    for shown in (repr(run.generator()), repr(run.model), repr(ddpmkit.load(run.checkpoint.path).checkpoint)):
+        assert "tensor(" not in shown
+        assert "Conv2d" not in shown
+
+
+def test_numbers_are_checked_before_anything_is_generated(small: Recipe, tmp_path: Path) -> None:
+    run = ddpmkit.run(small(train={"steps": 2}, metric=[{"use": "nearest-neighbours", "num_samples": 4}]), tmp_path)
+    picture = torch.zeros((3, 8, 8), dtype=torch.uint8)
+    mask = torch.ones((8, 8), dtype=torch.bool)
+    wrong: list[tuple[str, Callable[[], object]]] = [
+        ("count must be a whole number of at least 1, not 0", lambda: run.sample(0)),
+        ("count must be a whole number of at least 1, not -1", lambda: run.edit(picture, -1)),
+        ("count must be a whole number of at least 1, not 2.5", lambda: run.sample(2.5)),  # type: ignore[arg-type]
+        ("count must be a whole number of at least 1, not '3'", lambda: run.sample("3")),  # type: ignore[arg-type]
+        ("count must be a whole number of at least 1, not True", lambda: run.sample(True)),
+        ("count must be a whole number of at least 2, not 1", lambda: run.interpolate(0, 1, 1)),
+        ("steps must be a whole number from 1 to 6, not 0", lambda: run.sample(2, steps=0)),
+        ("steps must be a whole number from 1 to 6, not 7", lambda: run.sample(2, steps=7)),
+        ("seed must be a whole number from 0 to .*, not -1", lambda: run.sample(2, seed=-1)),
+        ("seed must be a whole number from 0 to .*, not 9223372036854775808", lambda: run.sample(2, seed=2**63)),
+        ("seed must be a whole number from 0 to .*, not 1.5", lambda: run.visualize(seed=1.5)),  # type: ignore[arg-type]
+        ("resample must be a whole number of at least 1, not 0", lambda: run.inpaint(picture, mask, 2, resample=0)),
+        ("num_samples must be a whole number of at least 2, not 0", lambda: run.evaluate(num_samples=0)),
+        ("'' is none of", lambda: run.sample(2, weights="")),
+    ]
+    for message, use in wrong:
+        with pytest.raises(InputError, match=message):
+            use()
+    numpy_count: Any = np.int64(2)
+    assert torch.equal(run.sample(numpy_count, seed=3), run.sample(2, seed=3))

@@ -123,7 +123,7 @@ def test_the_command_marks_the_best_and_says_why_not(made, tmp_path: Path, monke
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["compare", str(tmp_path)])
     assert done.exit_code == 2
-    assert "is no run folder" in done.output
+    assert "is not a run folder" in done.output
 
 
 @pytest.mark.parametrize("lock", [b"\xff", b"train = 1", b"[" * 100_000, b"name = []"])
