@@ -67,5 +67,7 @@ def evaluate(
             for scores in outcomes:
                 for line in aligned(describe_scores(scores)):
                     terminal.out.print(line)
+    if not outcomes:
+        terminal.show_note("no score was made: no metric of this run is available here")
     for scores in outcomes:
         refuse_unusable(scores)

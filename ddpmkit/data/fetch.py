@@ -43,7 +43,7 @@ def fetch_afhq(
     work = destination.with_name(f".{destination.name}.partial")
     with _turn_for(destination):
         if (destination / "train").is_dir() and (destination / "val").is_dir():
-            _log.info("%s is there already", destination)
+            _log.warning("%s holds train/ and val/ already: nothing was downloaded", destination)
         else:
             _fetch(url or AFHQ_URLS[version], work, f"afhq_v{version}.zip", destination, progress)
         shutil.rmtree(work, ignore_errors=True)

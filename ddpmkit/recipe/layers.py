@@ -79,7 +79,7 @@ class Layered:
             named = [f"{_dotted((*key, index))} is {use}" for index, use in enumerate(uses) if isinstance(use, str)]
             self.problems.append(Problem(message, override.source, hints=(", ".join(named),) if named else ()))
             return
-        self.merge(key, table, {override.key[-1]: override.value}, lambda _: Origin(override.source))
+        self.merge(key, table, {override.key[-1]: override.value}, lambda _: override.origin or Origin(override.source))
 
     def _indexed(self, key: tuple[str, ...]) -> tuple[str, ...]:
         """`metric.every` means that of the only [[metric]], if there is one only."""
@@ -110,12 +110,12 @@ class Layered:
             self.origins.pop(written, None)
 
 
-def layered(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Layered:
-    """Merge layers, the topmost last, then apply `key=value` strings."""
+def layered(layers: Sequence[Layer], overrides: Sequence[str | Override] = ()) -> Layered:
+    """Merge layers, the topmost last, then apply overrides, also as `key=value` strings."""
     tree = Layered(layers[-1].source)
     for layer in layers:
         tree.merge((), tree.values, layer.values, layer.origin)
-    parsed = [parse_override(text) for text in overrides]
+    parsed = [parse_override(each) if isinstance(each, str) else each for each in overrides]
     tree.problems += [item for item in parsed if isinstance(item, Problem)]
     wanted = [item for item in parsed if isinstance(item, Override)]
     # `use` first: a component and its keys may be set in any order.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ddpmkit.recipe.problems import Problem, RecipeError, listed
 from ddpmkit.recipe.recipe_file import as_toml_data, endless_key
+from ddpmkit.recipe.toml_positions import Origin
 
 __all__ = ["Override", "check_used", "parse_override"]
 
@@ -22,6 +23,8 @@ class Override(NamedTuple):
     key: tuple[str, ...]
     value: Any
     source: str
+    origin: Origin | None = None
+    """Who wrote it, if that is not the command line."""
 
 
 def parse_override(text: str) -> Override | Problem:

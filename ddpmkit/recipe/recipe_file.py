@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time
 from pathlib import Path
@@ -161,8 +161,8 @@ def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple
     if isinstance(error, ValueError):
         return "this cannot be the name of a file", ()
     if isinstance(error, IsADirectoryError):
-        recipes = sorted(str(entry) for entry in path.glob("*.toml"))[:8]
-        return "this is a folder, not a recipe", (f"recipes in it: {', '.join(recipes)}",) if recipes else ()
+        recipes = [str(path / name) for name in _recipes_in(path)]
+        return "this is a folder, not a recipe", (f"recipes in it: {_first(recipes)}",) if recipes else ()
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"this file cannot be read: {error.strerror or error}", ()
     return "there is no such file", tuple(_near_names(path))
@@ -172,10 +172,20 @@ def _near_names(path: Path) -> list[str]:
     folder = path.parent
     if not folder.is_dir():
         return [f"there is no folder {folder.absolute()} either"]
-    names = sorted(entry.name for entry in folder.glob("*.toml"))
-    close = did_you_mean(path.name, names) or did_you_mean(f"{path.name}.toml", names)
-    suggestion = [f"did you mean {folder / close}?"] if close else []
+    names = _recipes_in(folder)
+    # Without the ending: it alone makes any two short names alike.
+    close = did_you_mean(path.name.removesuffix(".toml"), [name.removesuffix(".toml") for name in names])
+    suggestion = [f"did you mean {folder / close}.toml?"] if close else []
     if not names:
         return [f"looked in {folder.absolute()}, which holds no .toml file"]
+    return [*suggestion, f"recipes in {folder.absolute()}: {_first(names)}"]
+
+
+def _recipes_in(folder: Path) -> list[str]:
+    """The names of the TOML files in a folder that may be recipes."""
+    return sorted(entry.name for entry in folder.glob("*.toml") if entry.name != "pyproject.toml")
+
+
+def _first(names: Sequence[str]) -> str:
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return [*suggestion, f"recipes in {folder.absolute()}: {', '.join(names[:12])}{more}"]
+    return f"{', '.join(names[:12])}{more}"

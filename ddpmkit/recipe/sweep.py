@@ -13,12 +13,13 @@ from typing import Any
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.layers import Layered, layered
-from ddpmkit.recipe.problems import MOST, RecipeError
+from ddpmkit.recipe.overrides import Override
+from ddpmkit.recipe.problems import MOST, Problem, RecipeError
 from ddpmkit.recipe.read import default_name, source_layers
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolution import resolve
 from ddpmkit.recipe.schema import SWEEP_TABLE, SweepSection
-from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml_positions import Key, Position
 from ddpmkit.recipe.toml_writer import toml_key, toml_value
 from ddpmkit.recipe.validation import Table, validate
 
@@ -49,27 +50,35 @@ def read_sweep(
     """The sweep's name and its runs, each checked as `read_recipe` checks it; a recipe without [sweep] is one run.
     `trust` is as in `read_recipe`.
 
-    Raises RecipeError for a sweep that is none, and with the problems of the first run that cannot be.
+    Raises RecipeError for a sweep that is none, and with the problems of all its runs.
     """
     registry = registry if registry is not None else discover().registry()
     layers = source_layers(source, trust=trust)
     tree = layered(layers, [override for override in overrides if override.startswith(f"{SWEEP_TABLE}.")])
     rest = [override for override in overrides if not override.startswith(f"{SWEEP_TABLE}.")]
     many = SWEEP_TABLE in tree.values
-    varied = _varied(tree) if many else [{}]
+    varied = _varied(tree) if many else [[]]
     plain = [replace(layer, values={k: v for k, v in layer.values.items() if k != SWEEP_TABLE}) for layer in layers]
     whole = str(tree.values.get("name", name or default_name(source)))
-    runs = []
-    for number, changes in enumerate(varied, start=1):
-        settings = [f"{key}={toml_value(value)}" for key, value in changes.items()]
+    runs, problems = [], dict[Problem, None]()
+    for number, overridden in enumerate(varied, start=1):
+        changes = {_dotted(override.key): override.value for override in overridden}
         described = list(map(_slug, changes.values())) or ["unchanged"]
         called = "-".join([f"{number:0{len(str(len(varied)))}}", *described])[:100]
-        recipe = resolve(layered(plain, [*rest, *settings]), registry, whole)
+        try:
+            recipe = resolve(layered(plain, [*rest, *overridden]), registry, whole)
+        except RecipeError as error:
+            problems |= dict.fromkeys(error.problems)
+            if len(problems) > MOST:
+                break
+            continue
         runs.append(SweepRun(called, changes, replace(recipe, name=f"{whole}-{called}"[:150]) if many else recipe))
+    if problems:
+        raise RecipeError(problems)
     return whole, tuple(runs)
 
 
-def _varied(tree: Layered) -> list[dict[str, Any]]:
+def _varied(tree: Layered) -> list[list[Override]]:
     """The changes of each run. Raises RecipeError where the section does not say what they are."""
     values = tree.values[SWEEP_TABLE]
     if not isinstance(values, Mapping):
@@ -89,20 +98,29 @@ def _varied(tree: Layered) -> list[dict[str, Any]]:
         tree.problems.append(table.problem(f"a zip needs lists of one length: {lengths}", ("over",)))
     if tree.problems:
         raise RecipeError(tree.problems[:MOST])
-    named = {_dotted(key): choices for key, choices in lists.items()}
-    chosen = list(itertools.islice(_combined(section.mode, named), _MOST_RUNS + 1))
+    overrides = [list(_overrides(tree, key, choices)) for key, choices in lists.items()]
+    chosen = list(itertools.islice(_combined(section.mode, overrides), _MOST_RUNS + 1))
     if len(chosen) > _MOST_RUNS:
         raise RecipeError([table.problem(f"this is a sweep of more than {_MOST_RUNS:,} runs", ("over",))])
     return chosen
 
 
-def _combined(mode: str, lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _overrides(tree: Layered, key: Key, choices: Sequence[Any]) -> Iterator[Override]:
+    """Each value of `key`, with its place in the list."""
+    written = (SWEEP_TABLE, "over", *key)
+    for index, value in enumerate(choices):
+        name, entry = tree.origin(written), tree.origin((*written, index))
+        if name.position and entry.position:
+            entry = replace(entry, position=Position(name.position.key, entry.position.value))
+        yield Override(tuple(map(str, key)), value, entry.source, entry)
+
+
+def _combined(mode: str, lists: Sequence[list[Override]]) -> Iterator[list[Override]]:
     if mode == "ablation":
-        yield {}
-        yield from ({key: value} for key, choices in lists.items() for value in choices)
+        yield []
+        yield from ([override] for choices in lists for override in choices)
         return
-    for values in (itertools.product if mode == "grid" else zip)(*lists.values()):
-        yield dict(zip(lists, values, strict=True))
+    yield from map(list, (itertools.product if mode == "grid" else zip)(*lists))
 
 
 def _leaves(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:

@@ -196,6 +196,33 @@ def test_a_folder_without_a_run_exits_2(command, tmp_path):
     assert "none does not exist" in result.stderr
 
 
+OFFLINE = """
+from ddpmkit.plugin import Component, ComponentUnavailable, hookimpl
+
+
+class Offline:
+    def __init__(self, config, *, device):
+        raise ComponentUnavailable("its network is not here", remedies=["--skip-unavailable-metrics"])
+
+
+@hookimpl
+def ddpmkit_components():
+    yield Component(kind="metric", name="offline", target=f"{__name__}:Offline", summary="needs what is not here")
+"""
+
+
+def test_evaluate_says_that_it_made_no_score(finished, tmp_path):
+    (tmp_path / "offline.py").write_text(OFFLINE)
+    plugins = ["--plugin", PARTS, "--plugin", tmp_path / "offline.py"]
+    asked = ["--set", 'metric=[{use="local/offline"}]', "--skip-unavailable-metrics"]
+    result = invoke("evaluate", finished, *asked, *plugins)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.splitlines() == [
+        "skipped metric 'local/offline': its network is not here",
+        "no score was made: no metric of this run is available here",
+    ]
+
+
 def test_evaluate_says_its_cost_first_and_every_rule_after(finished):
     result = invoke("evaluate", finished, "--num-samples", 16, "--plugin", PARTS)
     assert result.exit_code == 0, result.stderr

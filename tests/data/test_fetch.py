@@ -79,10 +79,13 @@ def test_a_split_that_is_there_is_left_alone(tmp_path: Path, server: str) -> Non
     assert found == ["train/mine.jpg", "val/cat/2.jpg"]
 
 
-def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
+def test_what_is_there_already_is_not_fetched_again_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         (tmp_path / "afhq" / split).mkdir(parents=True)
     assert fetch_afhq(tmp_path / "afhq", url="http://127.0.0.1:1/nobody") == tmp_path / "afhq"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{tmp_path / 'afhq'} holds train/ and val/ already: nothing was downloaded"
+    ]
 
 
 def test_an_error_page_in_place_of_the_archive_is_said_and_leaves_no_dataset(tmp_path: Path, server: str) -> None:
@@ -221,6 +224,8 @@ def test_two_processes_at_once_make_one_dataset(tmp_path: Path, server: str) -> 
     processes = [process(FETCH, f"{server}/afhq.zip", folder) for _ in range(2)]
     said = {process.communicate(timeout=60)[1] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
-    assert said <= {"", f"another process is busy with {folder}; waiting for it.\n"}
+    waits = f"another process is busy with {folder}; waiting for it.\n"
+    finds = f"{folder} holds train/ and val/ already: nothing was downloaded\n"
+    assert said in ({"", finds}, {"", waits + finds})
     assert len(list(folder.rglob("*.jpg"))) == 2_001
     assert list(folder.parent.iterdir()) == [folder]

@@ -35,6 +35,12 @@ def test_a_missing_file_names_its_neighbours(folder: Path, said: Said) -> None:
     assert "did you mean quickstart.toml?" in said("quickstart")
 
 
+def test_an_ending_alone_makes_no_neighbour(folder: Path, said: Said) -> None:
+    for name in ("mine.toml", "pyproject.toml"):
+        (folder / name).touch()
+    assert said("nope.toml") == f"nope.toml: there is no such file\n  - recipes in {folder.resolve()}: mine.toml"
+
+
 def test_an_empty_or_missing_folder_is_named(folder: Path, said: Said) -> None:
     assert said("x.toml").endswith(f"looked in {folder.resolve()}, which holds no .toml file")
     assert said("no/x.toml").endswith(f"there is no folder {folder.resolve() / 'no'} either")
@@ -44,6 +50,9 @@ def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
     (folder / "recipes").mkdir()
     (folder / "recipes" / "a.toml").touch()
     assert said("recipes") == "recipes: this is a folder, not a recipe\n  - recipes in it: recipes/a.toml"
+    for number in range(13):
+        (folder / "recipes" / f"b{number}.toml").touch()
+    assert said("recipes").endswith("recipes/b7.toml and 2 more")
 
 
 @pytest.mark.parametrize(

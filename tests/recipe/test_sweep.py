@@ -88,6 +88,30 @@ def test_what_is_no_sweep_is_said_at_its_place(sweep, text: str, said: str) -> N
     assert said in str(caught.value)
 
 
+def test_what_is_wrong_in_any_run_is_said_once_at_its_place(sweep) -> None:  # type: ignore[no-untyped-def]
+    text = """[sweep.over]
+schedule.use = ["cosine", "linea"]
+train.stepss = [1]
+train.learning_rate = [1e-3, "fast", -1]
+"""
+    with pytest.raises(RecipeError) as caught:
+        sweep(text)
+    places = [(problem.source, *(problem.span or ())[:3], problem.message) for problem in caught.value.problems]
+    assert places == [
+        ("mine.toml", 2, 27, 7, "there is no schedule `linea`"),
+        ("mine.toml", 3, 7, 6, "unknown key `stepss` in [train]"),
+        ("mine.toml", 4, 30, 6, '`learning_rate` in [train] must be a number above 0, but is "fast"'),
+        ("mine.toml", 4, 38, 2, "`learning_rate` in [train] must be a number above 0, but is -1"),
+    ]
+
+
+def test_what_is_wrong_in_a_sweep_from_the_command_line_names_it(sweep) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(RecipeError) as caught:
+        sweep(GRID, 'sweep.over.train.steps=[1, "x"]')
+    (problem,) = caught.value.problems
+    assert (problem.source, problem.span) == ('--set sweep.over.train.steps=[1, "x"]', None)
+
+
 def test_a_single_run_cannot_be_made_of_it(folder, registry: Registry) -> None:  # type: ignore[no-untyped-def]
     (folder / "mine.toml").write_text(GRID)
     with pytest.raises(RecipeError, match="`ddpmkit sweep` makes them all"):
