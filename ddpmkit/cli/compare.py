@@ -25,7 +25,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     ddpmkit compare results/ablation_cat/* --out comparison.html
     """
     from ddpmkit.cli.side_by_side import differences, score_tables
-    from ddpmkit.report.comparison import differing_keys, read_runs, write_comparison
+    from ddpmkit.report.comparison import differing_keys, loss_remark, read_runs, write_comparison
     from ddpmkit.report.ranking import rankings
     from ddpmkit.run_folder import check_replaceable
 
@@ -41,13 +41,15 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
         terminal.out.print("nothing differs: these are runs of one recipe")
     ranked = list(rankings([(run.name, run.scores) for run in read]))
     losses = [f"{run.history.last['loss']:.4g}" if run.history.last is not None else "" for run in read]
-    columns = [("last loss", losses)]
+    steps = [f"{run.step:,}" if run.history.last is not None else "" for run in read]
+    columns = [("last step", steps), ("last loss", losses)]
     columns += [
         (each.title, [f"{text} *" if n == each.best else text for n, text in enumerate(each.texts)]) for each in ranked
     ]
     for table in score_tables(names, columns, width):
         terminal.out.print(table)
-    for remark in dict.fromkeys(f"{each.title}: {each.remark}" for each in ranked):
+    remarks = [f"last loss: {remark}"] if (remark := loss_remark(differing)) else []
+    for remark in dict.fromkeys([*remarks, *(f"{each.title}: {each.remark}" for each in ranked)]):
         for line in terminal.lines(remark, 0):
             terminal.out.print(line)
     if out is not None:

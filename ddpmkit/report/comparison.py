@@ -25,7 +25,12 @@ from ddpmkit.report.run_page import environment
 from ddpmkit.run_folder import RunFolder, not_a_run
 from ddpmkit.score_log import read_scores
 
-__all__ = ["ComparedRun", "differing_keys", "read_runs", "write_comparison"]
+__all__ = ["ComparedRun", "differing_keys", "loss_remark", "read_runs", "write_comparison"]
+
+_OF_LOSS = ("diffusion", "loss", "schedule")
+"""Sections that say what a loss measures."""
+_OF_IMAGES = ("data.channels", "data.classes", "data.image_size", "data.use")
+_MOST_KEYS = 4
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,25 @@ def differing_keys(runs: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in shown.items() if len(set(values)) > 1]
 
 
+def loss_remark(differing: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Why the losses of runs that differ in these keys cannot be compared; empty if they can."""
+    unlike = [key for key, _ in differing if key.split(".")[0] in _OF_LOSS or key in _OF_IMAGES]
+    # Another component has other keys: that it is another one says it all.
+    others = {key.split(".")[0] for key in unlike if key.endswith(".use")}
+    unlike = [key for key in unlike if key.endswith(".use") or key.split(".")[0] not in others]
+    if not unlike:
+        return ""
+    more = f" and {len(unlike) - _MOST_KEYS} more" if len(unlike) > _MOST_KEYS else ""
+    return f"not comparable: the runs differ in {', '.join(unlike[:_MOST_KEYS])}{more}"
+
+
 def write_comparison(runs: Sequence[ComparedRun], out: Path) -> Path:
     """One page of all of it."""
     differing = differing_keys(runs)
     page = environment().get_template("comparison.html").render(
         runs=runs,
         differing=differing,
+        loss_remark=loss_remark(differing),
         usual={key: Counter(values).most_common(1)[0][0] for key, values in differing} if len(runs) > 2 else {},
         style=curve_style,
         rankings=list(rankings([(run.name, run.scores) for run in runs])),

@@ -55,6 +55,31 @@ def test_what_differs_is_every_key_whose_value_does(made) -> None:  # type: igno
     ]
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ('[loss]\nuse = "l1"\n[train]\nsteps = 9\n', ""),
+        ('[loss]\nuse = "huber"\n', "last loss: not comparable: the runs differ in loss.use\n"),
+        ('[loss]\nuse = "l1"\n[data]\nuse = "critters"\nsize = 3\n', "the runs differ in data.use\n"),
+        (
+            '[loss]\nuse = "p2"\ngamma = 1\n[diffusion]\na = 1\nb = 2\n[schedule]\nrho = 7\ns = 1\n',
+            "the runs differ in diffusion.a, diffusion.b, loss.use, schedule.rho and 1 more\n",
+        ),
+    ],
+)
+def test_losses_of_unlike_kinds_are_said_not_to_compare(made, second: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    folders = [str(made("a", '[loss]\nuse = "l1"\n')), str(made("b", second))]
+    page = Path(folders[0]) / "page.html"
+    done = CliRunner().invoke(main, ["compare", *folders, "--out", str(page)], env={"COLUMNS": "100"})
+    assert done.exit_code == 0
+    assert "last step   20    20" in done.stdout
+    if said:
+        assert said in done.stdout
+        assert f"{said.removeprefix('last loss: ').strip()}." in page.read_text()
+    else:
+        assert "not comparable" not in done.stdout + page.read_text()
+
+
 @pytest.mark.parametrize(("better", "best"), [("lower", 1), ("higher", 0)])
 def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> None:  # type: ignore[no-untyped-def]
     older = scores(1.0)
