@@ -65,6 +65,7 @@ def download(
             full = f"{partial} cannot be written: {error.strerror}."
             raise InputError(full, remedies=[f"free some space and {again}"]) from error
         reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
         raise InputError(
             f"{url} cannot be downloaded: {reason}.", remedies=[f"check the connection and {again}"]
         ) from error

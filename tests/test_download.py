@@ -340,6 +340,7 @@ def test_nobody_there_is_told_with_the_way_on(server: Server, tmp_path: Path) ->
     server.server_close()
     with pytest.raises(InputError, match="cannot be downloaded") as caught:
         download(server.url, tmp_path / "file.bin")
+    assert caught.value.message == f"{server.url} cannot be downloaded: Connection refused."
     assert "same command again" in str(caught.value)
     assert names(tmp_path) == []
 

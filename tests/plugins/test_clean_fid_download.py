@@ -121,8 +121,11 @@ def test_another_file_than_the_published_one_is_never_used(
 @pytest.mark.parametrize("status", [404, 503])
 def test_a_server_that_refuses_is_said_with_the_ways_on(server: Server, cached: Path, status: int) -> None:
     server.status = status
-    with pytest.raises(ComponentUnavailable, match=f"not there, and downloading .* failed: .* answers {status}"):
+    with pytest.raises(
+        ComponentUnavailable, match=f"not there, and downloading .* failed: .* answers {status}"
+    ) as caught:
         CleanFid(CleanFidConfig(), device=CPU)
+    assert caught.value.message.count("http") == 1
     assert list(cached.parent.iterdir()) == []
 
 

@@ -35,9 +35,9 @@ def find_inception(named: str) -> Path:
     except (DdpmkitError, OSError) as error:
         reason = error.message if isinstance(error, DdpmkitError) else str(error)
         raise ComponentUnavailable(
-            f"the Inception network is not to be had here: metric.inception and "
+            f"the Inception network is not available here: metric.inception and "
             f"DDPMKIT_INCEPTION are not set, {cached} is {'another file' if cached.is_file() else 'not there'}, and "
-            f"downloading {URL} failed: {reason}",
+            f"downloading it failed: {reason}",
             remedies=[
                 f"download {URL} by hand and save it as {cached}",
                 'name a copy: metric.inception = "/path/to/the/file.pt", or DDPMKIT_INCEPTION in the environment',
