@@ -1,3 +1,4 @@
+import os
 import resource
 import warnings
 from collections.abc import Generator
@@ -6,6 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+# One worker a core (`-n auto` in pyproject.toml): more threads of torch than that would fight over the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
