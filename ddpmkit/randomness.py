@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     LABEL_DROPOUT = 10
     NETWORK = 11
     SELF_CONDITIONING = 12
+    SUBSET = 13
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:

@@ -119,12 +119,14 @@ def _described(value: object) -> str:
 
 
 def evenly_spread(length: int, most: int) -> NDArray[np.int64]:
-    """At most so many of the indices 0 .. length - 1, in order, at equal distances.
+    """At most so many of the indices 0 .. length - 1, in order: one from each of equal parts of the list.
 
-    Datasets are sorted by class: the first ones would all be of one class; these are of each class in its proportion.
+    A list that is sorted by class gives each class in its proportion. So does one in which the classes take turns,
+    because the place within a part is random; it is a function of `length` and `most` alone.
     """
     count = min(length, most)
-    return np.arange(count, dtype=np.int64) * length // max(count, 1)
+    edges = np.arange(count + 1, dtype=np.int64) * length // max(count, 1)
+    return stream(0, Purpose.SUBSET, length, count).integers(edges[:-1], edges[1:])
 
 
 def to_float(images: Tensor) -> Tensor:

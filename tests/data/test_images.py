@@ -98,9 +98,17 @@ def test_seeds_of_any_size(seed: int) -> None:
     assert source.batch(10**9, range(2), 2).x0.shape == (2, 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("length", "most", "expected"),
-    [(0, 4, []), (3, 4, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (8, 4, [0, 2, 4, 6]), (10, 4, [0, 2, 5, 7])],
-)
-def test_a_subset_is_evenly_spread_over_the_whole_list(length: int, most: int, expected: list[int]) -> None:
-    assert evenly_spread(length, most).tolist() == expected
+@pytest.mark.parametrize(("length", "most"), [(0, 4), (3, 4), (4, 4), (8, 4), (10, 4), (1200, 512)])
+def test_a_subset_has_one_index_of_each_equal_part_of_the_list(length: int, most: int) -> None:
+    subset = evenly_spread(length, most)
+    count = min(length, most)
+    assert len(subset) == count
+    assert all(part * length // count <= index < (part + 1) * length // count for part, index in enumerate(subset))
+    assert subset.tolist() == evenly_spread(length, most).tolist()
+
+
+@pytest.mark.parametrize(("classes", "length"), [(2, 1024), (3, 1536), (4, 4096)])
+def test_classes_that_take_turns_in_the_list_are_all_in_a_subset(classes: int, length: int) -> None:
+    # At equal distances, every index would be one of the first class.
+    found = np.bincount(evenly_spread(length, 512) % classes, minlength=classes)
+    assert found.min() > 0.7 * 512 / classes
