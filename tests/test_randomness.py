@@ -53,7 +53,7 @@ def test_no_counter_is_dropped() -> None:
 
 def test_purposes_keep_their_numbers_or_every_seed_means_something_else() -> None:
     names = ["ORDER", "TIMESTEP", "NOISE", "AUGMENT", "INIT", "VALIDATION", "SAMPLE", "SPLIT"]
-    names += ["OFFSET", "LABEL_DROPOUT", "NETWORK", "SELF_CONDITIONING"]
+    names += ["OFFSET", "LABEL_DROPOUT", "NETWORK", "SELF_CONDITIONING", "SUBSET"]
     assert {purpose.name: purpose.value for purpose in Purpose} == {name: n for n, name in enumerate(names, start=1)}
 
 
