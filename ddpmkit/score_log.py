@@ -32,7 +32,9 @@ def read_scores(log: RunLog) -> list[Scores]:
 def _is_whole(identity: Mapping[str, Any]) -> bool:
     """Whether an identity has what readers of it rely on."""
     metric = identity.get("metric")
-    return isinstance(metric, dict) and {"use", "version", "config"} <= metric.keys() and "reference" in identity
+    if not isinstance(metric, dict) or "reference" not in identity:
+        return False
+    return all(isinstance(metric.get(key), kind) for key, kind in (("use", str), ("version", str), ("config", dict)))
 
 
 def own(scores: Iterable[Scores]) -> list[Scores]:

@@ -59,8 +59,13 @@ def test_a_line_that_is_no_score_is_skipped_and_said(tmp_path: Path, caplog: pyt
     assert "metrics.jsonl: " in caplog.text
 
 
-def test_an_identity_of_another_shape_counts_as_none_and_nan_as_no_value(tmp_path: Path) -> None:
-    line = {**asdict(scores(20)), "identity": {"metric": "clean-fid"}, "values": {"fid": float("nan"), "kid": 1.0}}
+@pytest.mark.parametrize(
+    "metric",
+    ["clean-fid", {"use": "clean-fid"}, *({**IDENTITY["metric"], key: 7} for key in ("use", "version", "config"))],  # type: ignore[dict-item]
+)
+def test_an_identity_of_another_shape_counts_as_none_and_nan_as_no_value(tmp_path: Path, metric: object) -> None:
+    identity = {**IDENTITY, "metric": metric}
+    line = {**asdict(scores(20)), "identity": identity, "values": {"fid": float("nan"), "kid": 1.0}}
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"event": "scores", **line}) + "\n")
     (found,) = read_scores(RunFolder(tmp_path).log)
     assert (found.identity, found.values) == ({}, {"kid": 1.0})
