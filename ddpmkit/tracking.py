@@ -5,6 +5,7 @@ one that is slow is named, one that hangs is abandoned, and the run goes on. A d
 """
 
 import contextlib
+import copy
 import logging
 import os
 import sys
@@ -233,8 +234,11 @@ class Audience:
         self._tell(event, lambda tracker: tracker.picture(event))
 
     def scores(self, event: Scores) -> None:
-        """Tell all."""
-        self._tell(event, lambda tracker: tracker.scores(event))
+        """Tell all; each tracker gets a copy, as the run goes by these scores later."""
+        self._display.scores(event)
+        for tracker in self._trackers:
+            own = copy.deepcopy(event)
+            tracker.tell(own, lambda tracker, own=own: tracker.scores(own))  # type: ignore[misc]  # mypy cannot infer it
 
     def run_ended(
         self, event: RunEnded, *, stop: Callable[[], bool] = lambda: False, interrupted: bool = False

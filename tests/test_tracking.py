@@ -277,3 +277,20 @@ def test_a_display_neither_fails_nor_swallows_the_work_that_it_shows() -> None:
         raise ZeroDivisionError
     with Shielded(Swallowing()).work("drawing", 2) as advance:  # type: ignore[arg-type]
         advance(1)
+
+
+class Clearer(Recorder):
+    """Takes what is in a score for its own."""
+
+    def scores(self, event: Scores) -> None:
+        event.values.clear()  # type: ignore[attr-defined]  # that is the fault
+
+
+def test_what_a_tracker_does_to_a_score_changes_it_for_nobody_else() -> None:
+    scores = Scores(
+        3, "m", "p", comparable=True, num_samples=2, num_reference=2, values={"d": 1.0}, floor={}, better={}
+    )
+    audience = Audience([TrackerThread("clearer", Clearer)], Quiet())
+    audience.scores(scores)
+    audience.run_ended(RunEnded(3, "finished"))
+    assert scores.values == {"d": 1.0}

@@ -9,12 +9,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ddpmkit.interrupts import Interrupted
+from ddpmkit.interrupts import STOP_SIGNALS, Interrupted
 
 __all__ = ["StopRequest"]
-
-_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C; a scheduler or a shutdown; a scheduler's warning before it; a terminal that was closed."""
 
 
 class StopRequest:
@@ -43,7 +40,7 @@ class StopRequest:
         # None is a handler that Python has not installed, and could not put back.
         self._before = {
             number: handler
-            for number in _SIGNALS
+            for number in STOP_SIGNALS
             if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
         }
         for number in self._before:

@@ -74,11 +74,15 @@ class ImageSource:
         return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B]."""
+        """int64 [B], each 0 .. classes - 1. Raises WrongAnswer."""
         with self._around("dataset"):
-            labels = self.dataset.labels(indices)
+            labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise WrongAnswer("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            # The number after the last class says that the class is not told: an image with it would go unnoticed.
+            found = f"{labels.min()} .. {labels.max()}"
+            raise WrongAnswer("dataset", f"labels must lie in 0 .. {classes - 1}, one for each class, not in {found}")
         return torch.from_numpy(labels.astype(np.int64, copy=False))
 
     def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:

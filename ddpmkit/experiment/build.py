@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, worded
+from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, WrongAnswer, worded
 from ddpmkit.experiment.collected_errors import Gathering
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.global_state import Around, StateKeeper
@@ -212,9 +212,20 @@ def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcon
     with explaining(f"opening the images of {split}", recipe), around("dataset"):
         dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
         count = len(dataset)
+        if count:
+            _check_names(dataset, data.num_classes)
     if split == "train" and count == 0:
         raise InputError(f"the dataset {recipe.data.component.use!r} has no training image.")
     return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip, around=around)
+
+
+def _check_names(dataset: Dataset, num_classes: int) -> None:
+    """Raises WrongAnswer unless a lock can hold the fingerprint, and each class that the network is told has a name."""
+    fingerprint, classes = dataset.fingerprint, len(dataset.class_names)
+    if not isinstance(fingerprint, str) or not fingerprint or not fingerprint.isprintable():
+        raise WrongAnswer("dataset", f"its fingerprint must be a text of printable characters, not {fingerprint!a}")
+    if num_classes and classes != num_classes:
+        raise WrongAnswer("dataset", f"it must have the {num_classes} classes that it is asked for, not {classes}")
 
 
 def build_metrics(

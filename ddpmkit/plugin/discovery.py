@@ -23,7 +23,7 @@ import pluggy
 
 from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError, worded
-from ddpmkit.interrupts import is_interrupt
+from ddpmkit.interrupts import handlers_kept, is_interrupt
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
 from ddpmkit.plugin.fault_location import place_of_fault
@@ -113,14 +113,15 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
     if (objection := plugin.objection()) is not None:
         return Quarantined(plugin, objection)
     try:
-        module = _import(plugin)
-        _refuse_misspelt_hooks(module)
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
-        manager.register(module, name=plugin.entry_name)
-        manager.check_pending()
-        hook = manager.hook
-        results = (hook.ddpmkit_components(), hook.ddpmkit_commands(), hook.ddpmkit_diagnoses())
+        with handlers_kept(f"plugin {plugin}"):
+            module = _import(plugin)
+            _refuse_misspelt_hooks(module)
+            manager = pluggy.PluginManager(hookspecs.PROJECT)
+            manager.add_hookspecs(hookspecs)
+            manager.register(module, name=plugin.entry_name)
+            manager.check_pending()
+            hook = manager.hook
+            results = (hook.ddpmkit_components(), hook.ddpmkit_commands(), hook.ddpmkit_diagnoses())
         return _declared(plugin, *map(_flatten, results))
     except _Refusal as refusal:
         return Quarantined(plugin, str(refusal), place=place_of_fault(plugin))

@@ -12,7 +12,7 @@ from typing import Any
 
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
-from ddpmkit.interrupts import is_interrupt
+from ddpmkit.interrupts import handlers_kept, is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.fault_location import way_to_mend
 from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
@@ -52,7 +52,7 @@ class RegisteredComponent:
     def config_model(self) -> type[ComponentConfig]:
         """The pydantic model of the config. Raises PluginError when the plugin's own code fails."""
         try:
-            return check_config_model(resolve(self.component.config), self.component)
+            return check_config_model(self._imported(self.component.config), self.component)
         except BaseException as error:
             if is_interrupt(error):
                 raise
@@ -93,13 +93,17 @@ class RegisteredComponent:
         if (lacking := self._lacking()) is not None:
             raise lacking
         try:
-            return use(resolve(self.component.target))
+            return use(self._imported(self.component.target))
         except DdpmkitError:
             raise
         except BaseException as error:
             if is_interrupt(error):
                 raise
             raise self._broken("target", self.component.target, error) from error
+
+    def _imported(self, reference: str) -> Any:
+        with handlers_kept(f"{self.kind} {self.use!r}"):
+            return resolve(reference)
 
     def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(

@@ -32,7 +32,7 @@ def test_before_anyone_listens_a_signal_ends_at_once(told):
 
 
 def test_a_signal_that_was_ignored_stays_ignored(told, monkeypatch):
-    monkeypatch.setattr("ddpmkit.cli.stop_signals._SIGNALS", (signal.SIGUSR1,))
+    monkeypatch.setattr("ddpmkit.cli.stop_signals.STOP_SIGNALS", (signal.SIGUSR1,))
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         with StopRequest(lambda _text: told.set()) as stop:

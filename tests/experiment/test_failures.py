@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import ddpmkit
@@ -185,11 +187,19 @@ class BrokenDataset:
         self.how = config.how
 
     @property
-    def fingerprint(self) -> str:
-        raise RAISED[self.how][0]()
+    def fingerprint(self) -> Any:
+        if self.how in RAISED:
+            raise RAISED[self.how][0]()
+        return {"no fingerprint": None, "unprintable": "a\udc80"}.get(self.how, "fine")
 
     def __len__(self) -> int:
         return 4
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.zeros((len(indices), 3, 8, 8), dtype=np.uint8)
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.full(len(indices), {"no class": 1, "below": -1}.get(self.how, 0))
 
 
 @pytest.fixture
@@ -293,8 +303,30 @@ def test_whatever_a_schedule_or_a_dataset_raises_is_a_failure_with_its_name(
     with pytest.raises(RunFailed) as dataset:
         run(data={"use": "local/broken", "image_size": 8, "how": how})
     assert f"its alphas_cumprod() failed with {RAISED[how][1]}" in schedule.value.message
-    assert f"dataset 'local/broken' failed while preparing the run, with {RAISED[how][1]}" in dataset.value.message
+    assert (
+        f"dataset 'local/broken' failed while opening the images of train, with {RAISED[how][1]}"
+        in dataset.value.message
+    )
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "classes", "said"),
+    [
+        ("no fingerprint", ["one"], "its fingerprint must be a text of printable characters, not None"),
+        ("unprintable", ["one"], "its fingerprint must be a text of printable characters, not 'a\\udc80'"),
+        ("fine", ["one", "two"], "it must have the 2 classes that it is asked for, not 1"),
+        # To the network this is the label of an image whose class it is not told.
+        ("no class", ["one"], "labels must lie in 0 .. 0, one for each class, not in 1 .. 1"),
+        ("below", ["one"], "labels must lie in 0 .. 0, one for each class, not in -1 .. -1"),
+    ],
+)
+def test_a_dataset_that_gives_no_fingerprint_or_other_classes_is_named(
+    run: RunWith, how: str, classes: list[str], said: str
+) -> None:
+    with pytest.raises(RunFailed, match="dataset 'local/broken' failed while ") as caught:
+        run(data={"use": "local/broken", "image_size": 8, "how": how, "classes": classes, "labels": True})
+    assert said in caught.value.message
 
 
 def test_a_failure_in_the_middle_of_an_update_saves_nothing(

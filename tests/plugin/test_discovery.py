@@ -1,5 +1,6 @@
 import hashlib
 import importlib.metadata
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,26 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     assert entry.build(entry.config_model()(), prediction="epsilon")
     assert (entry.plugin.distribution, entry.origin) == (str(file), str(file))
     assert entry.plugin.version == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+
+
+def test_a_plugin_that_takes_ctrl_c_when_it_is_imported_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the plugin itself, nor the module of its component, which is imported later."""
+    before = signal.getsignal(signal.SIGINT)
+    taking = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    (tmp_path / "zig_loss.py").write_text(f"{taking}def Zig(config, *, prediction): return config")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "zig.py"
+    file.write_text(taking + GOOD.replace("acme_good:Zig", "zig_loss:Zig"))
+    entry = discover([file]).registry().get("loss", "local/zig")
+    assert signal.getsignal(signal.SIGINT) == before
+    entry.build(entry.config_model()(), prediction="epsilon")
+    assert signal.getsignal(signal.SIGINT) == before
+    assert [message.partition(" changed the handler of SIGINT")[0] for message in caplog.messages] == [
+        f"plugin local.zig ({file})",
+        "loss 'local/zig'",
+    ]
 
 
 def test_a_file_that_was_changed_is_another_plugin(tmp_path: Path) -> None:
