@@ -244,8 +244,7 @@ class Session:
     def _intervals(self, step: int) -> bool:
         """Samples and scores that are due after `step` and not there yet; whether there were any to make."""
         made = False
-        is_sampled = is_made_by(self.folder.samples(step), grid_identity(self.model))
-        if self._due(self.recipe.train.sample_every, step) and not is_sampled:
+        if self._due(self.recipe.train.sample_every, step) and not self._is_sampled(step):
             made = True
             self._outdate_report()
             with self._forgiving(f"drawing the samples of step {step}"):
@@ -286,6 +285,9 @@ class Session:
             _log.warning("%s The run goes on.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))
             self.problems.append(problem)
             self.folder.incidents.append("failed", {"step": self.trainer.step, "doing": doing, "reason": text})
+
+    def _is_sampled(self, step: int) -> bool:
+        return is_made_by(self.folder.samples(step), grid_identity(self.model))
 
     def _is_evaluated(self, evaluation: Evaluation, step: int) -> bool:
         return any(scores.step == step and evaluation.gave(scores) for scores in self.scores)

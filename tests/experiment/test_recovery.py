@@ -18,22 +18,6 @@ from ddpmkit.plugin.registry import Registry
 Recipe = Callable[..., dict[str, Any]]
 
 
-class UnluckyConfig(ComponentConfig):
-    above: float
-    """The loss is NaN for a batch whose first number is above this."""
-
-
-class Unlucky:
-    """Mean squares, but not a number for some batches: which ones is a function of the batch."""
-
-    def __init__(self, config: UnluckyConfig, *, prediction: str) -> None:
-        self.above = config.above
-
-    def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        loss = (prediction - target).square().flatten(1).mean(1)
-        return loss * torch.nan if target.flatten()[0] > self.above else loss
-
-
 class BlindOutside:
     """Not a number where no gradient is asked for: in the validation."""
 
@@ -60,9 +44,14 @@ class Runaway(nn.Module):
 
 @pytest.fixture
 def registry(with_parts: Callable[..., Registry]) -> Registry:
-    here = {"unlucky": f"{__name__}:UnluckyConfig"}
     return with_parts(
-        Component(kind="loss", name="unlucky", target=f"{__name__}:Unlucky", config=here["unlucky"], summary="NaN"),
+        Component(
+            kind="loss",
+            name="unlucky",
+            target="stress_parts:Unlucky",
+            config="stress_parts:UnluckyConfig",
+            summary="NaN for some batches",
+        ),
         Component(kind="loss", name="blind", target=f"{__name__}:BlindOutside", summary="infinite without gradients"),
         Component(kind="backbone", name="runaway", target=f"{__name__}:Runaway", summary="overflows"),
     )
