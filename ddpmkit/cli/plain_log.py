@@ -51,6 +51,8 @@ class PlainDisplay:
         self._pace = _Pace(self._clock)
         first, last = event.first_step, event.last_step
         extent = f"from step {first:,} to {last:,}" if first else counted(last, "step")
+        if self.standing.complete_already:
+            extent = f"all {counted(last, 'step')} done already"
         self.remark(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
 
     def step(self, event: StepRecord) -> None:

@@ -52,6 +52,9 @@ def run(
     registry = plugins.registry()
     # Read before torch is imported, so that a slip in it is told at once.
     resolved = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
+    if out is None and recipe.name == "recipe.lock.toml":
+        folder = Path("results") / resolved.name
+        terminal.show_note(f"this lock file starts a run in {folder}; --out {recipe.parent} resumes its own run")
     display = open_display(terminal)
     with StopRequest(display.remark) as stop:
         try:

@@ -24,15 +24,22 @@ _INDENT = 2
 
 
 def differences(names: Sequence[str], differing: Sequence[Column], width: int) -> Iterator["Table | str"]:
-    """What to print of the keys that differ: each with its value in each run."""
+    """Lines and tables that show, for each key that differs, its value in each run.
+
+    Keys go into one table of runs as columns, except those whose values make it too wide: they follow as a list.
+    """
+    heads = ["key", *names]
     rows = [[key, *values] for key, values in differing]
-    if _natural_width(["key", *names], rows) <= width:
-        yield _table(["key", *names], rows)
-        return
-    for key, values in differing:
+    wide: list[list[str]] = []
+    while rows and _natural_width(heads, rows) > width:
+        wide.append(rows.pop(rows.index(max(rows, key=lambda row: sum(map(cell_len, row))))))
+    if rows:
+        yield _table(heads, rows)
+    for key, *values in sorted(wide):
         yield key
         yield from _values(names, values, width)
-    yield ""
+    if wide:
+        yield ""
 
 
 def score_tables(names: Sequence[str], columns: Sequence[Column], width: int) -> Iterator["Table"]:

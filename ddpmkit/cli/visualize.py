@@ -27,8 +27,8 @@ def visualize(
 ) -> None:
     """Picture how images become noise, and noise becomes images.
 
-    RUN is its folder, or one checkpoint in it. Writes five moments (0, 25, 50, 75 and 99 % of the way) as strips, in
-    viz/forward.png and viz/backward.png of the folder, and each moment as a picture of its own.
+    RUN is its folder, or one checkpoint in it. Writes five moments (0, 25, 50, 75 % of the way, and the end) as
+    strips, viz/forward.png and viz/backward.png in the folder, and each moment as an image of its own.
 
     \b
     ddpmkit visualize results/quickstart

@@ -24,7 +24,7 @@ __all__ = ["draw_samples", "evaluate", "grid_identity", "strip_identity"]
 def draw_samples(generator: ImageGenerator, model: Model, folder: RunFolder, step: int, display: Onlooker) -> Path:
     """Write the grid that the recipe of `model` asks for as the samples of `step`."""
     count, seed = model.recipe.sampler.settings.count, model.recipe.train.seed
-    with display.work(counted(count, "sample"), generator.frame_count(count)) as advance:
+    with display.work(f"sampling steps for {counted(count, 'sample')}", generator.sampling_steps(count)) as advance:
         images = generator.images(range(count), seed, advance)
     return save_png(grid(images), folder.samples(step), grid_identity(model))
 

@@ -167,7 +167,7 @@ class Run:
         """
         count, seed = whole_number("count", count, 1), self._seed(seed)
         samples = counted(count, "sample")
-        work = Shielded(display or Quiet()).work(samples, generator.frame_count(count))
+        work = Shielded(display or Quiet()).work(f"sampling steps for {samples}", generator.sampling_steps(count))
         with explaining(f"drawing {samples}", self.recipe), work as advance:
             return generator.images(range(count), seed, advance)
 

@@ -75,6 +75,7 @@ class Session:
             self.trainer, self.saver, folder, display.remark, self._restore, is_regular=self._is_regular
         )
         self.problems: list[str] = []
+        self.skipped_metrics: tuple[str, ...] = ()
 
     def run(self, checkpoint: Checkpoint | None) -> RunEnded:
         """Go on from `checkpoint` (None: from the start) until the recipe's last step or until `stop()` is true.
@@ -84,6 +85,7 @@ class Session:
         self._restore(checkpoint)
         steps = self.recipe.train.steps
         evaluations = {each.built.name: each.built.part.settings.every for each in self.evaluations}
+        self.skipped_metrics = tuple(name for name in metric_names(self.recipe) if name not in evaluations)
         self.audience.run_started(
             RunStarted(
                 name=self.recipe.name,
@@ -93,7 +95,7 @@ class Session:
                 first_step=self.trainer.step,
                 last_step=steps,
                 evaluations=evaluations,
-                skipped_metrics=tuple(name for name in metric_names(self.recipe) if name not in evaluations),
+                skipped_metrics=self.skipped_metrics,
             )
         )
         for scores in self.scores:
@@ -323,4 +325,4 @@ class Session:
                     self.audience.picture(picture)
         if made_up or not self.folder.report.exists():
             with self._forgiving("writing the report"):
-                write_report(self.folder.path)
+                write_report(self.folder.path, self.skipped_metrics)

@@ -30,6 +30,7 @@ from ddpmkit.score_log import own, read_scores
 __all__ = ["environment", "write_report"]
 
 _MOST_THUMBNAILS = 24
+_SKIPPED = "skipped: it was not available on this machine"
 _log = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
@@ -43,9 +44,10 @@ class _Grid(NamedTuple):
     thumbnail: str
 
 
-def write_report(path: Path) -> Path:
+def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
     """Write `report.html` from what is in the run folder `path`; what is missing or damaged there is left out.
 
+    `skipped_metrics` are the metrics of the recipe that were not available and that the user chose to skip.
     Raises OSError when the log cannot be read at all, or the page cannot be written.
     """
     folder = RunFolder(path)
@@ -59,7 +61,8 @@ def write_report(path: Path) -> Path:
         folder=shlex.quote(str(path)),
         plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
         sentence=sentence(recipe, history, own(scores)),
-        facts=list(facts(recipe, history, own(scores))),
+        facts=[*facts(recipe, history, own(scores)), *((name, _SKIPPED) for name in skipped_metrics)],
+        evaluate_option=_evaluate_option(recipe, skipped_metrics),
         recipe=recipe,
         recipe_text=toml_text(recipe).strip(),
         versions={**made.versions, **made.distributions} if made else {},
@@ -75,6 +78,13 @@ def write_report(path: Path) -> Path:
     )  # fmt: skip
     # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
     return write_atomically(folder.report, page.encode(errors="replace"))
+
+
+def _evaluate_option(recipe: Record, skipped_metrics: Sequence[str]) -> str | None:
+    """What `ddpmkit evaluate` needs besides the folder; None if there is no metric that it could measure."""
+    if len(skipped_metrics) >= len(recipe.get("metric", [])):
+        return None
+    return " --skip-unavailable-metrics" if skipped_metrics else ""
 
 
 def _lock(folder: RunFolder) -> dict[str, Any]:

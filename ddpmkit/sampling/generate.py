@@ -77,12 +77,13 @@ class ImageGenerator:
     ) -> Iterator[Tensor]:
         """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
 
-        `progress` is told of each frame: 1 more.
+        `progress` is called with 1 after each sampling step.
         """
         for start in range(0, len(indices), self.batch_size):
             finished = False
-            for frame in self.frames(indices[start : start + self.batch_size], seed):
-                progress(1)
+            for number, frame in enumerate(self.frames(indices[start : start + self.batch_size], seed)):
+                if number:  # the first frame is the noise itself
+                    progress(1)
                 if frame.t == 0:
                     finished = True
                     yield to_uint8(frame.x)
@@ -93,9 +94,9 @@ class ImageGenerator:
         """uint8 [len(indices), C, H, W] on the CPU."""
         return torch.cat(list(self.batches(indices, seed, progress)))
 
-    def frame_count(self, count: int) -> int:
-        """How many frames go by for `count` images: one a step of every batch, and its finished images."""
-        return self._batch_count(count) * (self.steps + 1)
+    def sampling_steps(self, count: int) -> int:
+        """The number of sampling steps for `count` images, over all batches."""
+        return self._batch_count(count) * self.steps
 
     def network_calls(self, count: int) -> int:
         """How often the network is asked for `count` images."""

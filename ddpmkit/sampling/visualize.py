@@ -1,6 +1,6 @@
-"""The forward and the reverse process at five moments: 0, 25, 50, 75 and 99 %.
+"""The forward and the reverse process at five moments: 0, 25, 50, 75 % and the end.
 
-99 % stands for the last frame: noise on the way forward, the finished image on the way back. It does not know which
+The end is the last frame: noise on the way forward, the finished image on the way back. It does not know which
 network or sampler makes the frames.
 """
 
@@ -22,7 +22,7 @@ from ddpmkit.tracking import Onlooker
 __all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]
 
 MOMENTS = (0, 25, 50, 75, 99)
-"""Percent of the way."""
+"""Percent of the way; 99 is the last frame, labelled "end"."""
 
 _FORWARD, _BACKWARD = "forward", "backward"
 
@@ -44,7 +44,7 @@ def visualize(
     `made_by` is what the strips depend on, for `is_visualized`.
     """
     count = min(8, generator.batch_size)
-    with display.work("forward and reverse process", generator.frame_count(count)) as advance:
+    with display.work("sampling steps of the forward and reverse process", generator.sampling_steps(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
     yield Picture(step, "forward", _write(folder, _FORWARD, forward, made_by))
@@ -77,9 +77,10 @@ def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, s
 def reverse_frames(generator: ImageGenerator, count: int, seed: int, advance: Callable[[int], None]) -> list[Frame]:
     """The first `count` images of `seed` on their way from pure noise to what `sample` gives for them."""
     frames = []
-    for frame in generator.frames(range(count), seed):
+    for number, frame in enumerate(generator.frames(range(count), seed)):
         frames.append((frame.t, to_uint8(frame.x)))
-        advance(1)
+        if number:  # the first frame is the noise itself
+            advance(1)
     return [frames[_at(percent, len(frames) - 1)] for percent in MOMENTS]
 
 
@@ -90,5 +91,6 @@ def _at(percent: int, last: int) -> int:
 def _write(folder: RunFolder, name: str, frames: Sequence[Frame], made_by: Mapping[str, Any]) -> Path:
     for t, images in frames:
         save_png(grid(images), folder.visualization(f"{name}_t{t:04d}"))
-    captions = [f"{percent} %  (t = {t})" for percent, (t, _) in zip(MOMENTS, frames, strict=True)]
+    moments = [f"{percent} %" for percent in MOMENTS[:-1]] + ["end"]
+    captions = [f"{moment}  (t = {t})" for moment, (t, _) in zip(moments, frames, strict=True)]
     return save_png(strip([images for _, images in frames], captions), folder.visualization(name), made_by)

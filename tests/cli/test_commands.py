@@ -61,6 +61,15 @@ def test_the_same_command_again_finds_the_run_complete(recipe, finished):
     assert "local/brightness  distance" in result.stdout  # the score of the log
 
 
+def test_a_lock_file_without_out_says_where_its_run_goes(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("run", finished / "recipe.lock.toml", "--plugin", PARTS, "--set", "train.steps=2")
+    assert f"this lock file starts a run in results/tiny; --out {finished} resumes its own run\n" in result.stderr
+    assert (tmp_path / "results" / "tiny" / "report.html").exists()
+    again = invoke("run", finished / "recipe.lock.toml", "--plugin", PARTS, "--out", finished)
+    assert "this lock file" not in again.stderr
+
+
 def test_set_changes_the_recipe(recipe, tmp_path):
     result = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", "train.steps=2")
     assert result.stdout.startswith("finished: 2 steps")

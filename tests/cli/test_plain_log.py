@@ -44,6 +44,11 @@ def test_a_resumed_run_says_where_it_goes_on(display, out, started):
     assert "from step 400 to 1,000, in" in out.getvalue()
 
 
+def test_a_complete_run_names_no_step_to_go_to(display, out, started, run_folder):
+    display.run_started(started(first_step=1000))
+    assert out.getvalue() == f"cats: 2.47 M parameters, all 1,000 steps done already, in {run_folder}\n"
+
+
 def test_a_long_run_is_told_in_few_lines(display, out, clock, started, record):
     display.run_started(started(last_step=10_000))
     for step in range(10, 10_001, 10):

@@ -65,6 +65,15 @@ def test_a_value_wider_than_the_screen_is_on_lines_of_its_own() -> None:
     assert sum(line.count("word") for line in lines) == 30
 
 
+def test_one_wide_value_does_not_turn_the_other_keys_into_a_list() -> None:
+    keys = [("data.root", ["a", "word " * 30]), *((f"train.key_{n}", [str(n), str(n + 1)]) for n in range(30))]
+    table, *listed = differences(["a", "b"], keys, 60)
+    rows = [line.split() for line in printed(table, 60).splitlines() if "train." in line]
+    assert rows == [[key, *values] for key, values in keys[1:]]
+    assert listed[0] == "data.root"
+    assert max(len(line) for line in "".join(printed(shown, 60) for shown in [table, *listed]).splitlines()) <= 60
+
+
 def test_two_runs_stand_beside_each_other() -> None:
     (table,) = differences(["a", "b"], [("loss.use", ['"l1"', '"l2"'])], 80)
     text = printed(table, 80)

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,18 @@ def test_a_page_takes_any_number_of_runs_and_tells_each_by_colour_and_dashes(mad
     assert text.count("data:image/png;base64,") == 12
     # Tables that are wider than the screen scroll by themselves.
     assert text.count('<div class="scroll"') == text.count("<table") == 2
+
+
+def test_more_keys_than_runs_are_rows(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    keys = [f"key_{number}" for number in range(30)]
+    runs = read_runs(
+        [made(name, "[train]\n" + "\n".join(f'{key} = "<{name}>"' for key in keys)) for name in ("one", "two")]
+    )
+    text = write_comparison(runs, tmp_path / "page.html").read_text()
+    rows = re.findall(r'<tr><th scope="row">train\.<wbr>(key_<wbr>\d+)</th>\n<td>(.*)</td>\n<td>(.*)</td>', text)
+    assert [(key.replace("<wbr>", ""), one, two) for key, one, two in sorted(rows)] == [
+        (key, "&#34;&lt;one&gt;&#34;", "&#34;&lt;two&gt;&#34;") for key in sorted(keys)
+    ]
 
 
 def test_runs_of_one_name_are_told_apart_by_the_folder_above(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

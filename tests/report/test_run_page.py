@@ -3,6 +3,7 @@ import io
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -59,9 +60,9 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def read(folder: RunFolder) -> Reader:
+def read(folder: RunFolder, skipped_metrics: Sequence[str] = ()) -> Reader:
     reader = Reader()
-    reader.feed(write_report(folder.path).read_text(encoding="utf-8"))
+    reader.feed(write_report(folder.path, skipped_metrics).read_text(encoding="utf-8"))
     return reader
 
 
@@ -150,6 +151,19 @@ def test_the_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path
         ["ddpmkit", "run", str(folder.lock)],
         ["ddpmkit", "run", str(folder.lock)],
     ]
+
+
+def test_a_skipped_metric_is_named_and_not_offered(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    text = read(folder, ["clean-fid"]).text
+    assert "clean-fidskipped: it was not available on this machine" in text
+    assert "ddpmkit evaluate" not in text
+
+
+def test_the_metrics_that_were_not_skipped_are_offered(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    folder.lock.write_text(folder.lock.read_text().replace("[lock]", '[[metric]]\nuse = "fd"\n[lock]'))
+    assert f"ddpmkit evaluate {folder.path} --skip-unavailable-metrics\n" in read(folder, ["clean-fid"]).text
 
 
 def test_the_commands_name_the_plugins_that_are_files(tmp_path: Path) -> None:

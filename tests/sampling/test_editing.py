@@ -180,14 +180,14 @@ def test_what_is_no_strength_is_refused(generator: Make, picture: Tensor, streng
         edited(generator(), picture, strength)
 
 
-def test_as_many_frames_go_by_as_are_announced(
+def test_progress_reports_as_many_sampling_steps_as_are_announced(
     generator: Make, sampler: Sampler, picture: Tensor, mask: Tensor
 ) -> None:
     made = generator(sampler, steps=13, batch_size=2)
     for mode in (made, edited(made, picture, 0.5), inpainted(edited(made, picture, 0.7), picture, mask, 3)):
         seen: list[int] = []
         mode.images(range(3), 0, seen.append)
-        assert sum(seen) == mode.frame_count(3)
+        assert sum(seen) == mode.sampling_steps(3)
 
 
 def test_pictures_and_masks_of_other_shapes_are_refused(generator: Make, picture: Tensor, mask: Tensor) -> None:

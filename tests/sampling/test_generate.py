@@ -102,13 +102,15 @@ def test_frames_go_from_pure_noise_to_the_image_that_is_returned() -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size", "steps"), [(20, 8, 10), (1, 8, 4), (8, 8, 1)])
-def test_the_announced_numbers_of_calls_and_frames_are_those_made(count: int, batch_size: int, steps: int) -> None:
+def test_the_announced_numbers_of_network_calls_and_sampling_steps_are_those_made(
+    count: int, batch_size: int, steps: int
+) -> None:
     network = Shrink()
     images = generator(batch_size, steps, network)
     seen: list[int] = []
     images.images(range(count), 0, seen.append)
     assert len(network.modes) == images.network_calls(count)
-    assert sum(seen) == images.frame_count(count)
+    assert sum(seen) == images.sampling_steps(count)
 
 
 def test_the_network_draws_in_evaluation_mode_and_is_left_as_it_was() -> None:
