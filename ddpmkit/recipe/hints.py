@@ -8,7 +8,7 @@ from typing import Any
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.problems import did_you_mean
+from ddpmkit.recipe.problems import did_you_mean, synonym
 from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
 
 __all__ = ["guidance_for", "unknown_at_top"]
@@ -19,6 +19,8 @@ def guidance_for(registry: Registry, section: SectionKind | None, name: str) -> 
     if name == "use" and section is not None:
         names = [entry.use for entry in registry.of_kind(section.kind)] if section.kind else []
         return [f"available: {', '.join(names) or 'none'}" if section.kind else "no component fills this section"]
+    if (usual := synonym(name)) and (section is None or usual not in section.keys):
+        name = usual
     homes = [f"`{name}` stands above the first section"] if name in Header.model_fields else []
     homes += [
         f"`{name}` is a key of {other}" for other in SECTIONS.values() if other is not section and name in other.keys

@@ -12,12 +12,30 @@ from rich.cells import cell_len
 from ddpmkit.errors import InputError
 from ddpmkit.recipe.toml_positions import Span
 
-__all__ = ["MOST", "Problem", "RecipeError", "did_you_mean", "listed", "one_line"]
+__all__ = ["MOST", "Problem", "RecipeError", "did_you_mean", "listed", "one_line", "synonym"]
 
 _WIDEST = 100
 """Characters of a source line that are shown."""
 _LONGEST = 1000
 """Characters of any other text that are shown; a recipe may hold a word of a megabyte."""
+_SYNONYMS = {
+    "bs": "batch_size",
+    "cfg": "guidance",
+    "cfg_scale": "guidance",
+    "epochs": "steps",
+    "grad_accum": "accumulate",
+    "grad_clip": "gradient_clip",
+    "gradient_accumulation_steps": "accumulate",
+    "iterations": "steps",
+    "lr": "learning_rate",
+    "lr_scheduler": "learning_rate_decay",
+    "max_grad_norm": "gradient_clip",
+    "num_epochs": "steps",
+    "num_train_timesteps": "timesteps",
+    "resolution": "image_size",
+    "wd": "weight_decay",
+}
+"""Keys of other programs, and what they are called here."""
 MOST = 100
 """Problems that are shown; in one table, no more are looked for."""
 
@@ -63,8 +81,15 @@ class RecipeError(InputError):
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` is most likely a slip of."""
     by_folded = {_folded(choice): choice for choice in choices}
+    if (usual := synonym(word)) in by_folded:
+        return by_folded[usual]
     close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
+
+
+def synonym(word: str) -> str | None:
+    """The key of a recipe that other programs call `word`."""
+    return _SYNONYMS.get(_folded(word))
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ Nothing is built and nothing heavy is imported; all problems are found before an
 tree came about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -60,14 +60,22 @@ class _Resolution:
             table = Table(self.tree, ("requires",), {}, "[requires]")
             self.tree.problems += unmet_requirements(table, found["requires"].plugins, found["requires"].sources)
         self._check_steps(found["sampler"], found["diffusion"])
-        if all(value is not None for value in found.values()):
+        # A check that lacks one of its sections is left out, so that it shows no problem that follows from another.
+        usable = {name for name, value in found.items() if value is not None}
+        if usable == found.keys():
             self.tree.problems += unmet_needs(self.parts, found["diffusion"], self.registry)
+        if usable >= {"data", "backbone", "sampler", "train"}:
             self._check_labels(found)
+        if usable >= {"sampler", "train"}:
             self._check_weights(found["sampler"].settings.weights, found["train"])
+        if usable >= {"metric"}:
             self.tree.notes += repeated_metrics(found["metric"])
-            if self.made_with is None:  # a run that has such a value in its lock can still be looked at
-                train = Table(self.tree, ("train",), {}, "[train]")
-                self.tree.problems += unusable_keep_best(train, found["train"], found["metric"])
+        # A run that has such a value in its lock can still be looked at.
+        if self.made_with is None and usable >= {"train", "metric"}:
+            train = Table(self.tree, ("train",), {}, "[train]")
+            self.tree.problems += unusable_keep_best(train, found["train"], found["metric"])
+        if usable >= {"train"}:
+            self.tree.notes += self._short_of_warmup(found["train"])
         if not self.tree.problems:
             self._check_effects(found)
         if self.tree.problems:
@@ -273,6 +281,15 @@ class _Resolution:
             table = Table(self.tree, ("sampler",), {}, "[sampler]")
             message = f"`weights` in [sampler] is {toml_value(weights)}, but [train] keeps nothing to have that from"
             self.tree.problems.append(table.problem(message, ("weights",), f"train.{key} keeps it"))
+
+    def _short_of_warmup(self, train: TrainSection) -> Iterator[str]:
+        """A note if a person wrote a warm-up that is longer than the training."""
+        key = ("train", "warmup_steps")
+        if train.warmup_steps > train.steps and is_written(self.tree, key):
+            yield one_line(
+                f"{self.tree.origin(key)}: `warmup_steps` in [train] is {train.warmup_steps}, but steps is "
+                f"{train.steps}: training ends before the learning rate reaches {train.learning_rate}"
+            )
 
     def _check_steps(self, sampler: Any, diffusion: Any) -> None:
         if sampler is None or diffusion is None or (sampler.settings.steps or 0) <= diffusion.timesteps:

@@ -4,6 +4,7 @@ The text under a key is its description in error messages, the JSON schema and t
 belongs to the component that the section uses. This module knows components only by the names of the defaults.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ LOCK_TABLE = "lock"
 
 SWEEP_TABLE = "sweep"
 """What makes many runs of one recipe; `ddpmkit sweep` reads it, and a single run cannot."""
+
+# The last three: Intel, Ascend and Gaudi, for those who have torch with them.
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 
 Pixels = Annotated[int, Field(ge=8)]
 Interval = Annotated[int, Field(ge=0)]
@@ -255,7 +259,7 @@ class TrainSection(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network; `auto` is bfloat16 where the device is made for it."""
     device: Word = "auto"
-    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1` (the second GPU), `mps`."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log."""
     sample_every: Interval = 1000
@@ -275,6 +279,15 @@ class TrainSection(Section):
     checkpoint and on from there with other batches."""
     nonfinite_limit: int = Field(default=10, ge=1)
     """How many batches in a row are passed over, or how often one checkpoint is gone back to, before the run stops."""
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if device != "auto" and not _DEVICE.fullmatch(device):
+            raise ValueError(
+                f'"{device}" is not a device; use "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps"'
+            )
+        return device
 
     @field_validator("ema_decays", "ema_sigma_rels")
     @classmethod

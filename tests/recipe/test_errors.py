@@ -152,3 +152,52 @@ def test_a_value_that_its_own_validator_drives_out_of_range_is_refused(registry:
     assert "schedule `acme/runaway`: `power`, read back as it is written down, must be a number of at most 3" in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps", "xpu:0"])
+def test_a_device_of_torch_is_accepted(device: str, registry: Registry) -> None:
+    assert read_recipe({"train": {"device": device}}, registry=registry).train.device == device
+
+
+def test_a_word_that_is_not_a_device_is_rejected_with_the_known_ones(registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"train": {"device": "gpu"}}, registry=registry)
+    assert caught.value.problems[0].message == (
+        '`device` in [train]: "gpu" is not a device; use "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "hint"),
+    [
+        ("train", "lr", "did you mean `learning_rate`, a number above 0 (default 0.001)?"),
+        ("train", "bs", "did you mean `batch_size`, an integer of at least 1 (default 32)?"),
+        ("train", "epochs", "did you mean `steps`, an integer of at least 1 (default 10_000)?"),
+        ("sampler", "cfg_scale", "did you mean `guidance`, a number of at least 0 (default 1.0)?"),
+        ("backbone", "lr", "`learning_rate` is a key of [train]"),
+    ],
+)
+def test_a_key_of_other_programs_is_recognized(table: str, name: str, hint: str, registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({table: {name: 1}}, registry=registry)
+    assert caught.value.problems[0].hints[0] == hint
+
+
+def test_contradictions_between_keys_are_shown_together_with_wrong_values(registry: Registry) -> None:
+    recipe = {"diffusion": {"timesteps": "50"}, "sampler": {"guidance": 2.0}, "train": {"keep_best": "fid"}}
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(recipe, registry=registry)
+    assert [problem.message[:25] for problem in caught.value.problems] == [
+        "`timesteps` in [diffusion",
+        "`guidance` in [sampler] i",
+        "`keep_best` in [train] is",
+    ]
+
+
+def test_a_warmup_longer_than_training_is_noted(registry: Registry) -> None:
+    recipe = read_recipe({"train": {"warmup_steps": 50, "steps": 20}}, registry=registry)
+    assert recipe.notes == (
+        "the given recipe: `warmup_steps` in [train] is 50, but steps is 20: training ends before the learning rate "
+        "reaches 0.001",
+    )
+    assert read_recipe({"train": {"warmup_steps": 50, "steps": 50}}, registry=registry).notes == ()

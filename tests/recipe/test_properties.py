@@ -208,10 +208,11 @@ def test_what_is_accepted_is_written_and_read_back_unchanged(
 
 def test_what_an_option_says_stays_in_its_comment(folder: Path) -> None:
     Path("mine.toml").touch()
-    options = ["--no-plugins", "--origins", "--set", "name='a'\n\n", "--set", "train.device=x\n[y"]
+    overrides = ["data.use=image-folder", "name='a'\n\n", "data.root=x\n[y"]
+    options = ["--no-plugins", "--origins", *(f"--set={override}" for override in overrides)]
     shown = CliRunner().invoke(main, ["recipe", "show", "mine.toml", *options])
     (folder / "shown.toml").write_bytes(shown.stdout_bytes)
-    assert read_recipe("shown.toml").train.device == "x\n[y"
+    assert read_recipe("shown.toml").data.config.model_dump()["root"] == "x\n[y"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -125,9 +125,9 @@ def test_a_files_name_may_be_no_text_but_a_runs_name_is(folder: Path, registry: 
 
 
 def test_a_date_is_its_text(folder: Path, registry: Registry) -> None:
-    (folder / "x.toml").write_text("name = 1979-05-27\n[train]\ndevice = 07:32:00\n")
+    (folder / "x.toml").write_text("name = 1979-05-27\n[data]\nclasses = [07:32:00]\n")
     recipe = read_recipe("x.toml", registry=registry)
-    assert (recipe.name, recipe.train.device) == ("1979-05-27", "07:32:00")
+    assert (recipe.name, recipe.data.settings.classes) == ("1979-05-27", ("07:32:00",))
     (folder / "x.toml").write_text("[schedule]\nuse = 1979-05-27\n")
     with pytest.raises(RecipeError, match=r"x.toml:2:7: there is no schedule `1979-05-27`"):
         read_recipe("x.toml", registry=registry)
