@@ -6,13 +6,14 @@ It does not know in what order they are used.
 import contextlib
 import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import Dataset, Loss, Metric, Sampler, Schedule
+from ddpmkit.contracts import Better, Dataset, Loss, Metric, MetricProtocol, Sampler, Schedule
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, WrongAnswer, worded
@@ -247,6 +248,7 @@ def build_metrics(
             try:
                 with around(f"metric {name!r}"):
                     metric = part.build(device=device)
+                    _check_metric(part, metric)
                 built.append(BuiltMetric(name, part, metric))
             except ComponentUnavailable as error:
                 if not skip_unavailable:
@@ -254,6 +256,20 @@ def build_metrics(
                 remark(f"skipped metric {name!r}: {error.message}")
     gathering.raise_all()
     return built
+
+
+def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
+    """Raises PluginError for a metric that does not say how it measures, or which way its scores improve."""
+    component, found = part.component, ""
+    if not isinstance(metric.protocol, MetricProtocol):
+        found = f"its protocol must be a MetricProtocol, not {type(metric.protocol).__name__}"
+    elif not isinstance(metric.better, Mapping) or not set(metric.better.values()) <= set(get_args(Better)):
+        found = f"its better must say {', '.join(get_args(Better))} for each score, not {metric.better!a}"
+    if found:
+        raise PluginError(
+            f"metric {component.use!r} ({component.origin}): {found}.",
+            remedies=[way_to_mend(component.plugin, component.component.target), "use another metric"],
+        )
 
 
 def metric_names(recipe: Recipe) -> list[str]:

@@ -108,6 +108,16 @@ class OddConfig(ComponentConfig):
     how: str = "fine"
 
 
+class OddMetric(BrokenMetric):
+    """Does not say how it measures, or which way its score improves."""
+
+    def __init__(self, config: OddConfig, **_runtime: object) -> None:
+        if config.how == "no protocol":
+            self.protocol = None  # type: ignore[assignment]  # that is the fault
+        else:
+            self.better = {"x": config.how}
+
+
 class CarelessMetric(BrokenMetric):
     def __init__(self, config: OddConfig, **_runtime: object) -> None:
         torch.set_num_threads(torch.get_num_threads() + 1)
@@ -218,6 +228,7 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
     others = [
         ("loss", "unbuildable", "BrokenWhenBuilt", "OddConfig"),
         ("loss", "odd", "OddLoss", "OddConfig"),
+        ("metric", "odd", "OddMetric", "OddConfig"),
         ("metric", "careless", "CarelessMetric", "OddConfig"),
         ("schedule", "odd", "OddSchedule", "OddConfig"),
         ("dataset", "broken", "BrokenDataset", "BrokenDatasetConfig"),
@@ -383,6 +394,22 @@ def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_o
     careful = ddpmkit.run(small(loss={"use": "local/odd"}), tmp_path / "careful", registry=registry)
     for name, weight in careful.checkpoint.tensors("model").items():
         assert torch.equal(weight, careless.tensors("model")[name])
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no protocol", "its protocol must be a MetricProtocol, not NoneType"),
+        ("down", "its better must say lower, higher, neither for each score, not {'x': 'down'}"),
+    ],
+)
+def test_a_metric_that_does_not_say_what_its_scores_are_is_named_before_the_run(
+    run: RunWith, tmp_path: Path, how: str, said: str
+) -> None:
+    with pytest.raises(PluginError, match="metric 'local/odd'") as caught:
+        run(metric=[{"use": "local/odd", "num_samples": 4, "how": how}])
+    assert said in caught.value.message
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_settings_that_a_metric_changes_when_it_is_built_are_put_back(
