@@ -342,12 +342,17 @@ class Denoiser:
         return torch.cat([guided, spread], dim=1)
 
 
-def check_answer(output: Tensor, count: int, image_shape: Sequence[int]) -> None:
-    """Raises WrongAnswer unless a network's output is float, for `count` images, in the channels of one or of two."""
+def check_answer(output: Tensor, count: int, image_shape: Sequence[int], device: torch.device) -> None:
+    """Raises WrongAnswer unless a network's output is float, for `count` images, in the channels of one or of two.
+
+    It must be on `device`, which is that of the network's input.
+    """
     channels, height, width = image_shape
     shapes = [(count, factor * channels, height, width) for factor in (1, 2)]
     if not isinstance(output, Tensor) or tuple(output.shape) not in shapes or not output.is_floating_point():
         raise WrongAnswer("backbone", f"it must return float {list(shapes[0])}, not {described(output)}")
+    if output.device != device:
+        raise WrongAnswer("backbone", f"it must return a tensor on the device {device}, not {output.device}")
 
 
 def described(value: object) -> str:

@@ -5,15 +5,12 @@ had ended it, so the core catches BaseException where it calls plugins, and lets
 """
 
 import contextlib
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["STOP_SIGNALS", "Interrupted", "handlers_kept", "is_interrupt", "marked_interrupts"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["STOP_SIGNALS", "Interrupted", "is_interrupt", "marked_interrupts"]
 
 STOP_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
@@ -49,26 +46,6 @@ def marked_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def handlers_kept(who: str) -> Iterator[None]:
-    """Put back the handlers of `STOP_SIGNALS` that code within replaces, and warn that `who` did it.
-
-    A plugin that ignores SIGINT when it is imported would make every later Ctrl-C useless.
-    """
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread set a handler
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # None is a handler that Python did not install and cannot put back.
-            if handler is not None and signal.getsignal(number) != handler:
-                signal.signal(number, handler)
-                _log.warning("%s changed the handler of %s; it was put back.", who, number.name)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

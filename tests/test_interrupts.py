@@ -1,13 +1,11 @@
-import contextlib
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from ddpmkit.interrupts import STOP_SIGNALS, Interrupted, handlers_kept, is_interrupt, marked_interrupts
+from ddpmkit.interrupts import Interrupted, is_interrupt, marked_interrupts
 
 
 def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
@@ -44,20 +42,3 @@ def test_another_thread_changes_nothing() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
-
-
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_handler_that_code_within_replaces_is_put_back_and_that_is_said(
-    number: signal.Signals, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = signal.getsignal(number)
-    with contextlib.suppress(KeyError), handlers_kept("plugin acme"):
-        signal.signal(number, signal.SIG_IGN)
-        raise KeyError
-    assert signal.getsignal(number) == before
-    assert caplog.messages == [f"plugin acme changed the handler of {number.name}; it was put back."]
-
-
-def test_handlers_are_left_alone_in_another_thread() -> None:
-    with ThreadPoolExecutor() as pool:
-        pool.submit(lambda: handlers_kept("plugin acme").__enter__()).result()

@@ -51,6 +51,11 @@ def _kept(name: str, what: str, answer: Any) -> dict[str, Tensor]:
             f"metric {name!r}: {what} gave {_described(answer)}, not tensors by name.",
             remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
         )
+    if any(tensor.is_meta for tensor in answer.values()):
+        raise RunFailed(
+            f"metric {name!r}: {what} gave tensors without values (on the device meta).",
+            remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
+        )
     return {str(key): tensor.detach().cpu() for key, tensor in answer.items()}
 
 

@@ -5,10 +5,11 @@ It does not know in what order they are used.
 
 import contextlib
 import functools
+import operator
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -212,12 +213,22 @@ def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcon
     classes = None if data.classes == "all" else data.classes
     with explaining(f"opening the images of {split}", recipe), around("dataset"):
         dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
-        count = len(dataset)
+        count = _length(dataset)
         if count:
             _check_names(dataset, data.num_classes)
     if split == "train" and count == 0:
         raise InputError(f"the dataset {recipe.data.component.use!r} has no training image.")
     return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip, around=around)
+
+
+def _length(dataset: Dataset) -> int:
+    """`len(dataset)`. Raises WrongAnswer if that is not an integer of 0 or more."""
+    if not hasattr(type(dataset), "__len__"):
+        raise WrongAnswer("dataset", "it has no __len__")
+    length: Any = type(dataset).__len__(dataset)
+    if not hasattr(length, "__index__") or length < 0:
+        raise WrongAnswer("dataset", f"its length must be an integer of 0 or more, not {length!a}")
+    return operator.index(length)
 
 
 def _check_names(dataset: Dataset, num_classes: int) -> None:
@@ -259,12 +270,14 @@ def build_metrics(
 
 
 def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
-    """Raises PluginError for a metric that does not say how it measures, or which way its scores improve."""
+    """Raises PluginError for a metric without a valid `protocol` or `better`."""
     component, found = part.component, ""
-    if not isinstance(metric.protocol, MetricProtocol):
-        found = f"its protocol must be a MetricProtocol, not {type(metric.protocol).__name__}"
-    elif not isinstance(metric.better, Mapping) or not set(metric.better.values()) <= set(get_args(Better)):
-        found = f"its better must say {', '.join(get_args(Better))} for each score, not {metric.better!a}"
+    protocol, better = getattr(metric, "protocol", None), getattr(metric, "better", None)
+    directions = get_args(Better)
+    if not isinstance(protocol, MetricProtocol):
+        found = f"its `protocol` must be a MetricProtocol, not {type(protocol).__name__}"
+    elif not isinstance(better, Mapping) or any(direction not in directions for direction in better.values()):
+        found = f"its `better` must map each score to {', '.join(map(repr, directions))}, not be {better!a}"
     if found:
         raise PluginError(
             f"metric {component.use!r} ({component.origin}): {found}.",

@@ -4,11 +4,13 @@ Each step is a function on immutable records. A plugin that breaks on the way is
 harms no other. This module does not know what components do.
 """
 
+import contextlib
 import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
 import traceback
 from collections import Counter
@@ -23,7 +25,8 @@ import pluggy
 
 from ddpmkit.environment import disabled_plugins
 from ddpmkit.errors import InputError, worded
-from ddpmkit.interrupts import handlers_kept, is_interrupt
+from ddpmkit.global_state import StateKeeper
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component, is_reference
 from ddpmkit.plugin.fault_location import place_of_fault
@@ -33,6 +36,7 @@ from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
 __all__ = ["ENTRY_POINT_GROUP", "Discovery", "FoundPlugin", "LoadedPlugin", "discover", "find", "find_file", "load"]
 
 ENTRY_POINT_GROUP = "ddpmkit.plugins"
+_IMPORT_OF_TORCH = re.compile(rb"^(?:import|from)\b.*\btorch\b", re.MULTILINE)
 _HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("ddpmkit_"))
 
 
@@ -113,7 +117,8 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | Quarantined:
     if (objection := plugin.objection()) is not None:
         return Quarantined(plugin, objection)
     try:
-        with handlers_kept(f"plugin {plugin}"):
+        _import_torch_before(plugin)
+        with StateKeeper().around(f"plugin {plugin}"):
             module = _import(plugin)
             _refuse_misspelt_hooks(module)
             manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -180,6 +185,13 @@ def _import(plugin: FoundPlugin) -> ModuleType:
         del sys.modules[plugin.module]
         raise
     return module
+
+
+def _import_torch_before(plugin: FoundPlugin) -> None:
+    """Import torch if the plugin's file imports it at its top: its settings must be read before the file runs."""
+    if plugin.path is not None and _IMPORT_OF_TORCH.search(plugin.path.read_bytes()):
+        with contextlib.suppress(ImportError):  # the import in the file fails as well, and is reported with its line
+            importlib.import_module("torch")
 
 
 def _refuse_misspelt_hooks(module: ModuleType) -> None:

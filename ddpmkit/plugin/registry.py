@@ -12,7 +12,8 @@ from typing import Any
 
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
-from ddpmkit.interrupts import handlers_kept, is_interrupt
+from ddpmkit.global_state import StateKeeper
+from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
 from ddpmkit.plugin.fault_location import way_to_mend
 from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
@@ -102,7 +103,7 @@ class RegisteredComponent:
             raise self._broken("target", self.component.target, error) from error
 
     def _imported(self, reference: str) -> Any:
-        with handlers_kept(f"{self.kind} {self.use!r}"):
+        with StateKeeper().around(f"{self.kind} {self.use!r}"):
             return resolve(reference)
 
     def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:

@@ -127,6 +127,8 @@ class ImageGenerator:
         if tuple(frame.x.shape) != (count, *self.image_shape) or not frame.x.is_floating_point():
             wanted = [count, *self.image_shape]
             raise WrongAnswer("sampler", f"x must be float {wanted}, and is {described(frame.x)} at t = {frame.t}")
+        if frame.x.is_meta:
+            raise WrongAnswer("sampler", f"x must have values, and is on the device meta at t = {frame.t}")
         return frame
 
     def _batch_count(self, count: int) -> int:
@@ -135,7 +137,7 @@ class ImageGenerator:
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         with self.runtime.autocast(), self.around("backbone"):
             out: Tensor = self.network(x, t, label)
-        check_answer(out, len(x), self.image_shape)
+        check_answer(out, len(x), self.image_shape, x.device)
         return out
 
     @contextlib.contextmanager

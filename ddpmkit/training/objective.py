@@ -87,7 +87,7 @@ class Objective:
             x0_hat = process.denoised(split_answer(output.float(), x0.shape[1])[0], x, t).x0
         with runtime.autocast(), self.around("backbone"):
             output = network(process.network_input(x, x0_hat), t, label)
-        check_answer(output, len(x0), x0.shape[1:])
+        check_answer(output, len(x0), x0.shape[1:], x0.device)
         answer, spread = split_answer(output.float(), x0.shape[1])
         with self.around("loss"):
             losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t))
@@ -106,4 +106,6 @@ def _checked(losses: Tensor, x0: Tensor) -> Tensor:
     """Raises WrongAnswer unless there is one loss for each image."""
     if not isinstance(losses, Tensor) or losses.shape != x0.shape[:1] or not losses.is_floating_point():
         raise WrongAnswer("loss", f"it must return one loss per image, float [{len(x0)}], not {described(losses)}")
+    if losses.device != x0.device:
+        raise WrongAnswer("loss", f"it must return losses on the device {x0.device}, not {losses.device}")
     return losses

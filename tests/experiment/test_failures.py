@@ -108,14 +108,34 @@ class OddConfig(ComponentConfig):
     how: str = "fine"
 
 
-class OddMetric(BrokenMetric):
-    """Does not say how it measures, or which way its score improves."""
+class OddMetric:
+    """Declares its protocol or its directions in a way that the contract does not allow."""
+
+    merge = BrokenMetric.merge
 
     def __init__(self, config: OddConfig, **_runtime: object) -> None:
-        if config.how == "no protocol":
-            self.protocol = None  # type: ignore[assignment]  # that is the fault
-        else:
-            self.better = {"x": config.how}
+        self.how = config.how
+        self.protocol: Any = BrokenMetric.protocol
+        self.better: Any = {"x": "lower"}
+        if self.how == "no protocol":
+            del self.protocol
+        elif self.how == "protocol":
+            self.protocol = "plain"
+        elif self.how == "no better":
+            del self.better
+        elif self.how == "list":
+            self.better = {"x": ["lower"]}
+        elif self.how == "down":
+            self.better = {"x": "down"}
+
+    def measure_real(self, images: Tensor) -> dict[str, Tensor]:
+        count = torch.tensor(len(images), dtype=torch.float64)
+        return {"count": count.to("meta") if self.how == "meta" else count}
+
+    measure_generated = measure_real
+
+    def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
+        return {"x": 0.0}
 
 
 class CarelessMetric(BrokenMetric):
@@ -184,7 +204,16 @@ class OddLoss:
             torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
             os.chdir("/")
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        forms = {"column": loss[:, None], "mean": loss.mean(), "whole": loss.long(), "detached": loss.detach()}
+        if self.how == "inference":
+            self.guard = torch.inference_mode()  # inference mode lasts as long as this object
+            self.guard.__enter__()
+        forms = {
+            "column": loss[:, None],
+            "mean": loss.mean(),
+            "whole": loss.long(),
+            "detached": loss.detach(),
+            "meta": loss.to("meta"),
+        }
         return loss.tolist() if self.how == "list" else forms.get(self.how, loss)
 
 
@@ -202,14 +231,45 @@ class BrokenDataset:
             raise RAISED[self.how][0]()
         return {"no fingerprint": None, "unprintable": "a\udc80"}.get(self.how, "fine")
 
-    def __len__(self) -> int:
-        return 4
+    def __len__(self) -> Any:
+        return {"negative": -1, "fraction": 4.5}.get(self.how, 4)
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.zeros((len(indices), 3, 8, 8), dtype=np.uint8)
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.full(len(indices), {"no class": 1, "below": -1}.get(self.how, 0))
+
+
+class EndlessDataset:
+    class_names = ("one",)
+    fingerprint = "fine"
+
+    def __init__(self, config: BrokenDatasetConfig, **_runtime: object) -> None:
+        pass
+
+
+class OddSampler:
+    def __init__(self, config: OddConfig) -> None:
+        pass
+
+    def network_calls(self, steps: int) -> int:
+        return steps
+
+    def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
+        x = noise(0).to("meta")
+        yield SamplerState(0, x, x)
+
+
+class MetaBackbone(torch.nn.Module):
+    """Returns a tensor without values."""
+
+    def __init__(self, config: OddConfig, **_runtime: object) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return (self.scale * x).to("meta")
 
 
 @pytest.fixture
@@ -229,6 +289,9 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
         ("loss", "unbuildable", "BrokenWhenBuilt", "OddConfig"),
         ("loss", "odd", "OddLoss", "OddConfig"),
         ("metric", "odd", "OddMetric", "OddConfig"),
+        ("sampler", "odd", "OddSampler", "OddConfig"),
+        ("backbone", "meta", "MetaBackbone", "OddConfig"),
+        ("dataset", "endless", "EndlessDataset", "BrokenDatasetConfig"),
         ("metric", "careless", "CarelessMetric", "OddConfig"),
         ("schedule", "odd", "OddSchedule", "OddConfig"),
         ("dataset", "broken", "BrokenDataset", "BrokenDatasetConfig"),
@@ -366,6 +429,7 @@ def test_a_failure_in_the_middle_of_an_update_saves_nothing(
         ("mean", "it must return one loss per image, float [4], not float32 []"),
         ("whole", "it must return one loss per image, float [4], not int64 [4]"),
         ("list", "it must return one loss per image, float [4], not a list"),
+        ("meta", "it must return losses on the device cpu, not meta"),
         ("detached", "what it returns has no gradient: it does not depend on the prediction"),
     ],
 )
@@ -399,17 +463,67 @@ def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_o
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("no protocol", "its protocol must be a MetricProtocol, not NoneType"),
-        ("down", "its better must say lower, higher, neither for each score, not {'x': 'down'}"),
+        ("no protocol", "its `protocol` must be a MetricProtocol, not NoneType."),
+        ("protocol", "its `protocol` must be a MetricProtocol, not str."),
+        ("no better", "its `better` must map each score to 'lower', 'higher', 'neither', not be None."),
+        ("down", "its `better` must map each score to 'lower', 'higher', 'neither', not be {'x': 'down'}."),
+        ("list", "its `better` must map each score to 'lower', 'higher', 'neither', not be {'x': ['lower']}."),
     ],
 )
-def test_a_metric_that_does_not_say_what_its_scores_are_is_named_before_the_run(
+def test_a_metric_without_a_valid_protocol_or_direction_is_named_before_the_run(
     run: RunWith, tmp_path: Path, how: str, said: str
 ) -> None:
-    with pytest.raises(PluginError, match="metric 'local/odd'") as caught:
+    with pytest.raises(PluginError, match=r"metric 'local/odd' \(unpackaged 0\): its") as caught:
         run(metric=[{"use": "local/odd", "num_samples": 4, "how": how}])
     assert said in caught.value.message
+    assert caught.value.remedies[0].startswith("report it to the authors of")
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_metric_or_a_sampler_that_returns_tensors_without_values_is_named(run: RunWith) -> None:
+    metric = {"use": "local/odd", "num_samples": 4, "how": "meta"}
+    done = run(metric=[metric], sampler={"use": "local/odd", "count": 4, "how": "meta"})
+    assert any("x must have values, and is on the device meta at t = 0" in text for text in ended(done).problems)
+    done = run(metric=[metric])
+    (problem,) = ended(done).problems
+    assert "metric 'local/odd': measuring gave tensors without values (on the device meta)" in problem
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("negative", "its length must be an integer of 0 or more, not -1"),
+        ("fraction", "its length must be an integer of 0 or more, not 4.5"),
+        ("missing", "it has no __len__"),
+    ],
+)
+def test_a_dataset_with_an_invalid_length_is_named(run: RunWith, tmp_path: Path, how: str, said: str) -> None:
+    with pytest.raises(RunFailed) as caught:
+        run(data={"use": f"local/{'endless' if how == 'missing' else 'broken'}", "image_size": 8, "how": how})
+    assert f"failed while opening the images of train: {said}." in caught.value.message
+    assert caught.value.message.startswith("dataset 'local/")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_loss_that_leaves_inference_mode_on_does_not_stop_training(
+    run: RunWith, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(loss={"use": "local/odd", "how": "inference"}).step == 20
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    said = [message for message in caplog.messages if "torch.is_inference_mode_enabled()" in message]
+    assert said == [
+        "the loss 'local/odd' changed torch.is_inference_mode_enabled() from False to True; it was put back."
+    ]
+
+
+def test_a_backbone_that_returns_a_tensor_on_another_device_is_named(run: RunWith) -> None:
+    with pytest.raises(RunFailed) as caught:
+        run(backbone={"use": "local/meta"})
+    assert (
+        "backbone 'local/meta' failed while training step 1: it must return a tensor on the device cpu, not meta."
+        in caught.value.message
+    )
 
 
 def test_settings_that_a_metric_changes_when_it_is_built_are_put_back(

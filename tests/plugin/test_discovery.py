@@ -1,11 +1,14 @@
 import hashlib
 import importlib.metadata
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ddpmkit.errors import InputError, PluginError
 from ddpmkit.interrupts import marked_interrupts
@@ -280,9 +283,52 @@ def test_a_plugin_that_takes_ctrl_c_when_it_is_imported_does_not_keep_it(
     entry.build(entry.config_model()(), prediction="epsilon")
     assert signal.getsignal(signal.SIGINT) == before
     assert [message.partition(" changed the handler of SIGINT")[0] for message in caplog.messages] == [
-        f"plugin local.zig ({file})",
-        "loss 'local/zig'",
+        f"the plugin local.zig ({file})",
+        "the loss 'local/zig'",
     ]
+
+
+def test_settings_that_a_plugin_changes_when_it_is_imported_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The settings are those of the process (working directory) and of torch, which the file may import first."""
+    changing = (
+        "import os, torch\nos.chdir('/')\ntorch.set_default_dtype(torch.float64)\n"
+        "torch.set_num_threads(torch.get_num_threads() + 1)\n"
+    )
+    (tmp_path / "zag_loss.py").write_text(f"{changing}def Zig(config, *, prediction): return config")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "zag.py"
+    file.write_text(changing + GOOD.replace("acme_good:Zig", "zag_loss:Zig"))
+    before = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
+    entry = discover([file]).registry().get("loss", "local/zig")
+    assert (Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()) == before
+    entry.build(entry.config_model()(), prediction="epsilon")
+    assert (Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()) == before
+    settings = ("torch.get_default_dtype()", "torch.get_num_threads()", "the working directory")
+    assert [message.partition(" from ")[0] for message in caplog.messages] == [
+        f"the {who} changed {setting}"
+        for who in (f"plugin local.zag ({file})", "loss 'local/zig'")
+        for setting in settings
+    ]
+
+
+def test_torch_settings_are_restored_if_the_plugin_is_the_first_to_import_torch(tmp_path: Path) -> None:
+    file = tmp_path / "zug.py"
+    file.write_text("import torch\ntorch.set_num_threads(7)\ntorch.set_default_dtype(torch.float64)\n" + GOOD)
+    code = f"""
+import sys
+from pathlib import Path
+from ddpmkit.plugin.discovery import discover
+assert "torch" not in sys.modules
+assert not discover([Path({str(file)!r})], third_party=False).quarantined
+import torch
+print(torch.get_num_threads(), torch.get_default_dtype())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["1", "torch.float32"]
+    assert f"the plugin local.zug ({file}) changed torch.get_num_threads() from 1 to 7" in done.stderr
 
 
 def test_a_file_that_was_changed_is_another_plugin(tmp_path: Path) -> None:
