@@ -1,9 +1,9 @@
-"""Every command, Python and TOML block of README.md and docs is executed, or says above it why not.
+"""Every shell, Python and TOML block of README.md and docs runs, or a comment above it states why it does not.
 
-A comment directly above a block is for this test and invisible to readers: `<!-- not run: reason -->`,
-`<!-- run by tests/some/test_file.py -->`, or `<!-- file: name -->`, a file of that content for the blocks after it.
-`<!-- not run from here on: reason -->` ends a page for it. Training is cut to two steps of a tiny network; all else
-runs as it is written.
+Readers do not see these comments: `<!-- not run: reason -->`, `<!-- run by tests/some/test_file.py -->`, and
+`<!-- file: name -->`, which writes the block to a file for the later blocks of the page.
+`<!-- not run from here on: reason -->` skips the rest of the page. Training takes two steps of a tiny network;
+everything else runs as written.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ MARK = re.compile(r"<!-- (not run from here on|not run|run by|file):? (.+?) -->\
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 NETWORK = [
-    *("data.image_size=8", "diffusion.timesteps=12"),
+    *("data.image_size=8", "diffusion.timesteps=25"),
     *("backbone.dim=8", "backbone.multipliers=[1,2]", "backbone.linear_attention_levels=[1]"),
 ]
 SHORT = ["train.steps=2", "train.batch_size=2", "sampler.count=2", "tracker=[]"]
@@ -57,14 +57,16 @@ batch_size = 2
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, and what the comment above it says."""
+    """A fenced block of a page, and the comment above it."""
 
     page: str
     line: int
     language: str
     content: str
     mark: str
-    said: str
+    """"not run", "run by", "file", or empty without a comment."""
+    argument: str
+    """The reason, the test file, or the file name in the comment."""
 
     @property
     def place(self) -> str:
@@ -72,7 +74,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Those of a page, up to where it says that no more is to be run."""
+    """Return the blocks of a page, up to `not run from here on`."""
     text = (ROOT / page).read_text(encoding="utf-8")
     ends = (match.start() for match in MARK.finditer(text) if match[1] == "not run from here on")
     text = text[: next(ends, len(text))]
@@ -85,23 +87,23 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-def test_every_block_is_executed_or_says_why_not() -> None:
+def test_every_block_runs_or_has_a_reason_not_to() -> None:
     found = [block for page in PAGES for block in blocks(page)]
     assert {block.language for block in found} <= {*EXECUTED, "console", ""}
     for block in found:
         if block.mark == "run by":
-            assert (ROOT / block.said).is_file(), block.place
+            assert (ROOT / block.argument).is_file(), block.place
         if block.language == "console":
-            assert block.mark == "run by", f"{block.place}: what a command prints is compared by a test of its own"
+            assert block.mark == "run by", f"{block.place}: a test must compare this output with that of the command"
         if block.mark == "not run":
-            assert len(block.said.split()) >= 3, f"{block.place}: that is no reason"
+            assert len(block.argument.split()) >= 3, f"{block.place}: this is not a reason"
     executed = [block for block in found if block.language in EXECUTED and block.mark not in ("not run", "run by")]
     assert len(executed) >= 15
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone with AFHQ and pictures of one's own, both tiny, as the current folder."""
+    """Change to a folder like a clone, with a tiny AFHQ and a few images of a user."""
     for name in ("recipes", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), dtype=np.uint8)
@@ -111,9 +113,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in ("cat", "dog", "wild")
         for number in range(count)
     ]
-    for picture, place in zip(pixels, places, strict=False):
+    for image, place in zip(pixels, places, strict=False):
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(place)
+        Image.fromarray(image).save(place)
     for name in ("cat.jpg", "a.jpg", "b.jpg"):
         Image.fromarray(pixels[0]).save(tmp_path / name)
     Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
@@ -126,7 +128,7 @@ Install = Callable[[str], None]
 
 @pytest.fixture
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """What `pip install FOLDER` of a plugin leaves, for the rest of a test."""
+    """Imitate `pip install FOLDER` of a plugin: make its metadata and its modules importable during the test."""
 
     def pip(source: str) -> None:
         project = tomllib.loads((folder / source / "pyproject.toml").read_text())["project"]
@@ -147,13 +149,13 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def shortened(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a `ddpmkit` command; training and timing take two steps of a tiny network."""
+    """Add options to a `ddpmkit` command, so that training and timing take two steps of a tiny network."""
     command, *rest = arguments
-    # Overrides of our own come first, so that those of the page win.
+    # These overrides come first, so that those of the page win.
     match command:
         case "run":
             values = [*SHORT, *NETWORK, *METRIC, *([] if "afhq" in rest[0] else CRITTERS)]
-            # A metric that the page chooses scores fewer images.
+            # A metric that the page selects evaluates fewer images.
             later = ["metric.num_samples=4"] if any(value.startswith("metric=") for value in rest) else []
         case "profile":
             values, later = ["train.batch_size=2", *NETWORK], []
@@ -180,11 +182,11 @@ def execute(line: str, place: str, install: Install) -> None:
         case ["pip", "install", source]:
             install(source)
         case _:
-            pytest.fail(f"{place}: {line} cannot be executed here: say above the block why not")
+            pytest.fail(f"{place}: {line} cannot be executed here: add `<!-- not run: reason -->` above the block")
 
 
 def check_recipe(block: Block, folder: Path) -> None:
-    """In the folder in which what it extends is found."""
+    """Run `recipe check` on a block, in a folder where the recipe that it extends exists."""
     extends = tomllib.loads(block.content).get("extends", "")
     home = folder if (folder / extends).exists() else folder / "extending"
     if home != folder and not home.exists():
@@ -196,11 +198,11 @@ def check_recipe(block: Block, folder: Path) -> None:
 
 
 def prepare(page: str, folder: Path, install: Install) -> None:
-    """What a page takes for granted at its beginning."""
+    """Create the files that a page expects to exist."""
     if page == "README.md":
         execute("ddpmkit run recipes/quickstart.toml", page, install)
     if page == "docs/plugins.md":
-        (plugin,) = (block for block in blocks("README.md") if block.said == "zigzag.py")
+        (plugin,) = (block for block in blocks("README.md") if block.argument == "zigzag.py")
         (folder / "zigzag.py").write_text(plugin.content)
         (folder / "recipe.toml").write_text(RECIPE)
 
@@ -208,13 +210,13 @@ def prepare(page: str, folder: Path, install: Install) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language in EXECUTED for block in blocks(page))])
-def test_the_blocks_of_a_page_work_one_after_another(page: str, folder: Path, install: Install) -> None:
+def test_the_blocks_of_a_page_run_in_order(page: str, folder: Path, install: Install) -> None:
     prepare(page, folder, install)
     for block in blocks(page):
         if block.mark in ("not run", "run by"):
             continue
         if block.mark == "file":
-            (folder / block.said).write_text(block.content)
+            (folder / block.argument).write_text(block.content)
         elif block.language == "sh":
             for line in block.content.splitlines():
                 execute(line, block.place, install)

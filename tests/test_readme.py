@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""The README shows real output, and its tables are complete."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_typing_error_is_answered_as_shown(folder: Path) -> None:
+def test_a_typo_gives_the_error_that_is_shown(folder: Path) -> None:
     (recipe,) = (block for block in blocks("toml") if block.startswith("# mine.toml"))
     (folder / "mine.toml").write_text(recipe)
     (shown,) = blocks("console")
