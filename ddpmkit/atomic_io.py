@@ -14,7 +14,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["append_regular", "fsync_folder", "open_regular", "write_atomically", "written_atomically"]
+__all__ = ["append_regular", "fsync_file", "fsync_folder", "open_regular", "write_atomically", "written_atomically"]
 
 _MOST_LETTERS = 48
 """Of a file's name in that of its temporary file: 255 bytes are the most that a name may have."""
@@ -94,6 +94,15 @@ def write_atomically(path: Path, content: bytes) -> Path:
     return path
 
 
+def fsync_file(file: Path) -> None:
+    """Write a regular file through to the disk. Raises OSError."""
+    handle = _opened(file, os.O_RDWR, follow_links=False)  # Windows syncs no file that is open for reading alone
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def fsync_folder(folder: Path) -> None:
     """Have the disk hold the names in `folder`."""
     if os.name == "nt":  # Windows opens no folder, and needs no such call
@@ -113,12 +122,13 @@ def open_regular(file: Path, *, follow_links: bool) -> BufferedReader:
     return os.fdopen(_opened(file, os.O_RDONLY, follow_links=follow_links), "rb")
 
 
-def append_regular(file: Path) -> FileIO:
-    """Open a regular file to read it and to write at its end; it is created if it is absent. A link is refused.
+def append_regular(file: Path, *, create: bool = True) -> FileIO:
+    """Open a regular file to read it and to write at its end; create it if it does not exist. A link is refused.
 
     Unbuffered, so that the call that writes also raises the error. Raises OSError.
     """
-    return FileIO(_opened(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, follow_links=False), "a+")
+    flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+    return FileIO(_opened(file, flags, follow_links=False), "a+")
 
 
 def _opened(file: Path, flags: int, *, follow_links: bool) -> int:

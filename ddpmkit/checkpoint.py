@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import stat
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ddpmkit.atomic_io import fsync_folder, open_regular
+from ddpmkit.atomic_io import fsync_file, fsync_folder, open_regular
 from ddpmkit.errors import InputError, RunFailed
 
 __all__ = [
@@ -123,7 +122,7 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
             settled[LOCK] = settling.submit(_settle, partial / LOCK)
             files = {name: settled[name].result() for name in sorted(settled)}
         (partial / MANIFEST).write_text(_manifest_text(step, files), encoding="utf-8")
-        _fsync(partial / MANIFEST)
+        fsync_file(partial / MANIFEST)
         fsync_folder(partial)
         replaced = _set_aside(final, "replaced") if final.exists() else None
         partial.rename(final)
@@ -353,10 +352,5 @@ def _digest(file: Path) -> str:
 def _settle(file: Path) -> str:
     """Have the disk hold a file; its SHA-256."""
     digest = _digest(file)
-    _fsync(file)
+    fsync_file(file)
     return digest
-
-
-def _fsync(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())

@@ -20,6 +20,7 @@ from ddpmkit.atomic_io import open_regular, write_atomically
 from ddpmkit.contracts import Scores, StepRecord
 from ddpmkit.errors import InputError
 from ddpmkit.file_lock import take_turn
+from ddpmkit.recipe.lock import is_lock
 from ddpmkit.run_log import RunLog
 
 __all__ = ["RunFolder", "check_replaceable", "not_a_run"]
@@ -121,13 +122,17 @@ class RunFolder:
                 )
 
     def _check_made_by_a_run(self) -> None:
-        if _kind(self.lock) is None and not any(self.checkpoints.glob("step-*/manifest.json")):
-            found = ", ".join(self._foreign()[:_MOST_NAMED]) or "nothing"
-            raise InputError(
-                f"{self.path.absolute()} is not the folder of a run: it has no {self.lock.name} (it holds {found}). "
-                "Nothing was written there.",
-                remedies=["--out names another place, such as a folder that does not exist yet"],
-            )
+        if any(self.checkpoints.glob("step-*/manifest.json")):
+            return
+        has_lock = _kind(self.lock) is not None
+        if has_lock and is_lock(self.lock):
+            return
+        found = ", ".join(self._foreign()[:_MOST_NAMED]) or "nothing"
+        why = f"{self.lock.name} was not written by ddpmkit" if has_lock else f"it has no {self.lock.name}"
+        raise InputError(
+            f"{self.path.absolute()} is not the folder of a run: {why} (it holds {found}). Nothing was written there.",
+            remedies=["--out names another place, such as a folder that does not exist yet"],
+        )
 
     def _foreign(self) -> list[str]:
         """Names of what a run does not write before its lock."""

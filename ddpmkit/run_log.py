@@ -5,6 +5,7 @@ A line that cannot be read costs no other line: readers skip it and name it, and
 log sets it aside. Reading takes constant memory.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ddpmkit.atomic_io import append_regular, open_regular, written_atomically
+from ddpmkit.atomic_io import append_regular, fsync_file, open_regular, written_atomically
 from ddpmkit.lines import LONGEST, Line, Span, copy_span, extend, lines, named
 
 __all__ = ["RunLog"]
@@ -49,12 +50,8 @@ class RunLog:
     def sync(self) -> None:
         """Have the disk hold every line. Raises OSError when it does not take them."""
         self._write()
-        try:
-            log = open_regular(self.path, follow_links=False)
-        except FileNotFoundError:
-            return
-        with log:
-            os.fsync(log.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            fsync_file(self.path)
 
     def records(self, event: str | None = None) -> Iterator[Record]:
         """The records of the file, oldest first; lines that cannot be used are skipped, and a warning names them.
@@ -89,13 +86,14 @@ class RunLog:
         """
         self._waiting = [line for line in self._waiting if wanted(json.loads(line))]
         try:
-            log = open_regular(self.path, follow_links=False)
+            log: BufferedReader = BufferedReader(self._opened(create=False))
         except FileNotFoundError:
             return
         kept: list[Span] = []
         damaged: list[Span] = []
         is_ended = True
         with log:
+            log.seek(0)
             for line in lines(log):
                 is_ended = line.is_ended
                 record = self._record(line)
@@ -115,6 +113,8 @@ class RunLog:
                     copy_span(log, span, new.write)
                 if not is_ended and kept and kept[-1].end == size:
                     new.write(b"\n")
+                if os.name == "nt":  # Windows replaces no open file
+                    log.close()
 
     def _record(self, line: Line) -> Record | str:
         """What a line says, or why it cannot be used."""
@@ -156,17 +156,38 @@ class RunLog:
         if not self._waiting:
             return
         content = "".join(self._waiting).encode()
-        with append_regular(self.path) as log:
+        with self._opened() as log:
             before = log.seek(0, os.SEEK_END)
-            if before and os.pread(log.fileno(), 1, before - 1) != b"\n":
-                # Half a line of a process that was killed: ours begins on a line of its own.
-                content = b"\n" + content
+            if before:
+                log.seek(before - 1)
+                if log.read(1) != b"\n":
+                    # Half a line of a process that was killed: ours begins on a line of its own.
+                    content = b"\n" + content
             try:
                 _write_all(log, content)
             except OSError:
                 log.truncate(before)
                 raise
         self._waiting.clear()
+
+    def _opened(self, *, create: bool = True) -> FileIO:
+        """The log, locked until it is closed: no other process appends to it or rewrites it until then.
+
+        A file system without locks gives no such protection. Raises OSError.
+        """
+        from filelock import lock_descriptor  # takes a while to import, and readers lock nothing
+
+        while True:
+            log = append_regular(self.path, create=create)
+            with contextlib.ExitStack() as closing:
+                closing.callback(log.close)
+                with contextlib.suppress(OSError):
+                    lock_descriptor(log.fileno())
+                with contextlib.suppress(FileNotFoundError):
+                    # The process that had it locked may have replaced it by a new file.
+                    if os.path.samestat(os.fstat(log.fileno()), self.path.stat()):
+                        closing.pop_all()
+                        return log
 
 
 def _write_all(file: FileIO, content: bytes) -> None:

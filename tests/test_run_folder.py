@@ -12,6 +12,9 @@ from ddpmkit.cli import main
 from ddpmkit.errors import InputError
 from ddpmkit.run_folder import RunFolder
 
+LOCK = '[lock]\ndataset_fingerprint = "abc"\nversions = {}\ndistributions = {}\n'
+"""As little as makes a lock of ddpmkit."""
+
 
 def test_samples_of_later_steps_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
@@ -56,6 +59,23 @@ def test_a_folder_with_someone_s_own_files_is_refused_before_anything_is_written
 
 
 @pytest.mark.parametrize(
+    "content",
+    [b"", b"flour = 500\n", b"# for ddpmkit\n[lock]\nkey = 1\n", LOCK.encode() + b"[train\n", b"\xff"],
+    ids=["empty", "of something else", "with a table of that name", "not TOML", "not text"],
+)
+def test_a_lock_that_ddpmkit_did_not_write_makes_no_run_folder(tmp_path: Path, content: bytes) -> None:
+    for name in ("recipe.lock.toml", "report.html"):
+        (tmp_path / name).write_bytes(content)
+    for use in (RunFolder(tmp_path).create, RunFolder(tmp_path).check):
+        with pytest.raises(InputError, match=r"recipe.lock.toml was not written by ddpmkit .* Nothing was written"):
+            use()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {
+        "recipe.lock.toml": content,
+        "report.html": content,
+    }
+
+
+@pytest.mark.parametrize(
     "names",
     [
         [],
@@ -68,7 +88,7 @@ def test_a_folder_with_someone_s_own_files_is_refused_before_anything_is_written
 def test_the_folder_of_a_run_is_accepted(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_text(LOCK if name == "recipe.lock.toml" else "")
     before = sorted(tmp_path.rglob("*"))
     RunFolder(tmp_path).create()
     assert sorted(tmp_path.rglob("*")) == before

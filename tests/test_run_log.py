@@ -1,15 +1,19 @@
+import contextlib
 import json
 import logging
 import os
 import resource
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from ddpmkit import run_log
 from ddpmkit.contracts import Scores, StepRecord
 from ddpmkit.run_log import RunLog
 
@@ -43,6 +47,27 @@ def test_what_is_not_wanted_is_dropped_and_the_rest_stays_byte_for_byte(tmp_path
     before = log.path.read_text().splitlines()
     log.keep(lambda record: record["step"] <= 2)
     assert log.path.read_text().splitlines() == before[:2]
+
+
+def test_a_line_appended_while_the_log_is_rewritten_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, rewrite = RunLog(tmp_path / "log"), run_log.written_atomically
+    for step in (1, 2):
+        log.append("step", {"step": step})
+    other = threading.Thread(target=RunLog(log.path).append, args=("scores", {"step": 1}))
+
+    @contextlib.contextmanager
+    def slowly(path: Path) -> Iterator[BinaryIO]:
+        with rewrite(path) as file:
+            yield file
+            other.start()
+            other.join(0.5)
+
+    monkeypatch.setattr(run_log, "written_atomically", slowly)
+    log.keep(lambda record: record["step"] <= 1)
+    other.join()
+    assert [(record["event"], record["step"]) for record in log.records()] == [("step", 1), ("scores", 1)]
 
 
 def test_a_number_that_json_does_not_know_is_never_written(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ddpmkit.contracts import Dataset
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.runs_code import named_code
+from ddpmkit.recipe.problems import RecipeError
 from ddpmkit.recipe.provenance import MadeWith, made_with
 from ddpmkit.recipe.read import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
@@ -26,7 +27,7 @@ from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.signature import SIGNATURE, key_file, signature
 from ddpmkit.recipe.toml_writer import toml_text
 
-__all__ = ["Lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
+__all__ = ["Lock", "is_lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +122,14 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
             key_file(),
         )
     return _COMMENT + text
+
+
+def is_lock(file: Path) -> bool:
+    """Whether the file is a lock that ddpmkit wrote: TOML with a complete `[lock]` table."""
+    try:
+        return made_with(read_file(file).values) is not None
+    except RecipeError:
+        return False
 
 
 def read_lock_values(file: Path) -> dict[str, Any]:

@@ -67,6 +67,24 @@ def test_nothing_is_kept_and_nothing_kept_is_believed(
     assert look(root).bad == {file: "it is no picture that Pillow knows"}
 
 
+def test_an_image_that_was_changed_without_a_new_size_or_time_is_noted(root: Path) -> None:
+    file = root / "train" / "dog" / "1.bmp"
+    for name in ("dog", "cat"):
+        save(root / "train" / name / "1.bmp", seed=20)
+    (root / "train" / "cat" / "3.png").write_bytes(b"")
+    for split in ("train", "val"):
+        config = ImageFolderConfig(root=str(root), on_bad_image="skip")
+        ImageFolder(config, split=split, classes=None, image_shape=SQUARE)
+    before = file.stat()
+    save(file, seed=21)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (note,) = look(root).notes
+    assert note.startswith("1 image was changed, but not in size or time")
+    assert note.endswith(f": {file}")
+    file.touch()
+    assert look(root).notes == ()
+
+
 def loop(path: Path) -> None:
     path.symlink_to(path.name)
 

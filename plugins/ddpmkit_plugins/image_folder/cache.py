@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ddpmkit.contracts import ImageShape
 
+GROUP = "images"
+"""Folder of the cache."""
 VERSION = 3
 """Counts changes of the decoding: images that were decoded by another version are not used."""
 

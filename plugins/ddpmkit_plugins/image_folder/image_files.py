@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from ddpmkit.contracts import ImageShape
 from ddpmkit.pixel_cache import Decoded, digest_of, fetch, store
 from ddpmkit.plugin import InputError
+from ddpmkit_plugins.image_folder.cache import GROUP
 from ddpmkit_plugins.image_folder.decoding import Source, decode_all
 from ddpmkit_plugins.image_folder.listing import Listing
 
 WORKERS = os.cpu_count() or 1
-_GROUP = "images"
-"""Folder of the cache."""
 _NAMED = 20
 _log = logging.getLogger(__name__)
 
@@ -67,18 +66,18 @@ def decoded_once(
     is_current: Callable[[Decoded], bool] = lambda _found: True,
 ) -> Decoded:
     """What is kept under `key`, or else the `sources` of `files` decoded and kept there."""
-    found = fetch(_GROUP, key, len(files), shape)
+    found = fetch(GROUP, key, len(files), shape)
     if found is not None and is_current(found):
         return found
     started = time.perf_counter()
     pixels, bad = decode_all(sources(), len(files), shape, WORKERS)
     names = {files[place].relative_to(root).as_posix(): bad[place] for place in sorted(bad)}
-    kept_in = store(_GROUP, key, shape, [pixels], names) if files else None
+    kept_in = store(GROUP, key, shape, [pixels], names) if files else None
     if kept_in is not None:
         seconds = time.perf_counter() - started
         _log.info("decoded %d %s images of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, kept_in)
         # From now on mapped, as at every later start: the memory that they were decoded into is free again.
-        found = fetch(_GROUP, key, len(files), shape)
+        found = fetch(GROUP, key, len(files), shape)
         if found is not None:
             return found
     return Decoded(pixels, digest_of(pixels), names)

@@ -8,11 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ddpmkit.contracts import ImageShape, Inspection
+from ddpmkit.pixel_cache import fetch
+from ddpmkit_plugins.image_folder import cache
 from ddpmkit_plugins.image_folder.decoding import decode_each
 from ddpmkit_plugins.image_folder.listing import Listing, list_pictures, other_entries
 
 _SPLITS = ("train", "val")
+_MOST_NAMED = 3
 
 
 def inspect_folder(
@@ -25,17 +31,43 @@ def inspect_folder(
     """Decode every picture of both splits and forget it. Raises InputError for folders that cannot be used."""
     listings = {split: list_pictures(root, split, classes) for split in _SPLITS}
     files = [path for listing in listings.values() for path in listing.files]
-    none = decode_each(
-        enumerate(files), shape, workers, lambda _place, _pixels: None, lambda done: progress(done, len(files))
-    )
+    cached = _cached_pixels(root, listings.values(), shape)
+    changed: list[Path] = []
+
+    def compare(place: int, pixels: NDArray[np.uint8]) -> None:
+        if (before := cached.get(files[place])) is not None and not np.array_equal(before, pixels):
+            changed.append(files[place])
+
+    none = decode_each(enumerate(files), shape, workers, compare, lambda done: progress(done, len(files)))
     bad = {files[place]: none[place] for place in sorted(none)}
     alike = tuple(_alike([path for path in files if path not in bad]))
     return Inspection(
         counts={split: _counts(listing, bad) for split, listing in listings.items() if listing.files},
         bad=bad,
         alike=alike,
-        notes=(*_not_held_out(alike, listings["val"]), *_left_out(files)),
+        notes=(*_changed_unseen(sorted(changed)), *_not_held_out(alike, listings["val"]), *_left_out(files)),
     )
+
+
+def _cached_pixels(root: Path, listings: Iterable[Listing], shape: ImageShape) -> dict[Path, NDArray[np.uint8]]:
+    """What training uses for each image that it has decoded already, at this shape."""
+    pixels: dict[Path, NDArray[np.uint8]] = {}
+    for listing in listings:
+        found = fetch(cache.GROUP, cache.listing_key(root, listing.files, shape), len(listing.files), shape)
+        if found is not None:
+            bad = {root / name for name in found.bad}
+            pixels |= zip((path for path in listing.files if path not in bad), found.pixels, strict=True)
+    return pixels
+
+
+def _changed_unseen(changed: Sequence[Path]) -> Iterator[str]:
+    """The cache identifies a file by its name, size and time."""
+    if changed:
+        count = "1 image was" if len(changed) == 1 else f"{len(changed)} images were"
+        yield (
+            f"{count} changed, but not in size or time, so that training uses the old pixels; `touch` one to have all "
+            f"decoded again: {', '.join(map(str, changed[:_MOST_NAMED]))}{', ...' if changed[_MOST_NAMED:] else ''}"
+        )
 
 
 def _counts(listing: Listing, bad: Iterable[Path]) -> dict[str, int]:
