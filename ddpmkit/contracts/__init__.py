@@ -8,6 +8,7 @@ name and imports no torch.
 
 from ddpmkit.contracts.backbone import Backbone, LayeredBackbone
 from ddpmkit.contracts.dataset import Dataset, InspectableDataset, Inspection
+from ddpmkit.contracts.denoiser import Denoised, Denoiser, DiffusionProcess, Posterior
 from ddpmkit.contracts.loss import Loss, VarianceLoss
 from ddpmkit.contracts.metric import Better, Metric, MetricProtocol
 from ddpmkit.contracts.runtime import KINDS, RUNTIME, ImageShape, Prediction
@@ -21,6 +22,9 @@ __all__ = [
     "Backbone",
     "Better",
     "Dataset",
+    "Denoised",
+    "Denoiser",
+    "DiffusionProcess",
     "ImageShape",
     "InspectableDataset",
     "Inspection",
@@ -30,6 +34,7 @@ __all__ = [
     "MetricProtocol",
     "NoiseSource",
     "Picture",
+    "Posterior",
     "Prediction",
     "RunEnded",
     "RunStarted",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ddpmkit.contracts.denoiser import Denoised, Denoiser, DiffusionProcess, Posterior
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpmkit.diffusion import Denoiser
-
-__all__ = ["NoiseSource", "Sampler", "SamplerState"]
+__all__ = ["Denoised", "Denoiser", "DiffusionProcess", "NoiseSource", "Posterior", "Sampler", "SamplerState"]
 
 
 class Sampler(Protocol):

@@ -82,7 +82,9 @@ class Model:
             )
         settings = self.recipe.sampler.settings
         steps = steps or settings.steps or self.process.timesteps
-        self.process.sampling_timesteps(steps)
+        timesteps = self.process.timesteps
+        if not 1 <= steps <= timesteps:
+            raise InputError(f"sampler.steps = {steps} is not between 1 and diffusion.timesteps = {timesteps}.")
         return ImageGenerator(
             network=network,
             process=self.process,
@@ -149,7 +151,14 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     with around("schedule"):
         alphas_cumprod = _alphas_cumprod(recipe)
     if diffusion.zero_terminal_snr:
+        if diffusion.timesteps < 2:
+            raise InputError("diffusion.zero_terminal_snr needs diffusion.timesteps of 2 or more.")
         alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
+    if float(alphas_cumprod[-1]) == 0 and diffusion.prediction == "epsilon":
+        raise InputError(
+            f"schedule {recipe.schedule.component.use!r} ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
+            remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+        )
     process = GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning).to(
         runtime.device
     )

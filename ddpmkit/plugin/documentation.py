@@ -4,7 +4,7 @@ It imports none of what it describes, and does not know where the page is kept.
 """
 
 import ast
-import importlib.util
+import inspect
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -21,6 +21,7 @@ _SHARED: Mapping[str, str] = {
         for module in (
             "ddpmkit.plugin",
             "ddpmkit.diffusion",
+            "ddpmkit.nn",
             "ddpmkit.frechet",
             "ddpmkit.decoding",
             "ddpmkit.pixel_cache",
@@ -28,6 +29,8 @@ _SHARED: Mapping[str, str] = {
     },
 }
 """Where a name of no particular kind is imported from, and the module that says so."""
+
+_PACKAGE = Path(__file__).parent.parent
 
 _CALLED = ("__init__", "__call__", "__len__")
 """The methods with underscores that someone else calls."""
@@ -46,8 +49,9 @@ def contracts_text(kinds: Iterable[str] = KINDS, shared: Mapping[str, str] = _SH
 
 
 def _entries(module: str, public: set[str]) -> Iterator[str]:
-    """What of a module is `public`, in the order of its source; what it imports from elsewhere as it stands there."""
-    for statement, following in _with_next(_parsed(module).body):
+    """What of a module is `public`, in the order of its source; names that it imports from elsewhere come last."""
+    statements = sorted(_with_next(_parsed(module).body), key=lambda pair: isinstance(pair[0], ast.ImportFrom))
+    for statement, following in statements:
         match statement:
             case ast.ImportFrom(module=str(origin), names=aliases):
                 if imported := public & {alias.name for alias in aliases}:
@@ -106,7 +110,7 @@ def _text_of(statement: ast.stmt | None) -> str:
     """The docstring under a field or a constant."""
     match statement:
         case ast.Expr(value=ast.Constant(value=str(text))):
-            return textwrap.dedent(text)
+            return inspect.cleandoc(text)
     return ""
 
 
@@ -133,7 +137,7 @@ def _parsed(module: str) -> ast.Module:
 
 
 def _source(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).read_text(encoding="utf-8")
+    """The text of a module of ddpmkit. `find_spec` of a submodule would import the package, which may import torch."""
+    path = _PACKAGE.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.read_text(encoding="utf-8")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, NoiseSource, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
-from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, Known, check_answer, described
+from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, KnownPixels
+from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import ImageNoise
@@ -43,7 +44,7 @@ class ImageGenerator:
     """The class of every image."""
     start: Start = pure_noise
     """What the reverse process begins with."""
-    known: Known | None = None
+    known: KnownPixels | None = None
     """Pixels that every image must have."""
     around: Around = contextlib.nullcontext
     """Entered around each call of the network ("backbone") and of the sampler ("sampler")."""
@@ -116,17 +117,17 @@ class ImageGenerator:
         if not self.num_classes:
             return Denoiser(self._predict, self.process, known=self.known)
         classes = [index % self.num_classes if self.chosen_class is None else self.chosen_class for index in indices]
-        guidance = Guidance(self.guidance, untold=self.num_classes) if self.guidance != 1 else None
+        guidance = Guidance(self.guidance, null_label=self.num_classes) if self.guidance != 1 else None
         labels = torch.tensor(classes, device=self.runtime.device)
         return Denoiser(self._predict, self.process, labels, guidance, self.known)
 
     def _checked(self, frame: SamplerState, count: int) -> SamplerState:
         """Raises WrongAnswer for what is not a frame of this many images."""
         if not hasattr(frame, "t") or not isinstance(getattr(frame, "x", None), Tensor):
-            raise WrongAnswer("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {described(frame)}")
+            raise WrongAnswer("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {describe(frame)}")
         if tuple(frame.x.shape) != (count, *self.image_shape) or not frame.x.is_floating_point():
             wanted = [count, *self.image_shape]
-            raise WrongAnswer("sampler", f"x must be float {wanted}, and is {described(frame.x)} at t = {frame.t}")
+            raise WrongAnswer("sampler", f"x must be float {wanted}, and is {describe(frame.x)} at t = {frame.t}")
         if frame.x.is_meta:
             raise WrongAnswer("sampler", f"x must have values, and is on the device meta at t = {frame.t}")
         return frame
@@ -137,7 +138,7 @@ class ImageGenerator:
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         with self.runtime.autocast(), self.around("backbone"):
             out: Tensor = self.network(x, t, label)
-        check_answer(out, len(x), self.image_shape, x.device)
+        check_network_output(out, len(x), self.image_shape, x.device)
         return out
 
     @contextlib.contextmanager
@@ -153,5 +154,5 @@ class ImageGenerator:
 def _iterator(frames: Iterable[SamplerState]) -> Iterator[SamplerState]:
     """Raises WrongAnswer for what cannot be gone through."""
     if not isinstance(frames, Iterable):
-        raise WrongAnswer("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {described(frames)}")
+        raise WrongAnswer("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {describe(frames)}")
     return iter(frames)

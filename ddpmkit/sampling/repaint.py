@@ -11,8 +11,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from ddpmkit.contracts import NoiseSource, Sampler, SamplerState
-from ddpmkit.diffusion import Denoiser
+from ddpmkit.contracts import Denoiser, NoiseSource, Sampler, SamplerState
 
 __all__ = ["Resampled"]
 
@@ -50,7 +49,7 @@ class Resampled:
                     deque(stretch, maxlen=0)
                 end, walk = next(frames), walk + 1
                 if time < self.times - 1:
-                    x = process.noised_further(end.x, end.t - 1, start - 1, noise(walk))
+                    x = process.add_noise(end.x, end.t - 1, start - 1, noise(walk))
             x, start = end.x, end.t
         yield end
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, Loss, VarianceLoss
-from ddpmkit.diffusion import GaussianDiffusion, check_answer, described, split_answer
+from ddpmkit.diffusion import GaussianDiffusion
+from ddpmkit.diffusion.checks import check_network_output, describe
+from ddpmkit.diffusion.denoiser import split_learned_variance
 from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import Purpose, normal, stream
@@ -84,11 +86,11 @@ class Objective:
             # An autocast of its own: weights that it casts without gradient would be used again in the same one.
             with torch.no_grad(), runtime.autocast(), self.around("backbone"):
                 output = network(process.network_input(x), t, label)
-            x0_hat = process.denoised(split_answer(output.float(), x0.shape[1])[0], x, t).x0
+            x0_hat = process.denoised(split_learned_variance(output.float(), x0.shape[1])[0], x, t).x0
         with runtime.autocast(), self.around("backbone"):
             output = network(process.network_input(x, x0_hat), t, label)
-        check_answer(output, len(x0), x0.shape[1:], x0.device)
-        answer, spread = split_answer(output.float(), x0.shape[1])
+        check_network_output(output, len(x0), x0.shape[1:], x0.device)
+        answer, spread = split_learned_variance(output.float(), x0.shape[1])
         with self.around("loss"):
             losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t))
         losses = _checked(losses, x0).to(answer.dtype)
@@ -105,7 +107,7 @@ class Objective:
 def _checked(losses: Tensor, x0: Tensor) -> Tensor:
     """Raises WrongAnswer unless there is one loss for each image."""
     if not isinstance(losses, Tensor) or losses.shape != x0.shape[:1] or not losses.is_floating_point():
-        raise WrongAnswer("loss", f"it must return one loss per image, float [{len(x0)}], not {described(losses)}")
+        raise WrongAnswer("loss", f"it must return one loss per image, float [{len(x0)}], not {describe(losses)}")
     if losses.device != x0.device:
         raise WrongAnswer("loss", f"it must return losses on the device {x0.device}, not {losses.device}")
     return losses

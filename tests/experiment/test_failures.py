@@ -553,7 +553,7 @@ def test_a_component_that_cannot_be_built_is_named_before_anything_is_written(ru
         ("misnamed", "failed with AttributeError: 'OddSchedule' object has no attribute 'alphas_cumprod'"),
         ("list", "alpha_bar must be a float64 tensor [T], and is a list."),
         ("float32", "alpha_bar must be float64 [6], and is float32 [6]."),
-        ("rises", "alpha_bar must fall strictly, and goes from 0.4 at t = 0 to 0.5 at t = 1."),
+        ("rises", "alpha_bar must decrease strictly, and goes from 0.4 at t = 0 to 0.5 at t = 1."),
         ("long", "alpha_bar must be float64 [6], and is float64 [12]."),
     ],
 )

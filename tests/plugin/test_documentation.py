@@ -28,7 +28,7 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
     assert set(re.findall(r"\(#([^)]*)\)", page)) <= anchors
 
 
-@pytest.mark.parametrize("module", ["contracts", "plugin", "diffusion", "frechet", "decoding", "pixel_cache"])
+@pytest.mark.parametrize("module", ["contracts", "plugin", "diffusion", "nn", "frechet", "decoding", "pixel_cache"])
 def test_every_name_that_a_plugin_may_import_has_an_entry_with_words(module: str) -> None:
     entries = dict(entry.partition("\n")[::2] for entry in contracts_text().split("### ")[1:])
     for name in importlib.import_module(f"ddpmkit.{module}").__all__:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit_plugins.adm_unet import AdmUnetConfig
-from ddpmkit_plugins.adm_unet.blocks import ResidualBlock, SelfAttention, SinusoidalEmbedding, Stage
+from ddpmkit_plugins.adm_unet.blocks import ResidualBlock, SelfAttention, Stage
 from ddpmkit_plugins.adm_unet.unet import AdmUnet
 
 SMALL = AdmUnetConfig(dim=16, multipliers=(1, 2), blocks=1, attention_levels=(1,), head_dim=16)
@@ -182,8 +182,8 @@ def test_stages_take_their_skips_in_reverse() -> None:
     assert taken == [24 + 24, 24 + 16, 24 + 16, 16 + 8, 16 + 8, 8 + 8]
 
 
-def test_time_embedding_is_cosines_and_sines() -> None:
-    embedding = SinusoidalEmbedding(16)(torch.tensor([0, 3]))
+def test_the_time_embedding_is_cosines_then_sines() -> None:
+    embedding = unet().time[0](torch.tensor([0, 3]))
     assert embedding[0].tolist() == [1.0] * 8 + [0.0] * 8
     assert embedding[1, 8].item() == pytest.approx(math.sin(3))
     assert embedding[1, 15].item() == pytest.approx(math.sin(3 * 10_000 ** (-7 / 8)), rel=1e-5)

@@ -8,7 +8,7 @@ from torch import nn
 from ddpmkit.contracts import ImageShape
 from ddpmkit_plugins.attention_unet import AttentionUnetConfig
 from ddpmkit_plugins.attention_unet.attention import LinearAttention
-from ddpmkit_plugins.attention_unet.blocks import ResidualBlock, SinusoidalEmbedding, WeightStandardizedConv2d
+from ddpmkit_plugins.attention_unet.blocks import ResidualBlock, WeightStandardizedConv2d
 from ddpmkit_plugins.attention_unet.unet import AttentionUnet
 
 
@@ -78,8 +78,8 @@ def test_linear_attention_is_the_formula_of_efficient_attention() -> None:
     torch.testing.assert_close(layer(x), x + projected, rtol=1e-5, atol=1e-5)
 
 
-def test_time_embedding_is_sines_and_cosines() -> None:
-    embedding = SinusoidalEmbedding(16)(torch.tensor([0, 3]))
+def test_the_time_embedding_is_sines_then_cosines_down_to_1_over_10000() -> None:
+    embedding = unet(ImageShape(3, 8, 8), AttentionUnetConfig(dim=16)).time[0](torch.tensor([0, 3]))
     assert embedding[0].tolist() == [0.0] * 8 + [1.0] * 8
     assert embedding[1, 0].item() == pytest.approx(math.sin(3))
     assert embedding[1, 7].item() == pytest.approx(math.sin(3 / 10_000), rel=1e-5)

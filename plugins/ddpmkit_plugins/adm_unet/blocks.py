@@ -4,7 +4,6 @@ https://arxiv.org/abs/2105.05233. Every branch beside a skip starts at zero, so 
 as its skip alone.
 """
 
-import math
 from typing import Literal, cast
 
 import torch
@@ -21,23 +20,6 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer
-
-
-class SinusoidalEmbedding(nn.Module):
-    """cos and sin of t at geometrically spaced frequencies from 1 down: Vaswani et al. (2017), section 3.5."""
-
-    frequencies: Tensor
-
-    def __init__(self, dim: int) -> None:
-        """`dim`: even."""
-        super().__init__()
-        exponent = torch.arange(dim // 2, dtype=torch.float64) / (dim // 2)
-        self.register_buffer("frequencies", torch.exp(-math.log(10_000) * exponent).float(), persistent=False)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """int64 [B] -> float [B, dim]."""
-        angle = t[:, None] * self.frequencies
-        return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 class ResidualBlock(nn.Module):

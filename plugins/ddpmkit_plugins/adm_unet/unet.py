@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.nn import LabelEmbedding, SinusoidalEmbedding, pad_to_multiple
 from ddpmkit_plugins.adm_unet import AdmUnetConfig
-from ddpmkit_plugins.adm_unet.blocks import Resample, ResidualBlock, SelfAttention, SinusoidalEmbedding, Stage, zeroed
+from ddpmkit_plugins.adm_unet.blocks import Resample, ResidualBlock, SelfAttention, Stage, zeroed
 
 
 class AdmUnet(nn.Module):
@@ -19,7 +20,6 @@ class AdmUnet(nn.Module):
         widths = [config.dim * multiplier for multiplier in config.multipliers]
         last = len(widths) - 1
         self.multiple = 2**last
-        self.num_classes = num_classes
 
         def block(dim_in: int, dim_out: int, resample: Resample | None = None) -> ResidualBlock:
             return ResidualBlock(
@@ -36,8 +36,7 @@ class AdmUnet(nn.Module):
         self.time = nn.Sequential(
             SinusoidalEmbedding(config.dim), nn.Linear(config.dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
         )
-        # The row beyond the classes stands for no class.
-        self.label = nn.Embedding(num_classes + 1, time_dim) if num_classes else None
+        self.label = LabelEmbedding(num_classes, time_dim) if num_classes else None
         self.stem = nn.Conv2d(image_shape.channels, widths[0], 3, padding=1)
 
         # Every output on the way down, the stem's too, is a skip that one stage on the way up takes.
@@ -75,10 +74,10 @@ class AdmUnet(nn.Module):
         Label `num_classes` means no class, and so does None.
         """
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        x = pad_to_multiple(x, self.multiple)
         time = self.time(t)
         if self.label is not None:
-            time = time + self.label(torch.full_like(t, self.num_classes) if label is None else label)
+            time = time + self.label(label)
         time = F.silu(time)
 
         x = self.stem(x.contiguous(memory_format=torch.channels_last))

@@ -1,6 +1,5 @@
 """Residual blocks: weight-standardized convolution, group norm, FiLM by the time embedding, SiLU."""
 
-import math
 from typing import cast
 
 import torch
@@ -21,25 +20,6 @@ class WeightStandardizedConv2d(nn.Conv2d):
         weight = F.layer_norm(filters, filters.shape[1:], eps=1e-5).permute(0, 3, 1, 2)
         out: Tensor = self._conv_forward(input, weight, self.bias)
         return out
-
-
-class SinusoidalEmbedding(nn.Module):
-    """sin and cos of t at geometrically spaced frequencies: Vaswani et al. (2017), section 3.5."""
-
-    frequencies: Tensor
-
-    def __init__(self, dim: int) -> None:
-        """`dim`: even."""
-        super().__init__()
-        half = dim // 2
-        exponent = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
-        frequencies = torch.exp(-math.log(10_000) * exponent).float()
-        self.register_buffer("frequencies", frequencies, persistent=False)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """int64 [B] -> float [B, dim]."""
-        angle = t[:, None] * self.frequencies
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 class ResidualBlock(nn.Module):

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.nn import LabelEmbedding, SinusoidalEmbedding, pad_to_multiple
 from ddpmkit_plugins.attention_unet import AttentionUnetConfig
 from ddpmkit_plugins.attention_unet.attention import FullAttention, LinearAttention
-from ddpmkit_plugins.attention_unet.blocks import ResidualBlock, SinusoidalEmbedding
+from ddpmkit_plugins.attention_unet.blocks import ResidualBlock
 
 
 class Level(nn.Module):
@@ -69,10 +70,12 @@ class AttentionUnet(nn.Module):
             return LinearAttention(width, heads=heads, head_dim=head_dim)
 
         self.time = nn.Sequential(
-            SinusoidalEmbedding(dim), nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
+            SinusoidalEmbedding(dim, endpoint=True, cos_first=False),
+            nn.Linear(dim, time_dim),
+            nn.GELU(),
+            nn.Linear(time_dim, time_dim),
         )
-        # One row more: for images whose class is not told.
-        self.label = nn.Embedding(num_classes + 1, time_dim) if num_classes else None
+        self.label = LabelEmbedding(num_classes, time_dim) if num_classes else None
         self.stem = nn.Conv2d(image_shape.channels, dim, 7, padding=3)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -102,10 +105,10 @@ class AttentionUnet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W]."""
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        x = pad_to_multiple(x, self.multiple)
         time = self.time(t)
         if self.label is not None:
-            time = time + (self.label.weight[-1] if label is None else self.label(label))
+            time = time + self.label(label)
         time = F.silu(time)
 
         x = stem = self.stem(x.contiguous(memory_format=torch.channels_last))

@@ -1,11 +1,11 @@
 """A foreign network in ddpmkit's contract: `diffusers.UNet2DModel`, padded to sizes that it can halve."""
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.nn import pad_to_multiple
 from ddpmkit_plugins.diffusers_unet import DiffusersUnetConfig
 
 
@@ -50,7 +50,7 @@ class DiffusersUnet(nn.Module):
         Label `num_classes` means no class, and so does None.
         """
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        x = pad_to_multiple(x, self.multiple)
         if not self.num_classes:
             label = None
         elif label is None:

@@ -1,9 +1,9 @@
 """Where a token lies, and when: sines and cosines, nothing learned."""
 
-import math
-
 import torch
 from torch import Tensor, nn
+
+from ddpmkit.nn import SinusoidalEmbedding
 
 
 def grid_embedding(rows: int, columns: int, dim: int) -> Tensor:
@@ -27,17 +27,13 @@ def grid_embedding(rows: int, columns: int, dim: int) -> Tensor:
 class TimeEmbedding(nn.Module):
     """t as 256 sines and cosines, then two layers: Peebles & Xie (2023), section 4, "Training"."""
 
-    frequencies: Tensor
-
     def __init__(self, dim: int, channels: int = 256) -> None:
         """`dim`: channels of the answer; `channels`: even."""
         super().__init__()
-        exponent = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
-        self.register_buffer("frequencies", torch.exp(-math.log(10_000) * exponent).float(), persistent=False)
+        self.sinusoids = SinusoidalEmbedding(channels)
         self.layers = nn.Sequential(nn.Linear(channels, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
         """int64 [B] -> float [B, dim]."""
-        angle = t[:, None] * self.frequencies
-        out: Tensor = self.layers(torch.cat([angle.cos(), angle.sin()], dim=1))
+        out: Tensor = self.layers(self.sinusoids(t))
         return out

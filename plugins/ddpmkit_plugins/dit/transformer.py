@@ -4,12 +4,11 @@ https://arxiv.org/abs/2212.09748, section 3, here on pixels. Initial weights as 
 normal with deviation 0.02 in the embeddings, 0 in the modulations and at the end.
 """
 
-import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
+from ddpmkit.nn import LabelEmbedding, pad_to_multiple
 from ddpmkit_plugins.dit import DitConfig
 from ddpmkit_plugins.dit.blocks import Block, FinalLayer, Modulation
 from ddpmkit_plugins.dit.embeddings import TimeEmbedding, grid_embedding
@@ -24,11 +23,9 @@ class Dit(nn.Module):
         """The weights depend on `image_shape.channels` only; `num_classes` 0 means unconditional."""
         super().__init__()
         self.dim, self.patch_size = config.dim, config.patch_size
-        self.num_classes = num_classes
         self.patches = nn.Conv2d(image_shape.channels, config.dim, config.patch_size, stride=config.patch_size)
         self.time = TimeEmbedding(config.dim)
-        # The row beyond the classes stands for no class.
-        self.label = nn.Embedding(num_classes + 1, config.dim) if num_classes else None
+        self.label = LabelEmbedding(num_classes, config.dim) if num_classes else None
         self.blocks = nn.ModuleList(
             Block(config.dim, heads=config.heads, mlp_ratio=config.mlp_ratio) for _ in range(config.depth)
         )
@@ -49,11 +46,11 @@ class Dit(nn.Module):
         Label `num_classes` means no class, and so does None.
         """
         height, width = x.shape[2:]
-        tokens = self.patches(F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size)))
+        tokens = self.patches(pad_to_multiple(x, self.patch_size))
         rows, columns = tokens.shape[2:]
         condition = self.time(t)
         if self.label is not None:
-            condition = condition + self.label(torch.full_like(t, self.num_classes) if label is None else label)
+            condition = condition + self.label(label)
 
         h = rearrange(tokens, "b c y x -> b (y x) c") + self._position(rows, columns)
         for block in self.blocks:

@@ -1,0 +1,93 @@
+"""What a sampler receives: a denoiser, and the noising process with its coefficients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Denoised", "Denoiser", "DiffusionProcess", "Posterior"]
+
+
+class Denoised(NamedTuple):
+    """The estimates at (x, t), [B, C, H, W] each."""
+
+    x0: Tensor
+    """The clean image, not clamped."""
+    eps: Tensor
+    """The noise in x."""
+    spread: Tensor | None = None
+    """The variance of the next step, if the network learns it: -1 is the posterior variance, 1 is beta, the variance
+    of the noising step; the logarithm is interpolated between. None if it is not learned."""
+
+
+class Posterior(NamedTuple):
+    """q(x_s | x_t, x0) for s < t."""
+
+    mean: Tensor
+    """[B, C, H, W]."""
+    variance: float
+    """The same for every pixel."""
+
+
+class Denoiser(Protocol):
+    """Estimates of x0 and eps, whatever the network predicts. The core implements it in `ddpmkit.diffusion`."""
+
+    @property
+    def process(self) -> DiffusionProcess:
+        """The noising process: timesteps, coefficients, posterior."""
+        ...
+
+    def __call__(self, x: Tensor, t: int, *, clip_x0: bool = False, keep_eps: bool = False) -> Denoised:
+        """Estimate x0 and eps at x [B, C, H, W] and timestep t in 0 .. T-1.
+
+        `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. `keep_eps`: do not.
+        """
+        ...
+
+    def truncated(self, timesteps: int) -> Denoiser:
+        """The denoiser of the first `timesteps` timesteps only."""
+        ...
+
+
+class DiffusionProcess(Protocol):
+    """The noising process x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, at single timesteps.
+
+    Images are [B, C, H, W]. Timesteps are integers 0 .. T-1; t = -1 is the clean image.
+    """
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        ...
+
+    def sampling_timesteps(self, steps: int) -> list[int]:
+        """`steps` timesteps from T-1 down to 0, evenly spaced. Raises InputError if `steps` is not in 1 .. T."""
+        ...
+
+    def alpha_bar_at(self, t: int) -> float:
+        """alpha_bar_t; 1 at t = -1."""
+        ...
+
+    def half_log_snr_at(self, t: int) -> float:
+        """lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
+        ...
+
+    def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
+        """x_t from the clean image and the noise."""
+        ...
+
+    def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
+        """x_t from x_s, s < t, and standard normal noise."""
+        ...
+
+    def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
+        """q(x_s | x_t, x0), s < t."""
+        ...
+
+    def p_sample(
+        self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
+    ) -> Tensor:
+        """One ancestral step from x_t to x_s (t - 1 by default). `spread`: that of `Denoised`."""
+        ...

@@ -1,0 +1,229 @@
+"""`GaussianDiffusion`: the noising process of a schedule, and its posterior."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.contracts import Prediction, Schedule
+from ddpmkit.contracts.denoiser import Denoised, Posterior
+from ddpmkit.diffusion.checks import check_alphas_cumprod
+from ddpmkit.diffusion.parameterization import eps_from_x0, to_denoised, training_target
+from ddpmkit.diffusion.schedule import alpha_bar_fingerprint, coefficients
+from ddpmkit.errors import InputError
+
+__all__ = ["GaussianDiffusion"]
+
+
+class GaussianDiffusion(nn.Module):
+    """The process of a schedule: x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps for t = 0 .. T-1.
+
+    Buffers, float32 [T], computed in float64: `alpha_t`, `beta` (1 - alpha_t), `alpha_bar`, `sqrt_alpha_bar`,
+    `sqrt_one_minus_alpha_bar`, `posterior_variance`, `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf
+    if alpha_bar is 0), and those of `posterior_mean` and `learned_log_variance`. Subtract none of them from 1: in
+    float32, alpha_t and alpha_bar of the first timesteps round to 1. The buffers follow from the recipe, so they are
+    not part of the state dict.
+    """
+
+    alpha_t: Tensor
+    beta: Tensor
+    alpha_bar: Tensor
+    sqrt_alpha_bar: Tensor
+    sqrt_one_minus_alpha_bar: Tensor
+    posterior_variance: Tensor
+    log_snr: Tensor
+    posterior_mean_x0: Tensor
+    posterior_mean_x: Tensor
+    log_posterior_variance: Tensor
+    log_beta: Tensor
+
+    def __init__(
+        self, alphas_cumprod: Tensor, prediction: Prediction = "epsilon", *, self_conditioning: bool = False
+    ) -> None:
+        """`alphas_cumprod`: alpha_bar, float64 [T].
+
+        `self_conditioning`: the network receives an estimate of x0 in addition to x_t. Raises InputError if
+        `alphas_cumprod` is not a schedule, or if it ends at 0 and `prediction` is "epsilon".
+        """
+        super().__init__()
+        check_alphas_cumprod(alphas_cumprod)
+        if float(alphas_cumprod[-1]) == 0 and prediction == "epsilon":
+            raise InputError(
+                "this schedule ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
+                remedies=["predict x0 or v", "use another schedule"],
+            )
+        self.prediction: Prediction = prediction
+        self.self_conditioning = self_conditioning
+        self.timesteps = len(alphas_cumprod)
+        # A reverse step subtracts numbers near 1 (1 - alpha_bar is 4e-5 at t = 0, T = 1000), so it needs float64.
+        self._alpha_bar: list[float] = alphas_cumprod.tolist()
+        self._alpha_bar_float64 = alphas_cumprod.detach().clone()
+        for name, values in coefficients(alphas_cumprod).items():
+            self.register_buffer(name, values.float(), persistent=False)
+
+    @classmethod
+    def from_schedule(
+        cls,
+        schedule: Schedule,
+        prediction: Prediction = "epsilon",
+        *,
+        self_conditioning: bool = False,
+    ) -> "GaussianDiffusion":
+        """The process of a schedule component."""
+        return cls(schedule.alphas_cumprod(), prediction, self_conditioning=self_conditioning)
+
+    def truncated(self, timesteps: int) -> "GaussianDiffusion":
+        """The process of the first `timesteps` timesteps only, on the same device.
+
+        Raises InputError if `timesteps` is not in 1 .. T.
+        """
+        if not 1 <= timesteps <= self.timesteps:
+            raise InputError(f"a process of {self.timesteps} timesteps cannot be truncated to {timesteps}.")
+        first = torch.tensor(self._alpha_bar[:timesteps], dtype=torch.float64)
+        process = GaussianDiffusion(first, self.prediction, self_conditioning=self.self_conditioning)
+        return process.to(self.alpha_bar.device)
+
+    # Noising. Images are [B, C, H, W]; `t` is int64 [B], or an int if all images of the batch are at one timestep.
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t from x0 [B, C, H, W], t int64 [B] and standard normal noise [B, C, H, W]: Ho et al. (2020), eq. 4."""
+        alpha, sigma = self._alpha_sigma(t)
+        return alpha * x0 + sigma * noise
+
+    def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
+        """x_t from x_s [B, C, H, W], s < t, and standard normal noise: Ho et al. (2020), eq. 2 over t - s steps."""
+        alpha = self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return math.sqrt(alpha) * x + math.sqrt(1 - alpha) * noise
+
+    noised_further = add_noise  # its name in plugin API 1
+
+    def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
+        """x_t from the clean image x0 and the noise eps, [B, C, H, W] each; x0 itself if t = -1."""
+        bar = self.alpha_bar_at(t)
+        return math.sqrt(bar) * x0 + math.sqrt(1 - bar) * eps
+
+    # What the network receives and predicts.
+
+    def network_input(self, x: Tensor, x0_hat: Tensor | None = None) -> Tensor:
+        """The input of the network: x [B, C, H, W]; with self-conditioning, x and x0_hat concatenated, [B, 2C, H, W].
+
+        `x0_hat`: an estimate of x0 [B, C, H, W]; None means zeros. Chen et al. (2022), "Analog Bits", section 3
+        (https://arxiv.org/abs/2208.04202). It is clamped to [-1, 1], because an estimate from eps is huge at timesteps
+        with little signal.
+        """
+        if not self.self_conditioning:
+            return x
+        return torch.cat([x, torch.zeros_like(x) if x0_hat is None else x0_hat.clamp(-1, 1)], dim=1)
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The correct output of the network at (x_t, t int64 [B]): eps, x0, or v = sqrt(alpha_bar) eps - sigma x0."""
+        return training_target(self.prediction, x0, noise, *self._alpha_sigma(t))
+
+    def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
+        """x0 and eps from the network's output [B, C, H, W] at (x, t int64 [B])."""
+        return to_denoised(self.prediction, output, x, *self._alpha_sigma(t))
+
+    def eps(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B]."""
+        return eps_from_x0(x0, x, *self._alpha_sigma(t))
+
+    # The reverse process.
+
+    def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
+        """q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
+
+        s = t - 1 is a single step, s = -1 is the clean image. For longer strides see Nichol & Dhariwal (2021),
+        "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
+        """
+        bar_t, bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
+        alpha = bar_t / bar_s
+        mean = math.sqrt(bar_s) * (1 - alpha) / (1 - bar_t) * x0 + math.sqrt(alpha) * (1 - bar_s) / (1 - bar_t) * x
+        return Posterior(mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha))
+
+    def p_sample(
+        self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
+    ) -> Tensor:
+        """One ancestral step from x_t to x_s, given the estimate x0_hat: Ho et al. (2020), algorithm 2.
+
+        `s` is t - 1 by default. The variance is that of the posterior, which is 0 if s = -1; with `spread`
+        [B, C, H, W] it is the learned one of Nichol & Dhariwal (2021), eq. 15.
+        """
+        s = t - 1 if s is None else s
+        mean, variance = self.posterior(x0_hat, x, t, s)
+        if spread is None or variance == 0:
+            return mean + math.sqrt(variance) * noise
+        beta = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return mean + torch.exp(0.5 * _interpolated(math.log(variance), math.log(beta), spread)) * noise
+
+    def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The mean [B, C, H, W] of `posterior` at s = t - 1, with t int64 [B]."""
+        return _at(self.posterior_mean_x0, t) * x0 + _at(self.posterior_mean_x, t) * x
+
+    def posterior_log_variance(self, t: Tensor) -> Tensor:
+        """The log variance [B, 1, 1, 1] of `posterior` at s = t - 1, with t int64 [B].
+
+        At t = 0, where it is minus infinity, the value of t = 1: Nichol & Dhariwal (2021), section 3.1. If T = 1, the
+        logarithm of beta.
+        """
+        return _at(self.log_posterior_variance, t)
+
+    def learned_log_variance(self, spread: Tensor, t: Tensor) -> Tensor:
+        """The log variance [B, C, H, W] that `spread` [B, C, H, W] selects between those of posterior and beta.
+
+        Nichol & Dhariwal (2021), eq. 15, with v = (spread + 1) / 2.
+        """
+        return _interpolated(self.posterior_log_variance(t), _at(self.log_beta, t), spread)
+
+    # Noise levels.
+
+    def alpha_bar_at(self, t: int) -> float:
+        """alpha_bar_t as a Python float (float64); 1 at t = -1, the clean image."""
+        return self._alpha_bar[t] if t >= 0 else 1.0
+
+    def alpha_bar_in_double(self, t: Tensor) -> Tensor:
+        """alpha_bar float64 [B] at t int64 [B], precise enough for 1 - alpha_bar.
+
+        MPS has no float64: there it is float32, and the largest float32 below 1 instead of 1.
+        """
+        if t.device.type == "mps":
+            return self.alpha_bar[t].clamp(max=1 - 2**-24)
+        if self._alpha_bar_float64.device != t.device:
+            self._alpha_bar_float64 = self._alpha_bar_float64.to(t.device)
+        return self._alpha_bar_float64[t]
+
+    def half_log_snr_at(self, t: int) -> float:
+        """lambda_t = ln(alpha_t / sigma_t) in float64; inf at t = -1, -inf if alpha_bar_t is 0."""
+        bar = self.alpha_bar_at(t)
+        if bar in (0, 1):
+            return math.inf if bar else -math.inf
+        return (math.log(bar) - math.log1p(-bar)) / 2
+
+    def sampling_timesteps(self, steps: int) -> list[int]:
+        """`steps` timesteps from T-1 down to 0, evenly spaced; for one step, T-1 alone.
+
+        Raises InputError if `steps` is not in 1 .. T.
+        """
+        if not 1 <= steps <= self.timesteps:
+            raise InputError(f"the number of sampling steps must be between 1 and {self.timesteps}, not {steps}.")
+        spaced = torch.linspace(self.timesteps - 1, 0, steps, dtype=torch.float64)
+        return [int(t) for t in spaced.round()]
+
+    @property
+    def alpha_bar_fingerprint(self) -> str:
+        """A hash of alpha_bar, for comparing the schedules of two runs."""
+        return alpha_bar_fingerprint(self._alpha_bar)
+
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), [B, 1, 1, 1] each, at t int64 [B]."""
+        return _at(self.sqrt_alpha_bar, t), _at(self.sqrt_one_minus_alpha_bar, t)
+
+
+def _interpolated(lower: Tensor | float, upper: Tensor | float, spread: Tensor) -> Tensor:
+    """From `lower` at spread -1 to `upper` at spread 1."""
+    share = (spread + 1) / 2
+    return share * upper + (1 - share) * lower
+
+
+def _at(values: Tensor, t: Tensor) -> Tensor:
+    """values[t] as [B, 1, 1, 1], which broadcasts over images."""
+    return values[t][:, None, None, None]
