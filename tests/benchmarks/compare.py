@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 SYSTEMS = ("ddpmkit", "ddpmkit-coarse", "ddpmkit-adam", "ddpmkit-original", "lucidrains", "diffusers")
-HEAD = "| system | parameters | GFLOP a step | steps/s | images/s | of the matmul rate | peak memory |"
+HEAD = (
+    "| system | parameters | GFLOP per step | training steps/s | generated images/s "
+    "| share of the matmul rate | peak memory |"
+)
 
 
 def measured(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
