@@ -1,7 +1,7 @@
-"""Signals that end a run; a person's Ctrl-C, and how to tell it from a KeyboardInterrupt that a plugin raises.
+"""Distinguish the user's Ctrl-C from a KeyboardInterrupt that a plugin raises.
 
-Plugins may raise anything, `SystemExit` and `KeyboardInterrupt` included. None of these may end a run as if a person
-had ended it, so the core catches BaseException where it calls plugins, and lets only real interrupts pass.
+A plugin can raise anything, including `SystemExit` and `KeyboardInterrupt`, and must not end a run that way. So the
+core catches BaseException around calls of plugins, and re-raises only if `is_interrupt` is true.
 """
 
 import contextlib
@@ -10,22 +10,22 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["STOP_SIGNALS", "Interrupted", "is_interrupt", "marked_interrupts"]
+__all__ = ["STOP_SIGNALS", "Interrupted", "is_interrupt", "own_sigint_handler"]
 
 STOP_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
-"""Ctrl-C; a scheduler or a shutdown; a scheduler's warning before it; a terminal that was closed."""
+"""Signals that stop a run: Ctrl-C, a scheduler or a shutdown, a scheduler's early warning, a closed terminal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end at once."""
+    """A signal requested an immediate end of the process."""
 
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether a signal raised `error`.
 
-    While Python's own handler of SIGINT is in place, nobody can tell, and every KeyboardInterrupt counts as one.
+    With Python's default SIGINT handler the two cases cannot be distinguished, so every KeyboardInterrupt counts.
     """
     return isinstance(error, Interrupted) or (
         isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -33,8 +33,11 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def marked_interrupts() -> Iterator[None]:
-    """Have SIGINT raise Interrupted, unless someone handles or ignores it already, or this is not the main thread."""
+def own_sigint_handler() -> Iterator[None]:
+    """Make SIGINT raise `Interrupted` inside this context.
+
+    It has no effect outside the main thread, or if SIGINT is ignored or has a handler other than Python's default.
+    """
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler

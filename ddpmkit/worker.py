@@ -1,6 +1,6 @@
-"""Calls of code that may hang, made one after another in a thread of its own.
+"""A thread that runs calls one after another, for code that can hang.
 
-The thread is a daemon: a call that never returns keeps neither its caller nor the process.
+The thread is a daemon: a call that never returns blocks neither its caller nor the end of the process.
 """
 
 import queue
@@ -14,48 +14,54 @@ __all__ = ["Worker"]
 ResultT = TypeVar("ResultT")
 
 
-class _Answer(Generic[ResultT]):
-    """What came of a call, once it is there."""
+class _Result(Generic[ResultT]):
+    """The value or the exception of a call, once it is done."""
 
     def __init__(self) -> None:
-        self.is_there = threading.Event()
-        self.result: ResultT | None = None
+        self.done = threading.Event()
+        self.value: ResultT | None = None
         self.error: BaseException | None = None
 
 
 class Worker:
-    """One thread. A component that is built and called in it alone may keep what belongs to a thread."""
+    """A daemon thread with a queue of calls.
+
+    A component that is built and called only in this thread may use objects that are bound to a thread.
+    """
 
     def __init__(self, name: str) -> None:
-        """`name` is that of the thread."""
+        """`name`: name of the thread."""
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.busy_since: float | None = None
-        """When the call that runs now began, by `time.monotonic`; None between calls."""
-        threading.Thread(target=self._make_calls, name=name, daemon=True).start()
+        """When the current call began, by `time.monotonic`. None between calls."""
+        threading.Thread(target=self._run_calls, name=name, daemon=True).start()
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have `call`, which must not raise, made when those before it are done; returns at once."""
+        """Queue `call` and return immediately. `call` must not raise."""
         self._calls.put(call)
 
     def call(self, function: Callable[[], ResultT], seconds: float) -> ResultT:
-        """What `function` returns in the thread. Raises what it raises, or TimeoutError after so many seconds."""
-        answer = _Answer[ResultT]()
+        """Run `function` in the thread and return its result.
 
-        def answered() -> None:
+        Raises what `function` raises, or TimeoutError if there is no result within `seconds`.
+        """
+        result = _Result[ResultT]()
+
+        def run() -> None:
             try:
-                answer.result = function()
+                result.value = function()
             except BaseException as error:
-                answer.error = error
-            answer.is_there.set()
+                result.error = error
+            result.done.set()
 
-        self.post(answered)
-        if not answer.is_there.wait(seconds):
+        self.post(run)
+        if not result.done.wait(seconds):
             raise TimeoutError(f"no answer within {seconds:g} seconds")
-        if answer.error is not None:
-            raise answer.error
-        return answer.result  # type: ignore[return-value]  # None only where the function returns it
+        if result.error is not None:
+            raise result.error
+        return result.value  # type: ignore[return-value]  # None only if the function returns it
 
-    def _make_calls(self) -> None:
+    def _run_calls(self) -> None:
         while True:
             call = self._calls.get()
             self.busy_since = time.monotonic()

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from ddpmkit.interrupts import Interrupted, is_interrupt, marked_interrupts
+from ddpmkit.interrupts import Interrupted, is_interrupt, own_sigint_handler
 
 
 def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with marked_interrupts():
+    with own_sigint_handler():
         assert not is_interrupt(KeyboardInterrupt())
         with pytest.raises(Interrupted) as caught:
             os.kill(os.getpid(), signal.SIGINT)
@@ -24,7 +24,7 @@ def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
 def test_a_handler_of_someone_else_stays(before: Any) -> None:
     was = signal.signal(signal.SIGINT, before)
     try:
-        with marked_interrupts():
+        with own_sigint_handler():
             assert signal.getsignal(signal.SIGINT) == before
         assert signal.getsignal(signal.SIGINT) == before
     finally:
@@ -35,7 +35,7 @@ def test_another_thread_changes_nothing() -> None:
     seen = []
 
     def look() -> None:
-        with marked_interrupts():
+        with own_sigint_handler():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)

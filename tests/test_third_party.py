@@ -139,7 +139,7 @@ def test_a_strangers_component_can_be_left_out(run: Command, tmp_path: Path) -> 
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="acme/zigzag"))
     refused = run("ddpmkit", "recipe", "check", "mine.toml", "--no-plugins")
     assert refused.returncode == 2
-    assert "installed but switched off: acme.zigzag (ddpmkit-acme 1.2.0)" in refused.stderr
+    assert "installed but disabled: acme.zigzag (ddpmkit-acme 1.2.0)" in refused.stderr
     assert "broken" not in refused.stderr
 
 

@@ -53,11 +53,11 @@ class PluginChoice:
         from ddpmkit.cli.root import COMMANDS
 
         found = self.discover()
-        for broken in found.quarantined:
+        for broken in found.broken:
             # The reason is told where a component of it is missed; here it would be told twice.
             why = shlex.join(["ddpmkit", "plugins", "list", *broken.plugin.options])
             _log.warning("plugin %s is left out: %s says why", broken.plugin, why)
-        for sentence in (*refused(offered(found, COMMANDS)), *found.misnamed):
+        for sentence in (*refused(offered(found, COMMANDS)), *found.warnings):
             _log.warning(sentence)
         return found.registry()
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
-    from ddpmkit.plugin.plugin_source import FoundPlugin
+    from ddpmkit.plugin.finder import FoundPlugin
 
 __all__ = ["PluginCommand", "accepted", "may_have_had", "offered", "refused"]
 
@@ -63,7 +63,7 @@ def refused(commands: Collection[PluginCommand]) -> list[str]:
 
 def may_have_had(discovery: "Discovery") -> Iterator[str]:
     """The plugins whose commands nobody knows, because they were not loaded, each with the reason."""
-    for broken in discovery.quarantined:
+    for broken in discovery.broken:
         yield f"{broken.plugin}, which is set aside: {broken.reason}"
     for plugin in discovery.disabled:
         if plugin.third_party:

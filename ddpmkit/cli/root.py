@@ -15,11 +15,11 @@ from ddpmkit import __version__
 from ddpmkit.cli.plugin_commands import accepted, may_have_had, offered, refused
 from ddpmkit.cli.stream import escaped
 from ddpmkit.errors import DdpmkitError, worded
-from ddpmkit.interrupts import is_interrupt, marked_interrupts
+from ddpmkit.interrupts import is_interrupt, own_sigint_handler
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
-    from ddpmkit.plugin.plugin_source import FoundPlugin
+    from ddpmkit.plugin.finder import FoundPlugin
 
 __all__ = ["COMMANDS", "main"]
 
@@ -84,7 +84,7 @@ class Root(click.Group):
         from ddpmkit.cli.terminal import Terminal
 
         terminal = ctx.obj = Terminal(verbose=ctx.params["verbose"])
-        with marked_interrupts(), terminal.logging():
+        with own_sigint_handler(), terminal.logging():
             try:
                 outcome = super().invoke(ctx)
                 if terminal.stdout.failure is None:

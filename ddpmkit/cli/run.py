@@ -45,7 +45,7 @@ def run(
     from ddpmkit.cli.display import open_display
     from ddpmkit.cli.stop_signals import StopRequest
     from ddpmkit.cli.summary import summary
-    from ddpmkit.plugin.plugin_source import file_options
+    from ddpmkit.plugin.finder import file_options
     from ddpmkit.recipe import read_recipe
 
     terminal: Terminal = ctx.obj

@@ -18,7 +18,7 @@ def inspect_data(data: Part[DataSection], progress: Callable[[int, int], None]) 
     Raises InputError when the dataset offers no such look, or when there is nothing to look at.
     """
     component, settings = data.component, data.settings
-    if not component.offers("inspect"):
+    if not component.implements("inspect"):
         raise InputError(
             f"there is nothing to check: dataset {component.use!r} ({component.origin}) offers no look at its files.",
             remedies=["ddpmkit data check FOLDER  checks a folder of pictures"],

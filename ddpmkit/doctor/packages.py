@@ -1,7 +1,4 @@
-"""Python and the packages that ddpmkit asks for, held to its own metadata.
-
-Nothing but torch is imported for it, and it does not know what the packages are used for.
-"""
+"""Checks of Python and the required packages, against the metadata of ddpmkit. Only torch is imported."""
 
 import importlib.metadata
 import importlib.util
@@ -13,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ddpmkit.doctor.guard import in_one_line
+from ddpmkit.doctor.diagnose import one_line
 from ddpmkit.plugin.diagnosis import Diagnosis
 
 __all__ = ["Requirement", "packages", "python", "requirements", "torch_package"]
@@ -23,13 +20,13 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(\[.*\])?\s*(>=\s*(?P<minimum>[\
 
 
 class Requirement(NamedTuple):
-    """A distribution and the oldest version of it that serves."""
+    """A distribution and its oldest supported version."""
 
     name: str
     minimum: str
 
-    def objection(self) -> str | None:
-        """Why what is installed does not serve, or None."""
+    def unmet_reason(self) -> str | None:
+        """Why the installed version does not satisfy the requirement, or None."""
         try:
             found = importlib.metadata.version(self.name)
         except importlib.metadata.PackageNotFoundError:
@@ -43,7 +40,7 @@ class Requirement(NamedTuple):
 
 
 def requirements() -> Iterator[Requirement]:
-    """What ddpmkit's metadata asks for in every installation. Raises PackageNotFoundError where there is none."""
+    """The requirements of ddpmkit without its extras. Raises PackageNotFoundError if ddpmkit has no metadata."""
     for text in importlib.metadata.requires(_DISTRIBUTION) or ():
         specification, _, condition = text.partition(";")
         if "extra" not in condition and (found := _REQUIREMENT.match(specification)):
@@ -51,27 +48,29 @@ def requirements() -> Iterator[Requirement]:
 
 
 def python() -> Diagnosis:
-    """The interpreter."""
-    asked = importlib.metadata.metadata(_DISTRIBUTION)["Requires-Python"].removeprefix(">=")
+    """The version and the path of the interpreter."""
+    minimum = importlib.metadata.metadata(_DISTRIBUTION)["Requires-Python"].removeprefix(">=")
     version = platform.python_version()
     finding = f"{version}, {sys.executable}"
-    if _release(version) < _release(asked):
-        return Diagnosis("python", "problem", f"{finding}: older than {asked}", (f"install Python {asked} or newer",))
+    if _release(version) < _release(minimum):
+        return Diagnosis(
+            "python", "problem", f"{finding}: older than {minimum}", (f"install Python {minimum} or newer",)
+        )
     return Diagnosis("python", "ok", finding)
 
 
 def packages() -> Diagnosis:
-    """All requirements but torch, which has a line of its own."""
-    asked = [requirement for requirement in requirements() if requirement.name != "torch"]
-    unmet = {requirement: why for requirement in asked if (why := requirement.objection())}
+    """All requirements except torch, which has its own check."""
+    required = [requirement for requirement in requirements() if requirement.name != "torch"]
+    unmet = {requirement: reason for requirement in required if (reason := requirement.unmet_reason())}
     if unmet:
         command = shlex.join(["pip", "install", *map(str, unmet)])
         return Diagnosis("packages", "problem", "; ".join(unmet.values()), (command,))
-    return Diagnosis("packages", "ok", f"all {len(asked)} are there, and new enough")
+    return Diagnosis("packages", "ok", f"all {len(required)} are installed and recent enough")
 
 
 def torch_package() -> Diagnosis:
-    """Whether torch can be imported, and which build it is."""
+    """Whether torch can be imported, its version and build."""
     (wanted,) = (requirement for requirement in requirements() if requirement.name == "torch")
     both = f"{shlex.quote(str(wanted))} torchvision"
     if importlib.util.find_spec("torch") is None:
@@ -85,17 +84,17 @@ def torch_package() -> Diagnosis:
         return Diagnosis(
             "torch",
             "problem",
-            f"{_origin('torch')} does not work: {in_one_line(error)}",
+            f"{_origin('torch')} does not work: {one_line(error)}",
             (f"pip install --force-reinstall {both}",),
             "".join(traceback.format_exception(error)),
         )
-    if objection := wanted.objection():
-        return Diagnosis("torch", "problem", objection, (f"pip install --upgrade {both}",))
-    return Diagnosis("torch", "ok", f"{version}, built for {f'CUDA {cuda}' if cuda else 'no CUDA'}")
+    if reason := wanted.unmet_reason():
+        return Diagnosis("torch", "problem", reason, (f"pip install --upgrade {both}",))
+    return Diagnosis("torch", "ok", f"{version}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}")
 
 
 def _origin(module: str) -> str:
-    """The file or folder that an import of `module` takes: a folder of that name stands in the way of the package."""
+    """The file or folder that an import of `module` loads. A folder of that name can hide the package."""
     spec = importlib.util.find_spec(module)
     places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
     return next((place for place in places if place), module)

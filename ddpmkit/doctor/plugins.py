@@ -1,65 +1,62 @@
-"""The installed plugins: which work, which were set aside, and what those that work have to say of this machine.
-
-It does not know what they are for.
-"""
+"""Checks of the installed plugins, and the checks that plugins provide through `ddpmkit_diagnoses`."""
 
 import functools
 from collections.abc import Iterator
 
-from ddpmkit.doctor.guard import answer
-from ddpmkit.plugin.component import resolve
+from ddpmkit.doctor.diagnose import diagnose
 from ddpmkit.plugin.diagnosis import Diagnosis
 from ddpmkit.plugin.discovery import Discovery
-from ddpmkit.plugin.fault_location import way_to_mend
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import clashes
+from ddpmkit.plugin.fault_location import fix_hint
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.references import resolve
+from ddpmkit.plugin.registry import name_conflicts
 from ddpmkit.worker import Worker
 
-__all__ = ["answers_of_plugins", "installed_plugins"]
+__all__ = ["installed_plugins", "plugin_diagnoses"]
 
-_PATIENCE = 60.0
-"""Seconds that a plugin may take for its answer."""
+_TIMEOUT = 60.0
+"""Seconds that one check of a plugin may take."""
 
 
 def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
-    """One answer for those that work, one for each of the others, one for each name claimed twice."""
+    """One diagnosis for the working plugins, one for each broken plugin, one for each name conflict."""
     if not discovery.plugins:
-        reason = "none works, not even one of ddpmkit's own"
+        reason = "no plugin works, not even the built-in ones"
         yield Diagnosis("plugins", "problem", reason, ("pip install --force-reinstall --no-deps ddpmkit",))
     else:
-        off = f"; switched off: {', '.join(map(str, discovery.disabled))}" if discovery.disabled else ""
+        off = f"; disabled: {', '.join(map(str, discovery.disabled))}" if discovery.disabled else ""
         yield Diagnosis("plugins", "ok", f"{len(discovery.plugins)} work{off}")
-    for sentence in discovery.misnamed:
-        yield Diagnosis("plugins", "note", sentence)
-    for broken in discovery.quarantined:
-        finding = f"{broken.plugin} is set aside: {broken.reason}"
+    for warning in discovery.warnings:
+        yield Diagnosis("plugins", "note", warning)
+    for broken in discovery.broken:
+        finding = f"{broken.plugin} is broken: {broken.reason}"
         yield Diagnosis("plugin", "problem", finding, _remedies(broken.plugin, broken.place), broken.traceback)
-    for clash in clashes(discovery.components):
-        one = clash.rivals[-1].plugin
-        yield Diagnosis("plugin", "problem", f"{clash}: no recipe can be read", _remedies(one))
+    for conflict in name_conflicts(discovery.components):
+        one = conflict.components[-1].plugin
+        yield Diagnosis("plugin", "problem", f"{conflict}: no recipe can be read", _remedies(one))
 
 
-def answers_of_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
-    """What the functions that `ddpmkit_diagnoses` named answer; one that fails is named with its plugin."""
+def plugin_diagnoses(discovery: Discovery) -> Iterator[Diagnosis]:
+    """Call the functions that `ddpmkit_diagnoses` yielded. One that fails or hangs is a problem of its plugin."""
     for plugin in discovery.plugins:
         for reference in plugin.diagnoses:
-            remedies = (f"{way_to_mend(plugin.found, reference)}: {reference} fails",)
-            question = functools.partial(Worker(reference).call, functools.partial(_ask, reference), _PATIENCE)
-            yield answer(plugin.found.entry_name, question, remedies=remedies)
+            remedies = (f"{fix_hint(plugin.found, reference)}: {reference} fails",)
+            check = functools.partial(Worker(reference).call, functools.partial(_call, reference), _TIMEOUT)
+            yield diagnose(plugin.found.entry_name, check, remedies=remedies)
 
 
-def _ask(reference: str) -> Diagnosis:
+def _call(reference: str) -> Diagnosis:
     found: Diagnosis = resolve(reference)()
     return found
 
 
 def _remedies(plugin: FoundPlugin, place: str = "") -> tuple[str, ...]:
     if plugin.can_be_edited:
-        return (f"mend {place or plugin.path or plugin.module}, or leave it out",)
+        return (f"fix {place or plugin.path or plugin.module}, or remove the plugin",)
     if not plugin.third_party:
         return (f"pip install --force-reinstall --no-deps {plugin.distribution}",)
     return (
         f"pip install --upgrade {plugin.distribution}",
         f"pip uninstall {plugin.distribution}",
-        f"DDPMKIT_DISABLE_PLUGINS={plugin.entry_name}  in the environment leaves it out",
+        f"disable it: set DDPMKIT_DISABLE_PLUGINS={plugin.entry_name} in the environment",
     )

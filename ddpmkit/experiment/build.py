@@ -22,7 +22,7 @@ from ddpmkit.experiment.collected_errors import Gathering
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.global_state import Around, StateKeeper
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.plugin.fault_location import way_to_mend
+from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys, toml_value
 from ddpmkit.run_folder import RunFolder
@@ -290,7 +290,7 @@ def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
     if found:
         raise PluginError(
             f"metric {component.use!r} ({component.origin}): {found}.",
-            remedies=[way_to_mend(component.plugin, component.component.target), "use another metric"],
+            remedies=[fix_hint(component.plugin, component.component.target), "use another metric"],
         )
 
 
@@ -328,6 +328,6 @@ def build_trackers(recipe: Recipe, folder: RunFolder) -> list[TrackerThread]:
             component = part.component
             raise PluginError(
                 f"tracker {component.use!r} ({component.origin}) hangs when it is built: {error}.",
-                remedies=[way_to_mend(component.plugin, component.component.target), "leave the tracker out"],
+                remedies=[fix_hint(component.plugin, component.component.target), "leave the tracker out"],
             ) from error
     return trackers

@@ -11,7 +11,7 @@ from typing import Any
 from ddpmkit.errors import DdpmkitError, RunFailed, WrongAnswer, worded
 from ddpmkit.experiment.interruption import Stopped
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.plugin.fault_location import way_to_mend
+from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
 
@@ -54,7 +54,7 @@ def _broken(part: Part[Any], what: str, error: BaseException) -> RunFailed:
     return RunFailed(
         f"{component.kind} {component.use!r} {what}",
         remedies=[
-            way_to_mend(component.plugin, component.component.target, error),
+            fix_hint(component.plugin, component.component.target, error),
             f"use another {component.kind}",
         ],
     )

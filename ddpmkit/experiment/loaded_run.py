@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddpmkit.arguments import LARGEST_SEED, whole_number
+from ddpmkit.arguments import LARGEST_SEED, checked_int
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.data.images import ImageSource
@@ -165,7 +165,7 @@ class Run:
 
         Raises RunFailed, which names the component, when one fails.
         """
-        count, seed = whole_number("count", count, 1), self._seed(seed)
+        count, seed = checked_int("count", count, 1), self._seed(seed)
         samples = counted(count, "sample")
         work = Shielded(display or Quiet()).work(f"sampling steps for {samples}", generator.sampling_steps(count))
         with explaining(f"drawing {samples}", self.recipe), work as advance:
@@ -199,7 +199,7 @@ class Run:
         """The scores of `evaluate`, each as soon as it is there."""
         display = Shielded(display or Quiet())
         if num_samples is not None:
-            num_samples = whole_number("num_samples", num_samples, 2)
+            num_samples = checked_int("num_samples", num_samples, 2)
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
@@ -268,7 +268,7 @@ class Run:
         except ValueError as error:
             raise InputError(f"weights: {error}.") from error
         if steps is not None:
-            steps = whole_number("steps", steps, 1, self.recipe.diffusion.timesteps)
+            steps = checked_int("steps", steps, 1, self.recipe.diffusion.timesteps)
         # A copy: the weights of a generator stay as they are, whatever generator is made next.
         network = copy.deepcopy(self.model.network)
         load_weights(network, saved_weights(wanted, self.checkpoint, self.folder.snapshots, self.recipe.train, network))
@@ -284,7 +284,7 @@ class Run:
         return data.classes.index(name)
 
     def _seed(self, seed: int | None) -> int:
-        return self.recipe.train.seed if seed is None else whole_number("seed", seed, 0, LARGEST_SEED)
+        return self.recipe.train.seed if seed is None else checked_int("seed", seed, 0, LARGEST_SEED)
 
 
 def load(

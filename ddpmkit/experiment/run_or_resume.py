@@ -29,7 +29,7 @@ from ddpmkit.experiment.loaded_run import Run, check_alpha_bar, load
 from ddpmkit.experiment.saving import check_space
 from ddpmkit.experiment.session import Session
 from ddpmkit.global_state import Around
-from ddpmkit.interrupts import marked_interrupts
+from ddpmkit.interrupts import own_sigint_handler
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
 from ddpmkit.run_folder import RunFolder
@@ -70,7 +70,7 @@ def run(
     for note in recipe.notes:
         display.remark(note)
 
-    with marked_interrupts(), explaining("preparing the run", recipe):
+    with own_sigint_handler(), explaining("preparing the run", recipe):
         model, metrics, images, held_out = _built(recipe, skip_unavailable_metrics, display.remark)
         if len(held_out) == 0:
             display.remark("there are no validation images: no validation loss")
@@ -116,7 +116,7 @@ def _built(
         check_keep_best(recipe, metrics, remark)
     for part in recipe.trackers:
         with gathering.noting():
-            if (error := part.component.absence()) is not None:
+            if (error := part.component.missing_code()) is not None:
                 raise error
     gathering.raise_all()
     assert model is not None

@@ -1,6 +1,6 @@
-"""The authoring facade: all that a plugin needs beside `ddpmkit.contracts` and the maths of `ddpmkit.diffusion`.
+"""The public interface for plugin authors, in addition to `ddpmkit.contracts` and the maths of `ddpmkit.diffusion`.
 
-Importing it imports no torch and no plugin.
+Importing it imports no torch.
 """
 
 from ddpmkit.atomic_io import written_atomically

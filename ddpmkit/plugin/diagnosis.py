@@ -1,7 +1,4 @@
-"""What a check of the installation found: the record that `ddpmkit doctor` prints.
-
-It does not know what was looked at.
-"""
+"""`Diagnosis`: the result of one check by `ddpmkit doctor`."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,34 +10,34 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The answer to one question about this machine. Secrets (keys, tokens) have no place in it.
+    """The result of one check of the installation. It must not contain secrets such as keys or tokens.
 
-    Raises ValueError when a field is malformed, which is then told of the plugin in place of its answer.
+    Raises ValueError if a field is malformed. `ddpmkit doctor` then reports that error as a problem of the plugin.
     """
 
     subject: str
-    """A word or two: what was looked at."""
+    """What was checked, in a word or two."""
     state: State
-    """`ok`; `note`: it works, and someone may want to know; `problem`: something will fail."""
+    """`ok`; `note`: it works, and the finding is worth knowing; `problem`: something will fail."""
     finding: str
-    """One line: what was found."""
+    """The result, in one line."""
     remedies: tuple[str, ...] = ()
-    """Ways out, each a command or a sentence."""
+    """What to do about it: each item is a command or a sentence."""
     details: str = ""
-    """A traceback, shown only when asked for."""
+    """A traceback, shown with `-v`."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not be shown."""
+        """Raise ValueError if a field is malformed."""
         for field in ("subject", "finding", "details"):
             if not isinstance(value := getattr(self, field), str):
-                raise ValueError(f"the diagnosis of {self.subject!r}: {field} is {value!r}, which is no text")
+                raise ValueError(f"the diagnosis of {self.subject!r}: {field} must be a string, not {value!r}")
         if self.state not in (states := get_args(State)):
             raise ValueError(
                 f"the diagnosis of {self.subject!r} has the unknown state {self.state!r}; "
                 f"states are {', '.join(states)}"
             )
-        # A bare string is a sequence too, of letters.
+        # A string is a sequence of its characters, so it would be accepted without this check.
         if not isinstance(self.remedies, tuple) or not all(isinstance(remedy, str) for remedy in self.remedies):
             raise ValueError(
-                f"the diagnosis of {self.subject!r}: remedies must be a tuple of texts, not {self.remedies!r}"
+                f"the diagnosis of {self.subject!r}: remedies must be a tuple of strings, not {self.remedies!r}"
             )

@@ -1,82 +1,90 @@
-"""What to do about a fault in a plugin's code: mend it where it stands, if it is one's own, or report it.
-
-It does not know what the plugin was doing.
-"""
+"""Where a fault in a plugin's code is, and what the user can do about it: fix the line, or report it to the authors."""
 
 import errno
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
 from types import CodeType
 
-from ddpmkit.plugin.plugin_source import FoundPlugin
+from ddpmkit.plugin.finder import FoundPlugin
 
-__all__ = ["own_frame", "place_of_fault", "way_to_mend"]
+__all__ = ["fault_location", "fix_hint", "frame_location"]
 
-_WAYS_OUT = {
+_SYSTEM_REMEDIES = {
     frozenset({errno.ENOSPC, errno.EDQUOT}): "free some space on the disk",
     frozenset({errno.ENOLCK}): "use a file system that supports locks",
-    frozenset({errno.EROFS}): "use a disk that can be written",
+    frozenset({errno.EROFS}): "use a disk that is writable",
     frozenset({errno.EMFILE, errno.ENFILE}): "allow more open files: `ulimit -n`",
 }
 
 
-def way_to_mend(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
-    """A remedy for what `reference` ("package.module:Name"), which the plugin declares, did wrong."""
-    if error is not None and (way := _way_out_of_system(error)) is not None:
-        return way
+def fix_hint(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
+    """What to do about a fault in the code that the plugin declares as `reference` (`package.module:Name`)."""
+    if error is not None and (remedy := _system_remedy(error)) is not None:
+        return remedy
     if not plugin.can_be_edited:
         return f"report it to the authors of {plugin.origin}, which provides it"
-    return f"mend {place_of_fault(plugin, error, reference)}"
+    return f"fix {fault_location(plugin, error, reference)}"
 
 
-def _way_out_of_system(error: BaseException) -> str | None:
-    """A remedy if the system refused something, which is not a fault of the code that asked for it."""
+def fault_location(plugin: FoundPlugin, error: BaseException | None = None, reference: str = "") -> str:
+    """`file:line` of the plugin's code that raised `error`, or of the declaration of `reference`, or the file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    if (found := _innermost_frame(plugin, error, reference)) is not None:
+        return f"{found[0].co_filename}:{found[1]}"
+    manifest = plugin.path or _module_file(plugin.module)
+    line = _declaration_line(manifest, reference.rpartition(":")[2]) if manifest and reference else None
+    return f"{manifest or plugin.module}:{line}" if line else str(manifest or plugin.module)
+
+
+def frame_location(plugin: FoundPlugin, error: BaseException | None, reference: str) -> str:
+    """The innermost frame in the plugin's code, `zigzag/loss.py:31 in __call__`; empty if there is none."""
+    if (found := _innermost_frame(plugin, error, reference)) is None:
+        return ""
+    code, line = found
+    path, here = Path(code.co_filename).resolve(), Path.cwd()
+    shown = os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
+    return f"{shown}:{line} in {code.co_name}"
+
+
+def _system_remedy(error: BaseException) -> str | None:
+    """A remedy if the operating system raised `error` or one of its causes: the plugin's code is not at fault."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         if isinstance(cause, OSError):
             if "No usable temporary directory" in str(cause):
-                return "free some space, or name a folder that can be written in the environment variable TMPDIR"
-            for numbers, way in _WAYS_OUT.items():
+                return "free some space, or set the environment variable TMPDIR to a folder that is writable"
+            for numbers, remedy in _SYSTEM_REMEDIES.items():
                 if cause.errno in numbers:
-                    return way
+                    return remedy
         seen.append(cause)
         cause = cause.__cause__ or cause.__context__
     return None
 
 
-def place_of_fault(plugin: FoundPlugin, error: BaseException | None = None, reference: str = "") -> str:
-    """`file:line` of the plugin's own code that raised `error`, or else of what declares `reference`."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    if (found := own_frame(plugin, error, reference)) is not None:
-        return f"{found[0].co_filename}:{found[1]}"
-    manifest = plugin.path or _file(plugin.module)
-    line_number = _line(manifest, reference.rpartition(":")[2]) if manifest and reference else None
-    return f"{manifest or plugin.module}:{line_number}" if line_number else str(manifest or plugin.module)
-
-
-def own_frame(plugin: FoundPlugin, error: BaseException | None, reference: str = "") -> tuple[CodeType, int] | None:
-    """The code of the plugin that was innermost when `error` was raised, and its line."""
-    own = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
+def _innermost_frame(plugin: FoundPlugin, error: BaseException | None, reference: str) -> tuple[CodeType, int] | None:
+    """The innermost code of the plugin in the traceback of `error`, and its line number."""
+    packages = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__ if error else None))):
-        if frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in packages:
             return frame.f_code, line
     return None
 
 
-def _file(module: str) -> Path | None:
-    """Where a module lies, which itself may not be importable."""
+def _module_file(module: str) -> Path | None:
+    """The file of a module, which need not be importable."""
     try:
         spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
-    except Exception:  # the packages around it are imported on the way
+    except Exception:  # find_spec imports the parent packages
         return None
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
-def _line(file: Path, name: str) -> int | None:
-    """The first line that ends a reference in this name, as in `target="acme.schedule:Zigzag"`."""
+def _declaration_line(file: Path, name: str) -> int | None:
+    """The first line that contains a reference to `name`, such as `target="acme.schedule:Zigzag"`."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ()
     return next((number for number, line in enumerate(lines, 1) if f":{name}" in line), None)

@@ -1,43 +1,53 @@
-"""The hooks a plugin may implement: all of them, on one page.
+"""The hooks that a plugin module may implement.
 
-Mark an implementation with `@hookimpl`. Hooks are called once, in no promised order; results are sorted by name.
+A hook is a module-level function without arguments, marked with `@hookimpl`. It is called once, when the plugin is
+loaded. The order in which plugins are loaded has no effect: the results are sorted by name.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-import pluggy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit.plugin.component import Component
 
 if TYPE_CHECKING:
     import click
 
-__all__ = ["PROJECT", "ddpmkit_commands", "ddpmkit_components", "ddpmkit_diagnoses", "hookimpl"]
+__all__ = ["HOOKS", "ddpmkit_commands", "ddpmkit_components", "ddpmkit_diagnoses", "hookimpl", "is_hookimpl"]
 
-PROJECT = "ddpmkit"
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function as an implementation of the hook of its name."""
+_MARK = "ddpmkit_impl"
 
 
-@hookspec
+def hookimpl(function: FunctionT) -> FunctionT:
+    """Mark a function as the implementation of the hook of the same name."""
+    setattr(function, _MARK, True)
+    return function
+
+
+def is_hookimpl(member: object) -> bool:
+    """Whether `member` was marked with `hookimpl`."""
+    return callable(member) and hasattr(member, _MARK)
+
+
 def ddpmkit_components() -> Iterable[Component]:
-    """The components this plugin offers. Declared as data: do not import torch to answer."""
+    """Yield the components of this plugin. This function and its module must not import torch."""
     raise NotImplementedError
 
 
-@hookspec
 def ddpmkit_commands() -> Iterable["click.Command"]:
-    """Commands to add to `ddpmkit`. A name that ddpmkit itself has is refused."""
+    """Yield click commands to add to `ddpmkit`. The name of an existing command is rejected."""
     raise NotImplementedError
 
 
-@hookspec
 def ddpmkit_diagnoses() -> Iterable[str]:
-    """Functions that `ddpmkit doctor` calls, as `package.module:function`: no arguments, a `Diagnosis` returned.
+    """Yield the functions that `ddpmkit doctor` calls, each as `"package.module:function"`.
 
-    Their modules are imported when they are called, one that raises is named with its plugin.
+    A function takes no arguments and returns a `Diagnosis`. Its module is imported when it is called. If it raises,
+    `ddpmkit doctor` reports a problem with the name of the plugin.
     """
     raise NotImplementedError
+
+
+HOOKS = ("ddpmkit_components", "ddpmkit_commands", "ddpmkit_diagnoses")
+"""The names of all hooks."""

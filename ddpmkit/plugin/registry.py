@@ -1,150 +1,39 @@
-"""The immutable table of components that a recipe chooses from.
-
-Built once, from declared components; it does not know how they were found.
-"""
+"""The immutable registry of components, in which the `use` of a recipe is looked up."""
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from ddpmkit.contracts import KINDS
-from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
-from ddpmkit.global_state import StateKeeper
-from ddpmkit.interrupts import is_interrupt
-from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model, resolve
-from ddpmkit.plugin.fault_location import way_to_mend
-from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
-from ddpmkit.plugin.requirements import missing_modules, way_to_install
-from ddpmkit.plugin.static_check import absence
+from ddpmkit.errors import PluginError
+from ddpmkit.plugin.component import Component
+from ddpmkit.plugin.finder import BUILTIN_NAMESPACE, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
 
-__all__ = ["Clash", "Quarantined", "RegisteredComponent", "Registry", "clashes", "namespace_of"]
+__all__ = ["NameConflict", "Registry", "name_conflicts", "namespace_of"]
 
 
 @dataclass(frozen=True)
-class RegisteredComponent:
-    """A component together with the plugin that declared it."""
+class NameConflict:
+    """Two or more components with the same kind and id. A recipe cannot refer to either."""
 
-    component: Component
-    plugin: FoundPlugin
-
-    @property
-    def kind(self) -> str:
-        """The component's kind."""
-        return self.component.kind
-
-    @property
-    def id(self) -> str:
-        """`namespace/name`, the full form of a recipe's `use`."""
-        return f"{self.plugin.namespace}/{self.component.name}"
-
-    @property
-    def use(self) -> str:
-        """The shortest form a recipe may write: built-ins need no namespace."""
-        return self.component.name if self.plugin.namespace == BUILTIN_NAMESPACE else self.id
-
-    @property
-    def origin(self) -> str:
-        """Distribution and version, for error messages."""
-        return self.plugin.origin
-
-    def config_model(self) -> type[ComponentConfig]:
-        """The pydantic model of the config. Raises PluginError when the plugin's own code fails."""
-        try:
-            return check_config_model(self._imported(self.component.config), self.component)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            raise self._broken("config", self.component.config, error) from error
-
-    def build(self, config: ComponentConfig, **runtime: Any) -> Any:
-        """Import the target and call it.
-
-        Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails.
-        """
-        return self._with_target(lambda target: target(config, **runtime))
-
-    def offers(self, method: str) -> bool:
-        """Import the target and see whether it has a member that its contract leaves open. Raises as `build` does."""
-        return bool(self._with_target(lambda target: hasattr(target, method)))
-
-    def call(self, method: str, config: ComponentConfig, **runtime: Any) -> Any:
-        """Import the target and call a class method of it. Raises as `build` does."""
-        return self._with_target(lambda target: getattr(target, method)(config, **runtime))
-
-    def absence(self) -> DdpmkitError | None:
-        """What `build` is bound to raise because code is not installed, told without importing any of it."""
-        if (lacking := self._lacking()) is not None:
-            return lacking
-        error = absence(self.component.target)
-        return self._broken("target", self.component.target, error) if error is not None else None
-
-    def _lacking(self) -> ComponentUnavailable | None:
-        missing = missing_modules(self.component.requires)
-        if not missing:
-            return None
-        return ComponentUnavailable(
-            f"{self.kind} {self.use!r} ({self.origin}) needs the module {', '.join(missing)}, not installed here.",
-            remedies=[way_to_install(missing, self.plugin), f"use another {self.kind}"],
-        )
-
-    def _with_target(self, use: Callable[[Any], Any]) -> Any:
-        if (lacking := self._lacking()) is not None:
-            raise lacking
-        try:
-            return use(self._imported(self.component.target))
-        except DdpmkitError:
-            raise
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            raise self._broken("target", self.component.target, error) from error
-
-    def _imported(self, reference: str) -> Any:
-        with StateKeeper().around(f"{self.kind} {self.use!r}"):
-            return resolve(reference)
-
-    def _broken(self, part: str, reference: str, error: BaseException) -> PluginError:
-        return PluginError(
-            f"{self.kind} {self.use!r}: its {part} {reference} failed with {worded(error)}",
-            remedies=[way_to_mend(self.plugin, reference, error), f"use another {self.kind}"],
-        )
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A plugin that was found but cannot be used, and why."""
-
-    plugin: FoundPlugin
-    reason: str
-    traceback: str = ""
-    """Empty where the plugin's own code did not fail."""
-    place: str = ""
-    """`file:line` of the fault, or the file."""
+    components: tuple[RegisteredComponent, ...]
 
     def __str__(self) -> str:
-        return f"{self.plugin}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Clash:
-    """Components of one kind and id. Which of them a recipe means cannot be known."""
-
-    rivals: tuple[RegisteredComponent, ...]
-
-    def __str__(self) -> str:
-        first = self.rivals[0]
-        return f"{first.kind} {first.id!r} is claimed {' and '.join(f'by {rival.plugin}' for rival in self.rivals)}"
+        first = self.components[0]
+        claims = " and ".join(f"by {component.plugin}" for component in self.components)
+        return f"{first.kind} {first.id!r} is claimed {claims}"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Every usable component by kind and id, and the plugins that are installed but cannot be chosen from."""
+    """All components by kind and id, and the plugins that are installed but cannot be used."""
 
     components: Mapping[str, Mapping[str, RegisteredComponent]]
-    quarantined: tuple[Quarantined, ...] = ()
+    broken: tuple[BrokenPlugin, ...] = ()
     disabled: tuple[FoundPlugin, ...] = ()
 
     @classmethod
@@ -153,49 +42,50 @@ class Registry:
         components: Iterable[RegisteredComponent | Component],
         *,
         namespace: str = LOCAL_NAMESPACE,
-        quarantined: Iterable[Quarantined] = (),
+        broken: Iterable[BrokenPlugin] = (),
         disabled: Iterable[FoundPlugin] = (),
     ) -> "Registry":
-        """Build the table. A bare `Component` is registered under `namespace`.
+        """Build a registry. A `Component` without a plugin is registered under `namespace`.
 
-        Raises PluginError when two components claim one id; it names both plugins and their distributions.
+        Raises PluginError if two components have the same kind and id. The error names both plugins.
         """
         unpackaged = FoundPlugin(namespace, "", "unpackaged", "0")
         entries = [
             RegisteredComponent(item, unpackaged) if isinstance(item, Component) else item for item in components
         ]
-        if found := clashes(entries):
-            one = found[0].rivals[-1].plugin.entry_name
+        if conflicts := name_conflicts(entries):
+            one = conflicts[0].components[-1].plugin.entry_name
             raise PluginError(
-                f"{'; '.join(map(str, found))}.",
-                remedies=["uninstall one of them", f"leave one out, as in DDPMKIT_DISABLE_PLUGINS={one}"],
+                f"{'; '.join(map(str, conflicts))}.",
+                remedies=["uninstall one of them", f"disable one of them: DDPMKIT_DISABLE_PLUGINS={one}"],
             )
         by_id = sorted(entries, key=lambda entry: entry.id)
         table = {kind: MappingProxyType({entry.id: entry for entry in by_id if entry.kind == kind}) for kind in KINDS}
-        return cls(MappingProxyType(table), tuple(sorted(quarantined, key=str)), tuple(sorted(disabled, key=str)))
+        return cls(MappingProxyType(table), tuple(sorted(broken, key=str)), tuple(sorted(disabled, key=str)))
 
     @property
     def plugins(self) -> tuple[FoundPlugin, ...]:
-        """Every plugin that is here, those included that cannot be chosen from."""
+        """Every plugin, including broken and disabled ones."""
         usable = [entry.plugin for kind in self.components for entry in self.of_kind(kind)]
-        return tuple(dict.fromkeys([*usable, *(broken.plugin for broken in self.quarantined), *self.disabled]))
+        return tuple(dict.fromkeys([*usable, *(broken.plugin for broken in self.broken), *self.disabled]))
 
     def of_kind(self, kind: str) -> tuple[RegisteredComponent, ...]:
-        """All components of one kind, by id."""
+        """All components of a kind, sorted by id."""
         return tuple(self.components[kind].values())
 
     def get(self, kind: str, use: str) -> RegisteredComponent:
-        """Look a recipe's `use` up; a bare name means `ddpmkit/name`.
+        """Return the component that `use` refers to. A name without a namespace means `ddpmkit/name`.
 
-        Raises PluginError with the nearest name, what is available, and what is installed but broken or switched off.
+        Raises PluginError if there is no such component. The error lists the closest name, all available names, and
+        the plugins that are installed but broken or disabled.
         """
-        found = self.components[kind].get(_full(use))
+        found = self.components[kind].get(_full_id(use))
         if found is None:
             raise PluginError(f"there is no {kind} {use!r}.", remedies=self.suggestions(kind, use))
         return found
 
     def suggestions(self, kind: str, use: str) -> list[str]:
-        """What to tell someone who asked for a component that is not there."""
+        """Hints for an unknown `use`, one line each."""
         available = [entry.use for entry in self.of_kind(kind)]
         names = {entry.component.name: entry.use for entry in self.of_kind(kind)} | {use_: use_ for use_ in available}
         lines = [f"did you mean {names[close]!r}?" for close in difflib.get_close_matches(use, names, n=1, cutoff=0.6)]
@@ -206,27 +96,27 @@ class Registry:
             for other in entries.values()
             if use in (other.use, other.id)
         ]
-        lines += [f"installed but broken: {broken}" for broken in self.quarantined]
+        lines += [f"installed but broken: {broken}" for broken in self.broken]
         namespace = namespace_of(use)
-        lines += [f"installed but switched off: {off}" for off in self.disabled if off.namespace == namespace]
+        lines += [f"installed but disabled: {plugin}" for plugin in self.disabled if plugin.namespace == namespace]
         if namespace == LOCAL_NAMESPACE:
-            lines.append(f"{LOCAL_NAMESPACE}/ is for the components of a file: --plugin FILE loads them")
+            lines.append(f"{LOCAL_NAMESPACE}/ is the namespace of single files: load one with --plugin FILE")
         return lines
 
 
-def clashes(components: Iterable[RegisteredComponent]) -> tuple[Clash, ...]:
-    """Every name that more than one component claims, by kind and id."""
+def name_conflicts(components: Iterable[RegisteredComponent]) -> tuple[NameConflict, ...]:
+    """Every conflict among `components`, sorted by kind and id."""
     claims: defaultdict[tuple[str, str], list[RegisteredComponent]] = defaultdict(list)
     for entry in sorted(components, key=lambda entry: str(entry.plugin)):
         claims[entry.kind, entry.id].append(entry)
-    return tuple(Clash(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
+    return tuple(NameConflict(tuple(rivals)) for _, rivals in sorted(claims.items()) if len(rivals) > 1)
 
 
 def namespace_of(use: str) -> str:
-    """Whose component a recipe's `use` means."""
-    return _full(use).partition("/")[0]
+    """The namespace of the component that `use` refers to."""
+    return _full_id(use).partition("/")[0]
 
 
-def _full(use: str) -> str:
-    """A bare name means a built-in."""
+def _full_id(use: str) -> str:
+    """A name without a namespace refers to a built-in component."""
     return use if "/" in use else f"{BUILTIN_NAMESPACE}/{use}"

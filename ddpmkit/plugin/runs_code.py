@@ -1,4 +1,4 @@
-"""Config fields whose values name code, which a recipe from elsewhere must not run unasked."""
+"""Mark config fields whose value names code. Such a value from someone else's run is used only with `--trust`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,50 +6,50 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["NamedCode", "RunsCode", "named_code"]
+__all__ = ["CodeValue", "RunsCode", "code_values"]
 
 
 @dataclass(frozen=True)
 class RunsCode:
-    """Marks a field of a config whose value names code that the component runs.
+    """Marks a config field whose value names code that the component imports or executes.
 
-    `extractor: Annotated[str, RunsCode("a module that is imported")]`. The value of a recipe that the user wrote is
-    used as it is. The value in a run folder or a checkpoint from elsewhere is used only with `--trust`. An empty value
-    and the field's default name nothing that needs trust.
+    `extractor: Annotated[str, RunsCode("a module that is imported")]`. A value in the user's own recipe is used
+    without a question. A value in a run folder or a checkpoint from someone else requires `--trust`. An empty value
+    and the default of the field never do.
     """
 
     how: str
-    """What is run, and how: "a function that is imported and called"."""
+    """How the code is run, for a message to the user: `"a function that is imported and called"`."""
 
 
 @dataclass(frozen=True)
-class NamedCode:
-    """A value that names code."""
+class CodeValue:
+    """A config value that names code."""
 
     key: tuple[str | int, ...]
-    """The way to the value: from the config, or from the whole recipe."""
+    """The path to the value, from the config or from the recipe."""
     value: Any
     how: str
-    """As `RunsCode` says it."""
+    """`RunsCode.how` of the field."""
 
 
-def named_code(config: BaseModel, key: tuple[str | int, ...] = ()) -> Iterator[NamedCode]:
-    """Every value of a config, and of the models inside it, that names code; `key` leads to the config."""
+def code_values(config: BaseModel, key: tuple[str | int, ...] = ()) -> Iterator[CodeValue]:
+    """Every value that names code, in a config and the models inside it. `key` is the path to the config."""
     for name, field in type(config).model_fields.items():
-        value, here = getattr(config, name), (*key, name)
+        value, path = getattr(config, name), (*key, name)
         marks = [mark for mark in field.metadata if isinstance(mark, RunsCode)]
         if marks and value and value != field.get_default(call_default_factory=False):
-            yield NamedCode(here, value, marks[0].how)
-        yield from _inside(value, here)
+            yield CodeValue(path, value, marks[0].how)
+        yield from _nested(value, path)
 
 
-def _inside(value: Any, key: tuple[str | int, ...]) -> Iterator[NamedCode]:
+def _nested(value: Any, key: tuple[str | int, ...]) -> Iterator[CodeValue]:
     match value:
         case BaseModel():
-            yield from named_code(value, key)
+            yield from code_values(value, key)
         case Mapping():
             for name, entry in value.items():
-                yield from _inside(entry, (*key, name))
+                yield from _nested(entry, (*key, name))
         case list() | tuple():
             for index, entry in enumerate(value):
-                yield from _inside(entry, (*key, index))
+                yield from _nested(entry, (*key, index))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE
+from ddpmkit.plugin.finder import BUILTIN_NAMESPACE
 from ddpmkit.recipe.overrides import Override, parse_override
 from ddpmkit.recipe.problems import Problem, RecipeError, one_line
 from ddpmkit.recipe.recipe_file import Layer, as_toml_data, read_file

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ddpmkit.contracts import Dataset
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.plugin.runs_code import named_code
+from ddpmkit.plugin.runs_code import code_values
 from ddpmkit.recipe.problems import RecipeError
 from ddpmkit.recipe.provenance import MadeWith, made_with
 from ddpmkit.recipe.read import default_name, read_recipe
@@ -115,7 +115,7 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
     signed = signature(tomllib.loads(text))
     if signed is not None:
         return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: lock | {SIGNATURE: signed}})
-    if any(True for part in recipe.parts for _ in named_code(part.config)):
+    if any(True for part in recipe.parts for _ in code_values(part.config)):
         _log.warning(
             "%s cannot be written, so that this run cannot be told from one of somebody else: `evaluate` and others "
             "will ask for --trust, since the recipe names code",

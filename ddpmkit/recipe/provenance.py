@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ddpmkit.plugin.plugin_source import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
+from ddpmkit.plugin.finder import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Registry, namespace_of
 from ddpmkit.recipe.problems import one_line
 from ddpmkit.recipe.schema import LOCK_TABLE

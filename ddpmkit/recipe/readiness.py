@@ -15,7 +15,7 @@ __all__ = ["absent_code"]
 def absent_code(recipe: Recipe, source: str) -> Iterator[Problem]:
     """One problem for each component that cannot be built here; `source` is to blame for what nobody wrote."""
     for key, part in recipe.places():
-        if (error := part.component.absence()) is not None:
+        if (error := part.component.missing_code()) is not None:
             origin = recipe.origins.get((*key, "use"), Origin(source))
             span = origin.position.value if origin.position else None
             yield Problem(error.message.rstrip("."), origin.source, span, error.remedies)

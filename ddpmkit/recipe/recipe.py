@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ddpmkit.plugin.component import ComponentConfig
-from ddpmkit.plugin.registry import RegisteredComponent
-from ddpmkit.plugin.runs_code import NamedCode
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.runs_code import CodeValue
 from ddpmkit.recipe.schema import (
     BackboneSection,
     ComponentSection,
@@ -41,7 +41,7 @@ class Part(Generic[SettingsT]):
     """The keys of the section that belong to the core."""
     config: ComponentConfig
     """The keys that belong to the component."""
-    foreign_code: tuple[NamedCode, ...] = field(default=(), compare=False)
+    foreign_code: tuple[CodeValue, ...] = field(default=(), compare=False)
     """If this config names code that the user has not said to trust: all such code of the recipe."""
     source: str = field(default="", compare=False)
     """Where that code is named."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.component import ComponentConfig
-from ddpmkit.plugin.fault_location import way_to_mend
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.fault_location import fix_hint
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.compatibility import providers, unmet_needs
 from ddpmkit.recipe.hints import guidance_for, unknown_at_top
 from ddpmkit.recipe.layers import Layered
@@ -173,7 +174,7 @@ class _Resolution:
             values=rest,
             owner=f"{component.kind} `{component.use}`",
             others=(Expectations(section.model),),
-            mend=partial(way_to_mend, component.plugin, component.component.config),
+            mend=partial(fix_hint, component.plugin, component.component.config),
         )
         known = len(self.tree.problems)
         config = validate(model, own)
@@ -214,7 +215,7 @@ class _Resolution:
             message = (
                 f"{component.kind} `{component.use}` claims keys of {section} that are the core's: {', '.join(taken)}"
             )
-            mend = way_to_mend(component.plugin, component.component.config)
+            mend = fix_hint(component.plugin, component.component.config)
             self.tree.problems.append(table.problem(message, ("use",), mend))
             return None
         return model
@@ -227,7 +228,7 @@ class _Resolution:
                 table.problem(
                     f"{component.kind} `{component.use}`: {why}",
                     path if given else ("use",),
-                    way_to_mend(component.plugin, component.component.config),
+                    fix_hint(component.plugin, component.component.config),
                     f"until then, set `{path[0]}` in {table.title}" if path and not given else None,
                 )
             )
@@ -270,7 +271,7 @@ class _Resolution:
                 idle += [((*table.key, name), why) for name, why in part.config.unused_keys()]
             except Exception as error:  # a method of someone else's model may do anything
                 message = f"the config of {component.kind} `{component.use}` broke with {type(error).__name__}: {error}"
-                mend = way_to_mend(component.plugin, component.component.config)
+                mend = fix_hint(component.plugin, component.component.config)
                 self.tree.problems.append(table.problem(message, ("use",), mend))
         self.tree.idle += idle_notes(self.tree, idle)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.component import ComponentConfig
-from ddpmkit.plugin.runs_code import NamedCode, named_code
+from ddpmkit.plugin.runs_code import CodeValue, code_values
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.problems import one_line
 from ddpmkit.recipe.recipe_file import as_toml_data
@@ -21,7 +21,7 @@ __all__ = ["UntrustedCode", "foreign_code"]
 class UntrustedCode(InputError):
     """A run from elsewhere names code, and nobody has said that it may run."""
 
-    def __init__(self, codes: Iterable[NamedCode], source: str) -> None:
+    def __init__(self, codes: Iterable[CodeValue], source: str) -> None:
         codes = list(codes)
         dotted = [".".join(map(str, code.key)) for code in codes]
         lines = [
@@ -38,6 +38,6 @@ class UntrustedCode(InputError):
         )
 
 
-def foreign_code(tree: Layered, key: Key, config: ComponentConfig) -> Iterator[NamedCode]:
+def foreign_code(tree: Layered, key: Key, config: ComponentConfig) -> Iterator[CodeValue]:
     """The values of the config of the table at `key` that name code and come from a lock that is not the user's own."""
-    return (code for code in named_code(config, key) if tree.origin(code.key).foreign)
+    return (code for code in code_values(config, key) if tree.origin(code.key).foreign)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ddpmkit.atomic_io import write_atomically
 from ddpmkit.contracts import Scores
 from ddpmkit.errors import InputError
-from ddpmkit.plugin.plugin_source import file_options
+from ddpmkit.plugin.finder import file_options
 from ddpmkit.recipe import read_lock_values, toml_text
 from ddpmkit.recipe.provenance import made_with
 from ddpmkit.report.curves import Curve, chart

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ddpmkit.arguments import whole_number
+from ddpmkit.arguments import checked_int
 from ddpmkit.data.images import to_float
 from ddpmkit.diffusion import Known
 from ddpmkit.errors import InputError
@@ -49,7 +49,7 @@ def inpainted(generator: ImageGenerator, picture: Tensor, mask: Tensor, resample
         raise InputError(f"a mask must be bool {list(x0.shape[1:])}, not {_described(mask)}.")
     if not bool(mask.any()):
         raise InputError("the mask leaves nothing to paint.", remedies=["white marks what is painted, black is kept"])
-    resample = whole_number("resample", resample, 1)
+    resample = checked_int("resample", resample, 1)
     sampler = generator.sampler if resample == 1 else Resampled(generator.sampler, resample)
     return replace(generator, sampler=sampler, known=Known(x0, ~mask.to(x0.device)))
 
@@ -61,7 +61,7 @@ def between_pictures(
 
     Both are noised by `strength`, as in `edited`, with the same noise; mixed, they are the noised mixture of both.
     """
-    count = whole_number("count", count, 2)
+    count = checked_int("count", count, 2)
     share = torch.linspace(0, 1, count, device=generator.runtime.device)[:, None, None, None]
     mixed = torch.lerp(_x0(generator, first)[None], _x0(generator, last)[None], share)
     return replace(_shortened(generator, strength), start=NoisedPictures(mixed))
@@ -69,7 +69,7 @@ def between_pictures(
 
 def between_samples(generator: ImageGenerator, first: int, last: int, count: int) -> ImageGenerator:
     """Draw `count` images from image `first` of the seed to image `last`: Song et al. (2021), DDIM, section 5.3."""
-    count = whole_number("count", count, 2)
+    count = checked_int("count", count, 2)
     for index in (first, last):
         if not 0 <= index < 2**63:
             raise InputError(f"{index} is no number of an image: they are counted from 0.")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ddpmkit.errors import InputError
-from ddpmkit.plugin.plugin_source import BUILTIN_NAMESPACE, LOCAL_NAMESPACE
+from ddpmkit.plugin.finder import BUILTIN_NAMESPACE, LOCAL_NAMESPACE
 
 __all__ = ["PluginName"]
 

@@ -1,20 +1,21 @@
-"""The conformance kit: what every component of a kind must do, as checks that built-ins and third parties run alike.
+"""The conformance kit: checks that a component fulfils the contract of its kind.
 
-In a test module, a test a check:
+In a test module, one test for each check:
 
     test_conformance = conformance_tests("acme/zigzag")
 
-or, where settings are made by a fixture:
+If the settings come from a fixture:
 
-    for check in conformance_checks("acme/pictures", settings={"root": str(folder)}):
-        check.run()
+    def test_conformance(tmp_path):
+        for check in conformance_checks("acme/images", settings={"root": str(tmp_path)}):
+            check.run()
 
-No check can be overridden or left out. One that must fail for a while is named with its reason,
-`xfail={"schedule.snr": "flat by design below t = 3"}`, and fails the tests on the day that it passes.
+A check cannot be overridden or skipped. A check that is known to fail is declared with a reason,
+`xfail={"schedule.snr": "flat by design below t = 3"}`, and then fails the tests as soon as it passes.
 """
 
-from ddpmkit.testing.checks import Check, ConformanceError, Outcome
-from ddpmkit.testing.conformance import conformance_checks, conformance_tests
-from ddpmkit.testing.documentation import checks_text
+from ddpmkit.testing.checks import Check, Outcome
+from ddpmkit.testing.conformance import checks_text, conformance_checks, conformance_tests
+from ddpmkit.testing.failures import ConformanceError
 
 __all__ = ["Check", "ConformanceError", "Outcome", "checks_text", "conformance_checks", "conformance_tests"]

@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.runtime import seeded_build
-from ddpmkit.testing.checks import Answers, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -15,7 +17,7 @@ _ODD_SHAPES = (ImageShape(1, 9, 12), ImageShape(3, 11, 13), ImageShape(3, 36, 36
 _CLASSES = 3
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Ask it about a batch."""
     network = _network(subject)
     return {**network.state_dict(), "answer": _answer(network, *_batch())}

@@ -1,24 +1,24 @@
-"""All checks of one component: the manners that every component has, and the maths of its kind.
-
-It does not know how a check is run or reported.
-"""
+"""The checks of one component: the rules for every component, then the rules of its kind."""
 
 import contextlib
 import difflib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.validation import Table, validate
-from ddpmkit.testing.checks import Check, Rule, Subject
+from ddpmkit.testing.checks import Check, Rule
+from ddpmkit.testing.subject import Subject
 
-__all__ = ["conformance_checks", "conformance_tests", "rules"]
+__all__ = ["checks_text", "conformance_checks", "conformance_tests", "rules"]
 
 
 def conformance_checks(
@@ -30,22 +30,24 @@ def conformance_checks(
     timesteps: Sequence[int] = (),
     registry: Registry | None = None,
 ) -> list[Check]:
-    """The checks of an installed component, named as a recipe names it.
+    """Return the checks of an installed component, named as in a recipe.
 
-    `kind` tells apart components of one name; `settings` are config keys that it cannot do without (a folder, a file);
-    `xfail` says of checks by id why they fail for now: one that passes all the same is a failure; a schedule is checked
-    at T = 50, T = 1000 and the T of `timesteps`. Raises PluginError when there is no such component, or its code cannot
-    be imported, RecipeError when the settings do not make a config, InputError when `xfail` names no check or no
-    reason, and for `timesteps` of what is not a schedule.
+    `kind` selects one of several components with the same name. `settings` are config keys without a default, such as
+    a folder. `xfail` maps the ids of checks that are known to fail to a reason; such a check fails if it passes. A
+    schedule is checked at T = 50, T = 1000 and the values in `timesteps`.
+
+    Raises PluginError if the component does not exist or cannot be imported, RecipeError if `settings` are not valid,
+    and InputError if `xfail` contains an unknown check or an empty reason, or if `timesteps` are given for a component
+    that is not a schedule.
     """
     registered = component if isinstance(component, RegisteredComponent) else _find(component, kind, registry)
     reasons = _reasons(registered, xfail or {})
     if timesteps and registered.kind != "schedule":
-        raise InputError(f"{registered.kind} {registered.use!r} is not a schedule, and has no timesteps to check.")
+        raise InputError(f"{registered.kind} {registered.use!r} is not a schedule, so `timesteps` does not apply.")
     config = _config(registered, settings or {})
-    # What cannot work here says so when it is asked; what cannot be imported at all would fail every check alike.
+    # A component that is not available here reports that when it is built. One that cannot be imported raises here.
     with contextlib.suppress(ComponentUnavailable):
-        registered.offers("__call__")
+        registered.implements("__call__")
     use = importlib.import_module(f"ddpmkit.testing.{registered.kind}").use
     subject = Subject(registered, config, use, tuple(timesteps))
     return [Check(rule, subject, reasons.get(rule.id, "")) for rule in rules(registered.kind)]
@@ -59,9 +61,9 @@ def conformance_tests(
     xfail: Mapping[str, str] | None = None,
     timesteps: Sequence[int] = (),
 ) -> Callable[[Check], None]:
-    """The same for pytest, a test a check: `test_conformance = conformance_tests("acme/zigzag")` in a test module.
+    """Return a parametrized pytest test with one case for each check of `conformance_checks`.
 
-    Raises as `conformance_checks` does.
+    In a test module: `test_conformance = conformance_tests("acme/zigzag")`. Raises as `conformance_checks` does.
     """
     import pytest
 
@@ -80,14 +82,29 @@ def conformance_tests(
 
 
 def rules(kind: str) -> tuple[Rule, ...]:
-    """Every rule for components of a kind, the manners first."""
-    # Imported only now: they import torch.
-    both = (importlib.import_module(f"ddpmkit.testing.{name}").RULES for name in ("manners", kind))
-    return tuple(rule for part in both for rule in part)
+    """Every rule for components of a kind."""
+    return (*_rules_in("manners"), *_rules_in(kind))
+
+
+def checks_text(kinds: Iterable[str] = KINDS) -> str:
+    """The list of checks in docs/conformance.md: for each, its question and what to do if it fails."""
+    lines: list[str] = []
+    for name in ("manners", *kinds):
+        lines += [f"## {name}", ""]
+        for rule in _rules_in(name):
+            question = f"{rule.question[:1].upper()}{rule.question[1:]}"
+            lines += [f"### `{rule.id}`", "", f"**{question}**", "", rule.remedy, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rules_in(module: str) -> tuple[Rule, ...]:
+    """Imported when needed, because these modules import torch."""
+    found: tuple[Rule, ...] = importlib.import_module(f"ddpmkit.testing.{module}").RULES
+    return found
 
 
 def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> ComponentConfig:
-    """As a recipe is read, and with what a recipe would be told. Raises RecipeError."""
+    """Validate `settings` as the keys of a recipe are validated. Raises RecipeError."""
     tree = Layered("settings", dict(settings))
     config = validate(registered.config_model(), Table(tree, (), settings, f"{registered.kind} `{registered.use}`"))
     if config is None:
@@ -101,12 +118,12 @@ def _reasons(registered: RegisteredComponent, xfail: Mapping[str, str]) -> Mappi
         if name not in known:
             close = [f"did you mean {match!r}?" for match in difflib.get_close_matches(name, known, n=1)]
             raise InputError(
-                f"xfail names {name!r}, which is no check of a {registered.kind}.",
+                f"xfail contains {name!r}, which is not a check of a {registered.kind}.",
                 remedies=[*close, f"its checks are {', '.join(known)}"],
             )
         if not isinstance(reason, str) or not reason.strip():
             raise InputError(
-                f"xfail of {name} has no reason.", remedies=["say why it fails, and until when that is well"]
+                f"xfail of {name} has no reason.", remedies=["state why it fails, and until when that is acceptable"]
             )
     return xfail
 

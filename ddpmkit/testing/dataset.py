@@ -5,7 +5,9 @@ from typing import cast
 import numpy as np
 
 from ddpmkit.contracts import Dataset, ImageShape
-from ddpmkit.testing.checks import Answers, NotApplicable, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import NotApplicable, require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -13,7 +15,7 @@ _SHAPE = ImageShape(3, 16, 16)
 _LOOKED_AT = 16
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Look at the first pictures."""
     dataset = _build(subject)
     indices = np.arange(min(_LOOKED_AT, len(dataset)))

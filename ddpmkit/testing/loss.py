@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ddpmkit.contracts import Prediction
-from ddpmkit.testing.checks import Answers, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -14,7 +16,7 @@ _PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 _ALPHA_BAR = (0.99, 0.7, 0.3, 0.01)
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Judge a batch, of each parameterisation."""
     return {prediction: subject.build(prediction=prediction)(*_example()) for prediction in _PREDICTIONS}
 

@@ -12,7 +12,9 @@ import torch
 from ddpmkit.recipe import toml_text
 from ddpmkit.recipe.schema import SECTIONS
 from ddpmkit.recipe.validation import unreadable
-from ddpmkit.testing.checks import NotApplicable, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import NotApplicable, require
+from ddpmkit.testing.subject import Subject
 
 __all__ = ["RULES"]
 
@@ -54,7 +56,7 @@ def _no_global_rng(subject: Subject) -> None:
 
 def _built_twice(subject: Subject) -> None:
     subject.require_use()
-    first, second = subject.observation.answers
+    first, second = subject.observation.results
     differing = [name for name in first if name not in second or not _same(first[name], second[name])]
     require(not differing, "; ".join(f"{name}: {_distance(first[name], second.get(name))}" for name in differing[:5]))
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from ddpmkit.contracts import Better, Metric, MetricProtocol
 from ddpmkit.recipe.scores import declared_scores
-from ddpmkit.testing.checks import Answers, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -17,7 +19,7 @@ Scores = dict[str, float]
 _NOISES = (0.02, 0.1, 0.5)
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Score two batches against one."""
     metric = _metric(subject)
     real = metric.measure_real(_pictures(12, seed=1))
@@ -95,7 +97,7 @@ def _input_kept(subject: Subject) -> None:
 
 def _better(subject: Subject) -> None:
     subject.require_use()
-    metric, (scores, _) = _metric(subject), subject.observation.answers
+    metric, (scores, _) = _metric(subject), subject.observation.results
     require(set(scores) == set(metric.better), f"scores {sorted(scores)}, better {sorted(metric.better)}")
     strange = set(metric.better.values()) - set(get_args(Better))
     require(not strange, f"better is {sorted(strange)}, none of {', '.join(get_args(Better))}")

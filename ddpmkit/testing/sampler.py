@@ -13,7 +13,9 @@ from ddpmkit.errors import ComponentUnavailable, InputError, worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plural import counted
 from ddpmkit.randomness import ImageNoise
-from ddpmkit.testing.checks import Answers, NotChecked, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import NotChecked, require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -22,7 +24,7 @@ _MEAN, _STD = 0.2, 0.15
 _STEPS = (1, 7, _TIMESTEPS)
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Draw two images."""
     return {f"frame {number}": frame.x for number, frame in enumerate(_run(subject, 7).frames)}
 

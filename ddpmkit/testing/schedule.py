@@ -3,7 +3,9 @@
 import torch
 
 from ddpmkit.diffusion import coefficients
-from ddpmkit.testing.checks import Answers, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import require
+from ddpmkit.testing.subject import Results, Subject
 
 __all__ = ["RULES", "use"]
 
@@ -11,7 +13,7 @@ _TIMESTEPS = (50, 1000)
 _UNUSUAL = (1, 2, 3, 10, 4000)
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Ask for alpha_bar."""
     return {"alpha_bar": _alpha_bar(subject, 50)}
 

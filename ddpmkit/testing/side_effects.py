@@ -1,14 +1,11 @@
-"""A component watched from outside, while it is built and used twice: what it draws, prints and leaves changed.
-
-It does not know what is right.
-"""
+"""Side effects of building and using a component twice: random generators, settings of the process, output."""
 
 import contextlib
 import io
 import logging
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,56 +15,58 @@ import torch
 from ddpmkit.errors import ComponentUnavailable
 from ddpmkit.global_state import settings_now
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.testing.checks import Answers, ConformanceError, Subject
+from ddpmkit.testing.failures import ConformanceError
 
 __all__ = ["Observation", "observe"]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen."""
+    """What was observed."""
 
-    answers: tuple[Answers, Answers]
-    """Of two builds at one seed; empty where it raised."""
+    results: tuple[Mapping[str, Any], Mapping[str, Any]]
+    """Of two builds with the same seed; empty if the component raised."""
     generators: tuple[str, ...]
-    """Global generators that were drawn from, or seeded."""
+    """Global random generators whose state changed."""
     settings: tuple[str, ...]
-    """Settings of the process that were other afterwards: name, before, after."""
+    """Settings of the process that changed: name, before, after."""
     printed: str
-    """To standard output and standard error."""
+    """What was written to standard output and standard error."""
     error: BaseException | None
-    """What it raised."""
+    """What the component raised."""
 
 
-def observe(subject: Subject) -> Observation:
-    """Build and use the component twice. Raises ComponentUnavailable when it cannot work here."""
+def observe(use: Callable[[], Mapping[str, Any]]) -> Observation:
+    """Call `use`, which builds and uses a component, twice. Raises ComponentUnavailable if the component does."""
     settings = _settings()
     printed = io.StringIO()
-    with _disturbed_generators(), _listening(printed):
-        before = _generators()
-        answers, error = _answers(subject)
-        moved = tuple(name for name, state in _generators().items() if state != before[name])
-    changed = tuple(
+    with _unusual_generator_states(), _captured(printed):
+        before = _generator_states()
+        results, error = _results(use)
+        changed = tuple(name for name, state in _generator_states().items() if state != before[name])
+    changed_settings = tuple(
         f"{name}: {settings[name]} to {value}" for name, value in _settings().items() if value != settings[name]
     )
-    return Observation(answers, moved, changed, printed.getvalue(), error)
+    return Observation(results, changed, changed_settings, printed.getvalue(), error)
 
 
-def _answers(subject: Subject) -> tuple[tuple[Answers, Answers], BaseException | None]:
+def _results(
+    use: Callable[[], Mapping[str, Any]],
+) -> tuple[tuple[Mapping[str, Any], Mapping[str, Any]], BaseException | None]:
     try:
-        return (subject.use(subject), subject.use(subject)), None
+        return (use(), use()), None
     except ComponentUnavailable:
         raise
     except BaseException as error:
         if is_interrupt(error):
             raise
-        # The checks of its kind do the same and more, and say what is wrong with it.
-        foreseen = isinstance(error, ConformanceError) and error.__context__ is not None
-        return ({}, {}), error.__context__ if foreseen else error
+        # The checks of the kind make the same calls and more, and report what is wrong.
+        wraps_another = isinstance(error, ConformanceError) and error.__context__ is not None
+        return ({}, {}), error.__context__ if wraps_another else error
 
 
-def _generators() -> dict[str, Any]:
-    """The state of each global generator, comparable by `==`."""
+def _generator_states() -> dict[str, Any]:
+    """The states of the global random generators, comparable by `==`."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy.random": repr(np.random.get_state(legacy=False)),
@@ -76,8 +75,8 @@ def _generators() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _disturbed_generators() -> Iterator[None]:
-    """Generators in a state that no seed gives, for one that is seeded again to be seen; put back afterwards."""
+def _unusual_generator_states() -> Iterator[None]:
+    """Put the generators into states that no seed produces, so that a component that seeds them is detected."""
     states = torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()
     try:
         torch.rand(()), np.random.random(), random.random()
@@ -89,8 +88,8 @@ def _disturbed_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(printed: io.StringIO) -> Iterator[None]:
-    """Hear what is printed. What is logged or warned of is heard by whoever asked for it, and by nobody here."""
+def _captured(printed: io.StringIO) -> Iterator[None]:
+    """Capture standard output and standard error. Log messages and warnings are allowed, and are discarded."""
     disabled = logging.root.manager.disable
     logging.disable()
     try:

@@ -16,7 +16,9 @@ from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord,
 from ddpmkit.errors import worded
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.sampling.image_grid import grid, save_png
-from ddpmkit.testing.checks import Answers, ConformanceError, NotChecked, Rule, Subject, require
+from ddpmkit.testing.checks import Rule
+from ddpmkit.testing.failures import ConformanceError, NotChecked, require
+from ddpmkit.testing.subject import Results, Subject
 from ddpmkit.worker import Worker
 
 __all__ = ["RULES", "use"]
@@ -29,7 +31,7 @@ _PATIENCE = 30.0
 _METHODS = {RunStarted: "run_started", StepRecord: "step", Picture: "picture", Scores: "scores", RunEnded: "run_ended"}
 
 
-def use(subject: Subject) -> Answers:
+def use(subject: Subject) -> Results:
     """Tell it of a run."""
     with tempfile.TemporaryDirectory() as folder:
         _tell(subject, Path(folder), _events(Path(folder), 0, "finished"))

@@ -178,7 +178,7 @@ def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable
         "      asked    does it give one number an image?",
         "      seen     [] for a batch of 4, prediction epsilon",
     ]
-    assert "      to mend  Average over channels and pixels" in done.output
+    assert "      to fix   Average over channels and pixels" in done.output
     assert "✓ loss.zero-at-perfect" in done.output
     assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 3} passed, 1 failed, 2 not applicable"
 
@@ -242,7 +242,7 @@ def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[.
     passing = plugins(*arguments, "--xfail", "loss.grows=it never did")
     assert passing.exit_code == 1
     assert "✗ loss.grows" in passing.output
-    assert "seen     it passes, though it was to fail: it never did" in passing.output
+    assert "seen     it passes, but was declared to fail: it never did" in passing.output
 
 
 def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..., Result]) -> None:
@@ -440,7 +440,7 @@ def test_a_name_to_be_switched_off_that_is_none_is_told_with_the_nearest(
     plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosin, local.zig, ddpmkit.linear")
-    said = "DDPMKIT_DISABLE_PLUGINS names 'ddpmkit.cosin', and no plugin here is called that"
+    said = "DDPMKIT_DISABLE_PLUGINS contains 'ddpmkit.cosin', but no such plugin is installed"
     assert section(plugins("list").stdout, "not switched off") == [f"  {said}; did you mean ddpmkit.cosine?"]
     assert plugins("show", "cosine").stderr.startswith(f"warning: {said}")
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "zzz")

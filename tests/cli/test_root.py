@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from ddpmkit.cli import main, root
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.interrupts import Interrupted
-from ddpmkit.plugin.discovery import Discovery, FoundPlugin, LoadedPlugin
-from ddpmkit.plugin.registry import Quarantined
+from ddpmkit.plugin.discovery import Discovery
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin
 
 LONG = "train.steps = [red] :cat: is no number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
 """Wider than a terminal, with columns that must stay and brackets that are no markup."""
@@ -200,7 +201,7 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path):
 
 
 def test_an_unknown_command_may_be_of_a_plugin_that_was_not_loaded(monkeypatch):
-    broken = Quarantined(FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.0"), "ImportError: zag")
+    broken = BrokenPlugin(FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.0"), "ImportError: zag")
     off = (FoundPlugin("other.thing", "other", "ddpmkit-other", "2.0"),)
     monkeypatch.setattr("ddpmkit.plugin.discovery.discover", lambda: Discovery((), (broken,), off))
     said = CliRunner().invoke(main, ["zigzag"]).stderr

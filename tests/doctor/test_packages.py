@@ -42,7 +42,7 @@ def test_the_metadata_asks_for_what_pyproject_names() -> None:
 
 def test_all_that_is_asked_for_is_there(installed: dict[str, str]) -> None:
     found = packages()
-    assert (found.state, found.finding, found.remedies) == ("ok", "all 3 are there, and new enough", ())
+    assert (found.state, found.finding, found.remedies) == ("ok", "all 3 are installed and recent enough", ())
 
 
 def test_what_is_missing_or_old_is_named_with_one_command(installed: dict[str, str]) -> None:
@@ -60,7 +60,7 @@ def test_what_is_missing_or_old_is_named_with_one_command(installed: dict[str, s
 )
 def test_versions_are_numbers_not_texts(installed: dict[str, str], version: str, serves: bool) -> None:
     installed["torch"] = version
-    assert (Requirement("torch", "2.10").objection() is None) == serves
+    assert (Requirement("torch", "2.10").unmet_reason() is None) == serves
 
 
 def test_python_is_held_to_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_torch_says_its_build() -> None:
 
     found = torch_package()
     assert found.state == "ok"
-    assert found.finding.startswith(f"{torch.__version__}, built for ")
+    assert found.finding.startswith(f"{torch.__version__}, built ")
 
 
 def test_an_old_torch_is_a_problem(installed: dict[str, str]) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.doctor.guard import answer
-from ddpmkit.doctor.plugins import answers_of_plugins, installed_plugins
+from ddpmkit.doctor.diagnose import diagnose
+from ddpmkit.doctor.plugins import installed_plugins, plugin_diagnoses
 from ddpmkit.plugin import Component, Diagnosis
-from ddpmkit.plugin.discovery import Discovery, LoadedPlugin
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import Quarantined, RegisteredComponent
+from ddpmkit.plugin.discovery import Discovery
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
 
 ACME = FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.2")
 RIVAL = FoundPlugin("acme.zag", "rival", "ddpmkit-rival", "3.4")
@@ -45,7 +46,7 @@ def offering(plugin: FoundPlugin, *names: str) -> LoadedPlugin:
 
 def test_plugins_that_work_are_counted_and_those_switched_off_are_named() -> None:
     (found,) = installed_plugins(Discovery((offering(ACME), offering(BUILT_IN)), (), (RIVAL,)))
-    assert (found.state, found.finding) == ("ok", "2 work; switched off: acme.zag (ddpmkit-rival 3.4)")
+    assert (found.state, found.finding) == ("ok", "2 work; disabled: acme.zag (ddpmkit-rival 3.4)")
 
 
 def test_an_installation_without_any_plugin_is_none() -> None:
@@ -56,17 +57,17 @@ def test_an_installation_without_any_plugin_is_none() -> None:
 @pytest.mark.parametrize(
     ("plugin", "remedy"),
     [
-        (ACME, "DDPMKIT_DISABLE_PLUGINS=acme.zig  in the environment leaves it out"),
+        (ACME, "disable it: set DDPMKIT_DISABLE_PLUGINS=acme.zig in the environment"),
         (BUILT_IN, "pip install --force-reinstall --no-deps ddpmkit"),
-        (LOCAL, "mend zig.py:3, or leave it out"),
+        (LOCAL, "fix zig.py:3, or remove the plugin"),
     ],
 )
 def test_what_was_set_aside_is_a_problem_with_its_traceback_and_a_way_out(plugin: FoundPlugin, remedy: str) -> None:
     _, found = installed_plugins(
-        Discovery((offering(RIVAL),), (Quarantined(plugin, "ImportError: x", "line 1", "zig.py:3"),))
+        Discovery((offering(RIVAL),), (BrokenPlugin(plugin, "ImportError: x", "line 1", "zig.py:3"),))
     )
     assert (found.state, found.details) == ("problem", "line 1")
-    assert found.finding == f"{plugin} is set aside: ImportError: x"
+    assert found.finding == f"{plugin} is broken: ImportError: x"
     assert remedy in found.remedies
 
 
@@ -80,21 +81,21 @@ def test_a_name_claimed_twice_is_a_problem() -> None:
 
 def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> None:
     discovery = Discovery((offering(ACME, "bad", "gone", "vague"), offering(RIVAL, "good")), ())
-    first, second, third, last = answers_of_plugins(discovery)
+    first, second, third, last = plugin_diagnoses(discovery)
     assert last == good()
     assert [(one.subject, one.state) for one in (first, second, third)] == [("acme.zig", "problem")] * 3
-    assert first.finding == "this cannot be told: SystemExit: no"
+    assert first.finding == "the check failed: SystemExit: no"
     assert "AttributeError" in second.finding
-    assert third.finding == "this cannot be told: TypeError: it answers 'fine', which is no Diagnosis"
+    assert third.finding == "the check failed: TypeError: it returned 'fine', which is not a Diagnosis"
     assert first.remedies == (f"report it to the authors of ddpmkit-acme 1.2, which provides it: {__name__}:bad fails",)
     assert "Traceback" in first.details
 
 
 def test_a_malformed_diagnosis_is_named_with_its_plugin_and_harms_no_other() -> None:
-    wrong, right = answers_of_plugins(Discovery((offering(ACME, "alarmed", "good"),), ()))
+    wrong, right = plugin_diagnoses(Discovery((offering(ACME, "alarmed", "good"),), ()))
     assert (wrong.subject, wrong.state, right) == ("acme.zig", "problem", good())
     assert wrong.finding == (
-        "this cannot be told: ValueError: the diagnosis of 'zig' has the unknown state 'warning'; "
+        "the check failed: ValueError: the diagnosis of 'zig' has the unknown state 'warning'; "
         "states are ok, note, problem"
     )
     assert wrong.remedies == (
@@ -122,12 +123,12 @@ def test_a_warning_on_the_way_is_not_an_answer() -> None:
         warnings.warn("half", stacklevel=1)
         return good()
 
-    assert answer("zig", noisy) == good()
+    assert diagnose("zig", noisy) == good()
 
 
 def test_a_plugin_that_never_answers_is_a_problem_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddpmkit.doctor.plugins._PATIENCE", 0.3)
-    endless_one, good_one = answers_of_plugins(Discovery((offering(ACME, "endless", "good"),), ()))
+    monkeypatch.setattr("ddpmkit.doctor.plugins._TIMEOUT", 0.3)
+    endless_one, good_one = plugin_diagnoses(Discovery((offering(ACME, "endless", "good"),), ()))
     assert endless_one.subject == "acme.zig"
     assert (endless_one.state, good_one.state) == ("problem", "note")
-    assert endless_one.finding == "this cannot be told: TimeoutError: no answer within 0.3 seconds"
+    assert endless_one.finding == "the check failed: TimeoutError: no answer within 0.3 seconds"

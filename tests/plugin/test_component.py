@@ -9,7 +9,7 @@ from ddpmkit.plugin import API_VERSION, Component
 from ddpmkit.plugin import component as module
 
 
-def speaking(api: int) -> Component:
+def component_with_api(api: int) -> Component:
     return Component(kind="loss", name="zig", target="acme:Zig", summary="", api=api)
 
 
@@ -20,12 +20,13 @@ def test_the_cores_own_and_the_one_before(
     monkeypatch: pytest.MonkeyPatch, core: int, good: list[int], refused: list[int]
 ) -> None:
     monkeypatch.setattr(module, "API_VERSION", core)
-    assert [speaking(api).api for api in good] == good
+    assert [component_with_api(api).api for api in good] == good
     for api in refused:
-        older = "the plugin" if api < core else "ddpmkit"
-        spoken = " and ".join(map(str, good))
-        with pytest.raises(ValueError, match=f"speaks api {api}, this ddpmkit speaks api {spoken}: update {older}$"):
-            speaking(api)
+        outdated = "the plugin" if api < core else "ddpmkit"
+        supported = " and ".join(map(str, good))
+        message = f"requires api {api}, but this ddpmkit supports api {supported}: update {outdated}$"
+        with pytest.raises(ValueError, match=message):
+            component_with_api(api)
 
 
 def test_one_who_does_not_say_speaks_the_present_one() -> None:
@@ -34,6 +35,6 @@ def test_one_who_does_not_say_speaks_the_present_one() -> None:
 
 @pytest.mark.parametrize("api", ["1", 1.0, True, None])
 def test_a_version_that_is_no_whole_number_is_told_what_to_be(api: Any) -> None:
-    said = re.escape(f"component 'zig' has api={api!r}, which is no whole number: set api=1")
+    said = re.escape(f"component 'zig' has api={api!r}, which is not an integer: set api=1")
     with pytest.raises(ValueError, match=f"^{said}$"):
-        speaking(api)
+        component_with_api(api)

@@ -10,12 +10,12 @@ from ddpmkit.plugin import Diagnosis
     [
         ("state", "warning", "unknown state 'warning'; states are ok, note, problem"),
         ("state", ["ok"], "unknown state"),
-        ("remedies", "buy one", "remedies must be a tuple of texts, not 'buy one'"),
+        ("remedies", "buy one", "remedies must be a tuple of strings, not 'buy one'"),
         ("remedies", ["buy one"], "remedies must be a tuple"),
-        ("remedies", (1,), r"remedies must be a tuple of texts, not \(1,\)"),
-        ("subject", None, "subject is None, which is no text"),
-        ("finding", 3, "finding is 3, which is no text"),
-        ("details", b"x", "details is b'x', which is no text"),
+        ("remedies", (1,), r"remedies must be a tuple of strings, not \(1,\)"),
+        ("subject", None, "subject must be a string, not None"),
+        ("finding", 3, "finding must be a string, not 3"),
+        ("details", b"x", "details must be a string, not b'x'"),
     ],
 )
 def test_what_could_not_be_shown_is_refused_when_it_is_built(field: str, value: object, said: str) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from ddpmkit.errors import InputError, PluginError
-from ddpmkit.interrupts import marked_interrupts
-from ddpmkit.plugin.discovery import Discovery, discover, find
-from ddpmkit.plugin.registry import Quarantined
+from ddpmkit.interrupts import own_sigint_handler
+from ddpmkit.plugin.discovery import Discovery, discover
+from ddpmkit.plugin.finder import find
+from ddpmkit.plugin.loader import BrokenPlugin
 
 GOOD = """
 from ddpmkit.plugin import Component, hookimpl
@@ -28,8 +29,8 @@ class Zig:
 """
 
 
-def quarantined(found: Discovery, entry: str) -> Quarantined:
-    (broken,) = [broken for broken in found.quarantined if broken.plugin.entry_name == entry]
+def broken(found: Discovery, entry: str) -> BrokenPlugin:
+    (broken,) = [broken for broken in found.broken if broken.plugin.entry_name == entry]
     return broken
 
 
@@ -39,7 +40,7 @@ def test_the_built_ins_come_through_entry_points_like_everyone() -> None:
     assert registry.get("schedule", "ddpmkit/cosine").plugin.distribution == "ddpmkit"
     samplers = ["ancestral", "ddim", "dpm-solver-2m", "heun", "unipc"]
     assert [entry.use for entry in registry.of_kind("sampler")] == samplers
-    assert registry.quarantined == ()
+    assert registry.broken == ()
 
 
 def test_finding_imports_nothing(distribution: Any) -> None:
@@ -69,18 +70,23 @@ def test_a_strangers_component_is_listed_under_its_namespace(distribution: Any) 
             GOOD.replace("    yield Component", "    1 / 0\n    yield Component", 1),
             "ZeroDivisionError: division by zero",
         ),
-        (GOOD.replace("def ddpmkit_components()", "def ddpmkit_components(config)"), "PluginValidationError"),
-        (GOOD.replace("def ddpmkit_components", "def dpmkit_components"), "unknown hook 'dpmkit_components'"),
+        (
+            GOOD.replace("def ddpmkit_components()", "def ddpmkit_components(config)"),
+            "TypeError: ddpmkit_components() missing 1 required positional argument: 'config'",
+        ),
         (GOOD.replace('kind="loss", name="zig"', 'kind="lossy", name="zig"'), "unknown kind 'lossy'"),
         (GOOD.replace('name="zig"', 'name="Zig Zag"'), "lower-case words joined by hyphens"),
-        (GOOD.replace('name="zig"', 'name="zig", api=99'), "speaks api 99, this ddpmkit speaks api 1: update ddpmkit"),
+        (
+            GOOD.replace('name="zig"', 'name="zig", api=99'),
+            "requires api 99, but this ddpmkit supports api 1: update ddpmkit",
+        ),
         (GOOD.replace('name="zig"', 'name="zig", api=0'), "update the plugin"),
         (GOOD.replace('name="zig"', 'name="zig", colour="red"'), "unexpected keyword argument 'colour'"),
         (GOOD.replace("acme_good:Zig", "acme_good.Zig"), "not of the form"),
-        (GOOD.replace('name="zig"', 'name="zig", requires="wandb"'), "requires must be a tuple of names"),
+        (GOOD.replace('name="zig"', 'name="zig", requires="wandb"'), "requires must be a tuple of strings"),
         (
             GOOD.replace('name="zig"', 'name="zig", requires=("PIL.Image",)'),
-            "'PIL.Image', which is no top-level module",
+            "'PIL.Image', which is not a top-level module",
         ),
     ],
 )
@@ -109,7 +115,7 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
     ],
 )
 def test_what_ends_other_programs_is_set_aside_too(distribution: Any, source: str, reason: str) -> None:
-    with marked_interrupts():  # as in every command: only then a person's Ctrl-C is told from a plugin's
+    with own_sigint_handler():  # as in every command: only then a person's Ctrl-C is told from a plugin's
         broken = set_aside_beside_another(distribution, source)
     assert broken.reason == reason
 
@@ -119,32 +125,36 @@ def test_what_ends_other_programs_is_set_aside_too(distribution: Any, source: st
     [
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_component"),
-            "ddpmkit_component is no hook of ddpmkit; did you mean ddpmkit_components?",
+            "ddpmkit_component is not a hook of ddpmkit; did you mean ddpmkit_components?",
         ),
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_xyz"),
-            "ddpmkit_xyz is no hook of ddpmkit; hooks are ddpmkit_components, ddpmkit_commands, ddpmkit_diagnoses",
+            "ddpmkit_xyz is not a hook of ddpmkit; hooks are ddpmkit_components, ddpmkit_commands, ddpmkit_diagnoses",
+        ),
+        (
+            GOOD.replace("def ddpmkit_components", "def dpmkit_components"),
+            "dpmkit_components is not a hook of ddpmkit; did you mean ddpmkit_components?",
         ),
         (GOOD.replace("@hookimpl", ""), "ddpmkit_components lacks the @hookimpl marker"),
         (
             GOOD.replace("    yield Component", '    yield "cosine"\n    yield Component', 1),
-            "ddpmkit_components yielded 'cosine', which is no Component",
+            "ddpmkit_components yielded 'cosine', which is not a Component",
         ),
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_commands").replace("yield Component(", "yield dict("),
-            "which is no Command",
+            "which is not a Command",
         ),
         (
             GOOD.replace("def ddpmkit_components", "def ddpmkit_diagnoses").replace("yield Component(", "yield dict("),
-            "which is no str",
+            "which is not a str",
         ),
         (
             "from ddpmkit.plugin import hookimpl\n@hookimpl\ndef ddpmkit_diagnoses(): yield 'acme_good.half'",
-            "ddpmkit_diagnoses yielded 'acme_good.half', which is no 'package.module:function'",
+            "ddpmkit_diagnoses yielded 'acme_good.half', not 'package.module:function'",
         ),
         (GOOD.replace('"alpha"', '"zig"'), "it declares the loss 'zig' 2 times"),
-        (GOOD.replace("yield ", ""), "it offers nothing"),
-        ("", "it offers nothing"),
+        (GOOD.replace("yield ", ""), "it provides nothing"),
+        ("", "it provides nothing"),
     ],
 )
 def test_what_cannot_be_meant_is_set_aside_in_our_own_words(distribution: Any, source: str, reason: str) -> None:
@@ -153,7 +163,7 @@ def test_what_cannot_be_meant_is_set_aside_in_our_own_words(distribution: Any, s
     assert broken.traceback == ""
 
 
-def set_aside_beside_another(distribution: Any, source: str) -> Quarantined:
+def set_aside_beside_another(distribution: Any, source: str) -> BrokenPlugin:
     """The record of a plugin that is set aside, once it is seen that the others are unharmed."""
     distribution("ddpmkit-acme", "acme.good", "acme_good", source)
     distribution("ddpmkit-other", "other.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
@@ -163,7 +173,7 @@ def set_aside_beside_another(distribution: Any, source: str) -> Quarantined:
     assert registry.get("schedule", "cosine")
     with pytest.raises(PluginError) as caught:
         registry.get("loss", "acme/zig")
-    (broken,) = found.quarantined
+    (broken,) = found.broken
     assert f"installed but broken: acme.good (ddpmkit-acme 1.0): {broken.reason}" in caught.value.remedies
     return broken
 
@@ -171,17 +181,17 @@ def set_aside_beside_another(distribution: Any, source: str) -> Quarantined:
 @pytest.mark.parametrize(
     ("entry", "module", "reason"),
     [
-        ("ddpmkit.good", "acme_good", "the namespace 'ddpmkit' is not open to ddpmkit-acme"),
-        ("local.good", "acme_good", "the namespace 'local' is not open to ddpmkit-acme"),
+        ("ddpmkit.good", "acme_good", "the namespace 'ddpmkit' is reserved, and ddpmkit-acme cannot use it"),
+        ("local.good", "acme_good", "the namespace 'local' is reserved, and ddpmkit-acme cannot use it"),
         ("good", "acme_good", "the entry name 'good' is not of the form 'namespace.name'"),
         ("acme.", "acme_good", "the entry name 'acme.' is not of the form 'namespace.name'"),
         ("Acme Corp.good", "acme_good", "the entry name 'Acme Corp.good' is not of the form 'namespace.name'"),
-        ("acme.good", "acme_good:plugin", "the entry point leads to 'acme_good:plugin', which is no module"),
+        ("acme.good", "acme_good:plugin", "the entry point refers to 'acme_good:plugin', which is not a module"),
     ],
 )
 def test_what_may_not_be_is_not_even_imported(distribution: Any, entry: str, module: str, reason: str) -> None:
     distribution("ddpmkit-acme", entry, module, "raise SystemExit('imported')")
-    assert quarantined(discover(), entry).reason.startswith(reason)
+    assert broken(discover(), entry).reason.startswith(reason)
     assert "acme_good" not in sys.modules
 
 
@@ -221,7 +231,7 @@ def test_order_never_matters(distribution: Any, monkeypatch: pytest.MonkeyPatch)
             (
                 [entry.id for entry in found.components],
                 [entry.id for kind in registry.components for entry in registry.of_kind(kind)],
-                [str(broken) for broken in registry.quarantined],
+                [str(broken) for broken in registry.broken],
             )
         )
     assert seen[0] == seen[1]
@@ -235,15 +245,15 @@ def test_what_is_switched_off_is_not_imported(distribution: Any, monkeypatch: py
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", named)
     found = discover()
     assert [plugin.entry_name for plugin in found.disabled] == ["acme.good"]
-    assert found.quarantined == ()
+    assert found.broken == ()
     assert "acme_good" not in sys.modules
-    with pytest.raises(PluginError, match=r"installed but switched off: acme.good \(ddpmkit-acme 1.0\)"):
+    with pytest.raises(PluginError, match=r"installed but disabled: acme.good \(ddpmkit-acme 1.0\)"):
         found.registry().get("loss", "acme/zig")
 
 
 def test_a_built_in_can_be_switched_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
-    with pytest.raises(PluginError, match=r"switched off: ddpmkit.cosine"):
+    with pytest.raises(PluginError, match=r"disabled: ddpmkit.cosine"):
         discover().registry().get("schedule", "cosine")
 
 
@@ -321,7 +331,7 @@ import sys
 from pathlib import Path
 from ddpmkit.plugin.discovery import discover
 assert "torch" not in sys.modules
-assert not discover([Path({str(file)!r})], third_party=False).quarantined
+assert not discover([Path({str(file)!r})], third_party=False).broken
 import torch
 print(torch.get_num_threads(), torch.get_default_dtype())
 """
@@ -341,7 +351,7 @@ def test_a_file_that_was_changed_is_another_plugin(tmp_path: Path) -> None:
 def test_what_is_no_python_file_is_set_aside(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text("")
-    assert quarantined(discover([file]), "local.recipe").reason == f"{file} is no Python file"
+    assert broken(discover([file]), "local.recipe").reason == f"{file} is not a Python file"
 
 
 def test_a_file_that_is_not_there_is_bad_input_and_one_that_breaks_is_set_aside(tmp_path: Path) -> None:
@@ -349,7 +359,7 @@ def test_a_file_that_is_not_there_is_bad_input_and_one_that_breaks_is_set_aside(
         discover([tmp_path / "nowhere.py"])
     file = tmp_path / "broken.py"
     file.write_text("1 / 0")
-    assert "ZeroDivisionError" in quarantined(discover([file]), "local.broken").reason
+    assert "ZeroDivisionError" in broken(discover([file]), "local.broken").reason
 
 
 def test_commands_are_collected(distribution: Any) -> None:

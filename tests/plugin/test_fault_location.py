@@ -8,8 +8,8 @@ import pytest
 
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.fault_location import way_to_mend
-from ddpmkit.plugin.plugin_source import FoundPlugin
+from ddpmkit.plugin.fault_location import fix_hint
+from ddpmkit.plugin.finder import FoundPlugin
 
 ZIG = """
 from ddpmkit.plugin import Component, hookimpl
@@ -59,7 +59,7 @@ def remedy(namespace: str) -> str:
         ('OSError(28, "No space left on device")', "free some space on the disk"),
         ('OSError(122, "Disk quota exceeded")', "free some space on the disk"),
         ('OSError(37, "No locks available")', "use a file system that supports locks"),
-        ('OSError(30, "Read-only file system")', "use a disk that can be written"),
+        ('OSError(30, "Read-only file system")', "use a disk that is writable"),
         ('OSError(24, "Too many open files")', "allow more open files"),
         ("""FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")""", "TMPDIR"),
         ('ValueError("cannot write") from OSError(28, "No space left on device")', "free some space on the disk"),
@@ -76,7 +76,7 @@ def test_code_that_raises_is_mended_where_it_raised(install: Callable[[str], tup
     namespace, file = install(ZIG)
     told = remedy(namespace)
     if file:
-        assert told.startswith("mend ")
+        assert told.startswith("fix ")
         assert told.endswith(f"{file}:{RAISING}")
     else:
         assert told == "report it to the authors of ddpmkit-acme 1.0, which provides it"
@@ -99,10 +99,10 @@ def test_a_class_that_is_not_there_is_answered_with_the_nearest(install: Callabl
 @pytest.mark.parametrize(("source", "line"), [("\n\n1 / 0", ":3"), ("\ndef broken(:", ":2"), ("", "")])
 def test_what_is_set_aside_says_where(install: Callable[[str], tuple[str, str]], source: str, line: str) -> None:
     namespace, file = install(source)
-    (broken,) = discover([Path("zig.py")] if namespace == "local" else []).quarantined
+    (broken,) = discover([Path("zig.py")] if namespace == "local" else []).broken
     assert broken.place.endswith(f"{file}{line}")
 
 
 def test_a_plugin_that_lies_nowhere_is_named_by_its_module() -> None:
     gone = FoundPlugin("acme.zig", "no_such.module", "ddpmkit-acme", "1.0", editable=True)
-    assert way_to_mend(gone, "no_such.module:Zig") == "mend no_such.module"
+    assert fix_hint(gone, "no_such.module:Zig") == "fix no_such.module"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ddpmkit.plugin import hookspecs
-from ddpmkit.plugin.discovery import FoundPlugin, LoadedPlugin, load
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import LoadedPlugin, load
 
 GUIDE = (Path(__file__).parent.parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
 

@@ -3,8 +3,10 @@ from pydantic import Field
 
 from ddpmkit.errors import ComponentUnavailable, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry, clashes
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry, name_conflicts
 
 ACME = FoundPlugin("acme.zig", "ddpmkit_acme", "ddpmkit-acme", "1.2")
 RIVAL = FoundPlugin("acme.zag", "ddpmkit_rival", "ddpmkit-rival", "3.4")
@@ -88,20 +90,20 @@ def test_a_bare_name_finds_a_strangers_component_of_that_name() -> None:
 def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
     table = Registry.from_components(
         [],
-        quarantined=[Quarantined(ACME, "ImportError: zig"), Quarantined(RIVAL, "?")],
+        broken=[BrokenPlugin(ACME, "ImportError: zig"), BrokenPlugin(RIVAL, "?")],
         disabled=[RIVAL, BUILT_IN],
     )
     assert table.suggestions("schedule", "acme/zigzag") == [
         "available: none",
         "installed but broken: acme.zag (ddpmkit-rival 3.4): ?",
         "installed but broken: acme.zig (ddpmkit-acme 1.2): ImportError: zig",
-        "installed but switched off: acme.zag (ddpmkit-rival 3.4)",
+        "installed but disabled: acme.zag (ddpmkit-rival 3.4)",
     ]
-    assert table.suggestions("schedule", "cosine")[-1] == "installed but switched off: ddpmkit.zig (ddpmkit 0.1)"
+    assert table.suggestions("schedule", "cosine")[-1] == "installed but disabled: ddpmkit.zig (ddpmkit 0.1)"
 
 
 def test_who_asks_for_a_component_of_a_file_is_told_how_files_are_loaded() -> None:
-    assert registry().suggestions("schedule", "local/zig")[-1].endswith("--plugin FILE loads them")
+    assert registry().suggestions("schedule", "local/zig")[-1].endswith("load one with --plugin FILE")
 
 
 def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> None:
@@ -111,15 +113,15 @@ def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> No
         Registry.from_components(entries)
     both = "by acme.zag (ddpmkit-rival 3.4) and by acme.zig (ddpmkit-acme 1.2)"
     assert caught.value.message == f"schedule 'acme/a' is claimed {both}; schedule 'acme/b' is claimed {both}."
-    assert "leave one out, as in DDPMKIT_DISABLE_PLUGINS=acme.zig" in caught.value.remedies
-    assert clashes(entries) == clashes(entries[::-1])
-    assert [clash.rivals[0].id for clash in clashes(entries)] == ["acme/a", "acme/b"]
+    assert "disable one of them: DDPMKIT_DISABLE_PLUGINS=acme.zig" in caught.value.remedies
+    assert name_conflicts(entries) == name_conflicts(entries[::-1])
+    assert [conflict.components[0].id for conflict in name_conflicts(entries)] == ["acme/a", "acme/b"]
 
 
 def test_one_name_may_serve_two_kinds_and_two_namespaces() -> None:
     loss = Component(kind="loss", name="zig", target="a:B", summary="x")
     entries = [RegisteredComponent(each, ACME) for each in (component(), loss)]
-    assert clashes([*entries, RegisteredComponent(component(), BUILT_IN)]) == ()
+    assert name_conflicts([*entries, RegisteredComponent(component(), BUILT_IN)]) == ()
 
 
 def test_a_component_is_built_from_its_config_and_what_the_core_passes() -> None:
@@ -140,14 +142,14 @@ def test_code_that_fails_is_named_with_its_distribution() -> None:
 
 def test_what_a_contract_leaves_open_is_asked_for_with_the_same_care() -> None:
     entry = RegisteredComponent(component(), ACME)
-    assert entry.offers("foresee")
-    assert not entry.offers("inspect")
+    assert entry.implements("foresee")
+    assert not entry.implements("inspect")
     assert entry.call("foresee", Config(power=3.0), timesteps=5) == 3.0
     with pytest.raises(PluginError, match="RuntimeError: unlucky") as caught:
         entry.call("foresee", Config(), timesteps=13)
     assert "ddpmkit-acme 1.2" in str(caught.value)
     with pytest.raises(ComponentUnavailable, match="no_such_module"):
-        RegisteredComponent(component(requires=("no_such_module",)), ACME).offers("foresee")
+        RegisteredComponent(component(requires=("no_such_module",)), ACME).implements("foresee")
 
 
 def test_what_a_component_says_itself_is_passed_on_as_it_is() -> None:
@@ -169,8 +171,8 @@ def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ("Clashing", "with names that the core needs: timesteps"),
-        ("Using", "with names that the core needs: use"),
+        ("Clashing", "whose names are reserved: timesteps"),
+        ("Using", "whose names are reserved: use"),
         ("Plain", "must be a subclass"),
         ("Gone", "Gone"),
     ],

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.requirements import way_to_install
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.requirements import install_hint
 
 ACME = FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.2")
 BUILT_IN = FoundPlugin("ddpmkit.csv", "ddpmkit_plugins.csv_tracker", "ddpmkit", "0.1")
@@ -29,13 +29,13 @@ def test_what_the_distribution_depends_on_is_installed(
     distribution: Callable[..., None], tmp_path: Path, modules: list[str], command: str
 ) -> None:
     requiring(distribution, tmp_path, "Zig-Zag>=2", "boards<3; extra == 'boards'", "pillow")
-    assert way_to_install(modules, ACME) == command
+    assert install_hint(modules, ACME) == command
 
 
 def test_of_the_built_ins_the_extras_are_known() -> None:
-    assert way_to_install(["datasets"], BUILT_IN) == "pip install 'datasets>=4.0'"
+    assert install_hint(["datasets"], BUILT_IN) == "pip install 'datasets>=4.0'"
 
 
 def test_what_a_file_requires_is_told_in_words() -> None:
     file = FoundPlugin("local.zig", "ddpmkit_local_0", "zig.py", "sha256:0", Path("zig.py"))
-    assert way_to_install(["zag", "zog"], file) == "pip install the packages that bring the modules zag, zog"
+    assert install_hint(["zag", "zog"], file) == "pip install the packages that provide the modules zag, zog"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ddpmkit.plugin import ComponentConfig, RunsCode
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.runs_code import NamedCode, named_code
+from ddpmkit.plugin.runs_code import CodeValue, code_values
 
 
 class Inner(BaseModel):
@@ -25,17 +25,17 @@ class Config(ComponentConfig):
 
 
 def test_a_default_and_an_empty_value_name_no_code() -> None:
-    assert list(named_code(Config())) == []
-    assert list(named_code(Config(extractor="ours:default", empty="", name="other"))) == []
+    assert list(code_values(Config())) == []
+    assert list(code_values(Config(extractor="ours:default", empty="", name="other"))) == []
 
 
 def test_values_are_found_wherever_they_stand() -> None:
     config = Config(extractor="a:b", file=Path("x.pt"), inner=(Inner(module="c"), Inner(module="d")))
-    assert list(named_code(config, ("metric", 0))) == [
-        NamedCode(("metric", 0, "extractor"), "a:b", "a function that is called"),
-        NamedCode(("metric", 0, "file"), Path("x.pt"), "a file that is run"),
-        NamedCode(("metric", 0, "inner", 0, "module"), "c", "a module that is imported"),
-        NamedCode(("metric", 0, "inner", 1, "module"), "d", "a module that is imported"),
+    assert list(code_values(config, ("metric", 0))) == [
+        CodeValue(("metric", 0, "extractor"), "a:b", "a function that is called"),
+        CodeValue(("metric", 0, "file"), Path("x.pt"), "a file that is run"),
+        CodeValue(("metric", 0, "inner", 0, "module"), "c", "a module that is imported"),
+        CodeValue(("metric", 0, "inner", 1, "module"), "d", "a module that is imported"),
     ]
 
 
@@ -45,4 +45,4 @@ def test_values_are_found_wherever_they_stand() -> None:
 )
 def test_the_built_ins_that_run_code_say_so(use: str, field: str) -> None:
     model = discover(third_party=False).registry().get("metric", use).config_model()
-    assert [code.key for code in named_code(model.model_validate({field: "theirs.pt"}))] == [(field,)]
+    assert [code.key for code in code_values(model.model_validate({field: "theirs.pt"}))] == [(field,)]

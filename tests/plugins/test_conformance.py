@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.testing import conformance_checks
 
 BUILT_INS = discover(third_party=False).components

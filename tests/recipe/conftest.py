@@ -8,8 +8,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import Quarantined, Registry
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, RecipeError, read_recipe
 
 TARGET = f"{__name__}:Anything"
@@ -103,7 +104,7 @@ def registry() -> Registry:
             component("tracker", "wandb"),
         ],
         namespace="ddpmkit",
-        quarantined=[Quarantined(ZIGZAG, "ImportError: no module named zig")],
+        broken=[BrokenPlugin(ZIGZAG, "ImportError: no module named zig")],
     )
 
 

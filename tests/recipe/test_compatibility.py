@@ -1,7 +1,8 @@
 import pytest
 
 from ddpmkit.plugin import Component
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 
 

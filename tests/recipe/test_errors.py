@@ -8,8 +8,9 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticKnownError
 
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import RegisteredComponent, Registry
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -135,7 +136,7 @@ def test_whoever_has_the_source_of_a_wrong_default_is_told_where_to_mend_it(regi
     mine = with_schedule(registry, "wave", OutOfRangeConfig, editable=True)
     with pytest.raises(RecipeError) as caught:
         read_recipe({"schedule": {"use": "acme/wave"}}, registry=mine)
-    assert caught.value.problems[0].hints[0] == "mend ddpmkit_acme"
+    assert caught.value.problems[0].hints[0] == "fix ddpmkit_acme"
 
 
 def test_a_default_that_is_not_used_does_no_harm(registry: Registry) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from ddpmkit.errors import InputError
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import Quarantined, RegisteredComponent, Registry
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.loader import BrokenPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe
 
 
@@ -131,10 +133,10 @@ def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use}}, registry=zigzag(Power, then))
     Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
-    broken = [Quarantined(plugin, "it offers nothing") for plugin in now]
+    broken = [BrokenPlugin(plugin, "it offers nothing") for plugin in now]
     others = [entry for kind, _ in REST for entry in zigzag(Power, then).of_kind(kind)]
     with pytest.raises(RecipeError) as caught:
-        read_lock(Path("recipe.lock.toml"), Registry.from_components(others, quarantined=broken))
+        read_lock(Path("recipe.lock.toml"), Registry.from_components(others, broken=broken))
     (problem,) = caught.value.problems
     assert problem.message == f"there is no schedule `{use}`"
     told = problem.hints[: len(hints)]

@@ -11,7 +11,7 @@ import pytest
 
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import InputError
-from ddpmkit.plugin.discovery import find
+from ddpmkit.plugin.finder import find
 from ddpmkit.scaffold import PluginName, write_package
 from ddpmkit.testing.conformance import rules
 

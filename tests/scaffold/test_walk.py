@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ddpmkit.cli import main
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 

@@ -92,7 +92,7 @@ def _faults(code: int, out: str, told: str) -> list[str]:
     faults = []
     if code not in (0, 2):
         faults.append(f"exit code {code}")
-    if any(words in told for words in ("Traceback", "bug in", "report it to the authors", "  - mend ")):
+    if any(words in told for words in ("Traceback", "bug in", "report it to the authors", "  - fix ")):
         faults.append("a bug")
     if len(out) + len(told) > LONGEST:
         faults.append(f"an answer of {len(told)} characters")

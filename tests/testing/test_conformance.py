@@ -13,8 +13,8 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.recipe import RecipeError
 from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_checks
 from ddpmkit.testing.conformance import rules
@@ -77,7 +77,7 @@ def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do(
         "loss.per-sample: acme/one-number failed",
         "  asked:   does it give one number an image?",
         "  seen:    [] for a batch of 4, prediction epsilon",
-        "  to mend: Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core "
+        "  to fix:  Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core "
         "takes the mean of the batch, and shows the loss by timestep.",
     ]
 
@@ -95,7 +95,7 @@ def test_what_raises_whatever_is_asked_is_shown_where_it_does_and_nothing_passes
     asked = outcomes["loss.grows"]
     assert asked.status == "failed"
     assert re.fullmatch(rf"{raised}, raised at \S*test_conformance.py:\d+ in __call__", asked.seen)
-    assert "It raises at its plainest use" in asked.facts()[-1][1]
+    assert "It raises even in the simplest use" in asked.facts()[-1][1]
     assert asked.traceback.splitlines()[-1] == raised
     unseen = ("manners.no-global-rng", "manners.built-twice", "manners.silent", "manners.settings-kept")
     for name in unseen:
@@ -140,15 +140,18 @@ def test_a_check_that_was_said_to_fail_may_and_the_reason_is_kept() -> None:
 
 
 def test_a_check_that_was_said_to_fail_and_passes_is_a_failure() -> None:
-    with pytest.raises(ConformanceError, match="it passes, though it was to fail: it never did"):
+    with pytest.raises(ConformanceError, match="it passes, but was declared to fail: it never did"):
         checked(OneNumber, "loss.grows", xfail={"loss.grows": "it never did"}).run()
 
 
 @pytest.mark.parametrize(
     ("xfail", "said"),
     [
-        ({"loss.grow": "because"}, "xfail names 'loss.grow', which is no check of a loss.*did you mean 'loss.grows'"),
-        ({"schedule.snr": "because"}, "no check of a loss"),
+        (
+            {"loss.grow": "because"},
+            "xfail contains 'loss.grow', which is not a check of a loss.*did you mean 'loss.grows'",
+        ),
+        ({"schedule.snr": "because"}, "not a check of a loss"),
         ({"loss.grows": "  "}, "xfail of loss.grows has no reason"),
         ({"loss.grows": None}, "xfail of loss.grows has no reason"),
     ],
@@ -163,7 +166,7 @@ def test_a_question_that_does_not_arise_is_no_pass_and_no_failure() -> None:
     assert (outcome.status, outcome.good, outcome.facts()) == ("not applicable", True, [])
     assert str(outcome).endswith("one-number not applicable: it does not provide `learned-variance`")
     excused = checked(OneNumber, "loss.with-bound", xfail={"loss.with-bound": "until 2.0"})
-    with pytest.raises(ConformanceError, match="it does not provide `learned-variance`, though it was to fail: until"):
+    with pytest.raises(ConformanceError, match="`learned-variance`, but was declared to fail: until"):
         excused.run()
 
 
@@ -245,7 +248,7 @@ def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its
     assert f"1 failed, {2 * len(rules('loss')) - 4} passed, 2 skipped, 1 xfailed" in done.stdout, done.stdout
     assert "XFAIL test_it.py::test_acme[loss.per-sample] - until 2.0" in done.stdout
     assert "FAILED test_it.py::test_l1[loss.grows]" in done.stdout
-    assert "it passes, though it was to fail: it passes in truth" in done.stdout
+    assert "it passes, but was declared to fail: it passes in truth" in done.stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)

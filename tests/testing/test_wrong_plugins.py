@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import KINDS, ImageShape, MetricProtocol, SamplerState
 from ddpmkit.plugin import Component, ComponentConfig
-from ddpmkit.plugin.plugin_source import FoundPlugin
-from ddpmkit.plugin.registry import RegisteredComponent
+from ddpmkit.plugin.finder import FoundPlugin
+from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 

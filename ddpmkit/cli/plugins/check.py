@@ -21,7 +21,7 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import ComponentUnavailable, PluginError
 
 if TYPE_CHECKING:
-    from ddpmkit.plugin.registry import RegisteredComponent
+    from ddpmkit.plugin.registered_component import RegisteredComponent
     from ddpmkit.testing import Check, Outcome
 
 __all__ = ["check"]

@@ -18,6 +18,6 @@ def contracts(kind: str | None) -> None:
     \b
     ddpmkit plugins contracts sampler
     """
-    from ddpmkit.plugin.documentation import contracts_text
+    from ddpmkit.plugin.api_reference import contracts_text
 
     click.echo(contracts_text() if kind is None else contracts_text([kind], {}), nl=False)

@@ -22,7 +22,7 @@ __all__ = ["list_", "show"]
 def list_(terminal: Terminal, plugins: PluginChoice) -> None:
     """List every component by kind, what else plugins offer, and those that had to be set aside."""
     from ddpmkit.cli.root import COMMANDS
-    from ddpmkit.plugin.registry import clashes
+    from ddpmkit.plugin.registry import name_conflicts
 
     found = plugins.discover()
     commands = offered(found, COMMANDS)
@@ -42,12 +42,14 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
         terminal.out.print(title, style="bold")
         for _, use, origin, summary in (row for row in rows if row[0] == title):
             terminal.out.print(f"  {use:<{use_width}}  {origin:<{origin_width}}  {summary}")
-    _print_section(terminal, "claimed more than once: no recipe can be read", clashes(found.components), "bold red")
-    aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.quarantined]
+    _print_section(
+        terminal, "claimed more than once: no recipe can be read", name_conflicts(found.components), "bold red"
+    )
+    aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.broken]
     _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
     _print_section(terminal, "refused", refused(commands), "bold red")
     _print_section(terminal, "switched off", found.disabled, "bold")
-    _print_section(terminal, "not switched off", found.misnamed, "bold red")
+    _print_section(terminal, "not switched off", found.warnings, "bold red")
 
 
 @click.command()

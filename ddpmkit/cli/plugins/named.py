@@ -12,7 +12,8 @@ from ddpmkit.contracts import KINDS
 from ddpmkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from ddpmkit.plugin.registry import RegisteredComponent, Registry
+    from ddpmkit.plugin.registered_component import RegisteredComponent
+    from ddpmkit.plugin.registry import Registry
 
 __all__ = ["kind_option", "named"]
 

@@ -1,13 +1,16 @@
+import errno
 import shutil
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ddpmkit import runtime
-from ddpmkit.doctor.accelerator import device
+from ddpmkit.doctor.machine import device, folder
 from ddpmkit.errors import InputError
 
 
@@ -31,7 +34,7 @@ def test_a_cpu(cpu: pytest.MonkeyPatch, count: int, threads: str) -> None:
 
 def test_mps_is_mentioned_for_it_is_taken_only_when_asked_for(cpu: pytest.MonkeyPatch) -> None:
     cpu.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert device().finding.endswith('mps is there too, for recipes with train.device = "mps"')
+    assert device().finding.endswith('mps is available for recipes with train.device = "mps"')
 
 
 def test_a_gpu_is_named_with_its_memory_and_number_format(cpu: pytest.MonkeyPatch) -> None:
@@ -57,10 +60,10 @@ def test_a_driver_that_torch_cannot_use_is_a_note_with_torchs_own_reason(cpu: py
     found = device()
     assert found.state == "note"
     assert found.finding.endswith(
-        "there is an NVIDIA driver, and CUDA initialization: The NVIDIA driver on your system is too old."
+        "an NVIDIA driver is installed, but CUDA initialization: The NVIDIA driver on your system is too old."
     )
     cpu.setattr(torch.version, "cuda", None)
-    assert device().finding.endswith("and this torch is built without CUDA")
+    assert device().finding.endswith("but this torch is built without CUDA")
 
 
 def test_a_device_that_does_not_compute_is_a_problem(cpu: pytest.MonkeyPatch) -> None:
@@ -75,14 +78,64 @@ def test_a_device_that_does_not_compute_is_a_problem(cpu: pytest.MonkeyPatch) ->
         found = device()
         assert found.state == "problem"
         assert said in found.finding
-        assert "--set train.device=cpu  goes without it" in found.remedies
+        assert "--set train.device=cpu  uses the CPU instead" in found.remedies
 
 
 def test_a_device_that_computes_wrongly_is_a_problem(cpu: pytest.MonkeyPatch) -> None:
     cpu.setattr(torch.Tensor, "__matmul__", lambda left, right: left)
-    assert (device().state, device().finding) == ("problem", "a product of two matrices comes out wrong")
+    assert (device().state, device().finding) == ("problem", "the product of two matrices is wrong")
 
 
 def test_without_torch_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert (device().state, device().finding) == ("note", "not known while torch does not work")
+    assert (device().state, device().finding) == ("note", "unknown, because torch does not work")
+
+
+def look(path: Path) -> tuple[str, str, tuple[str, ...]]:
+    found = folder("here", path, remedy="go elsewhere")
+    return found.state, found.finding, found.remedies
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(6e9, "ok"), (4e9, "note"), (1e8, "problem")], ids=["plenty", "little", "hardly any"]
+)
+def test_what_is_free_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=int(free)))
+    found = look(tmp_path)
+    assert found[0] == state
+    assert f"{tmp_path}, {free / 1e9:.1f} GB free" in found[1]
+    assert ("go elsewhere" in found[2]) == (state != "ok")
+
+
+def test_a_folder_that_is_still_to_be_made_is_looked_at_where_it_will_be_and_not_made(tmp_path: Path) -> None:
+    state, finding, _ = look(tmp_path / "a" / "b")
+    assert state in ("ok", "note")
+    assert str(tmp_path / "a" / "b") in finding
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    state, finding, remedies = look(tmp_path / "cache" / "images")
+    assert (state, finding) == ("problem", f"{tmp_path / 'cache' / 'images'} is not writable: not a directory")
+    assert remedies == (f"ls -ld {tmp_path / 'cache'}  shows the owner", "go elsewhere")
+
+
+def test_a_write_that_fails_is_a_problem_whatever_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> object:
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert look(tmp_path)[1] == f"{tmp_path} is not writable: read-only file system"
+
+
+def test_a_write_beyond_the_limit_is_a_problem(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        assert look(tmp_path)[0] == "problem"
+    finally:
+        signal.signal(signal.SIGXFSZ, before)

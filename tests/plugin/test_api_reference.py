@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ddpmkit.contracts import KINDS, RUNTIME
-from ddpmkit.plugin.documentation import contracts_text
+from ddpmkit.plugin.api_reference import contracts_text
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -55,7 +55,7 @@ def test_signatures_stand_as_they_are_written_and_fields_with_their_words() -> N
 
 def test_nothing_that_is_described_is_imported() -> None:
     code = (
-        "import sys; from ddpmkit.plugin.documentation import contracts_text; contracts_text(); "
+        "import sys; from ddpmkit.plugin.api_reference import contracts_text; contracts_text(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.static_check import absence
+from ddpmkit.plugin.references import expected_import_error
 
 PACKAGE = {
     "__init__.py": "",
@@ -46,7 +46,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_there_or_may_be_is_not_missed(reference: str) -> None:
-    assert absence(reference) is None
+    assert expected_import_error(reference) is None
     assert "acme_presence.heavy" not in sys.modules
 
 
@@ -67,7 +67,7 @@ def test_what_is_there_or_may_be_is_not_missed(reference: str) -> None:
     ],
 )
 def test_what_is_not_there_is_told_as_python_would(reference: str, raised: str) -> None:
-    error = absence(reference)
+    error = expected_import_error(reference)
     assert error is not None
     assert raised in str(error)
     assert "acme_presence.heavy" not in sys.modules
@@ -75,8 +75,9 @@ def test_what_is_not_there_is_told_as_python_would(reference: str, raised: str) 
 
 def test_every_built_in_is_there_and_nothing_heavy_is_imported_to_tell() -> None:
     code = (
-        "import sys; from ddpmkit.plugin.discovery import discover; from ddpmkit.plugin.static_check import absence; "
-        "found = [absence(entry.component.target) for entry in discover(third_party=False).components]; "
+        "import sys; from ddpmkit.plugin.discovery import discover; "
+        "from ddpmkit.plugin.references import expected_import_error; "
+        "found = [expected_import_error(entry.component.target) for entry in discover(third_party=False).components]; "
         "assert found and not any(found), found; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

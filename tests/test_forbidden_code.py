@@ -36,7 +36,7 @@ def offences(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_it_keeps_its_manners(path: Path) -> None:
+def test_no_module_contains_forbidden_code(path: Path) -> None:
     assert list(offences(path)) == []
 
 
