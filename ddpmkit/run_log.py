@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ddpmkit.atomic_io import append_regular, fsync_file, open_regular, written_atomically
-from ddpmkit.lines import LONGEST, Line, Span, copy_span, extend, lines, named
+from ddpmkit.line_spans import LONGEST, Line, Span, copy_span, extend, lines, named
 
 __all__ = ["RunLog"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from ddpmkit.contracts import Scores
 from ddpmkit.run_log import RunLog
 
-__all__ = ["best_step", "distinguished", "newest", "own", "read_scores", "series"]
+__all__ = ["best_step", "distinct_names", "latest_scores", "made_by_run", "read_scores", "series_key"]
 
 _FIELDS = frozenset(field.name for field in fields(Scores))
 _LONGEST_VALUE = 40
@@ -25,11 +25,11 @@ def read_scores(log: RunLog) -> list[Scores]:
     for record in log.records("scores"):
         scores = Scores(**{name: record[name] for name in _FIELDS & record.keys()})
         finite = {name: value for name, value in scores.values.items() if math.isfinite(value)}
-        found.append(replace(scores, values=finite, identity=scores.identity if _is_whole(scores.identity) else {}))
+        found.append(replace(scores, values=finite, identity=scores.identity if _is_complete(scores.identity) else {}))
     return sorted(found, key=lambda scores: scores.step)
 
 
-def _is_whole(identity: Mapping[str, Any]) -> bool:
+def _is_complete(identity: Mapping[str, Any]) -> bool:
     """Whether an identity has what readers of it rely on."""
     metric = identity.get("metric")
     if not isinstance(metric, dict) or "reference" not in identity:
@@ -37,17 +37,17 @@ def _is_whole(identity: Mapping[str, Any]) -> bool:
     return all(isinstance(metric.get(key), kind) for key, kind in (("use", str), ("version", str), ("config", dict)))
 
 
-def own(scores: Iterable[Scores]) -> list[Scores]:
+def made_by_run(scores: Iterable[Scores]) -> list[Scores]:
     """Those that the run made itself, without those that a person asked for later."""
     return [each for each in scores if each.origin == "run"]
 
 
-def newest(scores: Iterable[Scores]) -> dict[str, Scores]:
+def latest_scores(scores: Iterable[Scores]) -> dict[str, Scores]:
     """The last of each metric, by its name, of scores that are by step."""
     return {each.metric: each for each in scores}
 
 
-def series(scores: Scores) -> str:
+def series_key(scores: Scores) -> str:
     """A key that is the same for scores that depend on the same things besides the weights."""
     if scores.identity:
         return json.dumps(scores.identity, sort_keys=True)
@@ -68,7 +68,7 @@ def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int 
     return min(found)[1] if found else None
 
 
-def distinguished(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+def distinct_names(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """A name for each of several uses of metrics with their keys: `clean-fid`, or `clean-fid[num_samples=500]`.
 
     The plain name if it is used once; otherwise with the keys in which it differs from the others.

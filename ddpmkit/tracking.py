@@ -1,279 +1,183 @@
-"""Telling everyone who wants to know: trackers and the display.
+"""Sends the events of a run to its display and its trackers.
 
-A tracker gets its events in a thread of its own, so training waits for none. One that raises is named and switched off,
-one that is slow is named, one that hangs is abandoned, and the run goes on. A display that raises is switched off too.
+Each tracker runs in a thread of its own, so training never waits for it. A tracker that raises is disabled with a
+warning, a slow one is named, and one that hangs is abandoned; the run continues.
 """
 
-import contextlib
 import copy
 import logging
 import os
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
+from ddpmkit.display import Display, SilentDisplay
 from ddpmkit.errors import worded
 from ddpmkit.plural import counted
 from ddpmkit.worker import Worker
 
-__all__ = ["PATIENCE", "Audience", "Display", "Onlooker", "Quiet", "Shielded", "TrackerThread"]
+__all__ = ["EVENT_TIMEOUT", "EventDispatcher", "TrackerThread"]
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 120.0
+EVENT_TIMEOUT = 120.0
 """Seconds that a tracker may take for one event, and that the end of a run waits for all trackers together."""
-_BRIEFLY = 5.0
-"""The same at the end of a run that a person interrupts."""
+_INTERRUPTED_TIMEOUT = 5.0
+"""Seconds that the end of an interrupted run waits for all trackers together."""
 _SLOW = 10.0
-"""Seconds that an event may wait before its tracker is called slow."""
-_MOST_WAITING = 1000
-"""Training records that may wait for a tracker; further ones are left out."""
-_LOOK = 0.02
-
-
-class Onlooker(Protocol):
-    """Someone who is shown remarks, and work that is no training step."""
-
-    def remark(self, text: str) -> None:
-        """One line that the person should read."""
-        ...
-
-    def work(self, description: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
-        """Show `total` units of work; the context's value is called with how many more are done."""
-        ...
-
-
-class Display(Tracker, Onlooker, Protocol):
-    """A tracker in front of a person."""
-
-
-class Quiet:
-    """A display for programs: remarks go to the log, the rest nowhere."""
-
-    def run_started(self, event: RunStarted) -> None:
-        """Nothing."""
-
-    def step(self, event: StepRecord) -> None:
-        """Nothing."""
-
-    def picture(self, event: Picture) -> None:
-        """Nothing."""
-
-    def scores(self, event: Scores) -> None:
-        """Nothing."""
-
-    def run_ended(self, event: RunEnded) -> None:
-        """Nothing."""
-
-    def remark(self, text: str) -> None:
-        """Logged."""
-        _log.info(text)
-
-    @contextlib.contextmanager
-    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Nobody watches."""
-        yield lambda _done: None
-
-
-class Shielded:
-    """A display whose failure costs what it would have shown, and nothing else."""
-
-    def __init__(self, display: Display) -> None:
-        self._display: Display | None = display
-
-    def run_started(self, event: RunStarted) -> None:
-        """Passed on."""
-        self._show(lambda display: display.run_started(event))
-
-    def step(self, event: StepRecord) -> None:
-        """Passed on."""
-        self._show(lambda display: display.step(event))
-
-    def picture(self, event: Picture) -> None:
-        """Passed on."""
-        self._show(lambda display: display.picture(event))
-
-    def scores(self, event: Scores) -> None:
-        """Passed on."""
-        self._show(lambda display: display.scores(event))
-
-    def run_ended(self, event: RunEnded) -> None:
-        """Passed on."""
-        self._show(lambda display: display.run_ended(event))
-
-    def remark(self, text: str) -> None:
-        """Passed on."""
-        self._show(lambda display: display.remark(text))
-
-    @contextlib.contextmanager
-    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Passed on; the work itself goes on whatever becomes of the display."""
-        shown = self._show(lambda display: display.work(description, total))
-        advance = self._show(lambda _display: shown.__enter__()) if shown is not None else None
-        try:
-            yield lambda more: self._show(lambda _display: advance(more)) if advance is not None else None
-        finally:
-            if advance is not None:
-                self._show(lambda _display: shown.__exit__(*sys.exc_info()))
-
-    def _show(self, call: Callable[[Display], Any]) -> Any:
-        """None when the display is switched off, or now fails."""
-        if self._display is None:
-            return None
-        try:
-            return call(self._display)
-        except Exception as error:
-            self._display = None
-            _log.warning("the display failed with %s; the run continues without it.", worded(error), exc_info=_debugs())
-            return None
+"""Seconds that an event may wait before a warning names its tracker as slow."""
+_MAX_QUEUED_RECORDS = 1000
+"""Training records that may wait for a tracker; further ones are dropped."""
+_POLL_INTERVAL = 0.02
 
 
 class TrackerThread:
-    """A tracker, built and told in a thread of its own."""
+    """Builds a tracker and calls it, in a thread of its own."""
 
     def __init__(self, name: str, build: Callable[[], Tracker]) -> None:
-        """`name` is the one that a recipe gives it. Raises what `build` raises, TimeoutError when it hangs."""
+        """`name` is the tracker's name in the recipe. Raises what `build` raises; TimeoutError if it hangs."""
         self.name = name
         self._worker = Worker(f"tracker {name}")
-        self._tracker: Tracker | None = self._worker.call(build, PATIENCE)
-        self._waiting: deque[tuple[float, bool]] = deque()
-        """Of each event that the tracker has not taken: since when it waits, and whether it is a training record."""
+        self._tracker: Tracker | None = self._worker.call(build, EVENT_TIMEOUT)
+        self._queued: deque[tuple[float, bool]] = deque()
+        """For each event that is not handled yet: when it was sent, and whether it is a training record."""
         self._was_called_slow = False
-        self._hurries = False
-        self._left_out = 0
+        self._drops_records = False
+        self._dropped = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether it has taken every event, or will take no more."""
-        return self._tracker is None or not self._waiting
+        """Whether the tracker has handled every event, or will handle no more."""
+        return self._tracker is None or not self._queued
 
-    def tell(self, event: object, tell: Callable[[Tracker], None]) -> None:
-        """Have the tracker told of `event` once it has taken those before; returns at once."""
-        self.look()
+    def send(self, event: object, deliver: Callable[[Tracker], None]) -> None:
+        """Queue `deliver`, which passes `event` to the tracker; returns immediately."""
+        self.check()
         if self._tracker is None:
             return
         is_record = isinstance(event, StepRecord)
-        if is_record and len(self._waiting) >= _MOST_WAITING:
-            self._left_out += 1
+        if is_record and len(self._queued) >= _MAX_QUEUED_RECORDS:
+            self._dropped += 1
             return
-        self._waiting.append((time.monotonic(), is_record))
-        self._worker.post(lambda: self._pass_on(tell, is_record))
+        self._queued.append((time.monotonic(), is_record))
+        self._worker.post(lambda: self._deliver(deliver, is_record))
 
-    def look(self) -> None:
-        """Name the tracker if it has become slow; abandon it if it hangs."""
+    def check(self) -> None:
+        """Warn if the tracker has become slow; abandon it if it hangs."""
         since, now = self._worker.busy_since, time.monotonic()
         if self._tracker is None or since is None:
             return
-        if now - since > PATIENCE:
-            self.abandon(f"did not return from an event within {PATIENCE:g} seconds")
-        elif not self._was_called_slow and self._waiting and now - self._waiting[0][0] > _SLOW:
+        if now - since > EVENT_TIMEOUT:
+            self.abandon(f"did not return from an event within {EVENT_TIMEOUT:g} seconds")
+        elif not self._was_called_slow and self._queued and now - self._queued[0][0] > _SLOW:
             self._was_called_slow = True
             _log.warning(
                 "tracker %s is slow: %s waiting. Training does not wait for it.",
-                self.name, counted(len(self._waiting), "event"),
+                self.name, counted(len(self._queued), "event"),
             )  # fmt: skip
 
-    def hurry(self) -> None:
-        """Leave out the training records that wait, so that the end of the run gets through."""
-        self._hurries = True
+    def drop_records(self) -> None:
+        """Drop the training records in the queue, so that the end of the run gets through."""
+        self._drops_records = True
 
     def abandon(self, why: str) -> None:
-        """Tell it no more, and say so."""
+        """Send the tracker nothing more, with a warning."""
         if self._tracker is not None:
             self._tracker = None
             _log.warning("tracker %s %s; it is abandoned, and the run continues.", self.name, why)
 
-    def end(self) -> None:
-        """Say what it missed."""
-        if self._tracker is not None and self._left_out:
-            _log.warning("tracker %s was too slow for %s.", self.name, counted(self._left_out, "training record"))
+    def warn_of_dropped(self) -> None:
+        """Warn if training records were dropped."""
+        if self._tracker is not None and self._dropped:
+            _log.warning("tracker %s was too slow for %s.", self.name, counted(self._dropped, "training record"))
 
-    def _pass_on(self, tell: Callable[[Tracker], None], is_record: bool) -> None:
-        """In the thread."""
+    def _deliver(self, deliver: Callable[[Tracker], None], is_record: bool) -> None:
+        """Runs in the thread."""
         if (tracker := self._tracker) is None:
             return
-        if self._hurries and is_record:
-            self._left_out += 1
-            self._waiting.popleft()
+        if self._drops_records and is_record:
+            self._dropped += 1
+            self._queued.popleft()
             return
         folder = _working_folder()
         try:
-            tell(tracker)
+            deliver(tracker)
         except BaseException as error:  # no signal raises in this thread: it is the tracker's own, SystemExit included
             self._tracker = None
             _log.warning(
-                "tracker %s failed with %s; it is switched off and the run goes on.",
-                self.name, worded(error), exc_info=_debugs(),
+                "tracker %s failed with %s; it is disabled, and the run continues.",
+                self.name, worded(error), exc_info=_log.isEnabledFor(logging.DEBUG),
             )  # fmt: skip
         if folder is not None and _working_folder() != folder:
             os.chdir(folder)
-            _log.warning("tracker %s changed the working directory; it was put back.", self.name)
-        self._waiting.popleft()
+            _log.warning("tracker %s changed the working directory; it was restored.", self.name)
+        self._queued.popleft()
 
 
-class Audience:
-    """The display and all trackers of a run, told in order."""
+class EventDispatcher:
+    """Sends each event of a run to the display and to all trackers, in order."""
 
     def __init__(self, trackers: Sequence[TrackerThread], display: Display | None = None) -> None:
-        """`display` must not fail: it is told in the thread that trains."""
-        self._trackers, self._display = trackers, display or Quiet()
+        """`display` is called in the training thread and must not raise: see `SafeDisplay`."""
+        self._trackers, self._display = trackers, display or SilentDisplay()
 
     def run_started(self, event: RunStarted) -> None:
-        """Tell all."""
-        self._tell(event, lambda tracker: tracker.run_started(event))
+        """Send the event to all."""
+        self._send(event, lambda tracker: tracker.run_started(event))
 
     def step(self, event: StepRecord) -> None:
-        """Tell all."""
-        self._tell(event, lambda tracker: tracker.step(event))
+        """Send the event to all."""
+        self._send(event, lambda tracker: tracker.step(event))
 
     def picture(self, event: Picture) -> None:
-        """Tell all."""
-        self._tell(event, lambda tracker: tracker.picture(event))
+        """Send the event to all."""
+        self._send(event, lambda tracker: tracker.picture(event))
 
     def scores(self, event: Scores) -> None:
-        """Tell all; each tracker gets a copy, as the run goes by these scores later."""
+        """Send the event to all; each tracker gets a copy, because the run uses these scores later."""
         self._display.scores(event)
         for tracker in self._trackers:
             own = copy.deepcopy(event)
-            tracker.tell(own, lambda tracker, own=own: tracker.scores(own))  # type: ignore[misc]  # mypy cannot infer it
+            tracker.send(own, lambda tracker, own=own: tracker.scores(own))  # type: ignore[misc]  # mypy cannot infer it
 
     def run_ended(
         self, event: RunEnded, *, stop: Callable[[], bool] = lambda: False, interrupted: bool = False
     ) -> None:
-        """Tell all, and wait until the trackers have taken everything: not long, and not once `stop` turns true."""
-        self._tell(event, lambda tracker: tracker.run_ended(event))
-        began, patience, is_asked_already = time.monotonic(), _BRIEFLY if interrupted else PATIENCE, stop()
-        remarked = False
+        """Send the event to all, and wait until the trackers have handled everything.
+
+        The wait ends after `EVENT_TIMEOUT` (5 seconds if the run was interrupted), or when `stop` becomes true.
+        """
+        self._send(event, lambda tracker: tracker.run_ended(event))
+        began, timeout, was_stopped = time.monotonic(), _INTERRUPTED_TIMEOUT if interrupted else EVENT_TIMEOUT, stop()
+        shown = False
         while late := [tracker for tracker in self._trackers if not tracker.is_done]:
             waited = time.monotonic() - began
-            if waited > patience / 2:
+            if waited > timeout / 2:
                 for tracker in late:
-                    tracker.hurry()
-            if waited > patience or (stop() and not is_asked_already):
+                    tracker.drop_records()
+            if waited > timeout or (stop() and not was_stopped):
                 break
-            if waited > 2 and not remarked:
-                remarked = True
+            if waited > 2 and not shown:
+                shown = True
                 names = ", ".join(tracker.name for tracker in late)
-                self._display.remark(f"waiting for tracker {names}, at most {patience:g} seconds (Ctrl-C: no longer)")
-            time.sleep(_LOOK)
+                self._display.message(f"waiting for tracker {names}, at most {timeout:g} seconds (Ctrl-C: end now)")
+            time.sleep(_POLL_INTERVAL)
         for tracker in late:
-            tracker.abandon(f"has not ended after {time.monotonic() - began:.0f} seconds")
+            tracker.abandon(f"has not finished after {time.monotonic() - began:.0f} seconds")
         for tracker in self._trackers:
-            tracker.end()
+            tracker.warn_of_dropped()
 
-    def catch_up(self) -> None:
-        """Give the trackers some seconds for what waits, before files that it names are deleted."""
+    def wait_briefly(self) -> None:
+        """Give the trackers some seconds for queued events, before files that these name are deleted."""
         began = time.monotonic()
         while time.monotonic() - began < _SLOW and not all(tracker.is_done for tracker in self._trackers):
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
-    def _tell(self, event: object, tell: Callable[[Tracker], None]) -> None:
-        tell(self._display)
+    def _send(self, event: object, deliver: Callable[[Tracker], None]) -> None:
+        deliver(self._display)
         for tracker in self._trackers:
-            tracker.tell(event, tell)
+            tracker.send(event, deliver)
 
 
 def _working_folder() -> str | None:
@@ -281,7 +185,3 @@ def _working_folder() -> str | None:
         return os.getcwd()  # noqa: PTH109 -- compared as text
     except OSError:
         return None
-
-
-def _debugs() -> bool:
-    return _log.isEnabledFor(logging.DEBUG)

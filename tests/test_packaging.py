@@ -36,7 +36,7 @@ def test_every_file_of_the_packages_is_inside(wheel: zipfile.ZipFile) -> None:
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == sources
     # Files that are no Python are the ones that a build forgets.
-    assert {"ddpmkit/py.typed", "ddpmkit_plugins/py.typed", "ddpmkit/report/page.html"} <= sources
+    assert {"ddpmkit/py.typed", "ddpmkit_plugins/py.typed", "ddpmkit/report/run_page.html"} <= sources
 
 
 def test_the_command_and_every_built_in_are_entry_points(wheel: zipfile.ZipFile) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ddpmkit.contracts import Scores
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.run_log import RunLog
-from ddpmkit.score_log import best_step, distinguished, newest, own, read_scores, series
+from ddpmkit.score_log import best_step, distinct_names, latest_scores, made_by_run, read_scores, series_key
 
 IDENTITY = {"metric": {"use": "clean-fid", "version": "0.1.0", "config": {}}, "num_samples": 10, "reference": "abc"}
 
@@ -36,7 +36,7 @@ def test_scores_are_read_as_they_were_written_by_step(tmp_path: Path) -> None:
 
 def test_the_newest_is_that_of_the_last_step_and_of_one_step_the_last_written(tmp_path: Path) -> None:
     log = log_of(tmp_path, scores(20, 5.0), scores(20, 4.0), scores(10, 9.0))
-    assert newest(read_scores(log))["clean-fid"].values == {"fid": 4.0}
+    assert latest_scores(read_scores(log))["clean-fid"].values == {"fid": 4.0}
 
 
 def test_a_line_of_an_earlier_version_is_read_as_a_score_of_the_run(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_line_of_an_earlier_version_is_read_as_a_score_of_the_run(tmp_path: Pa
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"event": "scores", **line}) + "\n")
     (found,) = read_scores(RunFolder(tmp_path).log)
     assert (found.origin, found.identity, found.values) == ("run", {}, {"fid": 5.0})
-    assert own([found]) == [found]
+    assert made_by_run([found]) == [found]
 
 
 def test_a_line_that_is_no_score_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,16 +73,16 @@ def test_an_identity_of_another_shape_counts_as_none_and_nan_as_no_value(tmp_pat
 
 def test_scores_are_one_series_if_nothing_differs_but_the_step_and_the_values() -> None:
     first = scores(10)
-    assert series(first) == series(scores(20, 3.0))
+    assert series_key(first) == series_key(scores(20, 3.0))
     for change in (
         {"identity": {**IDENTITY, "num_samples": 11}},
         {"identity": {**IDENTITY, "metric": {**IDENTITY["metric"], "config": {"size": 2}}}},  # type: ignore[dict-item]
         {"identity": {}},
     ):
-        assert series(first) != series(scores(10, **change))
+        assert series_key(first) != series_key(scores(10, **change))
     old = scores(10, identity={}, facts={"sampler": "ddim, 5 steps", "floor": "a"})
-    assert series(old) == series(scores(20, identity={}, facts={"sampler": "ddim, 5 steps", "floor": "b"}))
-    assert series(old) != series(scores(20, identity={}, facts={"sampler": "ddim, 6 steps", "floor": "a"}))
+    assert series_key(old) == series_key(scores(20, identity={}, facts={"sampler": "ddim, 5 steps", "floor": "b"}))
+    assert series_key(old) != series_key(scores(20, identity={}, facts={"sampler": "ddim, 6 steps", "floor": "a"}))
 
 
 @pytest.mark.parametrize(("better", "best"), [("lower", 20), ("higher", 10)])
@@ -96,14 +96,14 @@ def test_the_best_step_is_among_those_given_and_the_earlier_of_equals(better: st
 
 
 def test_a_use_is_named_by_itself_if_it_is_alone_and_else_by_what_differs() -> None:
-    assert distinguished([("fd", {"size": 3}), ("kid", {})]) == ["fd", "kid"]
-    assert distinguished([("fd", {"size": 3, "mean": [1]}), ("fd", {"size": 4, "mean": [1]})]) == [
+    assert distinct_names([("fd", {"size": 3}), ("kid", {})]) == ["fd", "kid"]
+    assert distinct_names([("fd", {"size": 3, "mean": [1]}), ("fd", {"size": 4, "mean": [1]})]) == [
         "fd[size=3]",
         "fd[size=4]",
     ]
-    assert distinguished([("fd", {}), ("fd", {"num_samples": 500})]) == ["fd", "fd[num_samples=500]"]
+    assert distinct_names([("fd", {}), ("fd", {"num_samples": 500})]) == ["fd", "fd[num_samples=500]"]
     # What a chart's name cannot hold is replaced, and what then looks alike is numbered; one evaluation has one name.
-    assert distinguished([("fd", {"e": "a/b:c"}), ("fd", {"e": "a b:c"}), ("fd", {"e": "a/b:c"})]) == [
+    assert distinct_names([("fd", {"e": "a/b:c"}), ("fd", {"e": "a b:c"}), ("fd", {"e": "a/b:c"})]) == [
         "fd[e=a_b_c]",
         "fd[e=a_b_c]#2",
         "fd[e=a_b_c]",

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import given_path
+from ddpmkit.cli.options import path_type
 from ddpmkit.cli.terminal import Terminal
 
 __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=given_path)
-@click.option("--out", metavar="FILE", type=given_path, help="Write a page, with curves and samples.")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=path_type)
+@click.option("--out", metavar="FILE", type=path_type, help="Write a page, with curves and samples.")
 @click.pass_obj
 def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> None:
     """Set runs side by side: recipes and scores.
@@ -24,7 +24,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     ddpmkit compare results/linear_huber results/quickstart
     ddpmkit compare results/ablation_cat/* --out comparison.html
     """
-    from ddpmkit.cli.side_by_side import differences, score_tables
+    from ddpmkit.cli.comparison_tables import differences, score_tables
     from ddpmkit.report.comparison import differing_keys, loss_remark, read_runs, write_comparison
     from ddpmkit.report.ranking import rankings
     from ddpmkit.run_folder import check_replaceable

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 from rich.console import Console
 
-from ddpmkit.cli.data_findings import findings
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
+from ddpmkit.cli.inspection_report import report_lines
+from ddpmkit.cli.options import PluginChoice, path_type, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def data() -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    type=given_path,
+    type=path_type,
     default=_DEFAULT,
     show_default=True,
     help="The folder that will hold train/ and val/.",
@@ -67,7 +67,7 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
 
 
 @data.command()
-@click.argument("source", metavar="FOLDER|RECIPE", type=given_path)
+@click.argument("source", metavar="FOLDER|RECIPE", type=path_type)
 @set_option
 @trust_option
 @plugin_options
@@ -92,7 +92,7 @@ def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: b
     resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
     with _reading_bar(terminal.err) as progress:
         found = inspect_data(resolved.data, progress)
-    for line in findings(found):
+    for line in report_lines(found):
         terminal.out.print(line)
     if found.bad:
         ctx.exit(1)

@@ -1,7 +1,6 @@
 """`ddpmkit evaluate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +13,18 @@ from ddpmkit.cli.options import (
     trust_option,
 )
 from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.contracts import Scores
 
-if TYPE_CHECKING:
-    from ddpmkit.contracts import Scores
-
-__all__ = ["evaluate"]
+__all__ = ["describe_scores", "evaluate"]
 
 
 @click.command()
 @run_argument
-@click.option("--num-samples", type=click.IntRange(min=2), help="Images to draw.  [default: the recipe's]")
+@click.option(
+    "--num-samples",
+    type=click.IntRange(min=2),
+    help="The number of images to generate.  [default: the recipe's]",
+)
 @skip_metrics_option
 @set_option
 @trust_option
@@ -38,20 +39,19 @@ def evaluate(
     trust: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Score a run by every metric of its recipe.
+    """Evaluate a trained run with every metric of its recipe.
 
-    RUN is its folder, or one checkpoint in it. Says first what that will cost. A score says how
-    it was taken, and what real images score against real ones.
+    RUN is a run folder, or one checkpoint in it. Prints an estimate of the cost first. Each score is shown with the
+    protocol behind it, and with its floor: the score of real images against other real images.
 
     \b
     ddpmkit evaluate results/afhq_cat
     ddpmkit evaluate results/afhq_cat --num-samples 1000
     ddpmkit evaluate results/quickstart --set 'metric=[{use="clean-fid"}]'
     """
-    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.live_panel import open_display
 
     with open_display(terminal) as display:
-        from ddpmkit.evaluation import describe_scores
         from ddpmkit.experiment import load
         from ddpmkit.experiment.artifacts import refuse_unusable
 
@@ -63,11 +63,32 @@ def evaluate(
             ):
                 outcomes.append(scores)
         finally:
-            # What was measured is shown, even if the next metric fails or is interrupted.
+            # Show the finished scores even if a later metric fails or is interrupted.
             for scores in outcomes:
                 for line in aligned(describe_scores(scores)):
                     terminal.out.print(line)
     if not outcomes:
-        terminal.show_note("no score was made: no metric of this run is available here")
+        terminal.show_note("no scores: none of the run's metrics is available here")
     for scores in outcomes:
         refuse_unusable(scores)
+
+
+def describe_scores(scores: Scores) -> list[tuple[str, str]]:
+    """Label and text of each line: the scores with their floors, then sample count, reference and every other fact."""
+    lines = [("metric", f"{scores.metric} ({scores.protocol} protocol)"), ("step", f"{scores.step:,}")]
+    lines += [(name, _value(scores, name)) for name in scores.values]
+    lines += [(name, f"{text} (not a finite number)") for name, text in scores.unusable.items()]
+    if not scores.comparable:
+        lines.append(("comparable", f"no: scores of the {scores.protocol} protocol cannot be compared with others"))
+    facts = dict(scores.facts)
+    lines.append(("samples", f"{scores.num_samples:,}"))
+    lines.append(("reference", f"{scores.num_reference:,} images: {facts.pop('reference', 'chosen by the metric')}"))
+    return [*lines, *facts.items()]
+
+
+def _value(scores: Scores, name: str) -> str:
+    notes = [f"{scores.better[name]} is better"] if scores.better.get(name, "neither") != "neither" else []
+    if name in scores.floor:
+        notes.append(f"floor, real against real: {scores.floor[name]:.4g}")
+    text = f"{scores.values[name]:.4g}"
+    return f"{text} ({'; '.join(notes)})" if notes else text

@@ -20,11 +20,18 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmkit.cli.plain_log import PlainDisplay
+from ddpmkit.cli.terminal import Terminal
 from ddpmkit.contracts import StepRecord
 
-__all__ = ["LiveDisplay"]
+__all__ = ["LiveDisplay", "open_display"]
 
 _COLOUR = "cyan"
+
+
+def open_display(terminal: Terminal) -> PlainDisplay:
+    """A live panel if the terminal can redraw lines, plain lines otherwise. Enter it before use."""
+    can_redraw = terminal.err.is_terminal and not terminal.err.is_dumb_terminal
+    return LiveDisplay(terminal.err) if can_redraw else PlainDisplay(terminal.err)
 
 
 class LiveDisplay(PlainDisplay):
@@ -57,10 +64,10 @@ class LiveDisplay(PlainDisplay):
 
     def step(self, event: StepRecord) -> None:
         """Shown when the panel is drawn next."""
-        self.standing.advance(event)
+        self.status.advance(event)
 
     @contextlib.contextmanager
-    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar of its own below the others, for as long as the work lasts."""
         task = self._work.add_task(description, total=total)
         try:
@@ -75,7 +82,7 @@ class LiveDisplay(PlainDisplay):
     def _picture(self) -> RenderableType:
         """The run's panel with the work in it, or the work alone."""
         work = [self._work] if self._work.tasks else []
-        started = self.standing.started
+        started = self.status.started
         if started is None:
             return Group(*work) if work else self._waiting
         return Panel(
@@ -88,8 +95,8 @@ class LiveDisplay(PlainDisplay):
         )
 
     def _bar(self) -> Table:
-        assert self.standing.started is not None
-        step, last = self.standing.step, self.standing.started.last_step
+        assert self.status.started is not None
+        step, last = self.status.step, self.status.started.last_step
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)
         row.add_column()
         row.add_column(ratio=1)
@@ -105,9 +112,9 @@ class LiveDisplay(PlainDisplay):
         facts = list(self.facts())
         if facts:
             yield _labelled(facts)
-        for metric, text in self.standing.last_scores.items():
+        for metric, text in self.status.last_scores.items():
             yield _labelled([(metric, text)])
-        upcoming = [f"{what} at {step:,}" for what, step in self.standing.upcoming()]
+        upcoming = [f"{what} at {step:,}" for what, step in self.status.upcoming()]
         if upcoming:
             yield _labelled([("next", ", ".join(upcoming))])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddpmkit.cli.plugin_commands import offered, refused
+from ddpmkit.cli.plugin_commands import find_commands, rejections
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PluginChoice",
-    "given_path",
+    "path_type",
     "plugin_options",
     "run_argument",
     "seed_option",
@@ -57,12 +57,12 @@ class PluginChoice:
             # The reason is told where a component of it is missed; here it would be told twice.
             why = shlex.join(["ddpmkit", "plugins", "list", *broken.plugin.options])
             _log.warning("plugin %s is left out: %s says why", broken.plugin, why)
-        for sentence in (*refused(offered(found, COMMANDS)), *found.warnings):
+        for sentence in (*rejections(find_commands(found, COMMANDS)), *found.warnings):
             _log.warning(sentence)
         return found.registry()
 
 
-class _GivenPath(click.Path):
+class _PathType(click.Path):
     """A path that has a name: `--out "$DIR"` with an empty DIR would mean the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -72,7 +72,7 @@ class _GivenPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-given_path = _GivenPath(path_type=Path)
+path_type = _PathType(path_type=Path)
 """The type of every path that a person gives; whether there is anything is for whoever opens it."""
 
 
@@ -84,7 +84,7 @@ def plugin_options(command: Command) -> Command:
         "plugin_files",
         metavar="FILE",
         multiple=True,
-        type=given_path,
+        type=path_type,
         help="Load the components of a Python file, as local/NAME. May be repeated.",
     )
     @click.option("--no-plugins", is_flag=True, help="Keep to what ddpmkit brings itself, and to --plugin files.")
@@ -132,5 +132,5 @@ seed_option = click.option(
 )
 """`--seed`; the command gets `seed`, an int or None."""
 
-run_argument = click.argument("run_folder", metavar="RUN", type=given_path)
+run_argument = click.argument("run_folder", metavar="RUN", type=path_type)
 """The folder of a run, or one checkpoint in it; the command gets `run_folder`."""

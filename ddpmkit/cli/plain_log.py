@@ -11,7 +11,7 @@ from typing import Self
 
 from rich.console import Console
 
-from ddpmkit.cli.run_status import Standing, in_clock_time, score_text
+from ddpmkit.cli.run_status import RunStatus, in_clock_time, score_text
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.plural import counted
 
@@ -27,7 +27,7 @@ class PlainDisplay:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` answers seconds."""
-        self.standing = Standing(clock)
+        self.status = RunStatus(clock)
         self._console = console
         self._clock = clock
         self._pace = _Pace(clock)
@@ -41,46 +41,46 @@ class PlainDisplay:
     ) -> None:
         """Nothing to restore."""
 
-    def remark(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """A line of its own."""
         self._console.print(text)
 
     def run_started(self, event: RunStarted) -> None:
         """What begins, and where."""
-        self.standing.begin(event)
+        self.status.begin(event)
         self._pace = _Pace(self._clock)
         first, last = event.first_step, event.last_step
         extent = f"from step {first:,} to {last:,}" if first else counted(last, "step")
-        if self.standing.complete_already:
+        if self.status.complete_already:
             extent = f"all {counted(last, 'step')} done already"
-        self.remark(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
+        self.message(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
 
     def step(self, event: StepRecord) -> None:
         """A line at a pace that a log can bear: every 5 s at first, rarer as the run gets longer.
 
         The validation loss and the last step are never left out.
         """
-        self.standing.advance(event)
-        assert self.standing.started is not None
-        last = self.standing.started.last_step
+        self.status.advance(event)
+        assert self.status.started is not None
+        last = self.status.started.last_step
         if self._pace.due() or event.validation_loss is not None or event.step == last:
-            self.remark(f"step {event.step:,}/{last:,}  " + "  ".join(f"{name} {text}" for name, text in self.facts()))
+            self.message(f"step {event.step:,}/{last:,}  " + "  ".join(f"{name} {text}" for name, text in self.facts()))
 
     def picture(self, event: Picture) -> None:
         """Where it is."""
-        self.remark(f"step {event.step:,}: {_PICTURES[event.name]} in {event.path}")
+        self.message(f"step {event.step:,}: {_PICTURES[event.name]} in {event.path}")
 
     def scores(self, event: Scores) -> None:
         """One line."""
-        self.standing.score(event)
-        self.remark(f"{event.metric}: {score_text(event)}")
+        self.status.score(event)
+        self.message(f"{event.metric}: {score_text(event)}")
 
     def run_ended(self, event: RunEnded) -> None:
         """Remembered for the summary."""
-        self.standing.ended = event
+        self.status.ended = event
 
     @contextlib.contextmanager
-    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """A line when it begins; if it takes long, some on the way and one when it is done."""
         began, done, pace = self._clock(), 0, _Pace(self._clock)
         pace.due()
@@ -89,16 +89,16 @@ class PlainDisplay:
             nonlocal done
             done += more
             if pace.due() and done < total:
-                self.remark(f"{description}: {done:,} of {total:,}")
+                self.message(f"{description}: {done:,} of {total:,}")
 
-        self.remark(f"{description} ...")
+        self.message(f"{description} ...")
         yield advance
         if (seconds := self._clock() - began) >= _SECONDS_BETWEEN_LINES:
-            self.remark(f"{description}: done in {in_clock_time(seconds)}")
+            self.message(f"{description}: done in {in_clock_time(seconds)}")
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Name and text of what the last record says."""
-        standing, record = self.standing, self.standing.record
+        standing, record = self.status, self.status.record
         if record is None:
             return
         yield "loss", f"{record.loss:.4f}"

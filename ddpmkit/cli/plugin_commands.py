@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery
     from ddpmkit.plugin.finder import FoundPlugin
 
-__all__ = ["PluginCommand", "accepted", "may_have_had", "offered", "refused"]
+__all__ = ["PluginCommand", "find_commands", "rejections", "unloaded_plugins", "usable_commands"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class PluginCommand:
     name: str
     plugin: "FoundPlugin"
     command: click.Command
-    objection: str | None
+    problem: str | None
 
 
-def offered(discovery: "Discovery", ours: Collection[str]) -> tuple[PluginCommand, ...]:
+def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[PluginCommand, ...]:
     """Every command of a plugin, by name; `ours` are names that none of them may have."""
     offers = [
         (command.name or "", plugin.found, command) for plugin in discovery.plugins for command in plugin.commands
     ]
     times = Counter(name for name, _, _ in offers)
 
-    def objection(name: str, plugin: "FoundPlugin") -> str | None:
+    def problem(name: str, plugin: "FoundPlugin") -> str | None:
         if plugin.path is not None:
             return "only what is installed can add commands"
         if name in ours:
@@ -42,26 +42,26 @@ def offered(discovery: "Discovery", ours: Collection[str]) -> tuple[PluginComman
         return "the name is taken by another plugin, which is refused too" if times[name] > 1 else None
 
     return tuple(
-        PluginCommand(name, plugin, command, objection(name, plugin))
+        PluginCommand(name, plugin, command, problem(name, plugin))
         for name, plugin, command in sorted(offers, key=lambda offer: offer[0])
     )
 
 
-def accepted(commands: Collection[PluginCommand]) -> Mapping[str, click.Command]:
+def usable_commands(commands: Collection[PluginCommand]) -> Mapping[str, click.Command]:
     """Those that can be had, by name."""
-    return {one.name: one.command for one in commands if one.objection is None}
+    return {one.name: one.command for one in commands if one.problem is None}
 
 
-def refused(commands: Collection[PluginCommand]) -> list[str]:
+def rejections(commands: Collection[PluginCommand]) -> list[str]:
     """A sentence for each that cannot."""
     return [
-        f"command {one.name!r} of plugin {one.plugin} is refused: {one.objection}"
+        f"command {one.name!r} of plugin {one.plugin} is refused: {one.problem}"
         for one in commands
-        if one.objection is not None
+        if one.problem is not None
     ]
 
 
-def may_have_had(discovery: "Discovery") -> Iterator[str]:
+def unloaded_plugins(discovery: "Discovery") -> Iterator[str]:
     """The plugins whose commands nobody knows, because they were not loaded, each with the reason."""
     for broken in discovery.broken:
         yield f"{broken.plugin}, which is set aside: {broken.reason}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, trust_option
+from ddpmkit.cli.options import PluginChoice, path_type, plugin_options, set_option, trust_option
 from ddpmkit.cli.terminal import Terminal, aligned
 from ddpmkit.plural import counted
 
@@ -17,7 +17,7 @@ __all__ = ["profile"]
 
 
 @click.command()
-@click.argument("recipe", type=given_path)
+@click.argument("recipe", type=path_type)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to time.")
 @set_option
 @trust_option
@@ -34,7 +34,7 @@ def profile(
     ddpmkit profile recipes/afhq_cat.toml
     ddpmkit profile recipes/afhq_cat.toml --set backbone.linear_attention_levels=[]
     """
-    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.live_panel import open_display
     from ddpmkit.recipe import check_used, read_recipe
 
     check_used(overrides, ("data", "diffusion", "schedule", "backbone", "loss", "train"), "ddpmkit profile")
@@ -42,7 +42,7 @@ def profile(
     with open_display(terminal) as display:
         from ddpmkit.experiment.profile import profile as measure
 
-        with display.work(counted(steps, "step"), steps) as advance:
+        with display.progress(counted(steps, "step"), steps) as advance:
             found = measure(resolved, steps, advance)
     for line in aligned(list(_rows(found))):
         terminal.out.print(line)

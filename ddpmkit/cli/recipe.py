@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option
+from ddpmkit.cli.options import PluginChoice, path_type, plugin_options, set_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 from ddpmkit.plural import counted
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["recipe"]
 
-_file = given_path
+_file = path_type
 
 
 @click.group()

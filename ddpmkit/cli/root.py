@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddpmkit import __version__
-from ddpmkit.cli.plugin_commands import accepted, may_have_had, offered, refused
-from ddpmkit.cli.stream import escaped
+from ddpmkit.cli.plugin_commands import find_commands, rejections, unloaded_plugins, usable_commands
+from ddpmkit.cli.safe_stream import escaped
 from ddpmkit.errors import DdpmkitError, worded
 from ddpmkit.interrupts import is_interrupt, own_sigint_handler
 
@@ -75,7 +75,7 @@ class Root(click.Group):
         if args[0] not in known and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Commands are {', '.join(known)}."
-            unknown = "".join(f"\n  - it may be of {plugin}" for plugin in may_have_had(_discovery(ctx)))
+            unknown = "".join(f"\n  - it may be of {plugin}" for plugin in unloaded_plugins(_discovery(ctx)))
             ctx.fail(f"No such command {args[0]!r}. {hint}{unknown}")
         return super().resolve_command(ctx, args)
 
@@ -123,10 +123,10 @@ class Root(click.Group):
 def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
     """The commands of plugins by name. Each that is refused is named in a warning, once per invocation."""
     if _PLUGIN_COMMANDS not in ctx.meta:
-        commands = offered(_discovery(ctx), COMMANDS)
-        for sentence in refused(commands):
+        commands = find_commands(_discovery(ctx), COMMANDS)
+        for sentence in rejections(commands):
             _log.warning(sentence)
-        ctx.meta[_PLUGIN_COMMANDS] = accepted(commands)
+        ctx.meta[_PLUGIN_COMMANDS] = usable_commands(commands)
     found: Mapping[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
     return found
 
@@ -135,7 +135,7 @@ def _plugin_of(ctx: click.Context) -> "FoundPlugin | None":
     """The plugin whose command was invoked; None for a command of our own."""
     if ctx.invoked_subcommand is None or ctx.invoked_subcommand in COMMANDS:
         return None
-    return next(one.plugin for one in offered(_discovery(ctx), COMMANDS) if one.name == ctx.invoked_subcommand)
+    return next(one.plugin for one in find_commands(_discovery(ctx), COMMANDS) if one.name == ctx.invoked_subcommand)
 
 
 def _discovery(ctx: click.Context) -> "Discovery":

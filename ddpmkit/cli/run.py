@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option, trust_option
+from ddpmkit.cli.options import PluginChoice, path_type, plugin_options, set_option, skip_metrics_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -12,8 +12,8 @@ __all__ = ["run"]
 
 
 @click.command()
-@click.argument("recipe", type=given_path)
-@click.option("--out", metavar="DIR", type=given_path, help="The run's folder.  [default: results/RECIPE_NAME]")
+@click.argument("recipe", type=path_type)
+@click.option("--out", metavar="DIR", type=path_type, help="The run's folder.  [default: results/RECIPE_NAME]")
 @set_option
 @skip_metrics_option
 @click.option(
@@ -42,7 +42,7 @@ def run(
     ddpmkit run recipes/quickstart.toml
     ddpmkit run recipes/afhq_cat.toml --set train.steps=2000 --out results/short
     """
-    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.live_panel import open_display
     from ddpmkit.cli.stop_signals import StopRequest
     from ddpmkit.cli.summary import summary
     from ddpmkit.plugin.finder import file_options
@@ -56,7 +56,7 @@ def run(
         folder = Path("results") / resolved.name
         terminal.show_note(f"this lock file starts a run in {folder}; --out {recipe.parent} resumes its own run")
     display = open_display(terminal)
-    with StopRequest(display.remark) as stop:
+    with StopRequest(display.message) as stop:
         try:
             with display:
                 from ddpmkit import experiment
@@ -75,7 +75,7 @@ def run(
             terminal.show_note("interrupted")
             ctx.exit(stop.exit_code)
         finally:
-            for line in summary(display.standing, file_options(plugins.files)):
+            for line in summary(display.status, file_options(plugins.files)):
                 terminal.out.print(line)
     # What the run itself says: a display that failed has not heard how it ended.
     if ended is not None and ended.status == "stopped":

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from ddpmkit.contracts import RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.run_folder import RunFolder
-from ddpmkit.score_log import newest, own, read_scores
+from ddpmkit.score_log import latest_scores, made_by_run, read_scores
 
-__all__ = ["Standing", "in_clock_time", "score_text"]
+__all__ = ["RunStatus", "in_clock_time", "score_text"]
 
 
-class Standing:
+class RunStatus:
     """A run as told so far. Nothing is known before `started` is set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class Standing:
     def begin(self, event: RunStarted) -> None:
         """The run begins or goes on."""
         self.started, self._began = event, self._clock()
-        scores = newest(own(read_scores(RunFolder(event.folder).log)))
+        scores = latest_scores(made_by_run(read_scores(RunFolder(event.folder).log)))
         self.last_scores = {name: score_text(each) for name, each in scores.items()}
 
     def advance(self, event: StepRecord) -> None:

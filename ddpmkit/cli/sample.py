@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.sampling_options import Drawing, drawing_options, picture_path
+from ddpmkit.cli.options import path_type
+from ddpmkit.cli.sampling_options import sampling_options
+from ddpmkit.cli.sampling_request import SamplingRequest
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import InputError
 
@@ -17,32 +19,32 @@ __all__ = ["sample"]
 
 
 @click.command()
-@drawing_options(default_count=16)
-@click.option("--from", "picture", metavar="PICTURE", type=picture_path, help="Begin with this picture, noised.")
+@sampling_options(default_count=16)
+@click.option("--from", "image", metavar="IMAGE", type=path_type, help="Start from this image, with noise added.")
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1, min_open=True),
-    help="How far the picture is noised; at 1 nothing is left of it.  [default: 0.6, with --mask 1]",
+    help="How much noise is added to the image; at 1, nothing of it is left.  [default: 0.6, with --mask 1]",
 )
-@click.option("--mask", metavar="PICTURE", type=picture_path, help="Paint what is white here; all else stays.")
+@click.option("--mask", metavar="IMAGE", type=path_type, help="Inpaint the white area of this mask; keep the rest.")
 @click.option(
     "--resample",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Walk each tenth of the process N times, so that the painted part fits.  [default: 4]",
+    help="With --mask: repeat each tenth of the process N times, so that the inpainted area fits.  [default: 4]",
 )
 @click.pass_obj
 def sample(
     terminal: Terminal,
-    drawing: Drawing,
-    picture: Path | None,
+    request: SamplingRequest,
+    image: Path | None,
     strength: float | None,
     mask: Path | None,
     resample: int | None,
 ) -> None:
-    """Draw new images from what a run has learned.
+    """Generate images from a trained run.
 
-    RUN is its folder, or one checkpoint in it. The same seed gives the same images, however many are asked for.
+    RUN is a run folder, or one checkpoint in it. The same seed gives the same images, whatever their number.
 
     \b
     ddpmkit sample results/quickstart -n 64
@@ -53,28 +55,26 @@ def sample(
     ddpmkit sample results/afhq_cat --from cat.jpg --strength 0.4
     ddpmkit sample results/afhq_cat --from cat.jpg --mask mask.png
     """
-    if picture is None:
+    if image is None:
         for option, value in (("--strength", strength), ("--mask", mask)):
             if value is not None:
-                raise InputError(
-                    f"{option} says what becomes of a picture, and there is none.", remedies=["--from PICTURE"]
-                )
+                raise InputError(f"{option} needs an image to start from.", remedies=["--from IMAGE"])
     if mask is None and resample is not None:
-        raise InputError("--resample is for what a mask leaves to paint.", remedies=["--mask PICTURE"])
-    if picture is None:
-        drawing.draw(terminal)
+        raise InputError("--resample needs a mask.", remedies=["--mask IMAGE"])
+    if image is None:
+        request.generate(terminal)
         return
 
-    def mode(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
+    def adapt(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
         from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, edited, inpainted
 
-        given = run.picture(picture)
+        given = run.picture(image)
         if mask is None:
             return edited(generator, given, strength or STRENGTH)
         return inpainted(edited(generator, given, strength or 1), given, run.mask(mask), resample or RESAMPLE)
 
-    facts = [f"from={picture.stem}"]
+    facts = [f"from={image.stem}"]
     facts += [f"mask={mask.stem}"] if mask else []
     facts += [f"strength={strength:g}"] if strength else []
     facts += [f"resample={resample}"] if resample else []
-    drawing.draw(terminal, mode, facts=facts)
+    request.generate(terminal, adapt, facts=facts)

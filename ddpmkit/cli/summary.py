@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ddpmkit.cli.run_status import Standing, in_clock_time
+from ddpmkit.cli.run_status import RunStatus, in_clock_time
 from ddpmkit.cli.terminal import aligned
 from ddpmkit.contracts import RunEnded, RunStarted
 from ddpmkit.plural import counted
@@ -16,7 +16,7 @@ from ddpmkit.run_folder import RunFolder
 __all__ = ["summary"]
 
 
-def summary(standing: Standing, plugin_options: Sequence[str] = ()) -> Iterator[str]:
+def summary(standing: RunStatus, plugin_options: Sequence[str] = ()) -> Iterator[str]:
     """Lines to print; none for a run that never began. `plugin_options` are those without which nothing can use it."""
     started, ended = standing.started, standing.ended
     if started is None or ended is None:
@@ -36,7 +36,7 @@ def summary(standing: Standing, plugin_options: Sequence[str] = ()) -> Iterator[
         yield f"next: the same command goes on from {_last_checkpoint(folder)}"
 
 
-def _headline(standing: Standing, started: RunStarted, ended: RunEnded) -> str:
+def _headline(standing: RunStatus, started: RunStarted, ended: RunEnded) -> str:
     if ended.status != "finished":
         return f"{ended.status} at step {ended.step:,} of {started.last_step:,}"
     if standing.complete_already:
@@ -60,7 +60,7 @@ def _places(folder: RunFolder, step: int) -> Iterator[tuple[str, str]]:
             yield name, str(path)
 
 
-def _numbers(standing: Standing) -> Iterator[tuple[str, str]]:
+def _numbers(standing: RunStatus) -> Iterator[tuple[str, str]]:
     if standing.record is not None:
         yield "loss", f"{standing.record.loss:.4f}"
     if standing.validation_loss is not None:

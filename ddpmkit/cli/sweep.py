@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpmkit.cli.options import PluginChoice, given_path, plugin_options, set_option, skip_metrics_option, trust_option
+from ddpmkit.cli.options import PluginChoice, path_type, plugin_options, set_option, skip_metrics_option, trust_option
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.errors import RunFailed
 
@@ -20,11 +20,11 @@ __all__ = ["sweep"]
 
 
 @click.command()
-@click.argument("recipe", type=given_path)
+@click.argument("recipe", type=path_type)
 @click.option(
     "--out",
     metavar="DIR",
-    type=given_path,
+    type=path_type,
     help="The folder of the runs' folders.  [default: results/RECIPE_NAME]",
 )
 @click.option("--dry-run", is_flag=True, help="Show the runs, and make none.")
@@ -60,7 +60,7 @@ def sweep(
     if dry_run:
         terminal.out.print(_plan(runs))
         return
-    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.live_panel import open_display
     from ddpmkit.cli.stop_signals import StopRequest
 
     outcomes: list[SweepOutcome] = []

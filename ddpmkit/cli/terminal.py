@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 from rich.traceback import Traceback
 
-from ddpmkit.cli.stream import Forgiving, escaped
+from ddpmkit.cli.safe_stream import SafeStream, escaped
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.interrupts import is_interrupt
 
@@ -37,7 +37,7 @@ class _Escaping(Console):
             yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
 
-def _console(stream: Forgiving) -> Console:
+def _console(stream: SafeStream) -> Console:
     return _Escaping(
         file=cast(IO[str], stream),
         stderr=stream.is_stderr,
@@ -60,9 +60,9 @@ class Terminal:
     """stdout for results, stderr for the rest."""
 
     verbose: bool = False
-    stdout: Forgiving = field(default_factory=lambda: Forgiving("stdout"))
+    stdout: SafeStream = field(default_factory=lambda: SafeStream("stdout"))
     out: Console = field(init=False)
-    err: Console = field(default_factory=lambda: _console(Forgiving("stderr")))
+    err: Console = field(default_factory=lambda: _console(SafeStream("stderr")))
 
     def __post_init__(self) -> None:
         """Both consoles survive whatever is wrong with their streams."""

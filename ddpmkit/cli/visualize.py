@@ -33,7 +33,7 @@ def visualize(
     \b
     ddpmkit visualize results/quickstart
     """
-    from ddpmkit.cli.display import open_display
+    from ddpmkit.cli.live_panel import open_display
 
     with open_display(terminal) as display:
         from ddpmkit.experiment import load

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddpmkit.contracts import Metric, Scores
 from ddpmkit.evaluation.metric_state import measured
-from ddpmkit.evaluation.numbers import checked
 from ddpmkit.evaluation.reference import Reference
+from ddpmkit.evaluation.score_values import check_scores
 
 __all__ = ["evaluate_metric"]
 
@@ -35,7 +35,7 @@ def evaluate_metric(
     if count != num_samples:
         raise ValueError(f"{num_samples} samples were asked for, {count} came")
     protocol = metric.protocol
-    found = checked(name, metric.scores(dict(real.state), state))
+    found = check_scores(name, metric.scores(dict(real.state), state))
     return Scores(
         step=step,
         metric=name,

@@ -17,9 +17,9 @@ from torch import Tensor
 from ddpmkit.contracts import Metric
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import InputError
-from ddpmkit.evaluation import cache
+from ddpmkit.evaluation import reference_cache
 from ddpmkit.evaluation.metric_state import State, measured
-from ddpmkit.evaluation.numbers import checked
+from ddpmkit.evaluation.score_values import check_scores
 from ddpmkit.randomness import Purpose, stream
 
 __all__ = ["Reference", "cached_reference", "reference_states"]
@@ -67,7 +67,9 @@ def reference_states(
         progress(found.num_images)
         return found
     reference = _measure(metric, name, images, progress)
-    cache.store(_key(metric, images, name, version, settings), reference.num_images, reference.state, reference.floor)
+    reference_cache.store(
+        _key(metric, images, name, version, settings), reference.num_images, reference.state, reference.floor
+    )
     return reference
 
 
@@ -75,7 +77,7 @@ def cached_reference(
     metric: Metric, images: ImageSource, *, name: str, version: str, settings: Mapping[str, Any]
 ) -> Reference | None:
     """The reference if an earlier run left it in the cache folder: then an evaluation need not measure real images."""
-    found = cache.fetch(_key(metric, images, name, version, settings))
+    found = reference_cache.load(_key(metric, images, name, version, settings))
     return None if found is None else Reference(*found)
 
 
@@ -91,7 +93,7 @@ def _measure(metric: Metric, name: str, images: ImageSource, progress: Callable[
     _, first = measured(name, metric, metric.measure_real, _batches(images, order[:middle]), progress)
     _, second = measured(name, metric, metric.measure_real, _batches(images, order[middle:]), progress)
     # A floor that is not finite is as good as none.
-    return Reference(count, metric.merge(first, second), checked(name, metric.scores(first, second)).values)
+    return Reference(count, metric.merge(first, second), check_scores(name, metric.scores(first, second)).values)
 
 
 def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor]:

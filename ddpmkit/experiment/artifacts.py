@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpmkit.contracts import Scores
+from ddpmkit.display import ProgressDisplay
 from ddpmkit.errors import RunFailed
 from ddpmkit.evaluation import cached_reference, estimate_cost, evaluate_metric, reference_states
 from ddpmkit.experiment.build import Model
@@ -16,15 +17,16 @@ from ddpmkit.plural import counted
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.image_grid import grid, save_png
-from ddpmkit.tracking import Onlooker
 
 __all__ = ["draw_samples", "evaluate", "grid_identity", "strip_identity"]
 
 
-def draw_samples(generator: ImageGenerator, model: Model, folder: RunFolder, step: int, display: Onlooker) -> Path:
+def draw_samples(
+    generator: ImageGenerator, model: Model, folder: RunFolder, step: int, display: ProgressDisplay
+) -> Path:
     """Write the grid that the recipe of `model` asks for as the samples of `step`."""
     count, seed = model.recipe.sampler.settings.count, model.recipe.train.seed
-    with display.work(f"sampling steps for {counted(count, 'sample')}", generator.sampling_steps(count)) as advance:
+    with display.progress(f"sampling steps for {counted(count, 'sample')}", generator.sampling_steps(count)) as advance:
         images = generator.images(range(count), seed, advance)
     return save_png(grid(images), folder.samples(step), grid_identity(model))
 
@@ -46,7 +48,7 @@ def evaluate(
     evaluation: Evaluation,
     generator: ImageGenerator,
     step: int,
-    display: Onlooker,
+    display: ProgressDisplay,
     origin: Literal["run", "request"] = "run",
 ) -> Scores:
     """Say what it will cost, measure the real images (once), generate the samples, score them.
@@ -67,13 +69,13 @@ def evaluate(
         image_shape=generator.image_shape,
         reference_images=0 if known else len(images),
     )
-    display.remark(cost.describe())
+    display.message(cost.describe())
     if known is None:
-        with display.work(f"{built.name}: real images", len(images)) as advance:
+        with display.progress(f"{built.name}: real images", len(images)) as advance:
             known = reference_states(
                 metric, images, name=built.use, version=version, settings=settings, progress=advance
             )
-    with display.work(f"{built.name}: samples", count) as advance:
+    with display.progress(f"{built.name}: samples", count) as advance:
         scores = evaluate_metric(
             metric,
             name=built.name,

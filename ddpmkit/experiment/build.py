@@ -28,7 +28,7 @@ from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys, toml_va
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.score_log import distinguished
+from ddpmkit.score_log import distinct_names
 from ddpmkit.tracking import TrackerThread
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import first_not_finite
@@ -296,7 +296,7 @@ def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
 
 def metric_names(recipe: Recipe) -> list[str]:
     """The name of each metric in its scores: as a recipe names it, if it uses it once."""
-    return distinguished([(part.component.use, evaluation_keys(part)) for part in recipe.metrics])
+    return distinct_names([(part.component.use, evaluation_keys(part)) for part in recipe.metrics])
 
 
 def check_keep_best(recipe: Recipe, metrics: Sequence[BuiltMetric], remark: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from ddpmkit.contracts import Scores
 from ddpmkit.data.images import ImageSource
 from ddpmkit.experiment.build import BuiltMetric, Model
 from ddpmkit.recipe import Part, Recipe, parse_weights, toml_value
-from ddpmkit.score_log import best_step, own
+from ddpmkit.score_log import best_step, made_by_run
 
 __all__ = ["Evaluation", "sampling_identity"]
 
@@ -69,7 +69,7 @@ class Evaluation:
 
     def best_step(self, scores: Sequence[Scores], name: str, steps: Sequence[int]) -> int | None:
         """The step of `steps` with the best score `name` of this evaluation."""
-        return best_step([each for each in own(scores) if self.gave(each)], name, steps)
+        return best_step([each for each in made_by_run(scores) if self.gave(each)], name, steps)
 
     def _gave_earlier(self, scores: Scores) -> bool:
         """Of a line by an earlier version, which has no identity: whether nothing that it says is otherwise."""

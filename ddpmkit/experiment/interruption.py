@@ -1,34 +1,31 @@
-"""A wish to stop, heard in the middle of work that is no training step.
-
-It does not know who wishes, or what is saved then.
-"""
+"""Interrupts work between training steps when a stop is requested."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-from ddpmkit.tracking import Onlooker
+from ddpmkit.display import ProgressDisplay
 
 __all__ = ["Interruptible", "Stopped"]
 
 
 class Stopped(Exception):
-    """Someone asked the run to stop."""
+    """A stop of the run was requested."""
 
 
 class Interruptible:
-    """An onlooker whose `work` ends with Stopped, at the next unit of it, once `stop()` is true."""
+    """A display whose `progress` raises Stopped at the next unit of work once `stop()` is true."""
 
-    def __init__(self, onlooker: Onlooker, stop: Callable[[], bool]) -> None:
-        self._onlooker, self._stop = onlooker, stop
+    def __init__(self, display: ProgressDisplay, stop: Callable[[], bool]) -> None:
+        self._display, self._stop = display, stop
 
-    def remark(self, text: str) -> None:
-        """Passed on."""
-        self._onlooker.remark(text)
+    def message(self, text: str) -> None:
+        """Forward the message."""
+        self._display.message(text)
 
     @contextlib.contextmanager
-    def work(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Passed on, unit by unit."""
-        with self._onlooker.work(description, total) as advance:
+    def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Forward the progress, unit by unit."""
+        with self._display.progress(description, total) as advance:
 
             def advance_or_stop(more: int) -> None:
                 advance(more)

@@ -15,6 +15,7 @@ from ddpmkit.arguments import LARGEST_SEED, checked_int
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import Picture, RunEnded, Scores
 from ddpmkit.data.images import ImageSource
+from ddpmkit.display import Display, SafeDisplay, SilentDisplay
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.artifacts import evaluate, strip_identity
 from ddpmkit.experiment.averages import saved_weights
@@ -32,7 +33,6 @@ from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, between_pictures, betwe
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.input_images import open_mask, open_picture
 from ddpmkit.sampling.visualize import visualize
-from ddpmkit.tracking import Display, Quiet, Shielded
 from ddpmkit.training.state import load_weights
 
 __all__ = ["Run", "check_alpha_bar", "load"]
@@ -167,8 +167,9 @@ class Run:
         """
         count, seed = checked_int("count", count, 1), self._seed(seed)
         samples = counted(count, "sample")
-        work = Shielded(display or Quiet()).work(f"sampling steps for {samples}", generator.sampling_steps(count))
-        with explaining(f"drawing {samples}", self.recipe), work as advance:
+        display = SafeDisplay(display or SilentDisplay())
+        progress = display.progress(f"sampling steps for {samples}", generator.sampling_steps(count))
+        with explaining(f"drawing {samples}", self.recipe), progress as advance:
             return generator.images(range(count), seed, advance)
 
     def picture(self, given: Given) -> Tensor:
@@ -197,7 +198,7 @@ class Run:
         self, *, num_samples: int | None = None, skip_unavailable_metrics: bool = False, display: Display | None = None
     ) -> Iterator[Scores]:
         """The scores of `evaluate`, each as soon as it is there."""
-        display = Shielded(display or Quiet())
+        display = SafeDisplay(display or SilentDisplay())
         if num_samples is not None:
             num_samples = checked_int("num_samples", num_samples, 2)
         if not self.recipe.metrics:
@@ -213,7 +214,7 @@ class Run:
                 self.recipe,
                 device,
                 skip_unavailable=skip_unavailable_metrics,
-                remark=display.remark,
+                remark=display.message,
                 around=self.model.around,
             )
         with gathering.noting():
@@ -245,7 +246,7 @@ class Run:
         self.folder.check()
         images = build_images(self.recipe, "train", self.model.around)
         generator = self.generator()
-        display = Shielded(display or Quiet())
+        display = SafeDisplay(display or SilentDisplay())
         with explaining("drawing the forward and the reverse process", self.recipe):
             made_by = strip_identity(self.model)
             return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))

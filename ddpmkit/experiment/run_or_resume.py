@@ -13,6 +13,7 @@ import torch
 from ddpmkit.atomic_io import write_atomically
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.data.images import ImageSource
+from ddpmkit.display import Display, SafeDisplay, SilentDisplay
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.build import (
     BuiltMetric,
@@ -33,7 +34,7 @@ from ddpmkit.interrupts import own_sigint_handler
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
 from ddpmkit.run_folder import RunFolder
-from ddpmkit.tracking import Audience, Display, Quiet, Shielded
+from ddpmkit.tracking import EventDispatcher
 
 __all__ = ["default_folder", "run"]
 
@@ -65,20 +66,20 @@ def run(
         recipe = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
     elif overrides:
         raise InputError("overrides belong to a recipe that is read; this one has been read already.")
-    display = Shielded(display or Quiet())
+    display = SafeDisplay(display or SilentDisplay())
     folder = RunFolder(Path(out) if out is not None else default_folder(recipe))
     for note in recipe.notes:
-        display.remark(note)
+        display.message(note)
 
     with own_sigint_handler(), explaining("preparing the run", recipe):
-        model, metrics, images, held_out = _built(recipe, skip_unavailable_metrics, display.remark)
+        model, metrics, images, held_out = _built(recipe, skip_unavailable_metrics, display.message)
         if len(held_out) == 0:
-            display.remark("there are no validation images: no validation loss")
+            display.message("there are no validation images: no validation loss")
         folder.create()
         with folder.held():
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
-                display.remark(warning)
+                display.message(warning)
             now = made_here(
                 recipe,
                 images.dataset.fingerprint,
@@ -88,8 +89,8 @@ def run(
             )
             checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
             write_atomically(folder.lock, lock_text(recipe, now).encode())
-            audience = Audience(build_trackers(recipe, folder), display)
-            session = Session(model, folder, images, held_out, metrics, audience, display, stop)
+            events = EventDispatcher(build_trackers(recipe, folder), display)
+            session = Session(model, folder, images, held_out, metrics, events, display, stop)
             ended = session.run(checkpoint)
     return load(folder.path, registry=registry, trust=trust, ended=ended)
 
@@ -180,21 +181,21 @@ def _checkpoint_to_resume(
         *([other_validation] if other_validation is not None else []),
     ]
     for change in noted:
-        display.remark(f"changed since the last start: {change}")
+        display.message(f"changed since the last start: {change}")
     versions = list(before.made_with.changes(now, [part.component.plugin for part in recipe.parts]))
     for change in versions:
-        display.remark(
+        display.message(
             f"warning: another version than at the last checkpoint: {change}; the run goes on, but its weights and "
             "pictures need no longer be, bit for bit, those that it would have had"
         )
     rounding = list(before.made_with.rounds_otherwise(now))
     for change in rounding:
         exactly = "; OMP_NUM_THREADS in the environment sets the threads" if change.startswith("threads") else ""
-        display.remark(
+        display.message(
             f"warning: not as at the last checkpoint: {change}; sums are rounded differently. The run continues, but "
             f"its weights and images are no longer, bit for bit, those that it would have had{exactly}"
         )
     if noted or versions or rounding:
         folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions, *rounding]})
-    display.remark(f"going on from {checkpoint.path}")
+    display.message(f"going on from {checkpoint.path}")
     return checkpoint

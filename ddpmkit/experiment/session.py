@@ -18,6 +18,7 @@ from torch import nn
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
+from ddpmkit.display import Display
 from ddpmkit.errors import worded
 from ddpmkit.experiment.artifacts import draw_samples, evaluate, grid_identity, refuse_unusable, strip_identity
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
@@ -35,7 +36,7 @@ from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.image_grid import is_made_by
 from ddpmkit.sampling.visualize import is_visualized, visualize
 from ddpmkit.score_log import read_scores
-from ddpmkit.tracking import Audience, Display
+from ddpmkit.tracking import EventDispatcher
 from ddpmkit.training.state import load_weights, part_names, restore
 from ddpmkit.training.trainer import NotFinite, StepOutcome, Trainer
 from ddpmkit.training.validation import validation_loss
@@ -55,24 +56,24 @@ class Session:
         images: ImageSource,
         held_out: ImageSource,
         metrics: list[BuiltMetric],
-        audience: Audience,
+        events: EventDispatcher,
         display: Display,
         stop: Callable[[], bool],
     ) -> None:
         """Everything is built; nothing has begun. `stop` is asked before every step and between units of other work."""
         self.model, self.folder, self.images, self.held_out = model, folder, images, held_out
-        self.audience, self.stop = audience, stop
+        self.events, self.stop = events, stop
         self.evaluations = [Evaluation.of(built, model, images) for built in metrics]
         self.scores: list[Scores] = []
         """Those of the log."""
-        self.onlooker = Interruptible(display, stop)
+        self.display = Interruptible(display, stop)
         self.recipe = model.recipe
         self.objective = model.objective()
         self.log = folder.log
         self.trainer = Trainer(model.network, self.objective, images, self.recipe.train, model.runtime)
-        self.saver = Saver(self.trainer, folder, self.log, display.remark, self._is_regular, self._best_step)
+        self.saver = Saver(self.trainer, folder, self.log, display.message, self._is_regular, self._best_step)
         self.recovery = Recovery(
-            self.trainer, self.saver, folder, display.remark, self._restore, is_regular=self._is_regular
+            self.trainer, self.saver, folder, display.message, self._restore, is_regular=self._is_regular
         )
         self.problems: list[str] = []
         self.skipped_metrics: tuple[str, ...] = ()
@@ -80,13 +81,13 @@ class Session:
     def run(self, checkpoint: Checkpoint | None) -> RunEnded:
         """Go on from `checkpoint` (None: from the start) until the recipe's last step or until `stop()` is true.
 
-        Raises whatever ended the run early, after the audience has been told.
+        Raises whatever ended the run early, after `run_ended` was sent.
         """
         self._restore(checkpoint)
         steps = self.recipe.train.steps
         evaluations = {each.built.name: each.built.part.settings.every for each in self.evaluations}
         self.skipped_metrics = tuple(name for name in metric_names(self.recipe) if name not in evaluations)
-        self.audience.run_started(
+        self.events.run_started(
             RunStarted(
                 name=self.recipe.name,
                 folder=self.folder.path,
@@ -101,17 +102,17 @@ class Session:
         for scores in self.scores:
             # Whoever wrote them to the log may have been killed before it told anyone.
             if scores.step == self.trainer.step and scores.origin == "run":
-                self.audience.scores(scores)
+                self.events.scores(scores)
         try:
             with torch.enable_grad(), self.model.runtime.repeatable(), explaining("running", self.recipe):
                 finished = self._to_the_end()
         except BaseException as error:
             interrupted = is_interrupt(error)
             ended = RunEnded(self.trainer.step, "stopped" if interrupted else "failed")
-            self.audience.run_ended(ended, stop=self.stop, interrupted=interrupted)
+            self.events.run_ended(ended, stop=self.stop, interrupted=interrupted)
             raise
         ended = RunEnded(self.trainer.step, "finished" if finished else "stopped", tuple(self.problems))
-        self.audience.run_ended(ended, stop=self.stop)
+        self.events.run_ended(ended, stop=self.stop)
         return ended
 
     def _to_the_end(self) -> bool:
@@ -193,7 +194,7 @@ class Session:
         if checkpoint is not None:
             parts = {name: checkpoint.tensors(name) for name in part_names(self.trainer)}
             if as_before := restore(self.trainer, checkpoint.step, parts):
-                self.onlooker.remark(
+                self.display.message(
                     "each weight keeps the optimizer, Muon or Adam, that it had when the run began; a new run has "
                     f"another one for {', '.join(as_before)}"
                 )
@@ -201,7 +202,7 @@ class Session:
         step = self.trainer.step
         self.log.keep(lambda record: bool(record["step"] <= step))
         self.scores = read_scores(self.log)
-        self.audience.catch_up()
+        self.events.wait_briefly()
         self.folder.forget_samples_after(step)
         forget_snapshots_after(step, self.folder.snapshots)
 
@@ -241,7 +242,7 @@ class Session:
         )
         # The log is written whatever the trackers do.
         self.log.append("step", asdict(record))
-        self.audience.step(record)
+        self.events.step(record)
 
     def _intervals(self, step: int) -> bool:
         """Samples and scores that are due after `step` and not there yet; whether there were any to make."""
@@ -251,8 +252,8 @@ class Session:
             self._outdate_report()
             with self._forgiving(f"drawing the samples of step {step}"):
                 generator = self._generator(self.recipe.sampler.settings.weights)
-                path = draw_samples(generator, self.model, self.folder, step, self.onlooker)
-                self.audience.picture(Picture(step, "samples", path))
+                path = draw_samples(generator, self.model, self.folder, step, self.display)
+                self.events.picture(Picture(step, "samples", path))
         for each in self.evaluations:
             if self._due(each.built.part.settings.every, step) and not self._is_evaluated(each, step):
                 made = True
@@ -260,10 +261,10 @@ class Session:
                 with self._forgiving(f"scoring step {step} by {each.built.name}"):
                     generator = self._generator(each.weights)
                     with generator.around(f"metric {each.built.name!r}"):
-                        scores = evaluate(each, generator, step, self.onlooker)
+                        scores = evaluate(each, generator, step, self.display)
                     self.scores.append(scores)
                     self.log.append("scores", asdict(scores))
-                    self.audience.scores(scores)
+                    self.events.scores(scores)
                     refuse_unusable(scores)
         return made
 
@@ -321,8 +322,8 @@ class Session:
             step, seed = self.trainer.step, self.recipe.train.seed
             with self._forgiving("drawing the forward and the reverse process"):
                 generator = self._generator(self.recipe.sampler.settings.weights)
-                for picture in visualize(generator, self.images, self.folder, step, seed, self.onlooker, made_by):
-                    self.audience.picture(picture)
+                for picture in visualize(generator, self.images, self.folder, step, seed, self.display, made_by):
+                    self.events.picture(picture)
         if made_up or not self.folder.report.exists():
             with self._forgiving("writing the report"):
                 write_report(self.folder.path, self.skipped_metrics)

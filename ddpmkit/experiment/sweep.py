@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddpmkit.display import Display
 from ddpmkit.errors import DdpmkitError, worded
 from ddpmkit.experiment.run_or_resume import run
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import SweepRun
 from ddpmkit.run_folder import RunFolder
-from ddpmkit.score_log import own, read_scores
-from ddpmkit.tracking import Display
+from ddpmkit.score_log import made_by_run, read_scores
 
 __all__ = ["SweepOutcome", "sweep"]
 
@@ -40,7 +40,7 @@ class SweepOutcome:
         for record in log.records("step"):
             if record["validation_loss"] is not None:
                 found["validation loss"] = record["validation_loss"]
-        for scores in own(read_scores(log)):
+        for scores in made_by_run(read_scores(log)):
             found |= {f"{scores.metric} {name}": value for name, value in scores.values.items()}
         return found
 

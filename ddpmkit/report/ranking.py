@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpmkit.contracts import Scores
-from ddpmkit.score_log import distinguished, newest, own
+from ddpmkit.score_log import distinct_names, latest_scores, made_by_run
 
 __all__ = ["Ranking", "rankings"]
 
@@ -42,8 +42,8 @@ def rankings(runs: Sequence[tuple[str, Sequence[Scores]]]) -> Iterator[Ranking]:
 
 
 def _newest(scores: Sequence[Scores], origin: str) -> list[Scores]:
-    chosen = own(scores) if origin == "run" else [each for each in scores if each.origin == origin]
-    return list(newest(chosen).values())
+    chosen = made_by_run(scores) if origin == "run" else [each for each in scores if each.origin == origin]
+    return list(latest_scores(chosen).values())
 
 
 def _use(scores: Scores) -> str:
@@ -56,7 +56,7 @@ def _rows(use: str, runs: Sequence[tuple[str, Sequence[Scores]]]) -> Iterator[tu
         yield use, [(name, scores[0] if scores else None) for name, scores in runs]
         return
     ways = {json.dumps(_way(each), sort_keys=True): _way(each) for _, scores in runs for each in scores}
-    for title, way in zip(distinguished([(use, way) for way in ways.values()]), ways.values(), strict=True):
+    for title, way in zip(distinct_names([(use, way) for way in ways.values()]), ways.values(), strict=True):
         yield title, [(name, next((each for each in scores if _way(each) == way), None)) for name, scores in runs]
 
 
@@ -91,7 +91,7 @@ def _text(scores: Scores, name: str) -> str:
 def _why_not(there: Sequence[tuple[str, Scores]]) -> str:
     """The first rule that was not the same for all; empty if all were."""
     if alone := [run for run, scores in there if not scores.comparable]:
-        return f"not ranked: the protocol of {', '.join(alone)} compares with nothing else"
+        return f"not ranked: scores by the protocol of {', '.join(alone)} cannot be compared with others"
     say_all = all(scores.identity for _, scores in there)
     rules = [(run, _rules(scores, by_identity=say_all)) for run, scores in there]
     for rule in dict.fromkeys(rule for _, each in rules for rule in each):

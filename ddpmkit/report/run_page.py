@@ -25,7 +25,7 @@ from ddpmkit.report.images import embedded, thumbnail
 from ddpmkit.report.run_summary import facts, sentence
 from ddpmkit.report.score_series import score_series
 from ddpmkit.run_folder import RunFolder
-from ddpmkit.score_log import own, read_scores
+from ddpmkit.score_log import made_by_run, read_scores
 
 __all__ = ["environment", "write_report"]
 
@@ -56,12 +56,12 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
     made, _ = made_with(recipe), recipe.pop("lock", None)
     plugin_options = file_options(made.files if made else ())
     grids = [(step, shown) for step, grid in _spread(folder.grids()) if (shown := (grid, thumbnail(grid)))[1]]
-    page = environment().get_template("page.html").render(
+    page = environment().get_template("run_page.html").render(
         name=recipe.get("name", path.resolve().name),
         folder=shlex.quote(str(path)),
         plugin_options=f" {shlex.join(plugin_options)}" if plugin_options else "",
-        sentence=sentence(recipe, history, own(scores)),
-        facts=[*facts(recipe, history, own(scores)), *((name, _SKIPPED) for name in skipped_metrics)],
+        sentence=sentence(recipe, history, made_by_run(scores)),
+        facts=[*facts(recipe, history, made_by_run(scores)), *((name, _SKIPPED) for name in skipped_metrics)],
         evaluate_option=_evaluate_option(recipe, skipped_metrics),
         recipe=recipe,
         recipe_text=toml_text(recipe).strip(),
@@ -72,7 +72,7 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
         grids=[_Grid(step, f"samples/{grid.name}", small) for step, (grid, small) in grids],
         forward=embedded(folder.visualization("forward")),
         reverse=embedded(folder.visualization("backward")),
-        charts=[*_training_charts(history), *_score_charts(own(scores))],
+        charts=[*_training_charts(history), *_score_charts(made_by_run(scores))],
         scores=scores,
         rules={f"{each.metric}, {each.rules}": each.scores[-1].facts for each in score_series(scores)},
     )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ddpmkit.contracts import Scores
-from ddpmkit.score_log import series
+from ddpmkit.score_log import series_key
 
 __all__ = ["ScoreSeries", "score_series"]
 
@@ -29,7 +29,7 @@ def score_series(scores: Iterable[Scores]) -> list[ScoreSeries]:
     """All series of scores that are by step, by metric."""
     found: dict[str, dict[int, Scores]] = {}
     for each in scores:
-        found.setdefault(f"{each.origin} {series(each)}", {})[each.step] = each
+        found.setdefault(f"{each.origin} {series_key(each)}", {})[each.step] = each
     groups = [list(by_step.values()) for by_step in found.values()]
     return sorted(
         (ScoreSeries(group[0].metric, _rules(group, groups), group) for group in groups),

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ddpmkit.contracts import Picture
 from ddpmkit.data.images import ImageSource, evenly_spread, to_float, to_uint8
+from ddpmkit.display import ProgressDisplay
 from ddpmkit.randomness import Purpose, normal
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.sampling.image_grid import grid, is_made_by, save_png, strip
-from ddpmkit.tracking import Onlooker
 
 __all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]
 
@@ -36,7 +36,7 @@ def visualize(
     folder: RunFolder,
     step: int,
     seed: int,
-    display: Onlooker,
+    display: ProgressDisplay,
     made_by: Mapping[str, Any],
 ) -> Iterator[Picture]:
     """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips.
@@ -44,7 +44,9 @@ def visualize(
     `made_by` is what the strips depend on, for `is_visualized`.
     """
     count = min(8, generator.batch_size)
-    with display.work("sampling steps of the forward and reverse process", generator.sampling_steps(count)) as advance:
+    with display.progress(
+        "sampling steps of the forward and reverse process", generator.sampling_steps(count)
+    ) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
     yield Picture(step, "forward", _write(folder, _FORWARD, forward, made_by))

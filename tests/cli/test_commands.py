@@ -228,7 +228,7 @@ def test_evaluate_says_that_it_made_no_score(finished, tmp_path):
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.splitlines() == [
         "skipped metric 'local/offline': its network is not here",
-        "no score was made: no metric of this run is available here",
+        "no scores: none of the run's metrics is available here",
     ]
 
 

@@ -4,7 +4,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from ddpmkit.cli.live_panel import LiveDisplay
+from ddpmkit.cli.live_panel import LiveDisplay, open_display
+from ddpmkit.cli.plain_log import PlainDisplay
 from ddpmkit.cli.terminal import Terminal
 
 
@@ -29,7 +30,7 @@ def test_the_panel(width, clock, started, record, scores, run_folder):
     clock.now += 100
     display.step(record(250, validation_loss=0.25))
     display.scores(scores)
-    with display.work("16 samples", 50) as advance:
+    with display.progress("16 samples", 50) as advance:
         advance(20)
         lines = drawn(display, width)
     # Three columns stay free: a terminal that echoes ^C there must not wrap.
@@ -62,7 +63,7 @@ def test_the_panel(width, clock, started, record, scores, run_folder):
 def test_finished_work_leaves_the_panel(clock, started):
     display = LiveDisplay(console(80), clock)
     display.run_started(started())
-    with display.work("16 samples", 50):
+    with display.progress("16 samples", 50):
         pass
     assert not any("16 samples" in line for line in drawn(display, 80))
 
@@ -70,7 +71,7 @@ def test_finished_work_leaves_the_panel(clock, started):
 def test_work_without_a_run_stands_alone():
     display = LiveDisplay(console(80))
     assert "preparing" in drawn(display, 80)[0]
-    with display.work("64 samples", 100):
+    with display.progress("64 samples", 100):
         (line,) = drawn(display, 80)
     assert line.startswith("64 samples")
 
@@ -80,7 +81,7 @@ def test_remarks_and_warnings_stand_above_the_panel_and_stay(started):
     with terminal.logging(), LiveDisplay(terminal.err) as display:
         display.run_started(started())
         logging.getLogger("someone.else").warning("the [disk] is nearly full")
-        display.remark("skipped metric 'clean-fid'")
+        display.message("skipped metric 'clean-fid'")
     text = terminal.err.file.getvalue()
     assert "warning: the [disk] is nearly full\n" in text
     assert "skipped metric 'clean-fid'\n" in text
@@ -95,3 +96,12 @@ def test_steps_are_drawn_and_not_printed(started, record):
     before = paper.file.getvalue()
     display.step(record(10))
     assert paper.file.getvalue() == before
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "term", "expected"),
+    [(True, "xterm-256color", LiveDisplay), (True, "dumb", PlainDisplay), (False, "xterm-256color", PlainDisplay)],
+)
+def test_the_panel_is_live_only_if_the_terminal_can_redraw_lines(is_terminal, term, expected):
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": term})
+    assert type(open_display(Terminal(err=console))) is expected

@@ -89,14 +89,14 @@ def test_a_row_leads_from_sample_to_sample(finished, tmp_path):
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        ("sample", ["--strength", "0.5"], "  - --from PICTURE"),
-        ("sample", ["--mask", "mask.png"], "--mask says what becomes of a picture, and there is none"),
-        ("sample", ["--from", "cat.png", "--resample", "2"], "  - --mask PICTURE"),
+        ("sample", ["--strength", "0.5"], "  - --from IMAGE"),
+        ("sample", ["--mask", "mask.png"], "--mask needs an image to start from"),
+        ("sample", ["--from", "cat.png", "--resample", "2"], "  - --mask IMAGE"),
         ("sample", ["--from", "cat.png", "--strength", "0"], "--strength"),
         ("sample", ["--from", "none.png"], "there is no picture none.png"),
         ("sample", ["--from", "text.png"], "text.png is no picture that can be read"),
         ("interpolate", ["cat.png", "3"], "from a number to a number"),
-        ("interpolate", ["3", "4", "--strength", "0.5"], "samples begin as noise"),
+        ("interpolate", ["3", "4", "--strength", "0.5"], "samples start as pure noise"),
         ("interpolate", ["3", "3"], "nothing between image 3 and itself"),
         ("interpolate", ["cat.png", "dog.png", "-n", "1"], "-n"),
         ("interpolate", ["3", "9223372036854775808"], "no number of an image"),

@@ -19,11 +19,11 @@ def display(out, clock):
 
 def test_a_short_run(display, out, clock, started, record, scores, run_folder):
     with display:
-        display.remark("[data] is not markup")
+        display.message("[data] is not markup")
         display.run_started(started())
         clock.now += 10
         display.step(record(100, validation_loss=0.25))
-        with display.work("16 samples", 50) as advance:
+        with display.progress("16 samples", 50) as advance:
             clock.now += 6
             advance(50)
         display.picture(Picture(100, "samples", run_folder / "samples" / "step-00000100.png"))
@@ -68,7 +68,7 @@ def test_validation_is_always_told(display, out, started, record):
 
 
 def test_long_work_is_told_on_the_way(display, out, clock):
-    with display.work("clean-fid: samples", 1000) as advance:
+    with display.progress("clean-fid: samples", 1000) as advance:
         for _ in range(10):
             clock.now += 6
             advance(100)
@@ -78,7 +78,7 @@ def test_long_work_is_told_on_the_way(display, out, clock):
 
 
 def test_short_work_is_told_in_one_line(display, out, clock):
-    with display.work("16 samples", 50) as advance:
+    with display.progress("16 samples", 50) as advance:
         clock.now += 1
         advance(50)
     assert out.getvalue() == "16 samples ...\n"
@@ -86,7 +86,7 @@ def test_short_work_is_told_in_one_line(display, out, clock):
 
 def test_work_that_failed_is_not_called_done(display, out, clock):
     def fail_late():
-        with display.work("16 samples", 50):
+        with display.progress("16 samples", 50):
             clock.now += 60
             raise RuntimeError
 
@@ -100,6 +100,6 @@ def test_no_control_characters(display, out, started, record, scores):
         display.run_started(started())
         display.step(record(10))
         display.scores(scores)
-        with display.work("x", 2) as advance:
+        with display.progress("x", 2) as advance:
             advance(2)
     assert all(character.isprintable() or character == "\n" for character in out.getvalue())

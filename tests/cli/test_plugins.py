@@ -227,7 +227,7 @@ def test_timesteps_are_for_a_schedule(plugins: Callable[..., Result]) -> None:
     other = plugins("check", "l2", "--timesteps", "3000")
     assert other.exit_code == 2
     assert "loss 'l2' is not a schedule" in other.stderr
-    assert "--timesteps needs the name" in plugins("check", "--timesteps", "3000").stderr
+    assert "--timesteps needs the NAME" in plugins("check", "--timesteps", "3000").stderr
 
 
 def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
@@ -303,8 +303,8 @@ def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[.
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "s=0.1"], "--set needs the name"),
-        (["--xfail", "schedule.snr=because"], "--xfail needs the name"),
+        (["--set", "s=0.1"], "--set needs the NAME"),
+        (["--xfail", "schedule.snr=because"], "--xfail needs the NAME"),
         (["cosine", "--set", "s"], "not of the form KEY=VALUE"),
         (["cosine", "--set", "s=-1"], "`s` in schedule `cosine` must be a number of at least 0"),
         (["cosine", "--set", "ss=1"], "did you mean `s`"),
@@ -335,11 +335,11 @@ def test_all_are_checked_that_can_be_without_settings(
     lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
     assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
     assert "loss `local/zig` lacks `file`" in lines["- loss local/zig"]
-    assert lines["- loss local/gone"].endswith("it cannot work here: no zig")
+    assert lines["- loss local/gone"].endswith("it is not available here: no zig")
     assert "- dataset image-folder" in lines
-    assert lines["- tracker wandb"].endswith("it may publish what it is told, and is checked only when named")
+    assert lines["- tracker wandb"].endswith("it may publish what it receives, so it is checked only when named")
     totals = lines[next(name for name in lines if "components:" in name)]
-    assert "left out" in totals
+    assert "skipped" in totals
     assert "not checked" not in totals
 
 

@@ -3,11 +3,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from ddpmkit.cli.run_status import Standing, in_clock_time, score_text
+from ddpmkit.cli.run_status import RunStatus, in_clock_time, score_text
 
 
 def test_pace_is_measured_from_where_this_process_began(started, record, clock):
-    standing = Standing(clock)
+    standing = RunStatus(clock)
     standing.begin(started(first_step=200))
     clock.now += 30
     standing.advance(record(300))
@@ -17,14 +17,14 @@ def test_pace_is_measured_from_where_this_process_began(started, record, clock):
 
 
 def test_nothing_is_claimed_before_the_first_record(started, clock):
-    standing = Standing(clock)
+    standing = RunStatus(clock)
     standing.begin(started())
     assert (standing.seconds_left, standing.steps_per_second, standing.step) == (None, None, 0)
 
 
 @pytest.mark.parametrize(("step", "samples"), [(0, 400), (399, 400), (400, 800), (801, 1000), (1000, None)], ids=str)
 def test_what_is_due_next(started, record, step, samples):
-    standing = Standing()
+    standing = RunStatus()
     standing.begin(started())
     if step:
         standing.advance(record(step))
@@ -36,13 +36,13 @@ def test_what_is_due_next(started, record, step, samples):
 def test_a_run_that_goes_on_knows_the_scores_of_its_log(started, scores, run_folder):
     line = {"event": "scores", **asdict(scores)}
     (run_folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    standing = Standing()
+    standing = RunStatus()
     standing.begin(started(first_step=400))
     assert standing.last_scores == {"clean-fid": score_text(scores)}
 
 
 def test_the_validation_loss_outlives_records_without_one(started, record):
-    standing = Standing()
+    standing = RunStatus()
     standing.begin(started())
     standing.advance(record(10, validation_loss=0.5))
     standing.advance(record(20))

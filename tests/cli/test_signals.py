@@ -179,7 +179,7 @@ def test_a_tracker_that_hangs_at_the_end_does_not_hold_up_a_signal(
         out, err = process.communicate(timeout=100)
     assert process.returncode == 0  # the run itself is finished
     assert out.startswith("finished: 4 steps")
-    assert "tracker local/lingering has not ended after" in err
+    assert "tracker local/lingering has not finished after" in err
 
 
 def test_a_tracker_cannot_take_ctrl_c(command: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 import pytest
 
-from ddpmkit.cli.run_status import Standing
+from ddpmkit.cli.run_status import RunStatus
 from ddpmkit.cli.summary import summary
 from ddpmkit.contracts import RunEnded
 
 
 @pytest.fixture
 def standing(clock):
-    return Standing(clock)
+    return RunStatus(clock)
 
 
 def test_a_finished_run(standing, clock, started, record, scores, run_folder):

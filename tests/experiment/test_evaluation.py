@@ -19,7 +19,7 @@ from torch import Tensor
 import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.cli.plain_log import PlainDisplay
-from ddpmkit.cli.run_status import Standing
+from ddpmkit.cli.run_status import RunStatus
 from ddpmkit.cli.summary import summary
 from ddpmkit.contracts import MetricProtocol, Scores
 from ddpmkit.errors import ComponentUnavailable, InputError
@@ -285,9 +285,9 @@ def test_a_skipped_metric_is_offered_nowhere(small: Recipe, registry: Registry, 
             skip_unavailable_metrics=True,
             display=display,
         )
-        standing = display.standing
+        standing = display.status
         assert standing.started is not None
-        upcoming = Standing()
+        upcoming = RunStatus()
         upcoming.started = replace(standing.started, first_step=0)
         assert [what for what, _ in upcoming.upcoming()] == ["samples", *(["local/level"] if offered else [])]
         lines = [line for line in summary(standing) if "evaluate" in line]

@@ -657,7 +657,7 @@ def test_a_tracker_that_fails_is_switched_off_and_named(run: RunWith, caplog: py
         done = run(tracker=[{"use": "local/broken", "from_call": 3}])
     assert done.step == 20
     assert ended(done).problems == ()
-    assert caplog.text.count("tracker local/broken failed with KeyError: 'beta'; it is switched off") == 1
+    assert caplog.text.count("tracker local/broken failed with KeyError: 'beta'; it is disabled") == 1
 
 
 def test_out_of_memory_in_training_names_the_keys_that_help(run: RunWith, tmp_path: Path) -> None:

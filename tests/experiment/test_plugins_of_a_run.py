@@ -10,9 +10,9 @@ import torch
 
 import ddpmkit
 from ddpmkit.checkpoint import save_checkpoint
+from ddpmkit.display import SilentDisplay
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import read_lock
-from ddpmkit.tracking import Quiet
 
 ZIGZAG = """
 import torch
@@ -49,11 +49,11 @@ def test_python_runs_and_opens_what_a_file_brings(plugin: Path, recipe: dict[str
     assert ddpmkit.load("run", plugins=[plugin]).sample(1).shape == (1, 3, 8, 8)
 
 
-class Listening(Quiet):
+class Listening(SilentDisplay):
     def __init__(self) -> None:
         self.remarks: list[str] = []
 
-    def remark(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self.remarks.append(text)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 import ddpmkit
 from ddpmkit.checkpoint import newest_checkpoint, save_checkpoint
 from ddpmkit.data.images import evenly_spread
+from ddpmkit.display import SilentDisplay
 from ddpmkit.errors import ComponentUnavailable, InputError
 from ddpmkit.experiment import Run
 from ddpmkit.interrupts import Interrupted
@@ -19,7 +20,6 @@ from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling.visualize import forward_frames, reverse_frames
-from ddpmkit.tracking import Quiet
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -70,11 +70,11 @@ def assert_equal_bits(first: Path, second: Path) -> None:
             assert torch.equal(value, two[part][key]), f"{part}: {key}"
 
 
-class Listening(Quiet):
+class Listening(SilentDisplay):
     def __init__(self) -> None:
         self.remarks: list[str] = []
 
-    def remark(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self.remarks.append(text)
 
 
@@ -212,8 +212,8 @@ def test_other_validation_images_are_noticed_and_written_down(tmp_path: Path, ch
             file.unlink()
     remarks: list[str] = []
 
-    class Listening(Quiet):
-        def remark(self, text: str) -> None:
+    class Listening(SilentDisplay):
+        def message(self, text: str) -> None:
             remarks.append(text)
 
     run = ddpmkit.run(recipe, tmp_path / "run", display=Listening())

@@ -14,21 +14,21 @@ from torch import Tensor
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, step_of
 from ddpmkit.contracts import MetricProtocol
+from ddpmkit.display import SilentDisplay
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.experiment.saving import check_space, superseded
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import TrainSection
-from ddpmkit.tracking import Quiet
 
 Recipe = Callable[..., dict[str, Any]]
 
 
-class Listening(Quiet):
+class Listening(SilentDisplay):
     def __init__(self) -> None:
         self.remarks: list[str] = []
 
-    def remark(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self.remarks.append(text)
 
 

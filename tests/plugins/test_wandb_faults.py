@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit_plugins.wandb_tracker.event_queue import Postbox
+from ddpmkit_plugins.wandb_tracker.event_queue import EventQueue
 
 PATIENCE = 2.0
 RUN = """
 import json, logging, os, resource, signal, sys, time
 from pathlib import Path
 from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
-from ddpmkit.tracking import Audience, TrackerThread
+from ddpmkit.tracking import EventDispatcher, TrackerThread
 from ddpmkit_plugins.wandb_tracker import WandbConfig, tracker
 
 fault, folder, patience = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
@@ -25,7 +25,7 @@ said = []
 for name in ("ddpmkit.tracking", "ddpmkit_plugins.wandb_tracker.tracker"):
     logging.getLogger(name).addFilter(lambda found: said.append(found.getMessage()))
 build = lambda: tracker.WandbTracker(WandbConfig(mode="offline"), run_folder=folder)
-audience = Audience([TrackerThread("wandb", build)])
+audience = EventDispatcher([TrackerThread("wandb", build)])
 audience.run_started(RunStarted("cats", folder, {}, 1, 0, 400))
 
 services = []
@@ -73,11 +73,11 @@ def test_no_step_waits_the_process_ends_and_one_line_says_what_happened(fault: s
     else:
         (line,) = found["said"]
         assert line.startswith("tracker wandb failed with ")
-        assert line.endswith("it is switched off and the run goes on.")
+        assert line.endswith("it is disabled, and the run continues.")
 
 
 def test_calls_are_made_in_order_and_the_poster_does_not_wait() -> None:
-    box, made = Postbox(patience=5), list[int]()
+    box, made = EventQueue(patience=5), list[int]()
     box.post(lambda: time.sleep(0.3))
     began = time.monotonic()
     for number in range(100):
@@ -88,7 +88,7 @@ def test_calls_are_made_in_order_and_the_poster_does_not_wait() -> None:
 
 
 def test_a_call_that_fails_is_told_to_the_next_poster() -> None:
-    box = Postbox(patience=5)
+    box = EventQueue(patience=5)
     box.post(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         box.empty(5)
@@ -97,7 +97,7 @@ def test_a_call_that_fails_is_told_to_the_next_poster() -> None:
 
 
 def test_a_call_that_does_not_return_is_told_to_the_next_poster_after_a_while() -> None:
-    box = Postbox(patience=0.2)
+    box = EventQueue(patience=0.2)
     box.post(lambda: time.sleep(60))
     box.post(lambda: None)
     time.sleep(0.4)

@@ -98,7 +98,10 @@ def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> No
         ({"num_reference": 17}, "not ranked: unlike reference images: 4,000 (a); 17 (b)"),
         ({"facts": {"extractor SHA-256": "cd"}}, "not ranked: unlike extractor SHA-256: ab (a); cd (b)"),
         ({"facts": {}}, "not ranked: unlike extractor SHA-256: ab (a); none (b)"),
-        ({"protocol": "original", "comparable": False}, "not ranked: the protocol of b compares with nothing else"),
+        (
+            {"protocol": "original", "comparable": False},
+            "not ranked: scores by the protocol of b cannot be compared with others",
+        ),
     ],
 )
 def test_scores_by_unlike_rules_are_not_and_the_rule_is_named(made, changes, why) -> None:  # type: ignore[no-untyped-def]

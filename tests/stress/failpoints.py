@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, open_checkpoint, save_checkpoint
 from ddpmkit.contracts import StepRecord
-from ddpmkit.tracking import Quiet
+from ddpmkit.display import SilentDisplay
 
 __all__ = ["run_until", "save_again"]
 
@@ -53,7 +53,7 @@ def _touches_the_disk(called: Any) -> bool:
     return called.__name__ in _TOUCHES and not isinstance(getattr(called, "__self__", None), _IN_MEMORY)
 
 
-class _Until(Quiet):
+class _Until(SilentDisplay):
     """Asks a run to stop once it has recorded step `last`, and then lets `watch` see what it does."""
 
     def __init__(self, last: int, watch: _Failpoints) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options
-from ddpmkit.cli.plugin_commands import offered, refused
-from ddpmkit.cli.plugins.named import kind_option, named
+from ddpmkit.cli.plugin_commands import find_commands, rejections
+from ddpmkit.cli.plugins.lookup import find_components, kind_option
 from ddpmkit.cli.terminal import Terminal, aligned
 from ddpmkit.contracts import KINDS
 
@@ -25,12 +25,12 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
     from ddpmkit.plugin.registry import name_conflicts
 
     found = plugins.discover()
-    commands = offered(found, COMMANDS)
+    commands = find_commands(found, COMMANDS)
     rows = [(entry.kind, entry.use, entry.origin, entry.component.summary) for entry in found.components]
     rows += [
         ("command", one.name, one.plugin.origin, one.command.get_short_help_str(100))
         for one in commands
-        if one.objection is None
+        if one.problem is None
     ]
     rows += [
         ("diagnosis", plugin.found.entry_name, plugin.found.origin, reference)
@@ -47,7 +47,7 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
     )
     aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.broken]
     _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
-    _print_section(terminal, "refused", refused(commands), "bold red")
+    _print_section(terminal, "refused", rejections(commands), "bold red")
     _print_section(terminal, "switched off", found.disabled, "bold")
     _print_section(terminal, "not switched off", found.warnings, "bold red")
 
@@ -65,7 +65,7 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
     """
     from ddpmkit.recipe.value_descriptions import Expectations
 
-    for entry in named(plugins.registry(), name, kind):
+    for entry in find_components(plugins.registry(), name, kind):
         component, keys = entry.component, Expectations(entry.config_model())
         terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
         facts = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ddpmkit.cli.options import given_path
+from ddpmkit.cli.options import path_type
 from ddpmkit.cli.terminal import Terminal
 from ddpmkit.contracts import KINDS
 
@@ -22,7 +22,7 @@ __all__ = ["new"]
     "--out",
     "folder",
     metavar="FOLDER",
-    type=given_path,
+    type=path_type,
     help="Where to write the package.  [default: ddpmkit-NAMESPACE-NAME]",
 )
 @click.pass_obj

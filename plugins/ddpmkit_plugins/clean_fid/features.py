@@ -47,7 +47,7 @@ class InceptionFeatures:
         return features.cpu().double()
 
 
-class KeptFeatures:
+class PairMetric:
     """What metrics have in common that look at pairs. State, float64: `features` [N, 2048], 16 kB an image."""
 
     def __init__(self, config: InceptionConfig, device: torch.device) -> None:

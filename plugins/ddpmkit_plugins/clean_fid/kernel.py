@@ -13,12 +13,12 @@ from torch import Tensor
 from ddpmkit.contracts import Better, MetricProtocol
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.clean_fid import CleanKidConfig
-from ddpmkit_plugins.clean_fid.features import REFERENCE, KeptFeatures
+from ddpmkit_plugins.clean_fid.features import REFERENCE, PairMetric
 
 _ROWS = 1024
 
 
-class CleanKid(KeptFeatures):
+class CleanKid(PairMetric):
     """MMD^2 between the features of both sides."""
 
     better: Mapping[str, Better] = {"kid": "lower"}

@@ -11,12 +11,12 @@ from torch import Tensor
 from ddpmkit.contracts import Better, MetricProtocol
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.clean_fid import PrecisionRecallConfig
-from ddpmkit_plugins.clean_fid.features import REFERENCE, KeptFeatures
+from ddpmkit_plugins.clean_fid.features import REFERENCE, PairMetric
 
 _ROWS = 1024
 
 
-class PrecisionRecall(KeptFeatures):
+class PrecisionRecall(PairMetric):
     """How much of either side lies within the manifold of the other."""
 
     better: Mapping[str, Better] = {"precision": "higher", "recall": "higher"}

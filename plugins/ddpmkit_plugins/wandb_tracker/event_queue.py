@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-class Postbox:
+class EventQueue:
     """Takes calls at once and makes them in order; tells the next poster when one failed or does not return."""
 
     def __init__(self, patience: float) -> None:

@@ -18,7 +18,7 @@ from wandb.sdk import wandb_setup
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.plugin import InputError, written_atomically
 from ddpmkit_plugins.wandb_tracker import WandbConfig
-from ddpmkit_plugins.wandb_tracker.event_queue import Postbox
+from ddpmkit_plugins.wandb_tracker.event_queue import EventQueue
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class WandbTracker:
         self.config = config
         self.folder = run_folder
         self._run: wandb.Run | None = None
-        self._box = Postbox(_PATIENCE)
+        self._box = EventQueue(_PATIENCE)
 
     def run_started(self, event: RunStarted) -> None:
         """Open the run, or open it again; offline when the server cannot be had."""

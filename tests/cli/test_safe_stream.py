@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ddpmkit.cli import main
-from ddpmkit.cli.stream import Forgiving, escaped
+from ddpmkit.cli.safe_stream import SafeStream, escaped
 from ddpmkit.cli.terminal import Terminal
 
 RUN = f"{sys.executable} -m ddpmkit run {{recipe}} --out {{out}} --plugin {Path(__file__).with_name('parts.py')}"
@@ -73,14 +73,14 @@ def test_a_command_that_only_shows_fails_when_nothing_can_be_shown(arguments: st
 def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="latin-1"))
-    stream = Forgiving("stdout")
+    stream = SafeStream("stdout")
     assert stream.write("käse 猫\n") == 7
     assert buffer.getvalue() == b"k\xe4se \\u732b\n"
     assert stream.failure is None
 
 
 def test_a_stream_that_is_closed_or_missing_costs_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Forgiving("stderr")
+    stream = SafeStream("stderr")
     monkeypatch.setattr(sys, "stderr", None)
     assert (stream.write("lost"), stream.isatty(), stream.failure) == (4, False, None)
     closed = io.StringIO()

@@ -1,4 +1,4 @@
-"""What a metric answers, checked: finite numbers by name, and apart from them what is no such number."""
+"""What a metric answers, check_scores: finite numbers by name, and apart from them what is no such number."""
 
 import math
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from ddpmkit.errors import RunFailed
 
-__all__ = ["Checked", "checked"]
+__all__ = ["CheckedScores", "check_scores"]
 
 _LONGEST = 100
 
 
-class Checked(NamedTuple):
+class CheckedScores(NamedTuple):
     """The scores of a metric."""
 
     values: dict[str, float]
@@ -20,14 +20,14 @@ class Checked(NamedTuple):
     """The rest, as text: `nan`, `inf`, `'good'`."""
 
 
-def checked(name: str, answer: Any) -> Checked:
+def check_scores(name: str, answer: Any) -> CheckedScores:
     """The answer of a metric's `scores()`; `name` is the metric's. Raises RunFailed if it is not a mapping."""
     if not isinstance(answer, Mapping):
         raise RunFailed(
             f"metric {name!r}: its scores() returned {type(answer).__name__}, not numbers by name.",
             remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
         )
-    found = Checked({}, {})
+    found = CheckedScores({}, {})
     for key, value in answer.items():
         number = _number(value)
         if number is not None and math.isfinite(number):

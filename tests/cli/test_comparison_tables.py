@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ddpmkit.cli.side_by_side import differences, score_tables
+from ddpmkit.cli.comparison_tables import differences, score_tables
 
 _CHANGES = (
     "as it is",

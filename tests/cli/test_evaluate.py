@@ -1,7 +1,5 @@
-"""Scores in words."""
-
+from ddpmkit.cli.evaluate import describe_scores
 from ddpmkit.contracts import Scores
-from ddpmkit.evaluation import describe_scores
 
 FACTS = {
     "reference": "the training images, re-encoded as JPEG",
@@ -27,11 +25,11 @@ def scores(**changes):
     return Scores(**{**fields, **changes})
 
 
-def test_a_score_is_told_with_all_its_rules():
+def test_a_score_is_shown_with_its_protocol_and_all_facts():
     assert describe_scores(scores()) == [
         ("metric", "clean-fid (standard protocol)"),
         ("step", "1,000"),
-        ("fid", "42.17 (lower is better, real against real: 5.25)"),
+        ("fid", "42.17 (lower is better; floor, real against real: 5.25)"),
         ("samples", "5,000"),
         ("reference", "4,653 images: the training images, re-encoded as JPEG"),
         ("resize", "bicubic"),
@@ -40,10 +38,10 @@ def test_a_score_is_told_with_all_its_rules():
     ]
 
 
-def test_a_score_without_floor_shows_none():
+def test_a_score_without_a_floor_shows_no_floor():
     assert dict(describe_scores(scores(floor={})))["fid"] == "42.17 (lower is better)"
 
 
-def test_a_score_that_compares_with_nothing_says_so():
+def test_a_score_that_is_not_comparable_says_so():
     lines = dict(describe_scores(scores(protocol="original", comparable=False)))
-    assert lines["comparable"] == "no: the original protocol compares with nothing else"
+    assert lines["comparable"] == "no: scores of the original protocol cannot be compared with others"

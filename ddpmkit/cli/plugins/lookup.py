@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.registered_component import RegisteredComponent
     from ddpmkit.plugin.registry import Registry
 
-__all__ = ["kind_option", "named"]
+__all__ = ["find_components", "kind_option"]
 
 kind_option = click.option("--kind", type=click.Choice(KINDS), help="Which kind, where two components share a name.")
 """`--kind`; the command gets `kind`, a string or None."""
 
 
-def named(registry: "Registry", name: str, kind: str | None) -> list["RegisteredComponent"]:
+def find_components(registry: "Registry", name: str, kind: str | None) -> list["RegisteredComponent"]:
     """Every component of that name. Raises PluginError with suggestions when there is none."""
     kinds = [kind] if kind else KINDS
     found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]

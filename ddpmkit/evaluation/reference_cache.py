@@ -17,7 +17,7 @@ from ddpmkit.atomic_io import write_atomically
 from ddpmkit.environment import cache_folder
 from ddpmkit.evaluation.metric_state import State
 
-__all__ = ["Entry", "fetch", "path_of", "store"]
+__all__ = ["Entry", "load", "path_of", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
         logger.warning("the reference cannot be kept in %s and will be measured again: %s", path.parent, error)
 
 
-def fetch(key: str) -> Entry | None:
+def load(key: str) -> Entry | None:
     """The reference with this key, or None when there is none or its file does not verify."""
     path = path_of(key)
     # A pipe under that name would be waited for.

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Literal, TextIO
 
-__all__ = ["Forgiving", "escaped"]
+__all__ = ["SafeStream", "escaped"]
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters (C0 but for tab and line feed, DEL, C1), line separators, what changes the direction of text."""
@@ -21,7 +21,7 @@ def escaped(text: str) -> str:
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-class Forgiving(io.TextIOBase):
+class SafeStream(io.TextIOBase):
     """`sys.stdout` or `sys.stderr`, whatever these are at the time; text that cannot be shown is escaped or lost."""
 
     def __init__(self, name: Literal["stdout", "stderr"]) -> None:

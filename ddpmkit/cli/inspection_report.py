@@ -12,13 +12,13 @@ from rich.text import Text
 from ddpmkit.contracts import Inspection
 from ddpmkit.plural import counted
 
-__all__ = ["findings"]
+__all__ = ["report_lines"]
 
 _NAMED = 20
 """Groups of equal files that are named; of bad files, all are."""
 
 
-def findings(found: Inspection) -> Iterator[Text]:
+def report_lines(found: Inspection) -> Iterator[Text]:
     """Pictures by class and split, then what is wrong, then what may be."""
     yield from _table(found.counts)
     yield Text()

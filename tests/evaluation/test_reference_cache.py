@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from ddpmkit.evaluation.cache import Entry, _digest, fetch, path_of, store
+from ddpmkit.evaluation.reference_cache import Entry, _digest, load, path_of, store
 
 STATE = {"sum": torch.arange(6, dtype=torch.float64), "outer": torch.eye(3, dtype=torch.float64)}
 
@@ -30,7 +30,7 @@ class Trap:
 
 
 def test_what_was_stored_is_fetched(file: Path) -> None:
-    found = fetch("key")
+    found = load("key")
     assert isinstance(found, Entry)
     assert (found.num_images, found.floor) == (12, {"fid": 3.5})
     assert all(torch.equal(found.state[name], STATE[name]) for name in STATE)
@@ -53,7 +53,7 @@ def test_every_flipped_byte_is_found_with_one_line(file: Path, step: int, caplog
     for place in range(0, len(whole), step):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ step]) + whole[place + 1 :])
         caplog.clear()
-        found = fetch("key")
+        found = load("key")
         # A space between the header's JSON and the tensors carries nothing.
         if found is not None:
             assert all(torch.equal(found.state[name], STATE[name]) for name in STATE)
@@ -101,7 +101,7 @@ def test_what_is_no_reference_is_never_executed_and_measured_again(
 ) -> None:
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert fetch("key") is None
+        assert load("key") is None
     (line,) = caplog.messages
     assert "measured again" in line
     assert "\n" not in line
@@ -116,12 +116,12 @@ def test_what_has_no_end_is_not_waited_for(file: Path, what: str) -> None:
         file.mkdir()
     else:
         file.symlink_to("/dev/zero")
-    assert fetch("key") is None
+    assert load("key") is None
 
 
 def test_a_terabyte_of_nothing_is_not_read(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.truncate(file, 10**12)
-    assert fetch("key") is None
+    assert load("key") is None
     (line,) = caplog.messages
     assert "measured again" in line
 
@@ -130,5 +130,5 @@ def test_tensors_of_someone_else_have_no_digest_that_fits(file: Path, caplog: py
     tensors = load_file(file)
     tensors["state.sum"] += 1
     save_file(tensors, file)
-    assert fetch("key") is None
+    assert load("key") is None
     assert "does not match its digest" in caplog.text
