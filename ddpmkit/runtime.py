@@ -51,7 +51,7 @@ class Runtime:
             "threads": str(torch.get_num_threads()),
         }
 
-    def finish(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the device has done all it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -71,15 +71,15 @@ class Runtime:
         a = torch.randn(size, size, device=self.device, dtype=self.dtype)
         seconds = []
         for _ in range(6):
-            self.finish()
+            self.synchronize()
             began = time.perf_counter()
             a @ a
-            self.finish()
+            self.synchronize()
             seconds.append(time.perf_counter() - began)
         return 2 * size**3 / min(seconds)
 
     @contextlib.contextmanager
-    def repeatable(self) -> Iterator[None]:
+    def deterministic(self) -> Iterator[None]:
         """Keep cuDNN to algorithms that give the same bits each time, and put its settings back afterwards."""
         before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

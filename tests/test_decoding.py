@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from ddpmkit.contracts import ImageShape
 from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
 from ddpmkit.recipe import DataSection
-from ddpmkit.sampling.input_images import open_picture
+from ddpmkit.sampling.input_images import open_image
 from ddpmkit_plugins.huggingface.dataset import decode_row
 from ddpmkit_plugins.image_folder.decoding import decode
 
@@ -26,7 +26,7 @@ SQUARE = ImageShape(3, SIDE, SIDE)
 
 def given(content: bytes, folder: Path) -> NDArray[np.uint8]:
     (folder / "given").write_bytes(content)
-    return open_picture(folder / "given", DataSection(image_size=SIDE)).numpy()
+    return open_image(folder / "given", DataSection(image_size=SIDE)).numpy()
 
 
 PLACES: dict[str, Callable[[bytes, Path], NDArray[np.uint8]]] = {

@@ -50,7 +50,7 @@ def test_weights_come_from_the_seed_and_the_global_generator_is_left_as_it_was()
 
 def test_repeatable_puts_the_settings_back() -> None:
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with choose_runtime("cpu").repeatable():
+    with choose_runtime("cpu").deterministic():
         assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
 

@@ -66,12 +66,12 @@ def sample(
         return
 
     def adapt(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
-        from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, edited, inpainted
+        from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, image_to_image, inpainting
 
         given = run.picture(image)
         if mask is None:
-            return edited(generator, given, strength or STRENGTH)
-        return inpainted(edited(generator, given, strength or 1), given, run.mask(mask), resample or RESAMPLE)
+            return image_to_image(generator, given, strength or STRENGTH)
+        return inpainting(image_to_image(generator, given, strength or 1), given, run.mask(mask), resample or RESAMPLE)
 
     facts = [f"from={image.stem}"]
     facts += [f"mask={mask.stem}"] if mask else []

@@ -29,9 +29,16 @@ from ddpmkit.plural import counted
 from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, parse_weights, read_lock
 from ddpmkit.report import write_report
 from ddpmkit.run_folder import RunFolder, not_a_run
-from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, between_pictures, between_samples, edited, inpainted
+from ddpmkit.sampling.editing import (
+    RESAMPLE,
+    STRENGTH,
+    image_interpolation,
+    image_to_image,
+    inpainting,
+    sample_interpolation,
+)
 from ddpmkit.sampling.generate import ImageGenerator
-from ddpmkit.sampling.input_images import open_mask, open_picture
+from ddpmkit.sampling.input_images import open_image, open_mask
 from ddpmkit.sampling.visualize import visualize
 from ddpmkit.training.state import load_weights
 
@@ -97,7 +104,7 @@ class Run:
         are those of the whole process all the same. The rest is as in `sample`. Raises InputError for what is no
         picture, or one of another shape.
         """
-        generator = edited(self.generator(weights, steps, class_name), self.picture(picture), strength)
+        generator = image_to_image(self.generator(weights, steps, class_name), self.picture(picture), strength)
         return self.draw(generator, count, seed)
 
     def inpaint(
@@ -119,8 +126,8 @@ class Run:
         "RePaint". With a `strength` below 1 the painted part begins as the noised picture, as in `edit`.
         """
         given = self.picture(picture)
-        begun = edited(self.generator(weights, steps, class_name), given, strength)
-        return self.draw(inpainted(begun, given, self.mask(mask), resample), count, seed)
+        begun = image_to_image(self.generator(weights, steps, class_name), given, strength)
+        return self.draw(inpainting(begun, given, self.mask(mask), resample), count, seed)
 
     def interpolate(
         self,
@@ -153,10 +160,10 @@ class Run:
                 "this run knows classes, and a row is of one class (--class, class_name).", remedies=[f"one of {names}"]
             )
         if isinstance(first, int) and isinstance(last, int):
-            return between_samples(generator, first, last, count)
+            return sample_interpolation(generator, first, last, count)
         if isinstance(first, int) or isinstance(last, int):
             raise InputError("interpolation goes from a picture to a picture, or from a number to a number.")
-        return between_pictures(generator, self.picture(first), self.picture(last), count, strength)
+        return image_interpolation(generator, self.picture(first), self.picture(last), count, strength)
 
     def draw(
         self, generator: ImageGenerator, count: int, seed: int | None = None, display: Display | None = None
@@ -174,7 +181,7 @@ class Run:
 
     def picture(self, given: Given) -> Tensor:
         """A file as uint8 [C, H, W], scaled and cropped as the run's own pictures are; a tensor as it is."""
-        return given if isinstance(given, Tensor) else open_picture(Path(given), self.recipe.data.settings)
+        return given if isinstance(given, Tensor) else open_image(Path(given), self.recipe.data.settings)
 
     def mask(self, given: Given) -> Tensor:
         """A file as bool [H, W], True where it is white, scaled and cropped like a picture; a tensor as it is."""

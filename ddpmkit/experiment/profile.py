@@ -54,7 +54,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
     watch = _Stopwatch(model.runtime)
     whole, phases = [], []
-    with explaining("training to profile it", recipe), model.runtime.repeatable():
+    with explaining("training to profile it", recipe), model.runtime.deterministic():
         trainer.train_step()
         with FlopCounterMode(display=False) as counter:
             trainer.train_step()
@@ -62,7 +62,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
         for _ in range(steps):
             began = time.perf_counter()
             trainer.train_step()
-            model.runtime.finish()
+            model.runtime.synchronize()
             whole.append(time.perf_counter() - began)
             phases.append(watch.lap())
             progress(1)
@@ -88,10 +88,10 @@ class _Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        self._runtime.finish()
+        self._runtime.synchronize()
         began = time.perf_counter()
         yield
-        self._runtime.finish()
+        self._runtime.synchronize()
         self._now[name] += time.perf_counter() - began
 
     def lap(self) -> dict[str, float]:

@@ -104,7 +104,7 @@ class Session:
             if scores.step == self.trainer.step and scores.origin == "run":
                 self.events.scores(scores)
         try:
-            with torch.enable_grad(), self.model.runtime.repeatable(), explaining("running", self.recipe):
+            with torch.enable_grad(), self.model.runtime.deterministic(), explaining("running", self.recipe):
                 finished = self._to_the_end()
         except BaseException as error:
             interrupted = is_interrupt(error)

@@ -1,1 +1,1 @@
-"""Sampling: images from a network, and pictures of how they came about."""
+"""Generating images from a network: batches, editing modes, grids and visualizations."""

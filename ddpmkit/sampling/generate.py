@@ -1,8 +1,8 @@
-"""Any number of images from a network, in batches.
+"""Generates images from a network, in batches.
 
-Image i is a function of (weights, sampler, seed, i), whatever the other images of its batch are. Its noise is that to
-the bit. The network's sums are rounded differently in a batch of another size, which may move a pixel by a grey level;
-the last batch of a number of images is often smaller than the others.
+Image i is a function of (weights, sampler, seed, i). Its noise is the same bit for bit in every batch. The network
+rounds sums differently in a batch of another size, which may change a pixel by one grey level; the last batch is often
+smaller than the others.
 """
 
 import contextlib
@@ -21,49 +21,54 @@ from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
-from ddpmkit.sampling.initial_noise import Start, pure_noise
+from ddpmkit.sampling.initial_noise import InitialNoise, pure_noise
 
 __all__ = ["ImageGenerator"]
 
 
 @dataclass(frozen=True)
 class ImageGenerator:
-    """A network with all it takes to draw images from it."""
+    """A network and everything that is needed to generate images from it."""
 
     network: nn.Module = field(repr=False)
     process: GaussianDiffusion
     sampler: Sampler
     image_shape: ImageShape
     steps: int
+    """Sampling steps, 1 .. T of `process`."""
     batch_size: int
     runtime: Runtime
     num_classes: int = 0
-    """0: the network is told no class. Otherwise image i is of class i modulo this number, unless one is chosen."""
+    """0: unconditional. Otherwise image i has class i modulo this number, unless `chosen_class` is given."""
     guidance: float = 1.0
+    """Scale of classifier-free guidance; 1 is the conditional network alone. Not used if `num_classes` is 0."""
     chosen_class: int | None = None
     """The class of every image."""
-    start: Start = pure_noise
-    """What the reverse process begins with."""
+    initial_noise: InitialNoise = pure_noise
+    """What the reverse process starts from."""
     known: KnownPixels | None = None
     """Pixels that every image must have."""
     around: Around = contextlib.nullcontext
     """Entered around each call of the network ("backbone") and of the sampler ("sampler")."""
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
-        """The reverse process of the images with these indices, as one batch: every frame, the noisiest first."""
+        """Yield every frame of the reverse process of these images, as one batch, from noise to image.
+
+        Raises WrongAnswer if the sampler or the network returns what its contract does not allow.
+        """
 
         def noise_of(images: Sequence[int]) -> NoiseSource:
             return ImageNoise(seed, images, tuple(self.image_shape), self.runtime.device)
 
-        noise = self.start(indices, noise_of, self.process)
+        noise = self.initial_noise(indices, noise_of, self.process)
         denoiser = self._denoiser(indices)
         is_finished = False
         with self._evaluating():
-            # A sampler need not be a generator: one that makes a list of its frames asks the network here.
+            # A sampler may return a list instead of being a generator; it then calls the network here.
             with torch.inference_mode(), self.around("sampler"):
                 frames = _iterator(self.sampler.sample(denoiser, noise, self.steps))
             while True:
-                # Entered anew for each frame: a generator must not leave its caller in inference mode.
+                # Entered for each frame: a generator must not leave its caller in inference mode.
                 with torch.inference_mode(), self.around("sampler"):
                     frame = next(frames, None)
                 if frame is None:
@@ -76,7 +81,7 @@ class ImageGenerator:
     def batches(
         self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None
     ) -> Iterator[Tensor]:
-        """uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
+        """Yield uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
 
         `progress` is called with 1 after each sampling step.
         """
@@ -92,7 +97,7 @@ class ImageGenerator:
                 raise WrongAnswer("sampler", "it must end with a frame at t = 0, the finished image")
 
     def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None) -> Tensor:
-        """uint8 [len(indices), C, H, W] on the CPU."""
+        """Generate uint8 [len(indices), C, H, W] on the CPU."""
         return torch.cat(list(self.batches(indices, seed, progress)))
 
     def sampling_steps(self, count: int) -> int:
@@ -100,11 +105,11 @@ class ImageGenerator:
         return self._batch_count(count) * self.steps
 
     def network_calls(self, count: int) -> int:
-        """How often the network is asked for `count` images."""
+        """The number of network calls for `count` images, over all batches."""
         return self._batch_count(count) * self.sampler.network_calls(self.steps)
 
     def seconds_per_call(self) -> float:
-        """How long the network takes for one batch here: the second of two calls, the first being slow to start."""
+        """Seconds for one batch on this machine. Two calls are made and the second is timed: the first one is slow."""
         x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
         denoiser = self._denoiser(range(self.batch_size))
         with self._evaluating(), torch.inference_mode():
@@ -122,7 +127,7 @@ class ImageGenerator:
         return Denoiser(self._predict, self.process, labels, guidance, self.known)
 
     def _checked(self, frame: SamplerState, count: int) -> SamplerState:
-        """Raises WrongAnswer for what is not a frame of this many images."""
+        """Raise WrongAnswer unless `frame` is a SamplerState of `count` images."""
         if not hasattr(frame, "t") or not isinstance(getattr(frame, "x", None), Tensor):
             raise WrongAnswer("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {describe(frame)}")
         if tuple(frame.x.shape) != (count, *self.image_shape) or not frame.x.is_floating_point():
@@ -143,6 +148,7 @@ class ImageGenerator:
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
+        """Put the network in evaluation mode, and restore its mode afterwards."""
         was_training = self.network.training
         self.network.eval()
         try:
@@ -152,7 +158,7 @@ class ImageGenerator:
 
 
 def _iterator(frames: Iterable[SamplerState]) -> Iterator[SamplerState]:
-    """Raises WrongAnswer for what cannot be gone through."""
+    """Raise WrongAnswer if `frames` is not iterable."""
     if not isinstance(frames, Iterable):
         raise WrongAnswer("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {describe(frames)}")
     return iter(frames)

@@ -1,6 +1,6 @@
-"""What the reverse process begins with: pure noise, noised pictures, or noise between that of two images.
+"""What the reverse process starts from: pure noise, noised images, or interpolated noise.
 
-Samplers take draw 0 of a noise source as x_T, so each of these is a noise source. It does not know which sampler asks.
+A sampler takes draw 0 of its noise source as x_T, so each of them is a noise source.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,50 +13,50 @@ from torch import Tensor
 from ddpmkit.contracts import NoiseSource
 from ddpmkit.diffusion import GaussianDiffusion
 
-__all__ = ["BetweenImages", "NoisedPictures", "Start", "pure_noise"]
+__all__ = ["InitialNoise", "InterpolatedNoise", "NoisedImages", "pure_noise"]
 
 NoiseOf = Callable[[Sequence[int]], NoiseSource]
-"""The noise of the images with these indices, under one seed."""
+"""The noise of the images with these indices, for one seed."""
 
 
-class Start(Protocol):
-    """From the noise of any image to the noise that a batch is drawn from."""
+class InitialNoise(Protocol):
+    """Makes the noise source of a batch from the noise of single images."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion, /) -> NoiseSource:
-        """The noise source of the images `indices`, whose draw 0 is x_T of `process`."""
+        """The noise source of the images `indices`; its draw 0 is x_T of `process`, float32 [B, C, H, W]."""
         ...
 
 
 def pure_noise(indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
-    """Each image its own noise, as it is."""
+    """The noise of each image, unchanged: ordinary samples."""
     return noise_of(indices)
 
 
 @dataclass(frozen=True)
-class NoisedPictures:
-    """Pictures noised to the end of the process: Meng et al. (2022), "SDEdit" (https://arxiv.org/abs/2108.01073).
+class NoisedImages:
+    """Images, noised to the last timestep: Meng et al. (2022), "SDEdit" (https://arxiv.org/abs/2108.01073).
 
-    With P pictures, image i begins at picture i modulo P under the noise of image i div P: a row of P images shares its
-    noise.
+    With P images, generated image i starts from image i modulo P and has the noise of index i // P, so each row of P
+    images shares its noise.
     """
 
-    pictures: Tensor
+    images: Tensor
     """Float [P, C, H, W] in [-1, 1], on the device of the process."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion) -> NoiseSource:
-        """x_T = sqrt(alpha_bar) picture + sqrt(1 - alpha_bar) noise at the last timestep of `process`."""
-        count = len(self.pictures)
+        """A source with x_T = sqrt(alpha_bar) image + sqrt(1 - alpha_bar) noise at the last timestep of `process`."""
+        count = len(self.images)
         noise = noise_of([index // count for index in indices])
-        x0 = self.pictures[[index % count for index in indices]]
+        x0 = self.images[[index % count for index in indices]]
         last = torch.full((len(indices),), process.timesteps - 1, device=x0.device)
-        return _Begun(noise, process.q_sample(x0, last, noise(0)))
+        return _WithInitialNoise(noise, process.q_sample(x0, last, noise(0)))
 
 
 @dataclass(frozen=True)
-class BetweenImages:
-    """`count` images from image `first` to image `last`, both included: Song et al. (2021), DDIM, section 5.3.
+class InterpolatedNoise:
+    """The noise of `count` images from image `first` to image `last`, inclusive: Song et al. (2021), DDIM, section 5.3.
 
-    Not x_T alone but every draw lies between those of the two, so both ends are these images with any sampler.
+    x_T and every further draw are interpolated, so both ends are these images with stochastic samplers as well.
     """
 
     first: int
@@ -65,25 +65,25 @@ class BetweenImages:
     """2 or more."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
-        """Every draw on the arc between the draws of both ends."""
+        """A source whose draws are interpolated on the arc between those of both ends."""
         share = torch.tensor([index / (self.count - 1) for index in indices], dtype=torch.float64)
-        return _Arc(noise_of([self.first]), noise_of([self.last]), share)
+        return _SphericalNoise(noise_of([self.first]), noise_of([self.last]), share)
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A noise source whose draw 0 is given."""
+class _WithInitialNoise:
+    """A noise source with another draw 0."""
 
     noise: NoiseSource
-    start: Tensor
+    initial: Tensor
 
     def __call__(self, draw: int) -> Tensor:
-        return self.start if draw == 0 else self.noise(draw)
+        return self.initial if draw == 0 else self.noise(draw)
 
 
 @dataclass(frozen=True)
-class _Arc:
-    """Spherical interpolation, which keeps the length of noise: Song et al. (2021), appendix D.5."""
+class _SphericalNoise:
+    """Spherical interpolation, which preserves the norm of the noise: Song et al. (2021), appendix D.5."""
 
     first: NoiseSource
     last: NoiseSource

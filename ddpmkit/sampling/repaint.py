@@ -1,7 +1,7 @@
-"""Resampling: each stretch of the reverse process walked several times, with the noise added back in between.
+"""RePaint's resampling: parts of the reverse process are repeated, with the noise added back before each repetition.
 
-It is for inpainting: what is painted then fits what is known, which was told to the network only a step ahead. It does
-not know which sampler walks.
+Inpainting uses it. With a single pass the generated pixels match the known ones badly, because the network sees at each
+step only how the known pixels looked one step before.
 """
 
 from collections import deque
@@ -13,69 +13,75 @@ from torch import Tensor
 
 from ddpmkit.contracts import Denoiser, NoiseSource, Sampler, SamplerState
 
-__all__ = ["Resampled"]
+__all__ = ["RePaint"]
 
-_STRETCHES = 10
-"""Parts that the reverse process is walked in."""
+_SEGMENTS = 10
+"""Number of parts of the reverse process."""
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """A sampler made of another: Lugmayr et al. (2022), "RePaint", algorithm 1 (https://arxiv.org/abs/2201.09865).
+class RePaint:
+    """A sampler that repeats each part of another sampler's reverse process. A `ddpmkit.contracts.Sampler`.
 
-    It goes back over a tenth of the way at once, where the algorithm goes back one step. A walk is that of the sampler
-    over all that is left of the process, broken off; the frames are those of each stretch's last walk.
+    Lugmayr et al. (2022), "RePaint", algorithm 1 (https://arxiv.org/abs/2201.09865), except that it goes back a tenth
+    of the process instead of one step. In each pass, the other sampler starts with all its remaining steps and is
+    stopped at the end of the segment. Only the frames of the last pass over each segment are yielded.
     """
 
     sampler: Sampler
-    times: int
-    """How often each stretch is walked; 1: as ever."""
+    passes: int
+    """Passes over each segment; 1 is the sampler alone."""
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Every frame of the walks that count, and the finished image."""
+        """Yield the frames of the last pass over each segment, and the finished image.
+
+        Raises InputError if `steps` is not in 1 .. T.
+        """
         process = denoiser.process
-        process.sampling_timesteps(steps)  # refuses what is no number of steps
-        stride, walks = self._plan(steps)
-        x, start, walk = noise(0), process.timesteps, 0
-        for left in range(steps, 0, -stride):
-            ahead = denoiser.truncated(start)
-            for time in range(self.times):
-                draws = _Draws(noise, walk, walks, x)
-                frames = self.sampler.sample(ahead, draws, left)
-                stretch = islice(frames, min(stride, left))
-                if time == self.times - 1:
-                    yield from stretch
+        process.sampling_timesteps(steps)  # only to check `steps`
+        segment, total_passes = self._plan(steps)
+        x, start, done = noise(0), process.timesteps, 0
+        for remaining in range(steps, 0, -segment):
+            remaining_denoiser = denoiser.truncated(start)
+            for repetition in range(self.passes):
+                pass_noise = _PassNoise(noise, done, total_passes, x)
+                all_frames = self.sampler.sample(remaining_denoiser, pass_noise, remaining)
+                frames = islice(all_frames, min(segment, remaining))
+                is_last = repetition == self.passes - 1
+                if is_last:
+                    yield from frames
                 else:
-                    deque(stretch, maxlen=0)
-                end, walk = next(frames), walk + 1
-                if time < self.times - 1:
-                    x = process.add_noise(end.x, end.t - 1, start - 1, noise(walk))
+                    deque(frames, maxlen=0)
+                end, done = next(all_frames), done + 1
+                if not is_last:
+                    x = process.add_noise(end.x, end.t - 1, start - 1, noise(done))
             x, start = end.x, end.t
         yield end
 
     def network_calls(self, steps: int) -> int:
-        """Where a walk is broken off, the answer for its last frame is lost: one call more."""
-        stride, _ = self._plan(steps)
+        """Network calls for one batch. A pass that is stopped early wastes the call for its last frame."""
+        segment, _ = self._plan(steps)
         calls = 0
-        for left in range(steps, 0, -stride):
-            rest = left - stride
-            calls += self.sampler.network_calls(left) - (self.sampler.network_calls(rest) - 1 if rest > 0 else 0)
-        return self.times * calls
+        for remaining in range(steps, 0, -segment):
+            after = remaining - segment
+            calls += self.sampler.network_calls(remaining)
+            calls -= self.sampler.network_calls(after) - 1 if after > 0 else 0
+        return self.passes * calls
 
     def _plan(self, steps: int) -> tuple[int, int]:
-        """Steps of one stretch, and the number of all walks."""
-        stride = -(-steps // _STRETCHES)
-        return stride, self.times * -(-steps // stride)
+        """The number of steps of one segment, and of passes over all segments together."""
+        segment = -(-steps // _SEGMENTS)
+        return segment, self.passes * -(-steps // segment)
 
 
 @dataclass(frozen=True)
-class _Draws:
-    """The noise of one of several walks: no draw is another's. Draw 0 is where the walk starts."""
+class _PassNoise:
+    """The noise source of one pass: no draw is used by two passes. Draw 0 is the start of the pass."""
 
     noise: NoiseSource
-    walk: int
-    walks: int
+    index: int
+    total: int
     start: Tensor
 
     def __call__(self, draw: int) -> Tensor:
-        return self.start if draw == 0 else self.noise(draw * self.walks + self.walk)
+        return self.start if draw == 0 else self.noise(draw * self.total + self.index)

@@ -1,7 +1,6 @@
-"""The forward and the reverse process at five moments: 0, 25, 50, 75 % and the end.
+"""Images of the forward and the reverse process at five moments: at 0, 25, 50 and 75 %, and at the end.
 
-The end is the last frame: noise on the way forward, the finished image on the way back. It does not know which
-network or sampler makes the frames.
+The end is the last frame: noise for the forward process, the finished image for the reverse process.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +21,12 @@ from ddpmkit.sampling.image_grid import grid, is_made_by, save_png, strip
 __all__ = ["MOMENTS", "forward_frames", "is_visualized", "reverse_frames", "visualize"]
 
 MOMENTS = (0, 25, 50, 75, 99)
-"""Percent of the way; 99 is the last frame, labelled "end"."""
+"""Percent of the process; 99 is the last frame, labelled "end"."""
 
 _FORWARD, _BACKWARD = "forward", "backward"
 
 Frame = tuple[int, Tensor]
-"""t, the number of noising steps in the picture (0 clean, T noise), and uint8 [N, C, H, W]."""
+"""t, the number of noising steps (0 is clean, T is noise), and the images, uint8 [N, C, H, W]."""
 
 
 def visualize(
@@ -41,7 +40,7 @@ def visualize(
 ) -> Iterator[Picture]:
     """Write `viz/forward_t*.png`, `viz/backward_t*.png` and one strip of each; yield the two strips.
 
-    `made_by` is what the strips depend on, for `is_visualized`.
+    `made_by`: what the strips depend on, as JSON data, for `is_visualized`.
     """
     count = min(8, generator.batch_size)
     with display.progress(
@@ -54,30 +53,33 @@ def visualize(
 
 
 def is_visualized(folder: RunFolder, made_by: Mapping[str, Any]) -> bool:
-    """Whether all that `visualize` writes is there, made by the same; of each process the strip is the last of it."""
+    """Whether `visualize` has written everything with this `made_by`. The strip of a process is its last file."""
     return all(is_made_by(folder.visualization(name), made_by) for name in (_FORWARD, _BACKWARD))
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
-    """x_t of some training images, evenly spread, under fixed noise, from clean to the last t."""
+    """x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
     process = generator.process
-    pictures = images.plain(evenly_spread(len(images), count))
+    clean = images.plain(evenly_spread(len(images), count))
     noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
     frames = []
     for percent in MOMENTS:
         t = _at(percent, process.timesteps)
         if t == 0:
-            frames.append((0, pictures))
+            frames.append((0, clean))
             continue
-        # The paper's x_t has t noising steps; the process counts its steps from 0.
+        # A frame's t is a number of noising steps; timesteps are counted from 0.
         times = torch.full((count,), t - 1, device=process.alpha_bar.device)
-        noised = process.q_sample(to_float(pictures).to(times.device), times, noise.to(times.device))
+        noised = process.q_sample(to_float(clean).to(times.device), times, noise.to(times.device))
         frames.append((t, to_uint8(noised)))
     return frames
 
 
 def reverse_frames(generator: ImageGenerator, count: int, seed: int, advance: Callable[[int], None]) -> list[Frame]:
-    """The first `count` images of `seed` on their way from pure noise to what `sample` gives for them."""
+    """x_t of the first `count` images of `seed`, from pure noise to the sample.
+
+    `advance` is called with 1 after each sampling step.
+    """
     frames = []
     for number, frame in enumerate(generator.frames(range(count), seed)):
         frames.append((frame.t, to_uint8(frame.x)))

@@ -1,4 +1,4 @@
-"""Every sampler on data whose exact network is known: Gaussians."""
+"""Every sampler with the exact network of Gaussian data."""
 
 import math
 from collections.abc import Callable
@@ -34,9 +34,10 @@ SAMPLERS = {
 
 
 class Gaussian(nn.Module):
-    """The exact eps for images of mean 0.2: a brightness of their own, and independent pixels around it.
+    """The exact eps of images whose pixels are 0.2 + brightness + pixel noise.
 
-    The pixels have the variance `own`; the brightness, common to all pixels of an image, the variance `common`.
+    The brightness is common to all pixels of an image and has the variance `common`; the pixel noise is independent and
+    has the variance `own`.
     """
 
     def __init__(self, own: float, common: float = 0.0) -> None:
@@ -47,7 +48,7 @@ class Gaussian(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         self.calls += 1
         bar = self.alpha_bar[t][:, None, None, None]
-        # The covariance of x_t has two eigenvalues: for the mean of the pixels, and for all that has mean 0.
+        # The covariance of x_t has two eigenvalues: one for the mean of the pixels, one for the deviations from it.
         off = x - bar.sqrt() * 0.2
         mean = off.mean(dim=(1, 2, 3), keepdim=True)
         of_mean = bar * (self.own + off[0].numel() * self.common) + 1 - bar
@@ -56,20 +57,20 @@ class Gaussian(nn.Module):
 
 
 def alpha_bar() -> Tensor:
-    """As in the conformance kit."""
+    """The schedule of the conformance kit, float64 [T]."""
     t = torch.arange(1, T + 1, dtype=torch.float64) / T
     return torch.cos(t * math.pi / 2 * 0.999) ** 2
 
 
 @pytest.fixture(params=SAMPLERS)
 def sampler(request: pytest.FixtureRequest) -> Sampler:
-    """Each of the samplers in turn."""
+    """Each sampler in turn."""
     return SAMPLERS[request.param]
 
 
 @pytest.fixture
 def generator() -> Callable[..., ImageGenerator]:
-    """Draws 3 x 8 x 10 pixels of standard deviation 0.15 around 0.2, unless told otherwise."""
+    """Generates images [3, 8, 10] of mean 0.2 and standard deviation 0.15 by default."""
 
     def make(sampler: Sampler = SAMPLERS["ddim"], network: nn.Module | None = None, **others: Any) -> ImageGenerator:
         parts = {"steps": T, "batch_size": 64, **others}
@@ -86,8 +87,8 @@ def generator() -> Callable[..., ImageGenerator]:
 
 
 @pytest.fixture
-def picture() -> Tensor:
-    """uint8 [3, 8, 10] of noise around a middle grey."""
+def image() -> Tensor:
+    """uint8 [3, 8, 10], noise around a middle grey."""
     return torch.randint(60, 190, (3, 8, 10), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 

@@ -20,7 +20,7 @@ from ddpmkit_plugins.cosine.schedule import CosineSchedule
 
 
 class Shrink(nn.Module):
-    """A prediction per image: no image can see another."""
+    """A prediction for each image alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ def generator(batch_size: int, steps: int = 10, network: nn.Module | None = None
     )
 
 
-def test_image_17_is_a_function_of_the_seed_and_its_number_whatever_the_batch_size() -> None:
-    """To the bit for a network that computes each number by itself."""
+def test_an_image_is_the_same_for_every_batch_size() -> None:
+    """Bit for bit, because this network computes each value alone."""
     expected = generator(batch_size=20).images(range(20), seed=5)
     assert expected.shape == (20, 3, 8, 10)
     assert expected.dtype == torch.uint8
@@ -57,7 +57,7 @@ def test_image_17_is_a_function_of_the_seed_and_its_number_whatever_the_batch_si
 
 @pytest.fixture
 def unet() -> nn.Module:
-    """Its convolutions round differently in batches of different sizes."""
+    """A network whose convolutions round differently in batches of different sizes."""
     with seeded_build(0):
         network = AttentionUnet(
             AttentionUnetConfig(dim=16, multipliers=(1, 2), linear_attention_levels=(1,)),
@@ -69,7 +69,7 @@ def unet() -> nn.Module:
     return network
 
 
-def test_a_batch_of_another_size_moves_pixels_by_one_grey_level_at_most(unet: nn.Module) -> None:
+def test_another_batch_size_changes_pixels_by_one_grey_level_at_most(unet: nn.Module) -> None:
     expected = generator(32, network=unet).images(range(32), seed=5).int()
     assert expected.float().std() > 10
     for batch_size in (1, 7, 20):
@@ -79,7 +79,7 @@ def test_a_batch_of_another_size_moves_pixels_by_one_grey_level_at_most(unet: nn
         assert (moved > 0).float().mean() < 0.01
 
 
-def test_in_a_batch_of_the_same_size_an_image_is_the_same_bits_whatever_the_others_are(unet: nn.Module) -> None:
+def test_with_the_same_batch_size_an_image_is_the_same_bit_for_bit(unet: nn.Module) -> None:
     images = generator(16, network=unet)
     expected, shifted = images.images(range(16), seed=5), images.images(range(8, 24), seed=5)
     assert torch.equal(expected[8:], shifted[:8])
@@ -91,7 +91,7 @@ def test_another_seed_gives_other_images() -> None:
     assert not torch.equal(images.images(range(4), seed=5), images.images(range(4), seed=6))
 
 
-def test_frames_go_from_pure_noise_to_the_image_that_is_returned() -> None:
+def test_frames_start_at_pure_noise_and_end_at_the_returned_image() -> None:
     images = generator(4)
     frames = list(images.frames(range(4), seed=5))
     assert [frame.t for frame in frames] == list(range(10, -1, -1))
@@ -102,9 +102,7 @@ def test_frames_go_from_pure_noise_to_the_image_that_is_returned() -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size", "steps"), [(20, 8, 10), (1, 8, 4), (8, 8, 1)])
-def test_the_announced_numbers_of_network_calls_and_sampling_steps_are_those_made(
-    count: int, batch_size: int, steps: int
-) -> None:
+def test_as_many_network_calls_and_steps_are_made_as_announced(count: int, batch_size: int, steps: int) -> None:
     network = Shrink()
     images = generator(batch_size, steps, network)
     seen: list[int] = []
@@ -113,7 +111,7 @@ def test_the_announced_numbers_of_network_calls_and_sampling_steps_are_those_mad
     assert sum(seen) == images.sampling_steps(count)
 
 
-def test_the_network_draws_in_evaluation_mode_and_is_left_as_it_was() -> None:
+def test_the_network_is_in_evaluation_mode_while_sampling() -> None:
     network = Shrink().train()
     generator(4, network=network).images(range(4), seed=0)
     assert set(network.modes) == {False}
@@ -121,7 +119,7 @@ def test_the_network_draws_in_evaluation_mode_and_is_left_as_it_was() -> None:
 
 
 class Eager:
-    """Makes all frames at once, and returns what `of` makes of them."""
+    """A sampler that returns `of(frames)` instead of being a generator."""
 
     def __init__(self, of: Callable[[list[SamplerState]], Any]) -> None:
         self.of = of
@@ -136,7 +134,7 @@ class Eager:
 
 
 @pytest.mark.parametrize("of", [list, iter])
-def test_a_sampler_that_makes_all_frames_at_once_samples_in_evaluation_mode_too(of: Any) -> None:
+def test_a_sampler_that_returns_a_list_samples_in_evaluation_and_inference_mode(of: Any) -> None:
     network, sampler = Shrink().train(), Eager(of)
     images = replace(generator(4, network=network), sampler=sampler).images(range(4), seed=5)
     assert set(network.modes) == {False}
@@ -153,19 +151,19 @@ def test_a_sampler_that_makes_all_frames_at_once_samples_in_evaluation_mode_too(
         (lambda frames: [frames[-1], *frames], "a frame follows the one at t = 0, which must be the last"),
     ],
 )
-def test_a_sampler_that_ends_more_than_once_or_returns_no_frames_is_wrong(of: Any, said: str) -> None:
-    """Each finished image would count as one more sample."""
+def test_a_sampler_without_frames_or_with_frames_after_the_end_is_an_error(of: Any, said: str) -> None:
+    """Each frame at t = 0 would count as a further sample."""
     with pytest.raises(WrongAnswer, match=said):
         replace(generator(4), sampler=Eager(of)).images(range(4), seed=5)
 
 
-def test_the_caller_is_never_left_in_inference_mode() -> None:
+def test_the_caller_is_not_left_in_inference_mode() -> None:
     frames: Iterator[object] = generator(2).frames(range(2), seed=0)
     next(frames)
     assert not torch.is_inference_mode_enabled()
 
 
-def test_bfloat16_is_for_the_network_alone() -> None:
+def test_only_the_network_runs_in_bfloat16() -> None:
     images = generator(2)
     low = ImageGenerator(**{**vars(images), "runtime": Runtime(torch.device("cpu"), torch.bfloat16)})
     *_, last = low.frames(range(2), seed=0)
@@ -173,31 +171,31 @@ def test_bfloat16_is_for_the_network_alone() -> None:
 
 
 class Labelled(nn.Module):
-    """Answers so that the finished image has the brightness of its class."""
+    """Predicts an image whose brightness depends on its class."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[list[int]] = []
+        self.labels: list[list[int]] = []
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
-        self.asked.append(label.tolist())
+        self.labels.append(label.tolist())
         return x - 0.01 * label[:, None, None, None]
 
 
-def test_classes_come_in_turn_by_the_index_of_the_image() -> None:
+def test_image_i_has_class_i_modulo_the_number_of_classes() -> None:
     network = Labelled()
     images = replace(generator(4, 1, network), num_classes=3)
     images.images(range(2, 8), 0)
-    assert network.asked == [[2, 0, 1, 2], [0, 1]]
-    network.asked.clear()
+    assert network.labels == [[2, 0, 1, 2], [0, 1]]
+    network.labels.clear()
     replace(images, chosen_class=1).images(range(3), 0)
-    assert network.asked == [[1, 1, 1]]
+    assert network.labels == [[1, 1, 1]]
 
 
-def test_guidance_asks_once_more_without_the_class_in_the_same_call() -> None:
+def test_guidance_evaluates_both_branches_in_one_network_call() -> None:
     network = Labelled()
     images = replace(generator(2, 1, network), num_classes=3, guidance=2.0)
     images.images(range(2), 0)
-    assert network.asked == [[0, 1, 3, 3]]
+    assert network.labels == [[0, 1, 3, 3]]
     assert images.network_calls(2) == 1
