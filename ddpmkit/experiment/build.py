@@ -64,6 +64,7 @@ class Model:
         return Objective(
             self.process,
             loss,
+            self.runtime,
             offset_noise=diffusion.offset_noise,
             num_classes=self.recipe.data.settings.num_classes,
             label_dropout=self.recipe.train.label_dropout,

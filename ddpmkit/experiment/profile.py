@@ -51,7 +51,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     """
     model = build_model(recipe)
     images = build_images(recipe, "train", model.around)
-    trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
+    trainer = Trainer(model.network, model.objective(), images, recipe.train)
     watch = _Stopwatch(model.runtime)
     whole, phases = [], []
     with explaining("training to profile it", recipe), model.runtime.deterministic():

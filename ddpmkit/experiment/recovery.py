@@ -39,11 +39,11 @@ class Recovery:
         policy = self._trainer.settings.on_nonfinite
         back = self._way_back() if policy == "rollback" else None
         if back is not None:
-            detours = self._trainer.detours + 1
+            rollbacks = self._trainer.rollbacks + 1
             self._saver.forget_after(back.step)
             self._restore(back)
-            # A detour more than that checkpoint knew of: the same batches would fail in the same way.
-            self._trainer.detours = detours
+            # One rollback more than that checkpoint counted: the same batches would fail in the same way.
+            self._trainer.rollbacks = rollbacks
             self._note(error, f"went back to step {back.step}, to go on with other batches")
         elif policy == "skip" and self._may_skip(error):
             self._trainer.skip_step()
@@ -84,7 +84,7 @@ class Recovery:
         )
         if checkpoint is None:
             return None
-        taken = self._trainer.detours - int(checkpoint.tensors("progress")["detours"])
+        taken = self._trainer.rollbacks - int(checkpoint.tensors("progress")["detours"])
         return checkpoint if taken < self._trainer.settings.nonfinite_limit else None
 
     def _note(self, error: NotFinite, done: str) -> None:

@@ -70,7 +70,7 @@ class Session:
         self.recipe = model.recipe
         self.objective = model.objective()
         self.log = folder.log
-        self.trainer = Trainer(model.network, self.objective, images, self.recipe.train, model.runtime)
+        self.trainer = Trainer(model.network, self.objective, images, self.recipe.train)
         self.saver = Saver(self.trainer, folder, self.log, display.message, self._is_regular, self._best_step)
         self.recovery = Recovery(
             self.trainer, self.saver, folder, display.message, self._restore, is_regular=self._is_regular
@@ -227,14 +227,14 @@ class Session:
         held_out = None
         if validate:
             with explaining(f"validating step {self.trainer.step}", self.recipe):
-                held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out, self.model.runtime)
+                held_out = validation_loss(self.trainer.averaged(), self.objective, self.held_out)
         if held_out is not None and not math.isfinite(held_out):
             self.recovery.note_validation(self.trainer.step, held_out)
             held_out = None
         record = StepRecord(
             step=self.trainer.step,
             loss=outcome.loss,
-            loss_by_quarter=self.trainer.by_quarter.take(),
+            loss_by_quarter=self.trainer.loss_by_quarter.take(),
             gradient_norm=outcome.gradient_norm,
             learning_rate=outcome.learning_rate,
             images_per_second=images_per_second,

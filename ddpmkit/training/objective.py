@@ -1,107 +1,173 @@
-"""What the network is asked in training, and how wrong its answer is: Ho et al. (2020), algorithm 1.
-
-It does not know the weights' gradient, nor in what order images come.
-"""
+"""The training objective: noise images, call the network, compute the loss. Ho et al. (2020), algorithm 1."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.contracts import ImageShape, Loss, VarianceLoss
+from ddpmkit.contracts import Loss, VarianceLoss
+from ddpmkit.data.images import Batch
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.diffusion.denoiser import split_learned_variance
 from ddpmkit.errors import WrongAnswer
 from ddpmkit.global_state import Around
-from ddpmkit.randomness import Purpose, normal, stream
-from ddpmkit.runtime import Runtime
+from ddpmkit.randomness import Purpose, normal, stream, uniform_integers
+from ddpmkit.runtime import Runtime, seeded_step
 from ddpmkit.training.vlb import variational_bound
 
-__all__ = ["Objective"]
+__all__ = ["BatchKey", "NoisedBatch", "Objective", "TrainingLosses"]
+
+
+class BatchKey(NamedTuple):
+    """What the randomness of a training batch is a function of."""
+
+    seed: int
+    step: int
+    """Index of the batch; after a rollback it is not the index of the optimizer step."""
+    positions: range
+    """Of the images in the global batch."""
+
+
+class NoisedBatch(NamedTuple):
+    """Clean images with everything that is sampled for them. All tensors are on the network's device."""
+
+    x0: Tensor
+    """float32 [B, C, H, W] in [-1, 1]."""
+    t: Tensor
+    """int64 [B]."""
+    noise: Tensor
+    """float32 [B, C, H, W]."""
+    label: Tensor | None = None
+    """int64 [B]; None: the network is unconditional."""
+    with_estimate: bool = False
+    """Self-conditioning: call the network twice, the second time with its own estimate of x0."""
+
+
+class TrainingLosses(NamedTuple):
+    """`t` int64 [B] and the per-image losses [B] there."""
+
+    t: Tensor
+    losses: Tensor
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The process that noises images, and the loss of the network's answer."""
+    """A diffusion process, a loss, and what a recipe changes in how batches are noised."""
 
     process: GaussianDiffusion
     loss: Loss
+    runtime: Runtime
     offset_noise: float = 0.0
-    """Standard deviation of noise that all pixels of a channel share; the recipe says what it is for."""
+    """Standard deviation of additional noise that all pixels of a channel share."""
     num_classes: int = 0
-    """0: the network is told no class."""
+    """0: the network is unconditional."""
     label_dropout: float = 0.0
-    """Share of images whose class the network is not told in training."""
+    """Share of images that are trained on with the null label."""
     around: Around = contextlib.nullcontext
     """Entered around each call of the network ("backbone") and of the loss ("loss")."""
 
-    def noise(self, seed: int, step: int, positions: Sequence[int], image_shape: ImageShape) -> Tensor:
-        """The noise of these images of the batch of `step`: float32 [B, C, H, W], on the CPU."""
-        noise = normal(seed, Purpose.NOISE, step, positions, image_shape)
+    def training_losses(
+        self,
+        network: nn.Module,
+        batch: Batch,
+        key: BatchKey,
+        phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> TrainingLosses:
+        """Noise a training batch and compute its losses.
+
+        `phase` is entered around both parts with their names. Raises WrongAnswer for losses without a gradient.
+        """
+        with phase("data and noise"):
+            noised = self.noised(batch, key)
+        # Randomness in the network itself, such as dropout, is a function of seed and step too.
+        seed = int(stream(key.seed, Purpose.NETWORK, key.step, key.positions.start).integers(2**63))
+        with phase("forward"), seeded_step(seed, self.runtime.device):
+            losses = self.losses(network, noised)
+        if not losses.requires_grad:
+            raise WrongAnswer("loss", "its return value has no gradient: it does not depend on the prediction")
+        return TrainingLosses(noised.t, losses)
+
+    def noised(self, batch: Batch, key: BatchKey) -> NoisedBatch:
+        """Sample timesteps, noise and dropped labels for a training batch."""
+        device = self.runtime.device
+        timesteps = uniform_integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps)
+        label = self.with_dropped_labels(batch.label, key)
+        return NoisedBatch(
+            batch.x0.to(device),
+            timesteps.to(device),
+            self.noise(key, batch.x0.shape[1:]).to(device),
+            None if label is None else label.to(device),
+            self.has_estimate(key),
+        )
+
+    def noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
+        """The noise of a training batch: float32 [B, C, H, W], on the CPU."""
+        noise = normal(key.seed, Purpose.NOISE, key.step, key.positions, image_shape)
         if self.offset_noise:
-            shared = normal(seed, Purpose.OFFSET, step, positions, (image_shape.channels, 1, 1))
+            shared = normal(key.seed, Purpose.OFFSET, key.step, key.positions, (image_shape[0], 1, 1))
             noise += self.offset_noise * shared
         return noise
 
-    def told(self, seed: int, step: int, positions: Sequence[int], label: Tensor) -> Tensor | None:
-        """What the network is told in training of images with these labels int64 [B]; None: nothing.
+    def with_dropped_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
+        """Labels int64 [B], some of them replaced by the null label, `num_classes`; None without classes.
 
-        A label is dropped, that is `num_classes`, for classifier-free guidance: Ho & Salimans (2022), algorithm 1.
+        Classifier-free guidance needs an unconditional network as well: Ho & Salimans (2022), algorithm 1.
         """
         if not self.num_classes:
             return None
-        draws = [stream(seed, Purpose.LABEL_DROPOUT, step, position).random() for position in positions]
-        return label.masked_fill(torch.tensor(draws) < self.label_dropout, self.num_classes)
+        samples = [stream(key.seed, Purpose.LABEL_DROPOUT, key.step, position).random() for position in key.positions]
+        return label.masked_fill(torch.tensor(samples) < self.label_dropout, self.num_classes)
 
-    def estimates_first(self, seed: int, step: int) -> bool:
-        """Whether the network is given its own estimate in training at `step`: at half of them, if at all.
+    def has_estimate(self, key: BatchKey) -> bool:
+        """Whether the network gets its own estimate in training at this step: at half of them under self-conditioning.
 
-        One draw for the whole batch, so that the other half costs no more: Chen et al. (2022), algorithm 1.
+        The choice is made once for the whole batch, so that the other half costs no second call: Chen et al. (2022),
+        algorithm 1.
         """
-        return self.process.self_conditioning and bool(stream(seed, Purpose.SELF_CONDITIONING, step).random() < 0.5)
+        return self.process.self_conditioning and bool(
+            stream(key.seed, Purpose.SELF_CONDITIONING, key.step).random() < 0.5
+        )
 
-    def losses(
-        self,
-        network: nn.Module,
-        x0: Tensor,
-        t: Tensor,
-        noise: Tensor,
-        label: Tensor | None,
-        runtime: Runtime,
-        *,
-        estimate_first: bool = False,
-    ) -> Tensor:
-        """Per-sample losses [B] at x0 [B, C, H, W], t int64 [B], noise and label int64 [B] or None.
+    def losses(self, network: nn.Module, batch: NoisedBatch) -> Tensor:
+        """Per-image losses [B]. No gradient passes through the estimate of self-conditioning.
 
-        `estimate_first`: give the network what it says of x0 without an estimate. No gradient passes through that.
+        Raises WrongAnswer if the network or the loss returns a tensor of another form.
         """
-        process = self.process
+        process, (x0, t, noise) = self.process, batch[:3]
         x = process.q_sample(x0, t, noise)
         x0_hat = None
-        if estimate_first:
-            # An autocast of its own: weights that it casts without gradient would be used again in the same one.
-            with torch.no_grad(), runtime.autocast(), self.around("backbone"):
-                output = network(process.network_input(x), t, label)
-            x0_hat = process.denoised(split_learned_variance(output.float(), x0.shape[1])[0], x, t).x0
-        with runtime.autocast(), self.around("backbone"):
-            output = network(process.network_input(x, x0_hat), t, label)
-        check_network_output(output, len(x0), x0.shape[1:], x0.device)
-        answer, spread = split_learned_variance(output.float(), x0.shape[1])
+        if batch.with_estimate:
+            with torch.no_grad():
+                prediction, _ = self._prediction(network, x, None, batch)
+            x0_hat = process.denoised(prediction, x, t).x0
+        prediction, variance = self._prediction(network, x, x0_hat, batch)
         with self.around("loss"):
-            losses = self.loss(answer, process.target(x0, t, noise), process.alpha_bar_in_double(t))
-        losses = _checked(losses, x0).to(answer.dtype)
-        if spread is None:
+            losses = self.loss(prediction, process.target(x0, t, noise), process.alpha_bar_in_double(t))
+        losses = _checked(losses, x0).to(prediction.dtype)
+        if variance is None:
             return losses
-        # The mean learns nothing from the bound, which is too noisy for it: Nichol & Dhariwal (2021), section 3.1.
-        x0_hat = process.denoised(answer.detach(), x, t).x0
-        bound = variational_bound(process, x0, t, x0_hat, spread)
+        # The bound trains the variance alone: it is too noisy for the mean. Nichol & Dhariwal (2021), section 3.1.
+        x0_hat = process.denoised(prediction.detach(), x, t).x0
+        bound = variational_bound(process, x0, t, x0_hat, variance)
         with self.around("loss"):
             losses = cast(VarianceLoss, self.loss).with_bound(losses, bound)
         return _checked(losses, x0)
+
+    def _prediction(
+        self, network: nn.Module, x: Tensor, x0_hat: Tensor | None, batch: NoisedBatch
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's prediction and, if it learns one, its variance output, both float32 [B, C, H, W]."""
+        # Each call has an autocast block of its own: within one block, weights that were cast without a gradient would
+        # be reused.
+        with self.runtime.autocast(), self.around("backbone"):
+            output = network(self.process.network_input(x, x0_hat), batch.t, batch.label)
+        check_network_output(output, len(x), x.shape[1:], x.device)
+        return split_learned_variance(output.float(), x.shape[1])
 
 
 def _checked(losses: Tensor, x0: Tensor) -> Tensor:

@@ -36,10 +36,10 @@ def state_tensors(trainer: Trainer) -> Parts:
         # Learning rate and betas are functions of the recipe and of the step.
         "optimizer": trainer.optimizer.tensors(),
         "progress": {
-            "loss_sums": trainer.by_quarter.sums,
-            "loss_counts": trainer.by_quarter.counts,
+            "loss_sums": trainer.loss_by_quarter.sums,
+            "loss_counts": trainer.loss_by_quarter.counts,
             "skipped": torch.tensor(trainer.skipped),
-            "detours": torch.tensor(trainer.detours),
+            "detours": torch.tensor(trainer.rollbacks),
         },
     }
     return parts | average_tensors(trainer)
@@ -76,9 +76,9 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
         load_weights(average.network, parts[average_part(weights)] or parts["model"])
     progress = parts["progress"]
     _check_shapes("progress", progress, {**dict.fromkeys(_SUMS, (QUARTERS,)), **dict.fromkeys(_COUNTERS, ())})
-    trainer.by_quarter.sums.copy_(progress["loss_sums"])
-    trainer.by_quarter.counts.copy_(progress["loss_counts"])
-    trainer.skipped, trainer.detours = int(progress["skipped"]), int(progress["detours"])
+    trainer.loss_by_quarter.sums.copy_(progress["loss_sums"])
+    trainer.loss_by_quarter.counts.copy_(progress["loss_counts"])
+    trainer.skipped, trainer.rollbacks = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
     as_before = trainer.optimizer.divide_as(parts["optimizer"])
     # There are no moments before the first step.

@@ -188,7 +188,7 @@ def plugin_price(data: Path, pairs: int = 40) -> dict[str, float]:
     """A trainer's step against the same modules wired by hand, in turns; the share is the median over pairs."""
     recipe = shipped(data, *_WIRED)
     model = build_model(recipe)
-    trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train, model.runtime)
+    trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train)
     wired = by_hand(data)
     for step in (trainer.train_step, wired) * 3:
         step()

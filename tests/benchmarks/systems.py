@@ -50,7 +50,7 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
     overrides = [f"data.root={data}", "metric=[]", "tracker=[]", *changes]
     read = read_recipe(RECIPES / f"{recipe}.toml", overrides=overrides)
     model = build_model(read)
-    trainer = Trainer(model.network, model.objective(), build_images(read, "train"), read.train, model.runtime)
+    trainer = Trainer(model.network, model.objective(), build_images(read, "train"), read.train)
     networks = {True: trainer.averaged(), False: trainer.network}
     chosen = [model.generator(networks[True])]
 

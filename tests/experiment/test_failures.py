@@ -430,7 +430,7 @@ def test_a_failure_in_the_middle_of_an_update_saves_nothing(
         ("whole", "it must return one loss per image, float [4], not int64 [4]"),
         ("list", "it must return one loss per image, float [4], not a list"),
         ("meta", "it must return losses on the device cpu, not meta"),
-        ("detached", "what it returns has no gradient: it does not depend on the prediction"),
+        ("detached", "its return value has no gradient: it does not depend on the prediction"),
     ],
 )
 def test_a_loss_of_another_form_is_named(run: RunWith, tmp_path: Path, how: str, said: str) -> None:
@@ -680,6 +680,6 @@ def test_an_error_of_our_own_is_not_laid_at_a_plugins_door(run: RunWith, monkeyp
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ddpmkit.training.trainer.uniform_integers", fail)
+    monkeypatch.setattr("ddpmkit.training.objective.uniform_integers", fail)
     with pytest.raises(ZeroDivisionError):
         run()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
 from ddpmkit.runtime import Runtime
-from ddpmkit.training.objective import Objective
+from ddpmkit.training.objective import NoisedBatch, Objective
 from ddpmkit_plugins.ancestral import AncestralConfig
 from ddpmkit_plugins.ancestral.sampler import AncestralSampler
 from ddpmkit_plugins.cosine import CosineConfig
@@ -70,7 +70,7 @@ class TwoHeads(nn.Module):
 def losses(heads: TwoHeads, weight: float) -> Tensor:
     loss = IddpmHybridLoss(IddpmHybridConfig(bound_weight=weight), prediction="epsilon")
     x0, t = noise(5).clamp(-1, 1), torch.tensor([3, 30])
-    return Objective(process(), loss).losses(heads, x0, t, noise(6), None, CPU)
+    return Objective(process(), loss, CPU).losses(heads, NoisedBatch(x0, t, noise(6)))
 
 
 def test_the_bound_teaches_the_spread_and_leaves_the_mean_alone() -> None:

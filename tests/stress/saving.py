@@ -47,7 +47,7 @@ def trained_state(dim: int, device: str) -> Parts:
     )
     model = build_model(recipe)
     images = build_images(recipe, "train")
-    trainer = Trainer(model.network, model.objective(), images, recipe.train, model.runtime)
+    trainer = Trainer(model.network, model.objective(), images, recipe.train)
     trainer.train_step()
     return state_tensors(trainer)
 

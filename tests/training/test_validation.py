@@ -52,9 +52,9 @@ class SaysBlack(nn.Module):
 def loss(counts: dict[str, int], levels: dict[str, int], batch_size: int = 64, seed: int = 0) -> float | None:
     schedule = CosineSchedule(CosineConfig(), timesteps=50)
     process = GaussianDiffusion.from_schedule(schedule, "x0")
-    objective = Objective(process, L2Loss(ComponentConfig(), prediction="x0"))
+    objective = Objective(process, L2Loss(ComponentConfig(), prediction="x0"), CPU)
     images = ImageSource(SortedByClass(counts, levels), SHAPE, seed=seed)
-    return validation_loss(SaysBlack(), objective, images, CPU, batch_size)
+    return validation_loss(SaysBlack(), objective, images, batch_size)
 
 
 @pytest.mark.parametrize("names", [("cat", "dog"), ("dog", "cat")], ids=["black first", "white first"])
