@@ -12,20 +12,20 @@ class AdmUnetConfig(ComponentConfig):
     """Keys of `[backbone]` when `use = "adm-unet"`."""
 
     dim: int = Field(default=32, ge=8, multiple_of=8)
-    """Channels that level i has `multipliers[i]` times."""
+    """Base number of channels. Level i has `dim * multipliers[i]` channels."""
     multipliers: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
-    """Width of each level; each level but the last halves the resolution."""
+    """Width of each level, as a multiple of `dim`. Each level except the last halves the resolution."""
     blocks: int = Field(default=2, ge=1)
-    """Residual blocks of a level on the way down; there is one more on the way up."""
+    """Residual blocks of a level in the encoder; in the decoder there is one more."""
     attention_levels: tuple[int, ...] = (1, 2)
-    """Levels with self-attention after each residual block; 0 is full resolution. Its cost grows with the fourth power
-    of the side in pixels. Between the way down and the way up there is always one."""
+    """Levels with self-attention after each residual block; 0 is full resolution. The cost grows with the fourth power
+    of the image side. Between encoder and decoder there is always one attention layer."""
     head_dim: int = Field(default=64, ge=1)
-    """Channels of one attention head; must divide the width of each level with attention, and of the last."""
+    """Channels of an attention head; must divide the width of each level with attention, and of the last level."""
     groups: int = Field(default=8, ge=1)
-    """Groups of every group norm (the paper: 32); must divide `dim`, into 2 channels or more."""
+    """Groups of every group norm (32 in the paper); must divide `dim` into groups of 2 channels or more."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features that each residual block drops in training."""
+    """Dropout rate in each residual block, in training."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

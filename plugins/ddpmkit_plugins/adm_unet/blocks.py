@@ -1,6 +1,6 @@
 """The parts of the ADM U-Net: Dhariwal & Nichol (2021), "Diffusion Models Beat GANs", section 3.
 
-https://arxiv.org/abs/2105.05233. Every branch beside a skip starts at zero, so that each part begins as the identity or
+https://arxiv.org/abs/2105.05233. The last layer of every residual branch is initialized to zero, so each block starts
 as its skip alone.
 """
 
@@ -12,22 +12,22 @@ from einops import rearrange
 from torch import Tensor, nn
 
 Resample = Literal["down", "up"]
-"""Half the resolution by the mean of 2x2 pixels, or twice by the nearest."""
+"""down: average pooling of 2x2 pixels; up: nearest-neighbour upsampling by 2."""
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights and bias 0."""
+    """Set weights and bias of the layer to 0, and return it."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, adaptive group norm between them, and a skip.
+    """Two convolutions with adaptive group norm between them, and a skip.
 
-    AdaGN(h, y) = y_s GroupNorm(h) + y_b: eq. in section 3.1, with y_s written as 1 + scale. Where the block resamples,
-    it does so in the branch and in the skip before either has seen a convolution: Brock et al. (2019), BigGAN,
-    figure 15 (https://arxiv.org/abs/1809.11096).
+    AdaGN(h, y) = y_s GroupNorm(h) + y_b: equation in section 3.1, with y_s written as 1 + scale. A block that resamples
+    does so before the first convolution, in the branch and in the skip: Brock et al. (2019), BigGAN, figure 15
+    (https://arxiv.org/abs/1809.11096).
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         dropout: float,
         resample: Resample | None = None,
     ) -> None:
-        """`dim_in` -> `dim_out` channels; `groups` divides both."""
+        """`dim_in`, `dim_out`: channels of input and output. `groups` must divide both."""
         super().__init__()
         self.resample = resample
         self.norm1 = nn.GroupNorm(groups, dim_in)
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if dim_in == dim_out else nn.Conv2d(dim_in, dim_out, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, dim_in, H, W], time [B, time_dim] after its activation -> [B, dim_out, H', W']."""
+        """x [B, dim_in, H, W], time embedding [B, time_dim] after its activation -> [B, dim_out, H', W']."""
         h = self.conv1(self._resampled(F.silu(self.norm1(x))))
         scale, shift = self.scale_shift(time)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(torch.addcmul(shift, self.norm2(h), scale + 1))
@@ -68,10 +68,10 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over the pixels, with a residual: Vaswani et al. (2017), eq. 1."""
+    """Multi-head self-attention over the pixels, with a skip: Vaswani et al. (2017), eq. 1."""
 
     def __init__(self, dim: int, *, head_dim: int, groups: int) -> None:
-        """`dim`: channels in and out, a multiple of `head_dim`."""
+        """`dim`: channels of input and output, a multiple of `head_dim`."""
         super().__init__()
         self.heads = dim // head_dim
         self.norm = nn.GroupNorm(groups, dim)
@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
         self.to_out = zeroed(nn.Conv2d(dim, dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, dim, H, W] -> the same."""
+        """[B, dim, H, W] -> [B, dim, H, W]."""
         qkv = self.to_qkv(self.norm(x))
         q, k, v = rearrange(qkv, "b (three h c) y x -> three b h (y x) c", three=3, h=self.heads)
         out = rearrange(F.scaled_dot_product_attention(q, k, v), "b h (y x) c -> b (h c) y x", y=x.shape[2])
@@ -87,14 +87,14 @@ class SelfAttention(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, and attention where the level has it."""
+    """A residual block, then attention if the level has it."""
 
     def __init__(self, block: ResidualBlock, attention: nn.Module) -> None:
-        """The two parts, in order of use."""
+        """The two parts, in the order of `forward`. `attention` may be the identity."""
         super().__init__()
         self.block, self.attention = block, attention
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """[B, dim_in, H, W] -> [B, dim_out, H, W]."""
+        """x [B, dim_in, H, W], time embedding [B, time_dim] -> [B, dim_out, H, W]."""
         out: Tensor = self.attention(self.block(x, time))
         return out

@@ -11,10 +11,10 @@ from ddpmkit_plugins.adm_unet.blocks import Resample, ResidualBlock, SelfAttenti
 
 
 class AdmUnet(nn.Module):
-    """Predicts from (x_t, t) at any height and width: sizes that do not halve evenly are padded inside."""
+    """The network of the backbone `adm-unet`. Any height and width works: it pads its input to a multiple."""
 
     def __init__(self, config: AdmUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int) -> None:
-        """The weights depend on `image_shape.channels` only; `num_classes` 0 means unconditional."""
+        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
         super().__init__()
         time_dim = 4 * config.dim
         widths = [config.dim * multiplier for multiplier in config.multipliers]
@@ -39,7 +39,7 @@ class AdmUnet(nn.Module):
         self.label = LabelEmbedding(num_classes, time_dim) if num_classes else None
         self.stem = nn.Conv2d(image_shape.channels, widths[0], 3, padding=1)
 
-        # Every output on the way down, the stem's too, is a skip that one stage on the way up takes.
+        # Every output of the encoder, and of the stem, is a skip connection to one stage of the decoder.
         self.down, width, skips = nn.ModuleList(), widths[0], [widths[0]]
         for level in range(len(widths)):
             for _ in range(config.blocks):
@@ -65,13 +65,13 @@ class AdmUnet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def outer_layers(self) -> tuple[nn.Module, ...]:
-        """The first and the last."""
+        """The first and the last layer."""
         return (self.stem, self.out)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 
-        Label `num_classes` means no class, and so does None.
+        Label `num_classes` is the null label; None means the null label for all images.
         """
         height, width = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)

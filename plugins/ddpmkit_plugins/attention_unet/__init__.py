@@ -12,15 +12,15 @@ class AttentionUnetConfig(ComponentConfig):
     """Keys of `[backbone]` when `use = "attention-unet"`."""
 
     dim: int = Field(default=16, ge=8, multiple_of=8)
-    """Channels at full resolution. Level i has `dim * multipliers[i]`."""
+    """Channels at full resolution. Level i has `dim * multipliers[i]` channels."""
     multipliers: tuple[int, ...] = Field(default=(1, 2, 4, 8), min_length=1)
-    """Width of each level; each level but the last halves the resolution."""
+    """Width of each level, as a multiple of `dim`. Each level except the last halves the resolution."""
     linear_attention_levels: tuple[int, ...] = (1, 2, 3)
-    """Levels that carry linear attention, on the way down and on the way up; 0 is full resolution."""
+    """Levels with linear attention, in the encoder and in the decoder; 0 is full resolution."""
     heads: int = Field(default=4, ge=1)
     """Attention heads."""
     head_dim: int = Field(default=32, ge=1)
-    """Channels of one attention head."""
+    """Channels of an attention head."""
     groups: int = Field(default=8, ge=1)
     """Groups of every group norm; must divide `dim`."""
 

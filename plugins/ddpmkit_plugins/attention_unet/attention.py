@@ -1,4 +1,4 @@
-"""Attention over the pixels of a feature map: linear in their number, or full."""
+"""Attention over the pixels of a feature map, with linear or with quadratic cost in their number."""
 
 import torch
 import torch.nn.functional as F
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class LinearAttention(nn.Module):
-    """Linear-time attention with a residual: Shen et al. (2021), "Efficient Attention", https://arxiv.org/abs/1812.01243.
+    """Attention in linear time, with a skip: Shen et al. (2021), "Efficient Attention", https://arxiv.org/abs/1812.01243.
 
-    softmax(q) over channels, softmax(k) over pixels, so that (softmax(k)^T v) is one small matrix a head.
+    softmax(q) is over channels and softmax(k) is over pixels, so (softmax(k)^T v) is a small matrix for each head.
     """
 
     def __init__(self, dim: int, *, heads: int, head_dim: int) -> None:
-        """`dim`: channels in and out."""
+        """`dim`: channels of input and output."""
         super().__init__()
         self.heads = heads
         self.scale = head_dim**-0.5
@@ -23,27 +23,27 @@ class LinearAttention(nn.Module):
         self.norm_out = nn.GroupNorm(1, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, dim, H, W] -> the same."""
-        # Pixels by channels is how channels_last lies in memory, so no large tensor is copied; and for each head,
-        # to_out(q (k^T v)) = q (k^T pixels) W_v W_out: values and heads are never spread over the pixels.
+        """[B, dim, H, W] -> [B, dim, H, W]."""
+        # "b n c" is the memory layout of channels_last, so no large tensor is copied. For each head,
+        # to_out(q (k^T v)) = q (k^T pixels) W_v W_out, so no tensor has both pixels and the channels of all heads as v.
         height = x.shape[2]
         pixels = rearrange(self.norm(x), "b c y x -> b (y x) c")
         q = rearrange(self.to_q(pixels), "b n (h d) -> b n h d", h=self.heads).softmax(dim=3).flatten(2)
         k = self.to_k(pixels).softmax(dim=1)
-        seen = rearrange(pixels.transpose(1, 2) @ k, "b c (h d) -> b h d c", h=self.heads)
+        keyed = rearrange(pixels.transpose(1, 2) @ k, "b c (h d) -> b h d c", h=self.heads)
         w_v = rearrange(self.to_v.weight, "(h e) c -> h c e", h=self.heads)
         w_out = rearrange(self.to_out.weight, "c (h e) -> h e c", h=self.heads) * self.scale
-        values = torch.einsum("bhdc, hce, hef -> bhdf", seen, w_v, w_out).flatten(1, 2)
+        values = torch.einsum("bhdc, hce, hef -> bhdf", keyed, w_v, w_out).flatten(1, 2)
         out = q @ values + self.to_out.bias
         projected: Tensor = self.norm_out(rearrange(out, "b (y x) c -> b c y x", y=height))
         return x + projected
 
 
 class FullAttention(nn.Module):
-    """Ordinary self-attention with a residual: Vaswani et al. (2017), eq. 1."""
+    """Multi-head self-attention with a skip: Vaswani et al. (2017), eq. 1."""
 
     def __init__(self, dim: int, *, heads: int, head_dim: int) -> None:
-        """`dim`: channels in and out."""
+        """`dim`: channels of input and output."""
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(1, dim)
@@ -51,7 +51,7 @@ class FullAttention(nn.Module):
         self.to_out = nn.Conv2d(heads * head_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, dim, H, W] -> the same."""
+        """[B, dim, H, W] -> [B, dim, H, W]."""
         qkv = self.to_qkv(self.norm(x))
         q, k, v = rearrange(qkv, "b (three h c) y x -> three b h (y x) c", three=3, h=self.heads)
         out: Tensor = F.scaled_dot_product_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""The U-Net: four levels of two residual blocks, both skips kept, attention between them.
+"""The U-Net: levels of two residual blocks, each with a skip connection, and attention.
 
 Ronneberger et al. (2015) in the form of Ho et al. (2020), appendix B, with the blocks of this package.
 """
@@ -15,19 +15,19 @@ from ddpmkit_plugins.attention_unet.blocks import ResidualBlock
 
 
 class Level(nn.Module):
-    """Two residual blocks, attention, and the change of resolution."""
+    """Two residual blocks, attention, and a change of resolution."""
 
     def __init__(self, first: ResidualBlock, second: ResidualBlock, attention: nn.Module, resample: nn.Module) -> None:
-        """The four parts, in order of use."""
+        """The four parts, in the order of `forward`."""
         super().__init__()
         self.first, self.second, self.attention, self.resample = first, second, attention, resample
 
 
 class Down(Level):
-    """A level on the way down: leaves the output of each block behind as a skip."""
+    """A level of the encoder. The outputs of both blocks are skip connections."""
 
     def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
-        """[B, C, H, W] -> the next level's resolution and width."""
+        """x [B, C, H, W] -> [B, C', H', W'] of the next level. `skips` is modified."""
         x = self.first(x, time)
         skips.append(x)
         x = self.attention(self.second(x, time))
@@ -37,10 +37,10 @@ class Down(Level):
 
 
 class Up(Level):
-    """A level on the way up: each block takes the skip that the way down left last."""
+    """A level of the decoder. Each block takes the last skip connection."""
 
     def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
-        """[B, C, H, W] -> the next level's resolution and width."""
+        """x [B, C, H, W] -> [B, C', H', W'] of the next level. `skips` is modified."""
         x = self.first(torch.cat([x, skips.pop()], dim=1), time)
         x = self.attention(self.second(torch.cat([x, skips.pop()], dim=1), time))
         out: Tensor = self.resample(x)
@@ -48,12 +48,12 @@ class Up(Level):
 
 
 class AttentionUnet(nn.Module):
-    """Predicts from (x_t, t) at any height and width: sizes that do not halve evenly are padded inside."""
+    """The network of the backbone `attention-unet`. Any height and width works: it pads its input to a multiple."""
 
     def __init__(
         self, config: AttentionUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
     ) -> None:
-        """The weights depend on `image_shape.channels` only; `num_classes` 0 means unconditional."""
+        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
         super().__init__()
         dim, heads, head_dim = config.dim, config.heads, config.head_dim
         time_dim = 4 * dim
@@ -99,11 +99,14 @@ class AttentionUnet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def outer_layers(self) -> tuple[nn.Module, ...]:
-        """The first and the last."""
+        """The first and the last layer."""
         return (self.stem, self.out)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W]."""
+        """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
+
+        Label `num_classes` is the null label; None means the null label for all images.
+        """
         height, width = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         time = self.time(t)

@@ -11,9 +11,9 @@ class CosineConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "cosine"`."""
 
     s: float = Field(default=0.008, ge=0)
-    """Offset that keeps the noise of the first steps from vanishing."""
+    """Offset that keeps beta of the first timesteps above 0."""
     max_beta: float = Field(default=0.999, gt=0, lt=1)
-    """Largest share of the signal's variance that one step may replace."""
+    """Upper limit of beta, the share of the signal's variance that one noising step replaces."""
 
 
 @hookimpl

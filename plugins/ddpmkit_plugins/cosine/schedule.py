@@ -9,15 +9,15 @@ from ddpmkit_plugins.cosine import CosineConfig
 
 
 class CosineSchedule:
-    """alpha_bar(t) = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) * pi/2), betas clipped."""
+    """alpha_bar(t) = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) * pi/2), with betas clipped to `max_beta`."""
 
     def __init__(self, config: CosineConfig, *, timesteps: int) -> None:
-        """`timesteps`: T."""
+        """`timesteps`: T, 1 or more."""
         self.config = config
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [T]; the clip of the betas keeps the last value above 0."""
+        """alpha_bar, float64 [T]. Clipping the betas keeps the last value above 0."""
         t = torch.arange(self.timesteps + 1, dtype=torch.float64) / self.timesteps
         f = torch.cos((t + self.config.s) / (1 + self.config.s) * math.pi / 2) ** 2
         beta = (1 - f[1:] / f[:-1]).clamp(max=self.config.max_beta)

@@ -9,20 +9,20 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class DiffusersUnetConfig(ComponentConfig):
-    """Keys of `[backbone]` when `use = "diffusers-unet"`; those that `UNet2DModel` has too keep their names there."""
+    """Keys of `[backbone]` when `use = "diffusers-unet"`. Those of `UNet2DModel` have the same names there."""
 
     block_out_channels: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
-    """Width of each level; each level but the last halves the resolution."""
+    """Width of each level. Each level except the last halves the resolution."""
     layers_per_block: int = Field(default=2, ge=1)
-    """Residual blocks of a level on the way down; there is one more on the way up."""
+    """Residual blocks of a level in the encoder; in the decoder there is one more."""
     attention_levels: tuple[int, ...] = (1, 2)
     """Levels with self-attention after each residual block; 0 is full resolution."""
     attention_head_dim: int = Field(default=32, ge=1)
-    """Channels of one attention head; must divide the width of each level with attention, and of the last."""
+    """Channels of an attention head; must divide the width of each level with attention, and of the last level."""
     norm_num_groups: int = Field(default=8, ge=1)
-    """Groups of every group norm; must divide each entry of `block_out_channels`, into 2 or more."""
+    """Groups of every group norm; must divide each entry of `block_out_channels` into groups of 2 channels or more."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features that each residual block drops in training."""
+    """Dropout rate in each residual block, in training."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""A foreign network in ddpmkit's contract: `diffusers.UNet2DModel`, padded to sizes that it can halve."""
+"""`diffusers.UNet2DModel` as a backbone of ddpmkit."""
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -10,15 +10,15 @@ from ddpmkit_plugins.diffusers_unet import DiffusersUnetConfig
 
 
 class DiffusersUnet(nn.Module):
-    """Predicts from (x_t, t) at any height and width: sizes that do not halve evenly are padded inside.
+    """The network of the backbone `diffusers-unet`. Any height and width works: it pads its input to a multiple.
 
-    `unet` is the wrapped model, as others know it: its weights go to and from any other `UNet2DModel` of its shape.
+    `unet` is the `UNet2DModel`; its state dict can be exchanged with any other `UNet2DModel` of the same configuration.
     """
 
     def __init__(
         self, config: DiffusersUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
     ) -> None:
-        """The weights depend on `image_shape.channels` only; `num_classes` 0 means unconditional."""
+        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
         super().__init__()
         levels = range(len(config.block_out_channels))
         attends = [level in config.attention_levels for level in levels]
@@ -34,20 +34,20 @@ class DiffusersUnet(nn.Module):
             attention_head_dim=config.attention_head_dim,
             norm_num_groups=config.norm_num_groups,
             dropout=config.dropout,
-            # The row beyond the classes stands for no class.
+            # The additional row is the null label.
             num_class_embeds=num_classes + 1 if num_classes else None,
         )
         for weight in self.unet.conv_out.parameters():
             nn.init.zeros_(weight)
 
     def outer_layers(self) -> tuple[nn.Module, ...]:
-        """The first and the last."""
+        """The first and the last layer."""
         return (self.unet.conv_in, self.unet.conv_out)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 
-        Label `num_classes` means no class, and so does None.
+        Label `num_classes` is the null label; None means the null label for all images.
         """
         height, width = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
@@ -56,5 +56,5 @@ class DiffusersUnet(nn.Module):
         elif label is None:
             label = torch.full_like(t, self.num_classes)
         (out,) = self.unet(x, t, label, return_dict=False)
-        answer: Tensor = out[:, :, :height, :width]
-        return answer
+        cropped: Tensor = out[:, :, :height, :width]
+        return cropped

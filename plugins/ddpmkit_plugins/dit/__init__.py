@@ -9,7 +9,7 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class DitConfig(ComponentConfig):
-    """Keys of `[backbone]` when `use = "dit"`. The paper's smallest, DiT-S, has depth 12, dim 384 and 6 heads."""
+    """Keys of `[backbone]` when `use = "dit"`. The smallest of the paper, DiT-S, has depth 12, dim 384 and 6 heads."""
 
     depth: int = Field(default=6, ge=1)
     """Transformer blocks."""
@@ -18,7 +18,7 @@ class DitConfig(ComponentConfig):
     heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dim`."""
     patch_size: int = Field(default=2, ge=1)
-    """Side in pixels of the square that becomes one token. Half the side is four times the tokens and the cost."""
+    """Side in pixels of the square that becomes one token. Half the side means four times the tokens, and cost."""
     mlp_ratio: float = Field(default=4.0, gt=0)
     """Hidden channels of the feed-forward layer, as a multiple of `dim`."""
 

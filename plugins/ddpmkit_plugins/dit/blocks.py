@@ -9,44 +9,44 @@ from torch import Tensor, nn
 
 
 class Modulation(nn.Module):
-    """Shifts, scales and gates from the condition, all 0 at first."""
+    """Linear map from the condition to shifts, scales and gates, initialized to 0."""
 
     def __init__(self, dim: int, count: int) -> None:
-        """`count` vectors of `dim` channels."""
+        """`count`: number of vectors of `dim` channels."""
         super().__init__()
         self.count = count
         self.linear = nn.Linear(dim, count * dim)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """[B, dim] -> `count` times [B, 1, dim]."""
+        """[B, dim] -> a tuple of `count` tensors [B, 1, dim]."""
         return cast(Tensor, self.linear(F.silu(condition)))[:, None].chunk(self.count, dim=2)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over the tokens: Vaswani et al. (2017), eq. 1."""
+    """Multi-head self-attention over the tokens: Vaswani et al. (2017), eq. 1."""
 
     def __init__(self, dim: int, heads: int) -> None:
-        """`heads` divides `dim`."""
+        """`heads` must divide `dim`."""
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim)
         self.to_out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, dim] -> the same."""
+        """[B, N, dim] -> [B, N, dim]."""
         q, k, v = rearrange(self.to_qkv(x), "b n (three h c) -> three b h n c", three=3, h=self.heads)
         out = F.scaled_dot_product_attention(q, k, v)
         return cast(Tensor, self.to_out(rearrange(out, "b h n c -> b n (h c)")))
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each normalised, modulated and gated by the condition.
+    """Attention and a feed-forward layer, each normalized, modulated and gated by the condition.
 
-    The gates start at 0, so that a new block is the identity.
+    The gates are initialized to 0, so a new block is the identity.
     """
 
     def __init__(self, dim: int, *, heads: int, mlp_ratio: float) -> None:
-        """`heads` divides `dim`."""
+        """`heads` must divide `dim`."""
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.modulation = Modulation(dim, 6)
@@ -62,10 +62,10 @@ class Block(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """From tokens to the pixels of their patches; 0 at first."""
+    """From tokens to the pixels of their patches, initialized to 0."""
 
     def __init__(self, dim: int, channels: int) -> None:
-        """`channels`: of one whole patch."""
+        """`channels`: pixels times channels of a patch."""
         super().__init__()
         self.modulation = Modulation(dim, 2)
         self.linear = nn.Linear(dim, channels)
@@ -76,5 +76,5 @@ class FinalLayer(nn.Module):
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Layer norm with the scale (as 1 + scale) and shift that the condition gives."""
+    """Layer norm of x [B, N, dim], times 1 + scale [B, 1, dim], plus shift [B, 1, dim]."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)

@@ -1,4 +1,4 @@
-"""Where a token lies, and when: sines and cosines, nothing learned."""
+"""Embeddings of the position of a token, and of the timestep."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,11 @@ from ddpmkit.nn import SinusoidalEmbedding
 
 
 def grid_embedding(rows: int, columns: int, dim: int) -> Tensor:
-    """Float64 [rows * columns, dim], row by row: half of the channels for the column, half for the row.
+    """Sinusoidal embedding of positions in a grid, float64 [rows * columns, dim], row by row.
 
-    Each half is the sine, then the cosine, of the coordinate at `dim / 4` frequencies: Vaswani et al. (2017), section
-    3.5, along both axes. Neighbouring tokens are one apart, whatever the size of the grid.
+    The first half of the channels embeds the column, the second half the row: Vaswani et al. (2017), section 3.5, along
+    both axes. Each half is the sine, then the cosine, of the coordinate at `dim / 4` frequencies. The distance between
+    neighbouring tokens is 1 in every grid.
     """
     quarter = dim // 4
     frequencies = 10_000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -25,15 +26,15 @@ def grid_embedding(rows: int, columns: int, dim: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """t as 256 sines and cosines, then two layers: Peebles & Xie (2023), section 4, "Training"."""
+    """256 cosines and sines of t, then two layers: Peebles & Xie (2023), section 4, "Training"."""
 
     def __init__(self, dim: int, channels: int = 256) -> None:
-        """`dim`: channels of the answer; `channels`: even."""
+        """`dim`: channels of the output. `channels`: number of cosines and sines, even."""
         super().__init__()
         self.sinusoids = SinusoidalEmbedding(channels)
         self.layers = nn.Sequential(nn.Linear(channels, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        """int64 [B] -> float [B, dim]."""
+        """t int64 [B] -> float [B, dim]."""
         out: Tensor = self.layers(self.sinusoids(t))
         return out

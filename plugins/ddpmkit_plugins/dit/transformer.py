@@ -1,7 +1,7 @@
 """The transformer of Peebles & Xie (2023), "Scalable Diffusion Models with Transformers".
 
-https://arxiv.org/abs/2212.09748, section 3, here on pixels. Initial weights as in the paper's own code: Xavier uniform,
-normal with deviation 0.02 in the embeddings, 0 in the modulations and at the end.
+https://arxiv.org/abs/2212.09748, section 3, on pixels instead of latents. Weights are initialized as in the code of the
+paper: Xavier uniform, normal with standard deviation 0.02 in the embeddings, 0 in the modulations and the last layer.
 """
 
 from einops import rearrange
@@ -15,12 +15,12 @@ from ddpmkit_plugins.dit.embeddings import TimeEmbedding, grid_embedding
 
 
 class Dit(nn.Module):
-    """Predicts from (x_t, t) at any height and width: what is left of the last patch is padded inside."""
+    """The network of the backbone `dit`. Any height and width works: it pads its input to full patches."""
 
     position: Tensor
 
     def __init__(self, config: DitConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int) -> None:
-        """The weights depend on `image_shape.channels` only; `num_classes` 0 means unconditional."""
+        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
         super().__init__()
         self.dim, self.patch_size = config.dim, config.patch_size
         self.patches = nn.Conv2d(image_shape.channels, config.dim, config.patch_size, stride=config.patch_size)
@@ -30,20 +30,20 @@ class Dit(nn.Module):
             Block(config.dim, heads=config.heads, mlp_ratio=config.mlp_ratio) for _ in range(config.depth)
         )
         self.final = FinalLayer(config.dim, config.patch_size**2 * out_channels)
-        self._draw_weights()
+        self._initialize_weights()
 
-        # The grid of the recipe's images is kept; any other is worked out when it comes.
+        # The embedding for the size of the training images is stored. For another size it is computed when needed.
         self.grid = (-(-image_shape.height // self.patch_size), -(-image_shape.width // self.patch_size))
         self.register_buffer("position", grid_embedding(*self.grid, self.dim).float(), persistent=False)
 
     def outer_layers(self) -> tuple[nn.Module, ...]:
-        """The first and the last."""
+        """The first and the last layer."""
         return (self.patches, self.final.linear)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """x [B, C, H, W], t int64 [B], label int64 [B] or None -> [B, out_channels, H, W].
 
-        Label `num_classes` means no class, and so does None.
+        Label `num_classes` is the null label; None means the null label for all images.
         """
         height, width = x.shape[2:]
         tokens = self.patches(pad_to_multiple(x, self.patch_size))
@@ -65,12 +65,12 @@ class Dit(nn.Module):
             return self.position
         return grid_embedding(rows, columns, self.dim).to(self.position)
 
-    def _draw_weights(self) -> None:
+    def _initialize_weights(self) -> None:
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        # One filter is one row of the linear map from a patch to its token.
+        # As a linear map from a patch to a token: each filter is a row.
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))
         nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]  # the convolution was built with a bias
         for layer in self.time.layers:

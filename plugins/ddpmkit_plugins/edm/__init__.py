@@ -12,11 +12,11 @@ class EdmConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "edm"`."""
 
     sigma_min: float = Field(default=0.002, gt=1e-6)
-    """Noise over signal at the first step."""
+    """sigma at the first timestep: the ratio of noise to signal."""
     sigma_max: float = Field(default=80.0, gt=0, lt=1e6)
-    """Noise over signal at the last step."""
+    """sigma at the last timestep."""
     rho: float = Field(default=7.0, gt=0)
-    """The larger, the more steps near the clean image."""
+    """Exponent of the spacing. A larger one has more timesteps at low noise."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

@@ -11,7 +11,7 @@ class HuberConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "huber"`."""
 
     delta: float = Field(default=1.0, gt=0)
-    """The error at which the loss turns from quadratic to linear."""
+    """Absolute error from which the loss is linear; below it is quadratic."""
 
 
 @hookimpl

@@ -11,7 +11,7 @@ class IddpmHybridConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "iddpm-hybrid"`."""
 
     bound_weight: float = Field(default=0.001, gt=0)
-    """lambda: how much the variational bound weighs, which is all that the variance learns from."""
+    """lambda: the weight of the variational bound, from which the variance is learned."""
 
 
 @hookimpl

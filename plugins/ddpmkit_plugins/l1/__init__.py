@@ -1,4 +1,4 @@
-"""The L1 loss: manifest; it has no config."""
+"""The L1 loss: manifest."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The mean absolute error of the prediction."""
+"""The mean absolute error between prediction and target."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from ddpmkit.plugin import ComponentConfig
 
 
 class L1Loss:
-    """Mean absolute error over each image, the same at every timestep."""
+    """Mean absolute error of each image, with the same weight at every timestep."""
 
     def __init__(self, config: ComponentConfig, *, prediction: Prediction) -> None:
-        """It has no config, and treats every parameterisation alike."""
+        """Neither argument makes a difference."""
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """[B, C, H, W] twice, [B] -> [B]."""
+        """prediction and target [B, C, H, W], alpha_bar [B] -> loss of each image [B]."""
         return (prediction - target).abs().flatten(1).mean(dim=1)

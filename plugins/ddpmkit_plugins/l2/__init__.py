@@ -1,4 +1,4 @@
-"""The L2 loss: manifest; it has no config."""
+"""The L2 loss: manifest."""
 
 from collections.abc import Iterator
 

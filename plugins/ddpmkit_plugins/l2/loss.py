@@ -1,4 +1,4 @@
-"""The mean squared error of the prediction."""
+"""The mean squared error between prediction and target: Ho et al. (2020), eq. 14, L_simple."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from ddpmkit.plugin import ComponentConfig
 
 
 class L2Loss:
-    """Mean squared error over each image, the same at every timestep."""
+    """Mean squared error of each image, with the same weight at every timestep."""
 
     def __init__(self, config: ComponentConfig, *, prediction: Prediction) -> None:
-        """It has no config, and treats every parameterisation alike."""
+        """Neither argument makes a difference."""
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """[B, C, H, W] twice, [B] -> [B]."""
+        """prediction and target [B, C, H, W], alpha_bar [B] -> loss of each image [B]."""
         return (prediction - target).square().flatten(1).mean(dim=1)

@@ -11,10 +11,10 @@ class LaplaceConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "laplace"`."""
 
     mean: float = 0.0
-    """The log-SNR that most steps are spent around."""
+    """The log-SNR with the most timesteps around it."""
     scale: float = Field(default=0.5, gt=0)
-    """How closely. The last step's log-SNR is mean - scale ln((T + 1) / 2): where that leaves too much signal for
-    sampling to start from pure noise, `diffusion.zero_terminal_snr` takes the rest away."""
+    """Width of the distribution of log-SNR. At the last timestep it is mean - scale ln((T + 1) / 2). If that is too
+    much signal for sampling to start from pure noise, set `diffusion.zero_terminal_snr`."""
 
 
 @hookimpl
@@ -25,5 +25,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="laplace",
         target="ddpmkit_plugins.laplace.schedule:LaplaceSchedule",
         config="ddpmkit_plugins.laplace:LaplaceConfig",
-        summary="log-SNR spread as a Laplace distribution: most steps at medium noise (Hang et al. 2024)",
+        summary="log-SNR as a Laplace distribution: most timesteps at medium noise (Hang et al. 2024)",
     )

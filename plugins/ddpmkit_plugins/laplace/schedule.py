@@ -7,15 +7,18 @@ from ddpmkit_plugins.laplace import LaplaceConfig
 
 
 class LaplaceSchedule:
-    """log SNR(u) = mean - scale sgn(1/2 - u) ln(1 - 2 |u - 1/2|), at u = 1/(T + 1) .. T/(T + 1), where it is finite."""
+    """log SNR(u) = mean - scale sgn(1/2 - u) ln(1 - 2 |u - 1/2|) at u = 1/(T + 1) .. T/(T + 1).
+
+    At u = 0 and u = 1 it is infinite.
+    """
 
     def __init__(self, config: LaplaceConfig, *, timesteps: int) -> None:
-        """`timesteps`: T."""
+        """`timesteps`: T, 1 or more."""
         self.config = config
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [T]."""
+        """alpha_bar, float64 [T]."""
         u = torch.arange(1, self.timesteps + 1, dtype=torch.float64) / (self.timesteps + 1)
-        spread = torch.sign(0.5 - u) * torch.log1p(-2 * (u - 0.5).abs())
-        return torch.sigmoid(self.config.mean - self.config.scale * spread)
+        quantile = torch.sign(0.5 - u) * torch.log1p(-2 * (u - 0.5).abs())
+        return torch.sigmoid(self.config.mean - self.config.scale * quantile)

@@ -12,11 +12,11 @@ class LinearConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "linear"`."""
 
     first_beta: float = Field(default=1e-4, gt=0, lt=1)
-    """beta of the first step, at `reference_timesteps`."""
+    """beta of the first timestep if T = `reference_timesteps`."""
     last_beta: float = Field(default=0.02, gt=0, lt=1)
-    """beta of the last step, at `reference_timesteps`."""
+    """beta of the last timestep if T = `reference_timesteps`."""
     reference_timesteps: int = Field(default=1000, ge=1)
-    """The T at which the betas hold. With fewer timesteps, each step covers as much of the same path as it must."""
+    """The T that the betas are defined for. With another T, alpha_bar follows the same curve in T steps."""
 
     @model_validator(mode="after")
     def _betas_grow(self) -> Self:
@@ -29,9 +29,9 @@ class ScaledLinearConfig(LinearConfig):
     """Keys of `[schedule]` when `use = "scaled-linear"`."""
 
     first_beta: float = Field(default=0.00085, gt=0, lt=1)
-    """beta of the first step, at `reference_timesteps`."""
+    """beta of the first timestep if T = `reference_timesteps`."""
     last_beta: float = Field(default=0.012, gt=0, lt=1)
-    """beta of the last step, at `reference_timesteps`."""
+    """beta of the last timestep if T = `reference_timesteps`."""
 
 
 @hookimpl

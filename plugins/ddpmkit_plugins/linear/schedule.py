@@ -1,7 +1,7 @@
-"""Betas that grow linearly, or whose square root does.
+"""Betas that grow linearly, or whose square root grows linearly.
 
-Ho et al. (2020), section 4 (https://arxiv.org/abs/2006.11239); the square root is that of latent diffusion, Rombach et
-al. (2022), whose paper leaves it to its code (https://arxiv.org/abs/2112.10752).
+Linear: Ho et al. (2020), section 4 (https://arxiv.org/abs/2006.11239). Square root: latent diffusion, Rombach et al.
+(2022), in the code but not in the paper (https://arxiv.org/abs/2112.10752).
 """
 
 import torch
@@ -11,22 +11,22 @@ from ddpmkit_plugins.linear import LinearConfig
 
 
 class LinearSchedule:
-    """The path of alpha_bar over `reference_timesteps` steps, walked in T strides.
+    """alpha_bar of betas that grow linearly over `reference_timesteps` timesteps.
 
-    At T = `reference_timesteps` the betas are those of the config. At another T, log alpha_bar of that path is
-    interpolated at T evenly spaced times, so that a short chain ends in noise just as the long one does.
+    If T = `reference_timesteps`, the betas are those of the config. For another T, log alpha_bar is interpolated at T
+    evenly spaced times, so that a short process ends at the same noise level as a long one.
     """
 
     power = 1
-    """The root of beta that grows linearly."""
+    """beta^(1/power) grows linearly."""
 
     def __init__(self, config: LinearConfig, *, timesteps: int) -> None:
-        """`timesteps`: T."""
+        """`timesteps`: T, 1 or more."""
         self.config = config
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [T]."""
+        """alpha_bar, float64 [T]."""
         count = self.config.reference_timesteps
         first, last = self.config.first_beta ** (1 / self.power), self.config.last_beta ** (1 / self.power)
         beta = torch.linspace(first, last, count, dtype=torch.float64) ** self.power
@@ -37,6 +37,6 @@ class LinearSchedule:
 
 
 class ScaledLinearSchedule(LinearSchedule):
-    """The same path, with betas whose square root grows linearly."""
+    """The same, with betas whose square root grows linearly."""
 
     power = 2

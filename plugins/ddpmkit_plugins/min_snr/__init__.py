@@ -11,7 +11,7 @@ class MinSnrConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "min-snr"`."""
 
     gamma: float = Field(default=5.0, gt=0)
-    """Signal-to-noise ratio from which on a step's weight no longer grows."""
+    """Signal-to-noise ratio above which the weight of a timestep no longer grows."""
 
 
 @hookimpl
@@ -22,5 +22,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="min-snr",
         target="ddpmkit_plugins.min_snr.loss:MinSnrLoss",
         config="ddpmkit_plugins.min_snr:MinSnrConfig",
-        summary="squared error, weighted so that easy timesteps do not drown the others (Hang et al. 2023)",
+        summary="squared error, with the weight of timesteps at low noise limited (Hang et al. 2023)",
     )

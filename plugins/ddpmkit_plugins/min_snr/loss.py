@@ -7,23 +7,23 @@ from ddpmkit_plugins.min_snr import MinSnrConfig
 
 
 class MinSnrLoss:
-    """The error of x0 times min(SNR, gamma), whatever is predicted.
+    """The squared error of x0, weighted with min(SNR, gamma); the same for all predictions.
 
-    An error of x0 is SNR^(-1/2) times that of eps, and (SNR + 1)^(-1/2) times that of v.
+    An error of x0 is SNR^(-1/2) times the error of eps, and (SNR + 1)^(-1/2) times the error of v.
     """
 
     def __init__(self, config: MinSnrConfig, *, prediction: Prediction) -> None:
-        """`prediction` says whose error is seen."""
+        """`prediction`: the quantity whose error the loss receives."""
         self.config = config
         self.prediction = prediction
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """[B, C, H, W] twice, [B] -> [B]."""
+        """prediction and target [B, C, H, W], alpha_bar [B] -> loss of each image [B]."""
         error = (prediction - target).square().flatten(1).mean(dim=1)
         return self.weight(alpha_bar).to(error.dtype) * error
 
     def weight(self, alpha_bar: Tensor) -> Tensor:
-        """Of each sample's squared error: [B] -> [B]."""
+        """The weight of the squared error at alpha_bar: [B] -> [B]."""
         snr = alpha_bar / (1 - alpha_bar)
         capped = snr.clamp(max=self.config.gamma)
         if self.prediction == "x0":

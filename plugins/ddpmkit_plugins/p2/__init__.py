@@ -11,14 +11,14 @@ class P2Config(ComponentConfig):
     """Keys of `[loss]` when `use = "p2"`."""
 
     gamma: float = Field(default=1.0, ge=0)
-    """How strongly nearly clean timesteps are played down; 0 is the plain loss."""
+    """How strongly timesteps at low noise are weighted down; 0 is the unweighted loss of eps."""
     k: float = Field(default=1.0, gt=0)
-    """Keeps the weight of very noisy timesteps finite."""
+    """Added to the SNR, so that the weight at high noise stays finite."""
 
     def unused_keys(self) -> Iterator[tuple[str, str]]:
-        """The weight is (k + SNR) to the power of -gamma."""
+        """Keys without effect. The weight is (k + SNR)^(-gamma)."""
         if not self.gamma:
-            yield "k", "gamma = 0 is the plain loss"
+            yield "k", "gamma = 0 is the unweighted loss"
 
 
 @hookimpl
@@ -29,5 +29,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="p2",
         target="ddpmkit_plugins.p2.loss:P2Loss",
         config="ddpmkit_plugins.p2:P2Config",
-        summary="squared error, weighted towards the timesteps where content is decided (Choi et al. 2022)",
+        summary="squared error, weighted towards the timesteps that determine content (Choi et al. 2022)",
     )

@@ -7,23 +7,23 @@ from ddpmkit_plugins.p2 import P2Config
 
 
 class P2Loss:
-    """The error of eps times (k + SNR)^(-gamma), whatever is predicted.
+    """The squared error of eps, weighted with (k + SNR)^(-gamma); the same for all predictions.
 
-    An error of eps is SNR^(1/2) times that of x0, and (SNR / (SNR + 1))^(1/2) times that of v.
+    An error of eps is SNR^(1/2) times the error of x0, and (SNR / (SNR + 1))^(1/2) times the error of v.
     """
 
     def __init__(self, config: P2Config, *, prediction: Prediction) -> None:
-        """`prediction` says whose error is seen."""
+        """`prediction`: the quantity whose error the loss receives."""
         self.config = config
         self.prediction = prediction
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """[B, C, H, W] twice, [B] -> [B]."""
+        """prediction and target [B, C, H, W], alpha_bar [B] -> loss of each image [B]."""
         error = (prediction - target).square().flatten(1).mean(dim=1)
         return self.weight(alpha_bar).to(error.dtype) * error
 
     def weight(self, alpha_bar: Tensor) -> Tensor:
-        """Of each sample's squared error: [B] -> [B]."""
+        """The weight of the squared error at alpha_bar: [B] -> [B]."""
         snr = alpha_bar / (1 - alpha_bar)
         weight = (self.config.k + snr) ** -self.config.gamma
         if self.prediction == "epsilon":

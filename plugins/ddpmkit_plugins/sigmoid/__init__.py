@@ -12,13 +12,13 @@ class SigmoidConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "sigmoid"`."""
 
     start: float = -3.0
-    """Where on the sigmoid the clean image lies."""
+    """Argument of the sigmoid at the clean image."""
     end: float = 3.0
-    """Where pure noise lies."""
+    """Argument of the sigmoid at pure noise."""
     tau: float = Field(default=1.0, gt=0)
-    """Temperature: a smaller one spends fewer steps at either end."""
+    """Temperature, which divides the arguments. A smaller one has more timesteps at very low and very high noise."""
     max_beta: float = Field(default=0.999, gt=0, lt=1)
-    """Largest beta; the last step's would be 1."""
+    """Upper limit of beta. Without it, beta of the last timestep would be 1."""
 
     @model_validator(mode="after")
     def _goes_up(self) -> Self:
@@ -35,5 +35,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="sigmoid",
         target="ddpmkit_plugins.sigmoid.schedule:SigmoidSchedule",
         config="ddpmkit_plugins.sigmoid:SigmoidConfig",
-        summary="alpha_bar as a stretch of the sigmoid (Jabri et al. 2022)",
+        summary="alpha_bar as a section of the sigmoid (Jabri et al. 2022)",
     )

@@ -1,4 +1,4 @@
-"""alpha_bar as a stretch of the sigmoid: Jabri et al. (2022), algorithm 3 (https://arxiv.org/abs/2212.11972)."""
+"""alpha_bar as a section of the sigmoid: Jabri et al. (2022), algorithm 3 (https://arxiv.org/abs/2212.11972)."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,18 @@ from ddpmkit_plugins.sigmoid import SigmoidConfig
 
 
 class SigmoidSchedule:
-    """alpha_bar(t) = (g(1) - g(t)) / (g(1) - g(0)), g(t) = sigmoid((start + t (end - start)) / tau), betas clipped."""
+    """alpha_bar(t) = (g(1) - g(t)) / (g(1) - g(0)), g(t) = sigmoid((start + t (end - start)) / tau).
+
+    t runs from 0 to 1. The betas are clipped to `max_beta`.
+    """
 
     def __init__(self, config: SigmoidConfig, *, timesteps: int) -> None:
-        """`timesteps`: T."""
+        """`timesteps`: T, 1 or more."""
         self.config = config
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [T]; the clip of the betas keeps the last value above 0."""
+        """alpha_bar, float64 [T]. Clipping the betas keeps the last value above 0."""
         config = self.config
         t = torch.arange(self.timesteps + 1, dtype=torch.float64) / self.timesteps
         g = torch.sigmoid((config.start + t * (config.end - config.start)) / config.tau)
