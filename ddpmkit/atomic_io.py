@@ -1,40 +1,33 @@
-"""Files that are there whole or not at all, and files of strangers opened with care.
-
-It does not know what is in them.
-"""
+"""Writes files atomically: a file appears complete at its final path, or not at all."""
 
 import contextlib
-import errno
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator
-from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["append_regular", "fsync_file", "fsync_folder", "open_regular", "write_atomically", "written_atomically"]
+from ddpmkit.file_lock import is_at
+
+__all__ = ["atomic_write", "atomic_write_bytes", "fsync_folder"]
 
 _MOST_LETTERS = 48
-"""Of a file's name in that of its temporary file: 255 bytes are the most that a name may have."""
+"""How much of a file's name its temporary file has: a name may have 255 bytes at most."""
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
-
-_NOT_REGULAR = "it is a pipe, a socket or a device"
 
 
 @contextlib.contextmanager
-def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write to, which appears at `path` whole, or not at all when the block raises.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing, which replaces `path` when the block ends. If the block raises, `path` is unchanged.
 
-    It is written as `.NAME.TOKEN.partial` beside `path`, brought to the disk, and renamed. Any number of processes may
-    write the same path at once: the last one wins. Its mode follows the umask. A link at `path` is replaced and never
-    followed. What processes that were killed left of their own temporary files in the folder is deleted first. Raises
-    OSError.
+    The file is written as `.NAME.TOKEN.partial` in the folder of `path`, flushed to the disk, and renamed. If several
+    processes write the same path, the last one wins. The file mode follows the umask. A link at `path` is replaced,
+    not followed. Temporary files that killed processes left in the folder are deleted first. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_partials(path.parent)
-    file, partial = _new_partial(path)
+    _remove_abandoned(path.parent)
+    file, partial = _open_partial(path)
     try:
         with file:
             yield file
@@ -50,62 +43,16 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     fsync_folder(path.parent)
 
 
-def _clear_partials(folder: Path) -> None:
-    """Delete temporary files that no living process writes: whoever writes one, on whatever machine, has it locked.
-
-    On a file system without locks they stay.
-    """
-    from filelock import lock_descriptor
-
-    for partial in folder.glob(".*.partial"):
-        if _PARTIAL.fullmatch(partial.name):
-            with contextlib.suppress(OSError):
-                # Not for reading alone: NFS gives an exclusive lock only to those who may write.
-                handle = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-                try:
-                    if lock_descriptor(handle, blocking=False):
-                        partial.unlink()
-                finally:
-                    os.close(handle)
-
-
-def _new_partial(path: Path) -> tuple[BinaryIO, Path]:
-    """A temporary file for `path`, locked for as long as it is open."""
-    from filelock import lock_descriptor  # takes a while to import, and most commands write nothing
-
-    while True:
-        partial = path.with_name(f".{path.name[:_MOST_LETTERS]}.{secrets.token_hex(4)}.partial")
-        # "x" creates the file itself: it opens no file of someone else, and follows no link.
-        file = partial.open("xb")
-        try:
-            lock_descriptor(file.fileno())
-        except OSError:
-            return file, partial  # no locks here, so that nobody clears it either
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), partial.stat()):
-                return file, partial
-        file.close()  # between the two lines above, another process took it for one that was left behind
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a whole file as `written_atomically` does. Raises OSError; a failed write leaves nothing."""
-    with written_atomically(path) as file:
+def atomic_write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file as `atomic_write` does, and return its path. Raises OSError."""
+    with atomic_write(path) as file:
         file.write(content)
     return path
 
 
-def fsync_file(file: Path) -> None:
-    """Write a regular file through to the disk. Raises OSError."""
-    handle = _opened(file, os.O_RDWR, follow_links=False)  # Windows syncs no file that is open for reading alone
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def fsync_folder(folder: Path) -> None:
-    """Have the disk hold the names in `folder`."""
-    if os.name == "nt":  # Windows opens no folder, and needs no such call
+    """Flush the names of the files in `folder` to the disk."""
+    if os.name == "nt":  # Windows cannot open a folder, and does not need this
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -114,41 +61,37 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def open_regular(file: Path, *, follow_links: bool) -> BufferedReader:
-    """Open a file that is one: no pipe and no device, which may never end; no link either, where it may lead anywhere.
+def _remove_abandoned(folder: Path) -> None:
+    """Delete temporary files that are not locked: every process, on any machine, locks those that it writes.
 
-    Raises OSError.
+    On a file system without locks they stay.
     """
-    return os.fdopen(_opened(file, os.O_RDONLY, follow_links=follow_links), "rb")
+    from filelock import lock_descriptor  # takes a while to import, and most commands write nothing
+
+    for partial in folder.glob(".*.partial"):
+        if _PARTIAL.fullmatch(partial.name):
+            with contextlib.suppress(OSError):
+                # Open for writing: NFS gives an exclusive lock only on such a file.
+                handle = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                try:
+                    if lock_descriptor(handle, blocking=False):
+                        partial.unlink()
+                finally:
+                    os.close(handle)
 
 
-def append_regular(file: Path, *, create: bool = True) -> FileIO:
-    """Open a regular file to read it and to write at its end; create it if it does not exist. A link is refused.
+def _open_partial(path: Path) -> tuple[BinaryIO, Path]:
+    """Create a temporary file for `path`, locked until it is closed."""
+    from filelock import lock_descriptor
 
-    Unbuffered, so that the call that writes also raises the error. Raises OSError.
-    """
-    flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-    return FileIO(_opened(file, flags, follow_links=False), "a+")
-
-
-def _opened(file: Path, flags: int, *, follow_links: bool) -> int:
-    """A descriptor of a regular file. Raises OSError for anything else."""
-    # Without O_NONBLOCK, opening a pipe would wait for a process at its other end. Windows has neither of the two, and
-    # reads text unless O_BINARY is set.
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    flags |= 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
-    try:
-        handle = os.open(file, flags, 0o666)
-    except OSError as error:
-        if not follow_links and error.errno in (errno.ELOOP, errno.EMLINK) and file.is_symlink():
-            raise OSError(error.errno, "it is a link", str(file)) from error
-        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
-            raise OSError(error.errno, _NOT_REGULAR, str(file)) from error
-        raise
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return handle
-    os.close(handle)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-    raise OSError(errno.EINVAL, _NOT_REGULAR, str(file))
+    while True:
+        partial = path.with_name(f".{path.name[:_MOST_LETTERS]}.{secrets.token_hex(4)}.partial")
+        # "x" creates the file: it never opens an existing file or follows a link.
+        file = partial.open("xb")
+        try:
+            lock_descriptor(file.fileno())
+        except OSError:
+            return file, partial  # without locks, no process removes it either
+        if is_at(file.fileno(), partial):
+            return file, partial
+        file.close()  # another process removed it as abandoned before it was locked

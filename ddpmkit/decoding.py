@@ -1,7 +1,7 @@
-"""From an image file (JPEG, PNG, TIFF, ...) to 8-bit pixels: upright, and scaled to cover the size that is wanted.
+"""Decodes image files (JPEG, PNG, TIFF, ...) to 8-bit pixels: upright, scaled and cropped to a size.
 
-Datasets, and the images that a user gives, are read with this, so that one file gives the same pixels everywhere.
-Plugins may use it too.
+Datasets and images given by the user are decoded here, so that a file gives the same pixels everywhere. Plugins may
+import this module.
 """
 
 import io
@@ -14,14 +14,14 @@ from PIL import Image, TiffImagePlugin
 
 from ddpmkit.image_metadata import without_metadata
 
-__all__ = ["Box", "ImageFileError", "Upright", "covering", "on_background", "open_upright"]
+__all__ = ["Box", "ImageFileError", "Upright", "covering", "on_background", "open_upright", "to_rgb8"]
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
 
 _ORIENTATION = 274
-"""Number of the tag, in EXIF and in TIFF."""
-# EXIF 2.32, section 4.6.4: what turns an image with this orientation upright.
+"""The tag of the orientation, in EXIF and in TIFF."""
+# EXIF 2.32, section 4.6.4: the operation that turns an image with this orientation upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,7 +31,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Each turn is a mirroring of none, one or both axes, after which x and y may change places.
+# Each operation mirrors none, one or both axes, and then may swap x and y.
 _MIRRORS_X = {_TURNS[2], _TURNS[3], _TURNS[7], _TURNS[8]}
 _MIRRORS_Y = {_TURNS[3], _TURNS[4], _TURNS[6], _TURNS[7]}
 _SWAPS_SIDES = {_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]}
@@ -39,48 +39,56 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 class ImageFileError(ValueError):
-    """A file whose pixels cannot be used; the text is a clause that begins with "it" or "its"."""
+    """The pixels of a file cannot be used. The text is a clause that begins with "it" or "its"."""
 
 
 class Upright(NamedTuple):
-    """An image that is turned upright.
+    """An image that was turned upright.
 
-    A JPEG that is decoded at a fraction of its size has up to one pixel more at an edge, of which only a part belongs
-    to the photograph: `box` says which.
+    A JPEG that is decoded at a fraction of its size may have one more pixel at an edge, of which only a part belongs to
+    the photograph: `box` excludes the other part.
     """
 
     image: Image.Image
-    """Of mode 1, L, LA, P, RGB, RGBA or another that Pillow converts faithfully to these."""
+    """Of mode 1, L, LA, P, RGB, RGBA or another that Pillow converts to these without loss."""
     box: Box
-    """The part of `image` that shows the whole photograph."""
+    """The part of `image` that shows the complete photograph."""
 
 
 def open_upright(file: Path | bytes, *, enough: int | None = None, most_pixels: int | None = None) -> Upright:
-    """Decode an image file, given by its path or its content, and turn it as its EXIF orientation says.
+    """Decode an image file, given by its path or its content, and apply its EXIF orientation.
 
-    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep `enough` pixels. 16 bits become 8. Metadata
-    that cannot be read is skipped. Raises ImageFileError for an image with more than `most_pixels` or without a known
-    white, and any of Pillow's exceptions for a file that is not a whole image.
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep at least `enough` pixels. 16 bits are scaled
+    to 8. Damaged metadata is ignored. Raises ImageFileError for an image with more than `most_pixels` pixels or without
+    a defined white, and any of Pillow's exceptions for a damaged file.
     """
     try:
-        return _opened(file, enough, most_pixels)
+        return _open(file, enough, most_pixels)
     except ImageFileError:
         raise
     except Exception as error:
-        # Damaged metadata raises nearly anything, in opening and in loading. Whether it was that shows without it.
+        # Damaged metadata raises nearly any exception, while opening and while loading. Try again without it.
         plain = without_metadata(file)
         if plain is None:
             raise
         try:
-            return _opened(plain, enough, most_pixels)
+            return _open(plain, enough, most_pixels)
         except ImageFileError:
             raise
         except Exception:
             raise error from None
 
 
+def to_rgb8(image: Image.Image, *, channels: int = 3) -> Image.Image:
+    """The image as 8-bit RGB, or as 8-bit gray if `channels` is 1: 16 bits are scaled, transparency becomes white.
+
+    Raises ImageFileError for 32 bits a pixel.
+    """
+    return on_background(_eight_bits(image, stored_as=""), "white").convert("L" if channels == 1 else "RGB")
+
+
 def on_background(image: Image.Image, colour: str) -> Image.Image:
-    """The image on a background of one colour, where it is transparent."""
+    """The image on a background of one colour, which shows where the image is transparent."""
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")
@@ -90,7 +98,7 @@ def on_background(image: Image.Image, colour: str) -> Image.Image:
 def covering(
     image: Image.Image, box: Box, size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.LANCZOS
 ) -> NDArray[np.uint8]:
-    """The centre of the `box` of an image at the scale at which it just covers `size` (width, height): [H, W, C]."""
+    """Scale the `box` of an image so that it just covers `size` (width, height), and crop its centre: [H, W, C]."""
     width, height = size
     left, top, right, bottom = box
     ratio = width / height
@@ -105,7 +113,7 @@ def covering(
     return np.asarray(fitted, dtype=np.uint8).reshape(height, width, -1)
 
 
-def _opened(file: Path | bytes, enough: int | None, most_pixels: int | None) -> Upright:
+def _open(file: Path | bytes, enough: int | None, most_pixels: int | None) -> Upright:
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
         width, height = opened.size
         if most_pixels is not None and width * height > most_pixels:
@@ -119,12 +127,12 @@ def _opened(file: Path | bytes, enough: int | None, most_pixels: int | None) -> 
         if turn is not None:
             box = _turned(box, image.size, turn)
             image = image.transpose(turn)
-        # The file is closed here; an image that is still the opened one keeps its pixels.
+        # The file is closed here; a copy keeps its pixels.
         return Upright(image.copy() if image is opened else image, box)
 
 
 def _raw_mode(opened: Image.Image) -> str:
-    """How the file stores its samples, in Pillow's words, if the format says it and nothing is loaded yet."""
+    """Pillow's name for how the file stores its samples, if it is known before loading; otherwise ""."""
     tiles = getattr(opened, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
@@ -134,12 +142,12 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        # EXIF is a whole TIFF file inside the image: damage to it raises nearly anything. The pixels are whole.
+        # EXIF is a TIFF file inside the image: damage to it raises nearly any exception, and the pixels are intact.
         return 1
 
 
 def _turned(box: Box, size: tuple[int, int], turn: Image.Transpose) -> Box:
-    """Where the box is in an image of this `size` after the turn."""
+    """Where `box` is after the operation `turn` on an image of this `size`."""
     (left, top, right, bottom), (width, height) = box, size
     if turn in _MIRRORS_X:
         left, right = width - right, width - left
@@ -149,13 +157,13 @@ def _turned(box: Box, size: tuple[int, int], turn: Image.Transpose) -> Box:
 
 
 def _eight_bits(image: Image.Image, stored_as: str) -> Image.Image:
-    """The loaded image with 8 bits a sample, and with its transparency as people see it."""
+    """The loaded image with 8 bits a sample, and with its transparency as a viewer shows it."""
     if image.mode in ("I", "F"):
         raise ImageFileError("it has 32 bits a pixel, and nothing says which value is white: save it with 8 or 16")
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         return _from_16_bits(image, transparent)
-    # A PNG file names its transparent value in its own depth, which Pillow compares with 8 bits.
+    # A PNG file gives its transparent value at its own bit depth, which Pillow compares with 8 bits.
     if stored_as in ("L;2", "L;4") and isinstance(transparent, int):
         image.info["transparency"] = transparent * (85 if stored_as == "L;2" else 17)
     elif stored_as == "RGB;16B" and isinstance(transparent, tuple):
@@ -164,7 +172,7 @@ def _eight_bits(image: Image.Image, stored_as: str) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image, transparent: object) -> Image.Image:
-    """Gray of 16 bits (of 12 in some TIFF files), which Pillow clips to 8 bits instead of scaling it."""
+    """Scale gray of 16 bits (of 12 in some TIFF files) to 8: Pillow clips it instead."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
     white = 2**bits - 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 
 __all__ = ["Display", "ProgressDisplay", "SafeDisplay", "SilentDisplay"]
 
@@ -109,6 +109,6 @@ class SafeDisplay:
             self._display = None
             _log.warning(
                 "the display failed with %s; the run continues without it.",
-                worded(error), exc_info=_log.isEnabledFor(logging.DEBUG),
+                error_text(error), exc_info=_log.isEnabledFor(logging.DEBUG),
             )  # fmt: skip
             return None

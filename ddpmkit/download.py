@@ -1,10 +1,9 @@
-"""Fetch one file over HTTP: to a temporary name beside its place, resumable, checked, then renamed.
+"""Downloads a file over HTTP: under a temporary name, resumable, checked, then renamed.
 
-A file that is there under its own name is whole. Beside a part lies which version of the file it is a part of.
+A file with its final name is complete. Next to a partial file, a JSON file records which version it is a part of.
 """
 
 import errno
-import hashlib
 import http.client
 import json
 import os
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import IO
 
 from ddpmkit.errors import InputError
-from ddpmkit.file_lock import wait_for_turn
-from ddpmkit.http_range import Version, ask
+from ddpmkit.file_lock import is_at, wait_for_lock
+from ddpmkit.http_range import Version, request_rest
+from ddpmkit.regular_file import sha256_file
 
 __all__ = ["download"]
 
 _TIMEOUT = 30.0
-"""Seconds of silence after which a server is given up."""
+"""Seconds without data after which the download fails."""
 _CHUNK = 1 << 18
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -35,20 +35,20 @@ def download(
     sha256: str | None = None,
     progress: Progress = lambda _here, _total: None,
 ) -> Path:
-    """Download `url` to `destination`; do nothing if the file is there.
+    """Download `url` to `destination`; do nothing if the file exists (and has this SHA-256, if given).
 
-    An attempt that was cut off is continued if the server still has the same version of the file, and starts anew if
-    it does not say so. `progress` receives the number of bytes that are here, and of all (None: the server does not
-    say). A process that finds another one at work waits for it. Raises InputError when the server cannot be reached,
-    refuses, breaks off early, or sends another SHA-256, and when the disk is full.
+    An interrupted download is continued if the server confirms that it still has the same version of the file, and
+    starts again otherwise. `progress` receives the number of bytes downloaded and in total (None if unknown). If
+    another process downloads the same file, wait for it. Raises InputError if the server cannot be reached, returns an
+    error, ends the transfer early, or sends a file with another SHA-256, and if the disk is full.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f"{destination.name}.part")
     try:
-        while not (destination.is_file() and (sha256 is None or _sha256(destination) == sha256)):
+        while not (destination.is_file() and (sha256 is None or sha256_file(destination) == sha256)):
             with partial.open("ab") as file:
-                wait_for_turn(file.fileno(), destination)
-                if _is_still(file, partial):
+                wait_for_lock(file.fileno(), destination)
+                if is_at(file.fileno(), partial):
                     _transfer(url, file, partial, progress)
                     _put_in_place(file, partial, destination, url, sha256)
     except urllib.error.HTTPError as error:
@@ -72,18 +72,10 @@ def download(
     return destination
 
 
-def _is_still(file: IO[bytes], path: Path) -> bool:
-    """Whether `path` is the open file: while this process waited, another may have renamed or removed it."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _put_in_place(file: IO[bytes], partial: Path, destination: Path, url: str, sha256: str | None) -> None:
-    """Check what came, have the disk hold it, and give it its name. Raises InputError when it is something else."""
+    """Check the SHA-256, flush the file to the disk and rename it. Raises InputError if it is another file."""
     file.flush()
-    if sha256 is not None and (found := _sha256(partial)) != sha256:
+    if sha256 is not None and (found := sha256_file(partial)) != sha256:
         _discard(partial)
         raise InputError(
             f"what came from {url} is not the file that was expected: SHA-256 {found}, not {sha256}.",
@@ -95,17 +87,17 @@ def _put_in_place(file: IO[bytes], partial: Path, destination: Path, url: str, s
 
 
 def _transfer(url: str, file: IO[bytes], partial: Path, progress: Progress) -> None:
-    """Append what is still missing. Raises OSError, HTTPException or ValueError when that fails or ends early."""
+    """Append the missing bytes. Raises OSError, HTTPException or ValueError if the transfer fails or ends early."""
     here, version = os.fstat(file.fileno()).st_size, _read_version(partial)
     if version is not None and version.url == url and here == version.total:
-        return  # only its name was missing
+        return  # complete, but not yet renamed
     try:
-        response, here, version = ask(url, here, version, _TIMEOUT)
+        response, here, version = request_rest(url, here, version, _TIMEOUT)
         with response:
             if here == 0:
                 file.truncate(0)
                 _write_version(partial, version)
-            # `read1` gives what has come; `read` would lose it when the server falls silent in the middle of a chunk.
+            # `read1` returns what has arrived; `read` would lose it if the server stops in the middle of a chunk.
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 file.flush()
@@ -114,7 +106,7 @@ def _transfer(url: str, file: IO[bytes], partial: Path, progress: Progress) -> N
         if version.total is not None and here != version.total:
             raise ConnectionError(f"it broke off after {here:,} of {version.total:,} bytes")
     except BaseException:
-        if here == 0 or version is None or not version.validator:  # nothing that a later attempt could continue
+        if here == 0 or version is None or not version.validator:  # a later attempt could not continue it
             _discard(partial)
         raise
 
@@ -125,7 +117,7 @@ def _discard(partial: Path) -> None:
 
 
 def _version_file(partial: Path) -> Path:
-    """It goes before the part does, so that none is left behind: a part without it starts anew."""
+    """It is removed before the partial file: a partial file without it is not continued."""
     return partial.with_name(f"{partial.name}.json")
 
 
@@ -134,15 +126,10 @@ def _write_version(partial: Path, version: Version) -> None:
 
 
 def _read_version(partial: Path) -> Version | None:
-    """Which version of the file the part is of; None if that is not known."""
+    """The version that the partial file belongs to; None if unknown."""
     try:
         facts = json.loads(_version_file(partial).read_text(encoding="utf-8"))
         url, validator, total = str(facts["url"]), str(facts["validator"]), facts["total"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Version(url, validator, total) if total is None or isinstance(total, int) else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

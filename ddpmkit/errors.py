@@ -1,65 +1,64 @@
-"""Errors for people: what is wrong, where, and what to do next.
+"""Errors for users: what is wrong, where, and what to do next.
 
-Every failure that a user can cause or mend is one of these; anything else that surfaces is a bug of ours. This module
-does not know who raises them or how they are printed.
+Every failure that a user can cause or fix is one of these; any other exception is a bug of ddpmkit or of a plugin.
 """
 
 from collections.abc import Sequence
 
 __all__ = [
     "ComponentUnavailable",
+    "ContractError",
     "DdpmkitError",
     "InputError",
     "PluginError",
     "RunFailed",
-    "WrongAnswer",
-    "text_of",
-    "worded",
+    "error_text",
+    "safe_str",
 ]
 
 
 class DdpmkitError(Exception):
-    """A failure that can be explained.
+    """A failure with an explanation.
 
-    `message` says what is wrong and where; each entry of `remedies` is one way out, a sentence or a command.
+    `message` states what is wrong and where; each entry of `remedies` is one solution, a sentence or a command.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedies: Sequence[str] = ()) -> None:
-        super().__init__(text_of(message))
-        self.message = text_of(message)
-        self.remedies = tuple(map(text_of, remedies))
+        super().__init__(safe_str(message))
+        self.message = safe_str(message)
+        self.remedies = tuple(map(safe_str, remedies))
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  - {remedy}" for remedy in self.remedies)])
 
 
 class InputError(DdpmkitError):
-    """What the user gave cannot be used: a recipe, a folder, an image, an option. Exit code 2."""
+    """Something that the user gave cannot be used: a recipe, a folder, an image, an option. Exit code 2."""
 
     exit_code = 2
 
 
 class PluginError(InputError):
-    """A plugin or a component that the recipe needs is missing, broken or claimed twice."""
+    """A plugin or a component that the recipe needs is missing, broken or defined twice."""
 
 
 class ComponentUnavailable(InputError):
-    """A component is installed but cannot work here (a file or a service is not to be had).
+    """A component is installed but cannot work here: a file or a service is not available.
 
-    Raised by a component while it is built, so that it is said before any work starts.
+    Raised while the component is built, before any work starts.
     """
 
 
 class RunFailed(DdpmkitError):
-    """The run itself failed after it had begun; what it had written stays."""
+    """A run failed after it had started. The files that it wrote stay."""
 
 
-class WrongAnswer(Exception):
-    """A component returned what its contract does not allow.
+class ContractError(Exception):
+    """A component returned a value that its contract does not allow.
 
-    `kind` says which component of the recipe it is; whoever knows the recipe names it.
+    `kind` is the kind of the component; code that has the recipe adds the component's name to the message.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -67,16 +66,16 @@ class WrongAnswer(Exception):
         self.kind = kind
 
 
-def worded(error: BaseException) -> str:
-    """`KeyError: 'scale'`; what was said for people stands for itself."""
+def error_text(error: BaseException) -> str:
+    """One text for any exception, such as `KeyError: 'scale'`; for a DdpmkitError its message alone."""
     if isinstance(error, DdpmkitError):
         return error.message
-    text = text_of(error)
+    text = safe_str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def text_of(value: object) -> str:
-    """`str(value)`, also of an exception of a plugin whose text cannot be made."""
+def safe_str(value: object) -> str:
+    """`str(value)`, or a placeholder if that raises, as it may for an exception of a plugin."""
     try:
         return "".join(str(value))
     except BaseException as error:

@@ -1,19 +1,24 @@
-"""One process at a time: a lock of the kernel on an open file or folder, which ends with the process that holds it."""
+"""Advisory locks on open files and folders. The kernel releases a lock when the process that holds it ends."""
 
+import contextlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["take_turn", "wait_for_turn"]
+__all__ = ["is_at", "lock_file", "try_lock", "wait_for_lock"]
+
+# filelock is imported inside functions: it takes a while, and most commands lock nothing.
 
 _log = logging.getLogger(__name__)
 
 
-def take_turn(handle: int, name: Path) -> bool:
-    """Lock what `handle` is open on, until it is closed; False if another process has it locked.
+def try_lock(handle: int, name: Path) -> bool:
+    """Lock the open file `handle` until it is closed. Return False if another process has locked it.
 
-    A file system without locks gets a warning, which calls it `name`, and True.
+    On a file system without locks, log a warning about `name` and return True.
     """
-    from filelock import lock_descriptor  # takes a while to import, and most commands lock nothing
+    from filelock import lock_descriptor
 
     try:
         return lock_descriptor(handle, blocking=False)
@@ -22,10 +27,37 @@ def take_turn(handle: int, name: Path) -> bool:
         return True
 
 
-def wait_for_turn(handle: int, name: Path) -> None:
-    """Lock what `handle` is open on, until it is closed, when nobody else has it locked; `name` is for messages."""
+def wait_for_lock(handle: int, name: Path) -> None:
+    """Lock the open file `handle` until it is closed, after other processes have released it.
+
+    `name` is shown in the warnings that it waits, or that the file system has no locks.
+    """
     from filelock import lock_descriptor
 
-    if not take_turn(handle, name):
+    if not try_lock(handle, name):
         _log.warning("another process is busy with %s; waiting for it.", name)
         lock_descriptor(handle)
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Whether `path` is still the open file `handle`: another process may have renamed, replaced or removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, name: Path) -> Iterator[None]:
+    """Create `path`, lock it during the block, and remove it. `name` is shown in warnings, as in `wait_for_lock`."""
+    while True:
+        with path.open("ab") as file:
+            wait_for_lock(file.fileno(), name)
+            if not is_at(file.fileno(), path):
+                continue  # the process that had the lock removed this file
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows removes no open file
+                    path.unlink()
+            return

@@ -1,7 +1,7 @@
-"""Ask an HTTP server for a file, or for the rest of it, so that parts of two versions are never joined.
+"""Requests a file, or the rest of it, from an HTTP server without ever joining parts of two versions.
 
-A part is continued only if the server names the version it sends by a strong validator (RFC 9110, 8.8): the request
-then carries `If-Range`, and the answer is compared with what is known of the part.
+A download is continued only if the server identifies the version by a strong validator (RFC 9110, section 8.8): the
+request then carries `If-Range`, and the response is compared with the version of the part.
 """
 
 import contextlib
@@ -15,25 +15,25 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
-__all__ = ["Answer", "Version", "ask"]
+__all__ = ["FileResponse", "Version", "request_rest"]
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)")
 _STRONG_TAG = re.compile(r"(?!W/)[\x21-\x7e]+")
-"""Quoted or not: some large hosts leave the quotes out."""
+"""With or without quotes: some large hosts omit them."""
 
 
 class Version(NamedTuple):
-    """Which version of a file the server sends."""
+    """The version of a file that a server sends."""
 
     url: str
     validator: str
-    """A strong ETag, or else a date of change. Empty if the server gives neither: then a part cannot be continued."""
+    """A strong ETag, or else the date of change; empty if the server sends neither: it cannot be continued then."""
     total: int | None
-    """Bytes of the whole file; None if the server does not say."""
+    """Bytes of the complete file; None if unknown."""
 
 
-class Answer(NamedTuple):
+class FileResponse(NamedTuple):
     """A response whose body starts at byte `start` of the file."""
 
     response: http.client.HTTPResponse
@@ -41,17 +41,17 @@ class Answer(NamedTuple):
     version: Version
 
 
-def ask(url: str, here: int, version: Version | None, timeout: float) -> Answer:
-    """The file from byte `here` on if the server still has `version`, of which so much is here; else from byte 0.
+def request_rest(url: str, here: int, version: Version | None, timeout: float) -> FileResponse:
+    """Request the file from byte `here` on if the server still has `version`, otherwise from byte 0.
 
-    Raises OSError (HTTPError among them), HTTPException or ValueError.
+    Raises OSError (including HTTPError), HTTPException or ValueError.
     """
     if here and version is not None and version.validator and version.url == url:
         with contextlib.ExitStack() as closing:
             try:
                 response = _open(url, timeout, {"Range": f"bytes={here}-", "If-Range": version.validator})
             except urllib.error.HTTPError as error:
-                # No bytes follow those that are here, or the file has shrunk: only the whole file can show which.
+                # There are no more bytes, or the file is shorter now: only a complete download can show which.
                 if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     raise
                 error.close()
@@ -60,12 +60,12 @@ def ask(url: str, here: int, version: Version | None, timeout: float) -> Answer:
                 start, found = _start(response), _version(url, response)
                 if start == 0 or (start == here and _continues(found, version)):
                     closing.pop_all()
-                    return Answer(response, start, found if start == 0 else version)
+                    return FileResponse(response, start, found if start == 0 else version)
     response = _open(url, timeout, {})
     if _start(response) != 0:
         response.close()
         raise ConnectionError(f"the server answers {response.status}, and not with the whole file")
-    return Answer(response, 0, _version(url, response))
+    return FileResponse(response, 0, _version(url, response))
 
 
 def _open(url: str, timeout: float, headers: dict[str, str]) -> http.client.HTTPResponse:
@@ -75,8 +75,8 @@ def _open(url: str, timeout: float, headers: dict[str, str]) -> http.client.HTTP
 
 
 def _start(response: http.client.HTTPResponse) -> int | None:
-    """By what the server says, which need not be what it was asked for. None if it does not say."""
-    if response.status in (None, HTTPStatus.OK):  # None: a file:// address
+    """The first byte of the body by the headers of the response, not of the request; None if unknown."""
+    if response.status in (None, HTTPStatus.OK):  # None: a file:// URL
         return 0
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     return int(match[1]) if match is not None and response.status == HTTPStatus.PARTIAL_CONTENT else None
@@ -92,7 +92,7 @@ def _version(url: str, response: http.client.HTTPResponse) -> Version:
 
 
 def _validator(headers: Message) -> str:
-    """What `If-Range` may carry: a weak ETag may stand for other bytes, and a date for a file that still changes."""
+    """A value for `If-Range`. A weak ETag may belong to other bytes, and a recent date to a file that still changes."""
     if _STRONG_TAG.fullmatch(tag := headers.get("ETag", "")):
         return tag
     changed = headers.get("Last-Modified", "")
@@ -104,5 +104,5 @@ def _validator(headers: Message) -> str:
 
 
 def _continues(found: Version, known: Version) -> bool:
-    """Whether a partial answer is of the known version. Some servers ignore `If-Range` and send the rest of another."""
+    """Whether a partial response is of the known version. Some servers ignore `If-Range` and send another version."""
     return found.validator == known.validator and found.total in (None, known.total)

@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmkit.atomic_io import write_atomically, written_atomically
+from ddpmkit.atomic_io import atomic_write, atomic_write_bytes
 from ddpmkit.contracts import ImageShape
 from ddpmkit.environment import cache_folder
 
@@ -70,7 +70,7 @@ def store(
     pixels_file, facts_file = _places(group, key)
     try:
         digest, count = hashlib.sha256(), 0
-        with written_atomically(pixels_file) as file:
+        with atomic_write(pixels_file) as file:
             _write_header(file, 0, shape)
             for batch in batches:
                 content = np.ascontiguousarray(batch).data
@@ -81,7 +81,7 @@ def store(
             _write_header(file, count, shape)
         facts = {"digest": digest.hexdigest(), "bad": dict(bad), "seal": _seal(digest.hexdigest(), bad)}
         # The facts come last: without them the images are not believed.
-        write_atomically(facts_file, json.dumps(facts).encode())
+        atomic_write_bytes(facts_file, json.dumps(facts).encode())
     except OSError as error:
         _log.warning("images cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
         return None

@@ -1,7 +1,4 @@
-"""The folder a run leaves: names of what is in it, and who may write there.
-
-It does not know what a run does.
-"""
+"""The folder of a run: the paths in it, checks that a run made it, and the lock of the process that writes there."""
 
 import contextlib
 import json
@@ -9,50 +6,43 @@ import os
 import platform
 import re
 import secrets
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
-from ddpmkit.atomic_io import open_regular, write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.contracts import Scores, StepRecord
 from ddpmkit.errors import InputError
-from ddpmkit.file_lock import take_turn
+from ddpmkit.file_lock import try_lock
 from ddpmkit.recipe.lock import is_lock
+from ddpmkit.regular_file import kind_of, open_regular
 from ddpmkit.run_log import RunLog
 
 __all__ = ["RunFolder", "check_replaceable", "not_a_run"]
 
 _FILES = ("recipe.lock.toml", "metrics.jsonl", "incidents.jsonl", "report.html", ".lock", ".holder.json")
 _FOLDERS = ("checkpoints", "snapshots", "samples", "viz")
-_KINDS = {
-    stat.S_IFREG: "a file",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFLNK: "a link",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
-# Only what has one of these names is ever deleted.
+# Only files with one of these names are ever deleted.
 _GRID = re.compile(r"step-(\d{8,15})\.png", re.ASCII)
 _VISUALIZATION = re.compile(r"(forward|backward)(_t\d{4,5})?\.png", re.ASCII)
 _PARTIAL = re.compile(r"\..*\.partial", re.DOTALL)
 _MOST_NAMED = 3
 _LONGEST_HOLDER = 2**16
 _SIGN, _HEAD = b"ddpmkit", 1024
-"""What every image and page of ddpmkit holds within its first bytes."""
+"""Every image and page that ddpmkit writes contains this in its first bytes."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`results/<name>/` and the places in it."""
+    """`results/<name>/`."""
 
     path: Path
 
     @property
     def lock(self) -> Path:
-        """The resolved recipe with the versions of all that took part."""
+        """The resolved recipe, and the versions of the packages that provide its components."""
         return self.path / "recipe.lock.toml"
 
     @property
@@ -67,33 +57,61 @@ class RunFolder:
 
     @property
     def snapshots(self) -> Path:
-        """Averages of the weights at earlier steps, one folder each, from which averages of other widths are made."""
+        """Averages of the weights at earlier steps, from which averages of other widths are computed."""
         return self.path / "snapshots"
 
     @property
     def report(self) -> Path:
-        """The page that explains the run."""
+        """The HTML page about the run."""
         return self.path / "report.html"
 
     def samples(self, step: int) -> Path:
-        """The grid of samples drawn after `step`."""
+        """The grid of samples generated after `step`."""
         return self.path / "samples" / f"step-{step:08d}.png"
 
     def visualization(self, name: str) -> Path:
-        """A picture of the forward or the reverse process."""
+        """An image of the forward or the reverse process."""
         return self.path / "viz" / f"{name}.png"
 
-    def create(self) -> None:
-        """Make the folder, or accept one that is empty or a run's, and try to write in it.
+    @property
+    def log(self) -> RunLog:
+        """The log in `metrics`."""
+        return RunLog(self.metrics, {"step": StepRecord, "scores": Scores})
 
-        Raises InputError before anything is written when the folder holds someone's own files.
+    @property
+    def incidents(self) -> RunLog:
+        """A log of problems and what was done about them. A resumed run appends to it."""
+        return RunLog(self.path / "incidents.jsonl")
+
+    def grids(self) -> list[tuple[int, Path]]:
+        """Step and path of every grid of samples that the run wrote, by step. Their content is not checked."""
+        names = ((_GRID.fullmatch(path.name), path) for path in _entries(self.path / "samples"))
+        return sorted((int(match[1]), path) for match, path in names if match is not None)
+
+    def remove_grids_after(self, step: int) -> None:
+        """Remove the grids of later steps: a run that resumes at `step` writes them again."""
+        for made_at, grid in self.grids():
+            if made_at > step and kind_of(grid) == "a file":
+                grid.unlink()
+
+    def remove_final_files(self) -> None:
+        """Remove the report and the visualizations: a run that continues writes them again after its last step."""
+        self.report.unlink(missing_ok=True)
+        for image in _entries(self.path / "viz"):
+            if _VISUALIZATION.fullmatch(image.name) and kind_of(image) == "a file":
+                image.unlink()
+
+    def create(self) -> None:
+        """Create the folder, or accept one that is empty or made by a run, and check that it is writable.
+
+        Raises InputError, before anything is written, if the folder contains other files.
         """
         try:
             self._check_kinds()
-            if self._foreign():
+            if self._other_files():
                 self._check_made_by_a_run()
             self.path.mkdir(parents=True, exist_ok=True)
-            # A name that nothing has yet cannot be a link.
+            # The name is new, so it cannot be a link.
             probe = self.path / f".probe.{secrets.token_hex(4)}.partial"
             with probe.open("xb") as file:
                 file.write(b"ddpmkit")
@@ -105,77 +123,49 @@ class RunFolder:
             ) from error
 
     def check(self) -> None:
-        """Raise InputError unless a run made this folder, and everything in it that a run writes is what it must be.
+        """Raise InputError unless a run made this folder, and all paths that a run writes are files and folders.
 
-        A link inside the folder could lead anywhere, and a pipe could be waited for without end.
+        A link inside the folder could point anywhere, and opening a pipe could block indefinitely.
         """
         self._check_kinds()
         self._check_made_by_a_run()
 
     def _check_kinds(self) -> None:
         for name in (*_FILES, *_FOLDERS):
-            kind = _kind(self.path / name)
-            if kind not in (None, "a file" if name in _FILES else "a folder"):
+            kind, expected = kind_of(self.path / name), "a file" if name in _FILES else "a folder"
+            if kind not in (None, expected):
                 raise InputError(
-                    f"{self.path / name} is {kind}; a run needs {'a file' if name in _FILES else 'a folder'} there.",
+                    f"{self.path / name} is {kind}; a run needs {expected} there.",
                     remedies=["move it away", "--out names another place"],
                 )
 
     def _check_made_by_a_run(self) -> None:
         if any(self.checkpoints.glob("step-*/manifest.json")):
             return
-        has_lock = _kind(self.lock) is not None
+        has_lock = kind_of(self.lock) is not None
         if has_lock and is_lock(self.lock):
             return
-        found = ", ".join(self._foreign()[:_MOST_NAMED]) or "nothing"
+        found = ", ".join(self._other_files()[:_MOST_NAMED]) or "nothing"
         why = f"{self.lock.name} was not written by ddpmkit" if has_lock else f"it has no {self.lock.name}"
         raise InputError(
             f"{self.path.absolute()} is not the folder of a run: {why} (it holds {found}). Nothing was written there.",
             remedies=["--out names another place, such as a folder that does not exist yet"],
         )
 
-    def _foreign(self) -> list[str]:
-        """Names of what a run does not write before its lock."""
+    def _other_files(self) -> list[str]:
+        """Names of entries, except those that a run writes before its lock."""
         try:
             names = sorted(entry.name for entry in os.scandir(self.path))
         except FileNotFoundError:
             return []
         return [name for name in names if name not in (".lock", ".holder.json") and not _PARTIAL.fullmatch(name)]
 
-    @property
-    def log(self) -> RunLog:
-        """The lines of `metrics`."""
-        return RunLog(self.metrics, {"step": StepRecord, "scores": Scores})
-
-    @property
-    def incidents(self) -> RunLog:
-        """What went wrong on the way, and what was done about it; a run that goes on adds to it."""
-        return RunLog(self.path / "incidents.jsonl")
-
-    def grids(self) -> list[tuple[int, Path]]:
-        """Step and path of every grid of samples that the run itself wrote, by step; it may have been damaged since."""
-        names = ((_GRID.fullmatch(path.name), path) for path in _inside(self.path / "samples"))
-        return sorted((int(match[1]), path) for match, path in names if match is not None)
-
-    def forget_samples_after(self, step: int) -> None:
-        """Drop the grids of later steps: a run that resumes at `step` will make them again."""
-        for made_at, grid in self.grids():
-            if made_at > step and _kind(grid) == "a file":
-                grid.unlink()
-
-    def forget_end(self) -> None:
-        """Drop what is made once the last step is done: a run that went on beyond it will make it again."""
-        self.report.unlink(missing_ok=True)
-        for image in _inside(self.path / "viz"):
-            if _VISUALIZATION.fullmatch(image.name) and _kind(image) == "a file":
-                image.unlink()
-
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Have the folder to oneself. Raises InputError, which names the holder, when another process has it.
+    def exclusive(self) -> Iterator[None]:
+        """Lock the folder for this process. Raises InputError, which names the holder, if another process has it.
 
-        The lock is the kernel's: it ends with the process, however that ends. A file system that has no locks gets a
-        warning, and no protection.
+        The kernel releases the lock when the process ends. On a file system without locks there is a warning and no
+        protection.
         """
         lock, holder = self.path / ".lock", self.path / ".holder.json"
         try:
@@ -185,13 +175,14 @@ class RunFolder:
                 f"{lock} cannot be opened: {error.strerror or error}.", remedies=["--out DIR makes another run"]
             ) from error
         try:
-            if not take_turn(handle, self.path):
+            if not try_lock(handle, self.path):
                 raise InputError(
-                    f"{self.path} is being written by {_described(holder)}.",
+                    f"{self.path} is being written by {_describe_holder(holder)}.",
                     remedies=["wait until it is done, or stop it", "--out DIR makes another run"],
                 )
             since = datetime.now(UTC).isoformat(timespec="seconds")
-            write_atomically(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}).encode())
+            facts = {"pid": os.getpid(), "host": platform.node(), "since": since}
+            atomic_write_bytes(holder, json.dumps(facts).encode())
             yield
             holder.unlink(missing_ok=True)
         finally:
@@ -199,9 +190,9 @@ class RunFolder:
 
 
 def check_replaceable(files: Iterable[Path]) -> None:
-    """Raise InputError unless each of the files is absent, or one that ddpmkit wrote: those say so at their start."""
+    """Raise InputError unless each file does not exist, or contains the sign of ddpmkit near its start."""
     for path in files:
-        if (kind := _kind(path)) is None:
+        if (kind := kind_of(path)) is None:
             continue
         head = b""
         if kind == "a file":
@@ -214,29 +205,6 @@ def check_replaceable(files: Iterable[Path]) -> None:
             )
 
 
-def _described(holder: Path) -> str:
-    try:
-        with open_regular(holder, follow_links=False) as file:
-            facts = json.loads(file.read(_LONGEST_HOLDER))
-        return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "another process"
-
-
-def _kind(path: Path) -> str | None:
-    """What is there, in words; None: nothing. A link is told apart from what it leads to."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return None
-    return _KINDS.get(stat.S_IFMT(mode), "a device")
-
-
-def _inside(folder: Path) -> list[Path]:
-    """What is in a folder of the run folder; nothing if the folder is a link."""
-    return list(folder.iterdir()) if _kind(folder) == "a folder" else []
-
-
 def not_a_run(path: Path, fault: str) -> InputError:
     """The error for a `path` that must be the folder of a run: what it is instead, or else its `fault`."""
     if path.is_file():
@@ -246,3 +214,17 @@ def not_a_run(path: Path, fault: str) -> InputError:
     if not path.exists():
         fault = f"does not exist (looked in {path.absolute().parent})"
     return InputError(f"{path} {fault}.", remedies=[f"ddpmkit run RECIPE --out {quote(str(path))} makes one"])
+
+
+def _describe_holder(holder: Path) -> str:
+    try:
+        with open_regular(holder, follow_links=False) as file:
+            facts = json.loads(file.read(_LONGEST_HOLDER))
+        return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "another process"
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The entries of a folder; none if `folder` is a link."""
+    return list(folder.iterdir()) if kind_of(folder) == "a folder" else []

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from ddpmkit.errors import InputError, text_of
+from ddpmkit.errors import InputError, safe_str
 
 __all__ = ["Runtime", "choose_runtime", "is_out_of_memory", "keep_freed_memory", "seeded_build"]
 
@@ -134,7 +134,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device, or the machine, had no memory left; torch says so of a CPU and of MPS only in words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in text_of(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in safe_str(error) for words in _OUT_OF_MEMORY)
 
 
 def keep_freed_memory() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
 from ddpmkit.display import Display, SilentDisplay
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 from ddpmkit.plural import counted
 from ddpmkit.worker import Worker
 
@@ -107,7 +107,7 @@ class TrackerThread:
             self._tracker = None
             _log.warning(
                 "tracker %s failed with %s; it is disabled, and the run continues.",
-                self.name, worded(error), exc_info=_log.isEnabledFor(logging.DEBUG),
+                self.name, error_text(error), exc_info=_log.isEnabledFor(logging.DEBUG),
             )  # fmt: skip
         if folder is not None and _working_folder() != folder:
             os.chdir(folder)

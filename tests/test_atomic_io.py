@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.atomic_io import write_atomically, written_atomically
+from ddpmkit.atomic_io import atomic_write, atomic_write_bytes
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
@@ -22,31 +22,31 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "a" / "page.html"
-    write_atomically(target, b"first")
-    write_atomically(target, b"second")
+    atomic_write_bytes(target, b"first")
+    atomic_write_bytes(target, b"second")
     assert target.read_bytes() == b"second"
     assert [file.name for file in target.parent.iterdir()] == ["page.html"]
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    target = write_atomically(tmp_path / "page.html", b"first")
+    target = atomic_write_bytes(tmp_path / "page.html", b"first")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     with pytest.raises(OSError, match="File too large"):
-        write_atomically(target, b"x" * 2000)
+        atomic_write_bytes(target, b"x" * 2000)
     assert target.read_bytes() == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
-    target = write_atomically(tmp_path / "page.html", b"first")
-    with pytest.raises(ZeroDivisionError), written_atomically(target) as file:
+    target = atomic_write_bytes(tmp_path / "page.html", b"first")
+    with pytest.raises(ZeroDivisionError), atomic_write(target) as file:
         file.write(b"x" * (1 // 0))
     assert target.read_bytes() == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path, umask: int) -> None:
-    target = write_atomically(tmp_path / "page.html", b"first")
+    target = atomic_write_bytes(tmp_path / "page.html", b"first")
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
 
 
@@ -55,7 +55,7 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     outside.write_bytes(b"mine")
     target.symlink_to(outside)
     (tmp_path / ".page.html.partial").symlink_to(outside)
-    write_atomically(target, b"page")
+    atomic_write_bytes(target, b"page")
     assert (outside.read_bytes(), target.read_bytes()) == (b"mine", b"page")
     assert not target.is_symlink()
 
@@ -65,7 +65,7 @@ def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
 
     def write(content: bytes) -> None:
         for _ in range(10):
-            write_atomically(target, content)
+            atomic_write_bytes(target, content)
             assert target.read_bytes() in whole
 
     writers = [threading.Thread(target=write, args=(content,)) for content in whole]
@@ -78,15 +78,15 @@ def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
 
 
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
-    target = write_atomically(tmp_path / ("ü" * 120 + ".html"), b"page")
+    target = atomic_write_bytes(tmp_path / ("ü" * 120 + ".html"), b"page")
     assert target.read_bytes() == b"page"
 
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from ddpmkit.atomic_io import written_atomically
-with written_atomically(Path(sys.argv[1])) as file:
+from ddpmkit.atomic_io import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()
     print("half is written", flush=True)
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_write_and_what_a_livi
     for file in mine:
         file.touch()
     assert len(list(tmp_path.iterdir())) == 6
-    write_atomically(tmp_path / "c.png", b"c")
+    atomic_write_bytes(tmp_path / "c.png", b"c")
     assert len(list(tmp_path.iterdir())) == 6
     living.communicate("go on\n")
     assert living.returncode == 0
@@ -131,7 +131,7 @@ def test_a_file_system_without_locks_is_written_to_and_not_cleared(
     monkeypatch.setattr("filelock.lock_descriptor", refuse)
     left = tmp_path / ".a.png.01234567.partial"
     left.touch()
-    assert write_atomically(tmp_path / "a.png", b"a").read_bytes() == b"a"
+    assert atomic_write_bytes(tmp_path / "a.png", b"a").read_bytes() == b"a"
     assert left.exists()
 
 
@@ -151,6 +151,6 @@ def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(
         return lock(handle, **options)
 
     monkeypatch.setattr(filelock, "lock_descriptor", late)
-    assert write_atomically(tmp_path / "a.png", b"a").read_bytes() == b"a"
+    assert atomic_write_bytes(tmp_path / "a.png", b"a").read_bytes() == b"a"
     assert len(robbed) == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]

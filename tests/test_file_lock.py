@@ -8,12 +8,12 @@ from pathlib import Path
 import filelock
 import pytest
 
-from ddpmkit.file_lock import wait_for_turn
+from ddpmkit.file_lock import wait_for_lock
 
 
 def test_a_place_that_is_free_is_locked_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (tmp_path / "file").open("w") as first, (tmp_path / "file").open("w") as second:
-        wait_for_turn(first.fileno(), tmp_path / "file")
+        wait_for_lock(first.fileno(), tmp_path / "file")
         assert not filelock.lock_descriptor(second.fileno(), blocking=False)
     assert caplog.records == []
 
@@ -26,5 +26,5 @@ def test_a_place_that_cannot_be_locked_is_named_and_the_work_goes_on(
 
     monkeypatch.setattr(filelock, "lock_descriptor", no_locks)
     with caplog.at_level(logging.WARNING), (tmp_path / "file").open("w") as file:
-        wait_for_turn(file.fileno(), tmp_path / "file")
+        wait_for_lock(file.fileno(), tmp_path / "file")
     assert f"{tmp_path / 'file'} cannot be locked (No locks available)" in caplog.text

@@ -21,7 +21,7 @@ def test_samples_of_later_steps_are_dropped(tmp_path: Path) -> None:
     folder.samples(1).parent.mkdir()
     for step in (1, 2, 3):
         folder.samples(step).write_bytes(b"png")
-    folder.forget_samples_after(2)
+    folder.remove_grids_after(2)
     assert [folder.samples(step).exists() for step in (1, 2, 3)] == [True, True, False]
 
 
@@ -37,8 +37,8 @@ def test_only_what_a_run_writes_is_ever_deleted(tmp_path: Path) -> None:
     for name in (*mine, *ours):
         (tmp_path / name).write_bytes(b"image")
     (tmp_path / "samples" / "step-00000008.png").mkdir()
-    folder.forget_samples_after(2)
-    folder.forget_end()
+    folder.remove_grids_after(2)
+    folder.remove_final_files()
     assert [name for name in mine if not (tmp_path / name).exists()] == []
     assert [name for name in ours if (tmp_path / name).exists()] == []
     assert (tmp_path / "samples" / "step-00000008.png").is_dir()
@@ -121,8 +121,8 @@ def test_a_folder_that_is_a_link_is_named_and_never_followed(tmp_path: Path, nam
     (folder.path / name).symlink_to(outside)
     with pytest.raises(InputError, match=f"{name} is a link; a run needs a folder there"):
         folder.create()
-    folder.forget_samples_after(0)
-    folder.forget_end()
+    folder.remove_grids_after(0)
+    folder.remove_final_files()
     assert {image.name for image in outside.iterdir()} == {"step-00000009.png", "forward.png"}
 
 
@@ -135,9 +135,9 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"pid": 1}'])
 def test_a_damaged_note_of_who_holds_the_folder_hides_only_that(tmp_path: Path, content: bytes) -> None:
     folder = RunFolder(tmp_path)
-    with folder.held():
+    with folder.exclusive():
         (tmp_path / ".holder.json").write_bytes(content)
-        with pytest.raises(InputError, match="is being written by another process"), RunFolder(tmp_path).held():
+        with pytest.raises(InputError, match="is being written by another process"), RunFolder(tmp_path).exclusive():
             pass
 
 
@@ -152,7 +152,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from ddpmkit.run_folder import RunFolder
-with RunFolder(Path(sys.argv[1])).held():
+with RunFolder(Path(sys.argv[1])).exclusive():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -163,11 +163,11 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"process {other.pid} on .*, since 20") as caught, folder.held():
+        with pytest.raises(InputError, match=rf"process {other.pid} on .*, since 20") as caught, folder.exclusive():
             pass
         assert "--out" in str(caught.value)
         other.kill()
-    with folder.held():
+    with folder.exclusive():
         pass
 
 
@@ -181,7 +181,7 @@ def test_on_a_file_system_without_locks_there_is_a_warning_and_the_run_goes_on(
     monkeypatch.setattr("fcntl.flock", flock)
     folder = RunFolder(tmp_path)
     folder.create()
-    with folder.held():
+    with folder.exclusive():
         assert (tmp_path / ".holder.json").exists()
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert line == f"{tmp_path} cannot be locked ({os.strerror(number)}): let only one process work on it at a time"
@@ -192,7 +192,7 @@ def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     with (
         pytest.raises(InputError, match=r"\.lock cannot be opened: Is a directory") as caught,
-        RunFolder(tmp_path).held(),
+        RunFolder(tmp_path).exclusive(),
     ):
         pass
     assert "--out DIR" in str(caught.value)
@@ -201,12 +201,12 @@ def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for _ in range(2):
-        with folder.held():
+        with folder.exclusive():
             assert (tmp_path / ".holder.json").exists()
     assert not (tmp_path / ".holder.json").exists()
-    with pytest.raises(ZeroDivisionError), folder.held():
+    with pytest.raises(ZeroDivisionError), folder.exclusive():
         _ = 1 / 0
-    with folder.held():
+    with folder.exclusive():
         pass
 
 

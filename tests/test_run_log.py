@@ -52,7 +52,7 @@ def test_what_is_not_wanted_is_dropped_and_the_rest_stays_byte_for_byte(tmp_path
 def test_a_line_appended_while_the_log_is_rewritten_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, rewrite = RunLog(tmp_path / "log"), run_log.written_atomically
+    log, rewrite = RunLog(tmp_path / "log"), run_log.atomic_write
     for step in (1, 2):
         log.append("step", {"step": step})
     other = threading.Thread(target=RunLog(log.path).append, args=("scores", {"step": 1}))
@@ -64,7 +64,7 @@ def test_a_line_appended_while_the_log_is_rewritten_is_not_lost(
             other.start()
             other.join(0.5)
 
-    monkeypatch.setattr(run_log, "written_atomically", slowly)
+    monkeypatch.setattr(run_log, "atomic_write", slowly)
     log.keep(lambda record: record["step"] <= 1)
     other.join()
     assert [(record["event"], record["step"]) for record in log.records()] == [("step", 1), ("scores", 1)]

@@ -14,7 +14,7 @@ import click
 from ddpmkit import __version__
 from ddpmkit.cli.plugin_commands import find_commands, rejections, unloaded_plugins, usable_commands
 from ddpmkit.cli.safe_stream import escaped
-from ddpmkit.errors import DdpmkitError, worded
+from ddpmkit.errors import DdpmkitError, error_text
 from ddpmkit.interrupts import is_interrupt, own_sigint_handler
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Root(click.Group):
                     terminal.show_unforeseen(
                         "this is a bug in ddpmkit or in a plugin; the lines above say where."
                         if plugin is None
-                        else f"command {ctx.invoked_subcommand!r} of plugin {plugin} failed with {worded(error)}"
+                        else f"command {ctx.invoked_subcommand!r} of plugin {plugin} failed with {error_text(error)}"
                     )
                     code = EXIT_FAILED
         raise click.exceptions.Exit(code)

@@ -5,16 +5,15 @@ CC BY-NC 4.0.
 
 import contextlib
 import logging
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from ddpmkit.data.archive import extract_archive
+from ddpmkit.archive import extract_archive
 from ddpmkit.download import download
 from ddpmkit.errors import InputError
-from ddpmkit.file_lock import wait_for_turn
+from ddpmkit.file_lock import lock_file
 
 __all__ = ["AFHQ_URLS", "fetch_afhq"]
 
@@ -41,7 +40,7 @@ def fetch_afhq(
     # Beside the destination, so that moving into place is a rename. Nothing but this function writes there, so that
     # whoever has the turn may delete what a killed process left.
     work = destination.with_name(f".{destination.name}.partial")
-    with _turn_for(destination):
+    with lock_file(destination.with_name(f".{destination.name}.lock"), destination):
         if (destination / "train").is_dir() and (destination / "val").is_dir():
             _log.warning("%s holds train/ and val/ already: nothing was downloaded", destination)
         else:
@@ -82,17 +81,6 @@ def _unpack(archive: Path, folder: Path, destination: Path) -> None:
                 split.rename(destination / split.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _turn_for(destination: Path) -> Iterator[None]:
-    """One process at a time fetches into a folder."""
-    handle = os.open(destination.parent, os.O_RDONLY)
-    try:
-        wait_for_turn(handle, destination)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _splits(archive: Path, folder: Path) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpmkit.contracts import Dataset, ImageShape
-from ddpmkit.errors import RunFailed, WrongAnswer
+from ddpmkit.errors import ContractError, RunFailed
 from ddpmkit.global_state import Around
 from ddpmkit.plural import counted
 from ddpmkit.randomness import Purpose, permutation, stream
@@ -74,19 +74,19 @@ class ImageSource:
         return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B], each 0 .. classes - 1. Raises WrongAnswer."""
+        """int64 [B], each 0 .. classes - 1. Raises ContractError."""
         with self._around("dataset"):
             labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
-            raise WrongAnswer("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
+            raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             # The number after the last class says that the class is not told: an image with it would go unnoticed.
             found = f"{labels.min()} .. {labels.max()}"
-            raise WrongAnswer("dataset", f"labels must lie in 0 .. {classes - 1}, one for each class, not in {found}")
+            raise ContractError("dataset", f"labels must lie in 0 .. {classes - 1}, one for each class, not in {found}")
         return torch.from_numpy(labels.astype(np.int64, copy=False))
 
     def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [B, C, H, W], at least as large as `image_shape`. Raises WrongAnswer."""
+        """uint8 [B, C, H, W], at least as large as `image_shape`. Raises ContractError."""
         with self._around("dataset"):
             images = self.dataset.images(indices)
         channels, height, width = self.image_shape
@@ -99,7 +99,7 @@ class ImageSource:
             or images.shape[3] < width
         ):
             wanted = [len(indices), channels, height, width]
-            raise WrongAnswer("dataset", f"images must be uint8 {wanted} or larger, not {_described(images)}")
+            raise ContractError("dataset", f"images must be uint8 {wanted} or larger, not {_described(images)}")
         return images
 
     def _index(self, position: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddpmkit.errors import InputError, WrongAnswer
+from ddpmkit.errors import ContractError, InputError
 
 __all__ = ["check_alphas_cumprod", "check_network_output", "describe"]
 
@@ -37,16 +37,16 @@ def check_alphas_cumprod(alphas_cumprod: Tensor, timesteps: int | None = None) -
 
 
 def check_network_output(output: Tensor, count: int, image_shape: Sequence[int], device: torch.device) -> None:
-    """Raise WrongAnswer unless `output` is float [count, C, H, W] or, with a learned variance, [count, 2C, H, W].
+    """Raise ContractError unless `output` is float [count, C, H, W] or, with a learned variance, [count, 2C, H, W].
 
     `image_shape` is (C, H, W). The output must be on `device`, the device of the network's input.
     """
     channels, height, width = image_shape
     shapes = [(count, factor * channels, height, width) for factor in (1, 2)]
     if not isinstance(output, Tensor) or tuple(output.shape) not in shapes or not output.is_floating_point():
-        raise WrongAnswer("backbone", f"it must return float {list(shapes[0])}, not {describe(output)}")
+        raise ContractError("backbone", f"it must return float {list(shapes[0])}, not {describe(output)}")
     if output.device != device:
-        raise WrongAnswer("backbone", f"it must return a tensor on the device {device}, not {output.device}")
+        raise ContractError("backbone", f"it must return a tensor on the device {device}, not {output.device}")
 
 
 def describe(value: object) -> str:

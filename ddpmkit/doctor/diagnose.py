@@ -4,7 +4,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
-from ddpmkit.errors import text_of
+from ddpmkit.errors import safe_str
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.diagnosis import Diagnosis
 
@@ -33,5 +33,5 @@ def diagnose(subject: str, check: Callable[[], Diagnosis], *, remedies: tuple[st
 
 def one_line(error: BaseException) -> str:
     """The type and the first line of the message: `RuntimeError: operator torchvision::nms does not exist`."""
-    text = text_of(error).strip().partition("\n")[0]
+    text = safe_str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddpmkit.atomic_io import write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.environment import cache_folder
 from ddpmkit.evaluation.metric_state import State
 
@@ -46,7 +46,7 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
     }
     path = path_of(key)
     try:
-        write_atomically(path, save({**tensors, "digest": _digest(tensors)}))
+        atomic_write_bytes(path, save({**tensors, "digest": _digest(tensors)}))
     except Exception as error:
         # A full disk, or names and types that the file format lacks: the score must not depend on it.
         logger.warning("the reference cannot be kept in %s and will be measured again: %s", path.parent, error)

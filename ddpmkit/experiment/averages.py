@@ -115,7 +115,7 @@ def _snapshots_before(step: int, snapshots: Path) -> Iterator[Checkpoint]:
     for folder in checkpoint_folders(snapshots):
         if step_of(folder) < step:
             try:
-                yield open_checkpoint(folder, hold=True)
+                yield open_checkpoint(folder, load=True)
             except DamagedCheckpoint as error:
                 _log.warning("%s It is left out.", error.message)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Better, Dataset, Loss, Metric, MetricProtocol, Sampler, Schedule
 from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
-from ddpmkit.errors import ComponentUnavailable, InputError, PluginError, RunFailed, WrongAnswer, worded
+from ddpmkit.errors import ComponentUnavailable, ContractError, InputError, PluginError, RunFailed, error_text
 from ddpmkit.experiment.collected_errors import Gathering
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.global_state import Around, StateKeeper
@@ -193,7 +193,7 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
     except BaseException as error:
         if is_interrupt(error):
             raise
-        failed = f"its alphas_cumprod() failed with {worded(error)}"
+        failed = f"its alphas_cumprod() failed with {error_text(error)}"
         reason = error.message if isinstance(error, InputError) else failed
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
@@ -232,22 +232,22 @@ def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcon
 
 
 def _length(dataset: Dataset) -> int:
-    """`len(dataset)`. Raises WrongAnswer if that is not an integer of 0 or more."""
+    """`len(dataset)`. Raises ContractError if that is not an integer of 0 or more."""
     if not hasattr(type(dataset), "__len__"):
-        raise WrongAnswer("dataset", "it has no __len__")
+        raise ContractError("dataset", "it has no __len__")
     length: Any = type(dataset).__len__(dataset)
     if not hasattr(length, "__index__") or length < 0:
-        raise WrongAnswer("dataset", f"its length must be an integer of 0 or more, not {length!a}")
+        raise ContractError("dataset", f"its length must be an integer of 0 or more, not {length!a}")
     return operator.index(length)
 
 
 def _check_names(dataset: Dataset, num_classes: int) -> None:
-    """Raises WrongAnswer unless a lock can hold the fingerprint, and each class that the network is told has a name."""
+    """Raises ContractError unless the fingerprint is printable and the dataset has as many classes as the network."""
     fingerprint, classes = dataset.fingerprint, len(dataset.class_names)
     if not isinstance(fingerprint, str) or not fingerprint or not fingerprint.isprintable():
-        raise WrongAnswer("dataset", f"its fingerprint must be a text of printable characters, not {fingerprint!a}")
+        raise ContractError("dataset", f"its fingerprint must be a text of printable characters, not {fingerprint!a}")
     if num_classes and classes != num_classes:
-        raise WrongAnswer("dataset", f"it must have the {num_classes} classes that it is asked for, not {classes}")
+        raise ContractError("dataset", f"it must have the {num_classes} classes that it is asked for, not {classes}")
 
 
 def build_metrics(

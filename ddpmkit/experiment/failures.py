@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ddpmkit.errors import DdpmkitError, RunFailed, WrongAnswer, worded
+from ddpmkit.errors import ContractError, DdpmkitError, RunFailed, error_text
 from ddpmkit.experiment.interruption import Stopped
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault_location import fix_hint
@@ -39,14 +39,14 @@ def explained(error: BaseException, doing: str, recipe: Recipe) -> BaseException
         return error
     if is_out_of_memory(error):
         return _out_of_memory(doing, recipe)
-    if isinstance(error, WrongAnswer):
+    if isinstance(error, ContractError):
         return _broken(_of_kind(error.kind, recipe.parts), f"failed while {doing}: {error}.", error)
     if (part := _culprit(error, recipe.parts)) is not None:
-        return _broken(part, f"failed while {doing}, with {worded(error)} ({_place(error)}).", error)
+        return _broken(part, f"failed while {doing}, with {error_text(error)} ({_place(error)}).", error)
     if isinstance(error, Exception):
         return error
     # SystemExit and the like: passed on, they would end the process as if all were well.
-    return RunFailed(f"{doing} failed with {worded(error)} ({_place(error)}).")
+    return RunFailed(f"{doing} failed with {error_text(error)} ({_place(error)}).")
 
 
 def _broken(part: Part[Any], what: str, error: BaseException) -> RunFailed:

@@ -316,7 +316,7 @@ def load(
     """
     path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():
-        folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path, hold=True)
+        folder, checkpoint = RunFolder(path.parent.parent), open_checkpoint(path, load=True)
     else:
         folder, found = RunFolder(path), newest_checkpoint(path / "checkpoints")
         if found is None:

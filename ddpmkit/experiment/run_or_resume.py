@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ddpmkit.atomic_io import write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.data.images import ImageSource
 from ddpmkit.display import Display, SafeDisplay, SilentDisplay
@@ -76,7 +76,7 @@ def run(
         if len(held_out) == 0:
             display.message("there are no validation images: no validation loss")
         folder.create()
-        with folder.held():
+        with folder.exclusive():
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
                 display.message(warning)
@@ -88,7 +88,7 @@ def run(
                 model.runtime.arithmetic,
             )
             checkpoint = _checkpoint_to_resume(folder, model, now, registry, display, accept_changes)
-            write_atomically(folder.lock, lock_text(recipe, now).encode())
+            atomic_write_bytes(folder.lock, lock_text(recipe, now).encode())
             events = EventDispatcher(build_trackers(recipe, folder), display)
             session = Session(model, folder, images, held_out, metrics, events, display, stop)
             ended = session.run(checkpoint)

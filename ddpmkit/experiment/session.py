@@ -19,7 +19,7 @@ from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.data.images import ImageSource
 from ddpmkit.display import Display
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 from ddpmkit.experiment.artifacts import draw_samples, evaluate, grid_identity, refuse_unusable, strip_identity
 from ddpmkit.experiment.averages import forget_snapshots_after, kept_average, reconstructed
 from ddpmkit.experiment.build import BuiltMetric, Model, metric_names
@@ -150,7 +150,7 @@ class Session:
                 self._save_snapshot()
             if trainer.step == train.steps:
                 # Of a run that once ended earlier. Before the last checkpoint, after which nothing would tell.
-                self.folder.forget_end()
+                self.folder.remove_final_files()
             if self._is_regular(trainer.step):
                 self._save(is_last_chance=trainer.step == train.steps)
             self._intervals(trainer.step)
@@ -175,7 +175,7 @@ class Session:
             else:
                 self.saver.save(is_last_chance=True)
         except Exception as error:  # the failure itself is what the person should read
-            _log.debug("the state at step %d was not saved: %s", self.trainer.step, worded(error))
+            _log.debug("the state at step %d was not saved: %s", self.trainer.step, error_text(error))
 
     def _save(self, *, is_last_chance: bool = False) -> None:
         try:
@@ -203,7 +203,7 @@ class Session:
         self.log.keep(lambda record: bool(record["step"] <= step))
         self.scores = read_scores(self.log)
         self.events.wait_briefly()
-        self.folder.forget_samples_after(step)
+        self.folder.remove_grids_after(step)
         forget_snapshots_after(step, self.folder.snapshots)
 
     def _due(self, every: int, step: int | None = None) -> bool:
@@ -282,7 +282,7 @@ class Session:
             if isinstance(error, Stopped) or is_interrupt(error):
                 raise
             reason = explained(error, doing, self.recipe)
-            text = worded(reason)
+            text = error_text(reason)
             # An explanation says itself what was being done.
             problem = text if reason is not error else f"{doing} failed: {text}"
             _log.warning("%s The run goes on.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit.display import Display
-from ddpmkit.errors import DdpmkitError, worded
+from ddpmkit.errors import DdpmkitError, error_text
 from ddpmkit.experiment.run_or_resume import run
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.registry import Registry
@@ -75,7 +75,7 @@ def sweep(
             if is_interrupt(error):
                 raise
             _log.exception("the run %s failed", item.name)
-            yield SweepOutcome(item, folder, "failed", worded(error))
+            yield SweepOutcome(item, folder, "failed", error_text(error))
         else:
             status = ended.status if ended is not None else "finished"
             yield SweepOutcome(item, folder, status)

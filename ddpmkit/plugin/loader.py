@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 from ddpmkit.global_state import StateKeeper
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component
@@ -80,7 +80,7 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | BrokenPlugin:
     except BaseException as error:
         if is_interrupt(error):
             raise
-        reason = " ".join(worded(error).split())
+        reason = " ".join(error_text(error).split())
         place = fault_location(plugin, error)
         return BrokenPlugin(plugin, reason, "".join(traceback.format_exception(error)), place)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, worded
+from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, error_text
 from ddpmkit.global_state import StateKeeper
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model
@@ -102,6 +102,6 @@ class RegisteredComponent:
 
     def _plugin_error(self, part: str, reference: str, error: BaseException) -> PluginError:
         return PluginError(
-            f"{self.kind} {self.use!r}: its {part} {reference} failed with {worded(error)}",
+            f"{self.kind} {self.use!r}: its {part} {reference} failed with {error_text(error)}",
             remedies=[fix_hint(self.plugin, reference, error), f"use another {self.kind}"],
         )

@@ -13,10 +13,10 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.atomic_io import open_regular
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
 from ddpmkit.recipe.toml_errors import syntax_problem
 from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span, locate
+from ddpmkit.regular_file import open_regular
 
 __all__ = ["Layer", "NotToml", "as_toml_data", "endless_key", "read_file"]
 

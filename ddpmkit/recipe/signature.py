@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.atomic_io import open_regular
 from ddpmkit.environment import state_folder
 from ddpmkit.recipe.schema import LOCK_TABLE
+from ddpmkit.regular_file import open_regular
 
 __all__ = ["SIGNATURE", "is_own", "key_file", "signature"]
 

@@ -12,7 +12,7 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.recipe.layers import Layered
 from ddpmkit.recipe.problems import MOST, Problem, did_you_mean
@@ -64,7 +64,7 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
     except BaseException as error:  # a validator of someone else's model may do anything
         if is_interrupt(error):
             raise
-        message = f"the config of {table.owner or table.title} broke with {worded(error)}"
+        message = f"the config of {table.owner or table.title} broke with {error_text(error)}"
         table.tree.problems.append(table.problem(message, ("use",), table.mend(error)))
     return None
 
@@ -91,7 +91,7 @@ def unreadable(config: BaseModel) -> list[tuple[Key, str]]:
     except BaseException as error:  # a validator of someone else's model may do anything
         if is_interrupt(error):
             raise
-        return [((), f"its config, read back as it is written down, broke with {worded(error)}")]
+        return [((), f"its config, read back as it is written down, broke with {error_text(error)}")]
     return []
 
 

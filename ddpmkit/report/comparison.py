@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ddpmkit.atomic_io import write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.contracts import Scores
 from ddpmkit.recipe import read_lock_values, toml_value
 from ddpmkit.recipe.diff import leaves
@@ -114,7 +114,7 @@ def write_comparison(runs: Sequence[ComparedRun], out: Path) -> Path:
         grids=[(run, image) for run in runs if run.last_samples and (image := embedded(run.last_samples))],
         charts=list(_charts(runs)),
     )  # fmt: skip
-    return write_atomically(out, page.encode(errors="replace"))
+    return atomic_write_bytes(out, page.encode(errors="replace"))
 
 
 def _charts(runs: Sequence[ComparedRun]) -> Iterator[Markup]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpmkit.atomic_io import open_regular
+from ddpmkit.regular_file import open_regular
 
 __all__ = ["embedded", "thumbnail"]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from ddpmkit.atomic_io import write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.contracts import Scores
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.finder import file_options
@@ -77,7 +77,7 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
         rules={f"{each.metric}, {each.rules}": each.scores[-1].facts for each in score_series(scores)},
     )  # fmt: skip
     # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
-    return write_atomically(folder.report, page.encode(errors="replace"))
+    return atomic_write_bytes(folder.report, page.encode(errors="replace"))
 
 
 def _evaluate_option(recipe: Record, skipped_metrics: Sequence[str]) -> str | None:

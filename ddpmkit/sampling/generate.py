@@ -17,7 +17,7 @@ from ddpmkit.contracts import ImageShape, NoiseSource, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, KnownPixels
 from ddpmkit.diffusion.checks import check_network_output, describe
-from ddpmkit.errors import WrongAnswer
+from ddpmkit.errors import ContractError
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
@@ -54,7 +54,7 @@ class ImageGenerator:
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
         """Yield every frame of the reverse process of these images, as one batch, from noise to image.
 
-        Raises WrongAnswer if the sampler or the network returns what its contract does not allow.
+        Raises ContractError if the sampler or the network returns what its contract does not allow.
         """
 
         def noise_of(images: Sequence[int]) -> NoiseSource:
@@ -74,7 +74,7 @@ class ImageGenerator:
                 if frame is None:
                     return
                 if is_finished:
-                    raise WrongAnswer("sampler", "a frame follows the one at t = 0, which must be the last")
+                    raise ContractError("sampler", "a frame follows the one at t = 0, which must be the last")
                 yield self._checked(frame, len(indices))
                 is_finished = frame.t == 0
 
@@ -94,7 +94,7 @@ class ImageGenerator:
                     finished = True
                     yield to_uint8(frame.x)
             if not finished:
-                raise WrongAnswer("sampler", "it must end with a frame at t = 0, the finished image")
+                raise ContractError("sampler", "it must end with a frame at t = 0, the finished image")
 
     def images(self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None) -> Tensor:
         """Generate uint8 [len(indices), C, H, W] on the CPU."""
@@ -127,14 +127,14 @@ class ImageGenerator:
         return Denoiser(self._predict, self.process, labels, guidance, self.known)
 
     def _checked(self, frame: SamplerState, count: int) -> SamplerState:
-        """Raise WrongAnswer unless `frame` is a SamplerState of `count` images."""
+        """Raise ContractError unless `frame` is a SamplerState of `count` images."""
         if not hasattr(frame, "t") or not isinstance(getattr(frame, "x", None), Tensor):
-            raise WrongAnswer("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {describe(frame)}")
+            raise ContractError("sampler", f"it must yield a SamplerState (t, x, x0_hat), not {describe(frame)}")
         if tuple(frame.x.shape) != (count, *self.image_shape) or not frame.x.is_floating_point():
             wanted = [count, *self.image_shape]
-            raise WrongAnswer("sampler", f"x must be float {wanted}, and is {describe(frame.x)} at t = {frame.t}")
+            raise ContractError("sampler", f"x must be float {wanted}, and is {describe(frame.x)} at t = {frame.t}")
         if frame.x.is_meta:
-            raise WrongAnswer("sampler", f"x must have values, and is on the device meta at t = {frame.t}")
+            raise ContractError("sampler", f"x must have values, and is on the device meta at t = {frame.t}")
         return frame
 
     def _batch_count(self, count: int) -> int:
@@ -158,7 +158,7 @@ class ImageGenerator:
 
 
 def _iterator(frames: Iterable[SamplerState]) -> Iterator[SamplerState]:
-    """Raise WrongAnswer if `frames` is not iterable."""
+    """Raise ContractError if `frames` is not iterable."""
     if not isinstance(frames, Iterable):
-        raise WrongAnswer("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {describe(frames)}")
+        raise ContractError("sampler", f"it must yield SamplerState (t, x, x0_hat), and returned {describe(frames)}")
     return iter(frames)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ddpmkit.atomic_io import write_atomically
+from ddpmkit.atomic_io import atomic_write_bytes
 
 __all__ = ["grid", "is_made_by", "save_png", "strip"]
 
@@ -65,7 +65,7 @@ def save_png(image: Image.Image, path: Path, made_by: Mapping[str, Any] | None =
     if made_by is not None:
         chunks.add_text(_CHUNK, json.dumps(made_by, sort_keys=True))
     image.save(encoded, format="PNG", pnginfo=chunks)
-    return write_atomically(path, encoded.getvalue())
+    return atomic_write_bytes(path, encoded.getvalue())
 
 
 def is_made_by(path: Path, made_by: Mapping[str, Any]) -> bool:

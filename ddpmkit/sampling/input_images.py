@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ddpmkit.decoding import Box, ImageFileError, Upright, covering, on_background, open_upright
+from ddpmkit.decoding import Box, ImageFileError, Upright, covering, on_background, open_upright, to_rgb8
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import DataSection
 
@@ -20,8 +20,7 @@ def open_image(path: Path, data: DataSection) -> Tensor:
     Raises InputError if the file cannot be read as an image.
     """
     image, box = _upright(path, data)
-    image = on_background(image, "white").convert("L" if data.channels == 1 else "RGB")
-    return _fitted(image, box, data, Image.Resampling.LANCZOS)
+    return _fitted(to_rgb8(image, channels=data.channels), box, data, Image.Resampling.LANCZOS)
 
 
 def open_mask(path: Path, data: DataSection) -> Tensor:

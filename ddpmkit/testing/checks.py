@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ddpmkit.errors import ComponentUnavailable, worded
+from ddpmkit.errors import ComponentUnavailable, error_text
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault_location import frame_location
 from ddpmkit.testing.failures import ConformanceError, NotApplicable, NotBuilt, NotChecked
@@ -140,14 +140,14 @@ class Check:
     def _raised(self, error: BaseException) -> Outcome:
         # The remedy of the rule does not help if the component raises even in the simplest use.
         remedy = self.rule.remedy if self.subject.observation.error is None else _FIX_FIRST
-        return self._failed(f"{worded(error)}{self._location(error)}", remedy, error)
+        return self._failed(f"{error_text(error)}{self._location(error)}", remedy, error)
 
     def _failed(self, seen: str, remedy: str, error: BaseException | None) -> Outcome:
         return Outcome(self.rule, self.subject, "xfailed" if self.xfail else "failed", seen, self.xfail, remedy, error)
 
     def _not_checked(self, error: NotChecked) -> Outcome:
         cause = error.__cause__
-        seen = str(error) if cause is None else f"{error}: {worded(cause)}{self._location(cause)}"
+        seen = str(error) if cause is None else f"{error}: {error_text(cause)}{self._location(cause)}"
         return Outcome(self.rule, self.subject, "not checked", seen, self.xfail, _FIX_FIRST, cause)
 
     def _location(self, error: BaseException | None) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpmkit.contracts import SamplerState
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
-from ddpmkit.errors import ComponentUnavailable, InputError, worded
+from ddpmkit.errors import ComponentUnavailable, InputError, error_text
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plural import counted
 from ddpmkit.randomness import ImageNoise
@@ -83,7 +83,7 @@ def _any_steps(subject: Subject) -> None:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            require(False, f"at {counted(steps, 'step')} of T = {timesteps} it raised {worded(error)}")
+            require(False, f"at {counted(steps, 'step')} of T = {timesteps} it raised {error_text(error)}")
         infinite = int((~x.isfinite()).sum())
         require(
             infinite == 0,

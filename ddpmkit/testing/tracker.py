@@ -13,7 +13,7 @@ from typing import Literal, cast
 import torch
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
-from ddpmkit.errors import worded
+from ddpmkit.errors import error_text
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.sampling.image_grid import grid, save_png
 from ddpmkit.testing.checks import Rule
@@ -81,7 +81,7 @@ def _tell(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            require(False, f"{method}({event}) raised {worded(error)}")
+            require(False, f"{method}({event}) raised {error_text(error)}")
 
 
 def _ask(subject: Subject, folder: Path, events: Iterable[Event]) -> None:

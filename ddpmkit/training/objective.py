@@ -14,7 +14,7 @@ from ddpmkit.data.images import Batch
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.diffusion.denoiser import split_learned_variance
-from ddpmkit.errors import WrongAnswer
+from ddpmkit.errors import ContractError
 from ddpmkit.global_state import Around
 from ddpmkit.randomness import Purpose, normal, stream, uniform_integers
 from ddpmkit.runtime import Runtime, seeded_step
@@ -80,7 +80,7 @@ class Objective:
     ) -> TrainingLosses:
         """Noise a training batch and compute its losses.
 
-        `phase` is entered around both parts with their names. Raises WrongAnswer for losses without a gradient.
+        `phase` is entered around both parts with their names. Raises ContractError for losses without a gradient.
         """
         with phase("data and noise"):
             noised = self.noised(batch, key)
@@ -89,7 +89,7 @@ class Objective:
         with phase("forward"), seeded_step(seed, self.runtime.device):
             losses = self.losses(network, noised)
         if not losses.requires_grad:
-            raise WrongAnswer("loss", "its return value has no gradient: it does not depend on the prediction")
+            raise ContractError("loss", "its return value has no gradient: it does not depend on the prediction")
         return TrainingLosses(noised.t, losses)
 
     def noised(self, batch: Batch, key: BatchKey) -> NoisedBatch:
@@ -136,7 +136,7 @@ class Objective:
     def losses(self, network: nn.Module, batch: NoisedBatch) -> Tensor:
         """Per-image losses [B]. No gradient passes through the estimate of self-conditioning.
 
-        Raises WrongAnswer if the network or the loss returns a tensor of another form.
+        Raises ContractError if the network or the loss returns a tensor of another form.
         """
         process, (x0, t, noise) = self.process, batch[:3]
         x = process.q_sample(x0, t, noise)
@@ -171,9 +171,9 @@ class Objective:
 
 
 def _checked(losses: Tensor, x0: Tensor) -> Tensor:
-    """Raises WrongAnswer unless there is one loss for each image."""
+    """Raises ContractError unless there is one loss for each image."""
     if not isinstance(losses, Tensor) or losses.shape != x0.shape[:1] or not losses.is_floating_point():
-        raise WrongAnswer("loss", f"it must return one loss per image, float [{len(x0)}], not {describe(losses)}")
+        raise ContractError("loss", f"it must return one loss per image, float [{len(x0)}], not {describe(losses)}")
     if losses.device != x0.device:
-        raise WrongAnswer("loss", f"it must return losses on the device {x0.device}, not {losses.device}")
+        raise ContractError("loss", f"it must return losses on the device {x0.device}, not {losses.device}")
     return losses

@@ -25,12 +25,11 @@ from ddpmkit_plugins.image_folder import (
     ImageArchiveConfig,
     ImageFolderConfig,
     archive,
-    archive_dataset,
+    dataset,
+    decoded_images,
     decoding,
-    image_files,
 )
-from ddpmkit_plugins.image_folder.archive_dataset import ImageArchive
-from ddpmkit_plugins.image_folder.dataset import ImageFolder
+from ddpmkit_plugins.image_folder.dataset import ImageArchive, ImageFolder
 from ddpmkit_plugins.image_folder.decoding import Source
 
 SQUARE = ImageShape(3, 16, 16)
@@ -158,7 +157,7 @@ def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
     def refuse(*arguments: object, **keys: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(image_files, "decode_all", refuse)
+    monkeypatch.setattr(decoded_images, "decode_all", refuse)
     again = opened(path)
     assert isinstance(first._pixels, np.memmap)
     assert np.array_equal(shown(again), shown(first))
@@ -173,11 +172,11 @@ def test_members_are_read_in_the_order_in_which_they_lie(
 ) -> None:
     read: list[int] = []
 
-    def content(member: archive.Member) -> Source:
+    def read_member(member: archive.Member) -> Source:
         read.append(member.offset)
-        return archive.content(member)
+        return archive.read_member(member)
 
-    monkeypatch.setattr(archive_dataset, "content", content)
+    monkeypatch.setattr(dataset, "read_member", read_member)
     opened(pack(tmp_path / f"a.{kind}", dict(reversed(ANIMALS.items()))))
     assert len(read) == 6
     assert read == sorted(read)  # to go back in a compressed tar is to unpack all of it once more
@@ -469,8 +468,8 @@ def test_a_member_that_unpacks_to_more_than_it_claims_takes_no_more_memory(tmp_p
 
 
 def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_HELD", 2_000_000)
-    monkeypatch.setattr(image_files, "WORKERS", 4)
+    monkeypatch.setattr(decoding, "_MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(decoded_images, "WORKERS", 4)
     noise = np.random.default_rng(0).bytes(1_000_000)
     path = pack(tmp_path / "a.tar", {f"train/cat/{number}.jpg": noise for number in range(30)})
     assert "30 files are no whole pictures" in refusal(path)

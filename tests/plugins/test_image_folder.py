@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import InputError
-from ddpmkit_plugins.image_folder import ImageFolderConfig, image_files
+from ddpmkit_plugins.image_folder import ImageFolderConfig, decoded_images
 from ddpmkit_plugins.image_folder.dataset import ImageFolder
 from ddpmkit_plugins.image_folder.decoding import BadImage, decode
 
@@ -131,7 +131,7 @@ def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, monke
     def refuse(*arguments: object, **keys: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(image_files, "decode_all", refuse)
+    monkeypatch.setattr(decoded_images, "decode_all", refuse)
     again = folder(tmp_path / "data")
     assert isinstance(again._pixels, np.memmap)
     assert np.array_equal(pixels(again), before)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape, NoiseSource, SamplerState
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion
-from ddpmkit.errors import WrongAnswer
+from ddpmkit.errors import ContractError
 from ddpmkit.runtime import Runtime, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit_plugins.ancestral import AncestralConfig
@@ -153,7 +153,7 @@ def test_a_sampler_that_returns_a_list_samples_in_evaluation_and_inference_mode(
 )
 def test_a_sampler_without_frames_or_with_frames_after_the_end_is_an_error(of: Any, said: str) -> None:
     """Each frame at t = 0 would count as a further sample."""
-    with pytest.raises(WrongAnswer, match=said):
+    with pytest.raises(ContractError, match=said):
         replace(generator(4), sampler=Eager(of)).images(range(4), seed=5)
 
 

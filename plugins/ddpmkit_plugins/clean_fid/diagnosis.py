@@ -5,8 +5,8 @@ import importlib.metadata
 import shlex
 import traceback
 
-from ddpmkit.plugin import Diagnosis, InputError
-from ddpmkit_plugins.clean_fid.location import SHA256, URL, cached_inception, named_inception, sha256_of
+from ddpmkit.plugin import Diagnosis, InputError, sha256_file
+from ddpmkit_plugins.clean_fid.location import SHA256, URL, cached_inception, named_inception
 
 # Alone, neither is replaced by the build that goes with the other.
 _PAIR = (
@@ -32,7 +32,7 @@ def inception_file() -> Diagnosis:
                 "DDPMKIT_INCEPTION=/path/to/the/file.pt in the environment names a copy",
             ),
         )
-    if (found := sha256_of(path)) != SHA256:
+    if (found := sha256_file(path)) != SHA256:
         again = "ddpmkit downloads it again" if path == cached else f"the published file is {URL}"
         return Diagnosis(
             "inception",

@@ -11,9 +11,9 @@ from cleanfid.resize import build_resizer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpmkit.plugin import sha256_file
 from ddpmkit_plugins.clean_fid import InceptionConfig
 from ddpmkit_plugins.clean_fid.inception import find_inception, load_inception
-from ddpmkit_plugins.clean_fid.location import sha256_of
 
 REFERENCE = "the training images, resized and cropped as the run does"
 
@@ -30,7 +30,7 @@ class InceptionFeatures:
         self.facts = {
             "resize": "clean-fid's: bicubic to 299 x 299 in float, each channel by itself, not quantised",
             "extractor": path.name,
-            "extractor SHA-256": sha256_of(path),
+            "extractor SHA-256": sha256_file(path),
             "clean-fid": importlib.metadata.version("clean-fid"),
         }
         """What a reader of a score must know of it."""

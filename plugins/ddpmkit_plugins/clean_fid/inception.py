@@ -11,8 +11,8 @@ import torch
 from cleanfid.inception_torchscript import InceptionV3W
 from torch import nn
 
-from ddpmkit.plugin import ComponentUnavailable, DdpmkitError, InputError, download
-from ddpmkit_plugins.clean_fid.location import FILE_NAME, SHA256, URL, cached_inception, named_inception, sha256_of
+from ddpmkit.plugin import ComponentUnavailable, DdpmkitError, InputError, download, sha256_file
+from ddpmkit_plugins.clean_fid.location import FILE_NAME, SHA256, URL, cached_inception, named_inception
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def find_inception(named: str) -> Path:
         return path
     cached = cached_inception()
     if cached.is_file():
-        if sha256_of(cached) == SHA256:
+        if sha256_file(cached) == SHA256:
             return cached
         logger.warning("%s is not the published network, or damaged: it is downloaded again.", cached)
     logger.info("downloading the Inception network from %s to %s", URL, cached)

@@ -1,6 +1,5 @@
 """Where the file of the Inception network is, and which file it is. Imports no torch."""
 
-import hashlib
 from pathlib import Path
 
 from cleanfid.downloads_helper import inception_url
@@ -31,9 +30,3 @@ def named_inception(named: str) -> Path | None:
             )
         return path
     return None
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

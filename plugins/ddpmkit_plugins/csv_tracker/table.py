@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ddpmkit.plugin import InputError, written_atomically
+from ddpmkit.plugin import InputError, atomic_write
 
 Cell = str | int | float | bool | None
 
@@ -37,7 +37,7 @@ class Table:
 
         Raises InputError for a file that is not such a table, OSError when it cannot be written.
         """
-        with written_atomically(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(self._header.encode())
             for row in self._rows():
                 if wanted(int(row.partition(b",")[0])):

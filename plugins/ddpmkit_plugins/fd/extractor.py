@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ddpmkit.plugin import InputError
+from ddpmkit.plugin import InputError, sha256_file
 
 _REMEDIES = (
     'a TorchScript file: extractor = "/path/to/extractor.pt"',
@@ -23,7 +23,7 @@ def load_extractor(named: str, device: torch.device) -> tuple[nn.Module, str]:
     """
     path = Path(named).expanduser()
     if path.is_file():
-        network, digest = _from_file(path), hashlib.sha256(path.read_bytes()).hexdigest()
+        network, digest = _from_file(path), sha256_file(path)
     elif ":" in named:
         network = _from_function(named)
         digest = _digest_of_weights(network)

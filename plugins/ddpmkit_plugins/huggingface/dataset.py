@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.decoding import covering, on_background, open_upright
+from ddpmkit.decoding import covering, open_upright, to_rgb8
 from ddpmkit.pixel_cache import Decoded, digest_of, fetch, store
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.huggingface import HuggingFaceConfig
@@ -135,7 +135,7 @@ def decode_row(value: Mapping[str, Any] | None, shape: ImageShape) -> NDArray[np
             raise ValueError(f"{content} is not a regular file")
     # Decoded whole, whatever its size, as since the first version: the pixels of a run must not change.
     upright = open_upright(content)
-    image = on_background(upright.image, "white").convert("L" if shape.channels == 1 else "RGB")
+    image = to_rgb8(upright.image, channels=shape.channels)
     return covering(image, upright.box, (shape.width, shape.height)).transpose(2, 0, 1)
 
 

@@ -40,7 +40,7 @@ def ddpmkit_components() -> Iterator[Component]:
     yield Component(
         kind="dataset",
         name="image-archive",
-        target="ddpmkit_plugins.image_folder.archive_dataset:ImageArchive",
+        target="ddpmkit_plugins.image_folder.dataset:ImageArchive",
         config="ddpmkit_plugins.image_folder:ImageArchiveConfig",
         summary="the same layout in a .zip, .tar or .tar.gz, read in place and never unpacked",
     )

@@ -10,23 +10,20 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
+from ddpmkit.archive import MAX_RATIO, ZIP_METHODS, unsafe_path
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.image_folder.decoding import BadImage, Source
 
 MAX_MEMBER = 2**28
 """Bytes that are unpacked at once: those of a picture of nearly `decoding.MAX_PIXELS` that was not compressed."""
-MAX_RATIO = 200
-"""An archive that claims to hold more than itself times this is a bomb; pictures hardly shrink at all."""
 _BLOCK = 2**16
 _PADDING = 2**24
 """Bytes of zeros that may follow a tar archive: more than any tape's block."""
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Others ask for memory by what they say of themselves: LZMA up to 4 GiB."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -59,7 +56,7 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
         yield _checked(path, _members(file, path.stat().st_size))
 
 
-def content(member: Member) -> Source:
+def read_member(member: Member) -> Source:
     """The bytes of a member, or why there are none to be had."""
     if not member.is_file:
         return BadImage("it is a link, a device or a pipe")
@@ -102,13 +99,9 @@ def _checked(path: Path, members: Iterator[Member]) -> list[Member]:
 
 def _objection(name: str) -> str | None:
     """Nothing is written, but whoever gives such names to pictures means no good."""
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
-        return "has an absolute path"
-    if ".." in PureWindowsPath(name).parts:
-        return "leads out of the archive"
-    if _CONTROL.search(name):
-        return "has control characters in its name"
-    return None
+    if reason := unsafe_path(name):
+        return reason
+    return "has control characters in its name" if _CONTROL.search(name) else None
 
 
 def _members(file: IO[bytes], size: int) -> Iterator[Member]:
@@ -126,7 +119,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
 
         def unpack(info: zipfile.ZipInfo = info) -> bytes:
-            if info.compress_type not in _METHODS:
+            if info.compress_type not in ZIP_METHODS:
                 raise BadImage("it is packed by another method than deflate")
             with archive.open(info) as file:
                 # Told a number, it unpacks no more than that, whatever there is; then it compares the checksum.

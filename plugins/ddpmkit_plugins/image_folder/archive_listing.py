@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.image_folder.archive import Member
-from ddpmkit_plugins.image_folder.listing import EXTENSIONS, Listing, is_named_like_picture, unknown_class
+from ddpmkit_plugins.image_folder.listing import EXTENSIONS, Listing, has_image_suffix, unknown_class
 
 _OF_A_MAC = "__MACOSX"
 _ENDINGS = re.compile(r"(?i)(\.tar)?\.[^.]+$")
@@ -29,7 +29,7 @@ def list_members(
     folders: defaultdict[PurePosixPath, dict[str, Member]] = defaultdict(dict)
     for member in members:
         place = PurePosixPath(member.name)
-        if is_named_like_picture(place) and not _is_hidden(place):
+        if has_image_suffix(place) and not _is_hidden(place):
             folders[place.parent][place.name] = member
     training = _training_folder(path, folders)
     folder = training if split == "train" else training.with_name(split) if training.name == "train" else None

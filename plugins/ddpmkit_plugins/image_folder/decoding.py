@@ -1,7 +1,4 @@
-"""From a file to pixels: upright, in the right mode, covering the target, resized once with antialiasing.
-
-It does not know where pixels are kept.
-"""
+"""Decodes image files to pixels in parallel, and explains why a file cannot be decoded."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -13,40 +10,40 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
-from ddpmkit_plugins.image_folder.no_images import refusal
+from ddpmkit.decoding import ImageFileError, covering, open_upright, to_rgb8
+from ddpmkit_plugins.image_folder.listing import why_unreadable
 
 MAX_PIXELS = 100_000_000
-"""A picture that claims more in its header is not decoded."""
-_AHEAD = 8
-"""Sources that are taken at once for each worker."""
-_HELD = 2**26
-"""Bytes of contents that lie in memory at once, and one source more."""
+"""An image that claims more pixels in its header is not decoded."""
+_SOURCES_PER_WORKER = 8
+"""How many sources are read ahead for each worker."""
+_MOST_BYTES = 2**26
+"""How many bytes of content are in memory at the same time, plus one source."""
 _START = 512
-"""Bytes that tell a web page from a picture."""
+"""Bytes that distinguish a web page from an image."""
 
 
 class BadImage(Exception):
-    """A file that is no whole picture; the text says why."""
+    """A file that is not an intact image; the text states why."""
 
 
 Source = Path | bytes | BadImage
-"""A file, the content of one, or why there is neither."""
+"""A file, the content of a file, or why there is no content."""
 
 
 def decode(source: Source, shape: ImageShape) -> NDArray[np.uint8]:
-    """uint8 [C, H, W]: the centre of the picture at the scale at which it just covers the target.
+    """uint8 [C, H, W]: the image, scaled so that it just covers `shape`, and cropped to its centre.
 
-    Transparency is laid on white, 16 bits are scaled to 8, the EXIF orientation is applied. Raises BadImage.
+    Transparency becomes white, 16 bits are scaled to 8, and the EXIF orientation is applied. Raises BadImage.
     """
     if isinstance(source, BadImage):
         raise source
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise BadImage("it is no file but a pipe, a socket or a device")  # to open one may take for ever
-        # Twice the target keeps the resize faithful.
+            raise BadImage("it is no file but a pipe, a socket or a device")  # opening it may block indefinitely
+        # A JPEG decoded at twice the target size is still scaled down without visible loss.
         upright = open_upright(source, enough=2 * max(shape.width, shape.height), most_pixels=MAX_PIXELS)
-        image = on_background(upright.image, "white").convert("L" if shape.channels == 1 else "RGB")
+        image = to_rgb8(upright.image, channels=shape.channels)
         return covering(image, upright.box, (shape.width, shape.height)).transpose(2, 0, 1)
     except BadImage:
         raise
@@ -59,10 +56,10 @@ def decode(source: Source, shape: ImageShape) -> NDArray[np.uint8]:
 def decode_all(
     sources: Iterable[tuple[int, Source]], count: int, shape: ImageShape, workers: int
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """The pictures by their places in 0 .. count-1, uint8 [N, C, H, W], and why the other places have none."""
+    """Decode sources with their indices in 0 .. count-1: uint8 [N, C, H, W], and by index why others are missing."""
     pixels = np.empty((count, *shape), dtype=np.uint8)
     bad = decode_each(sources, shape, workers, pixels.__setitem__)
-    return (pixels[[place not in bad for place in range(count)]] if bad else pixels), bad
+    return (pixels[[index not in bad for index in range(count)]] if bad else pixels), bad
 
 
 def decode_each(
@@ -72,49 +69,49 @@ def decode_each(
     take: Callable[[int, NDArray[np.uint8]], None],
     progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[int, str]:
-    """Hand each picture to `take` with its place, and say by place why the other sources are none.
+    """Pass each decoded image to `take` with its index; return by index why other sources cannot be decoded.
 
-    Sources are taken in their order by this thread alone, and decoded by others: Pillow decodes and resizes without the
-    GIL. `progress` is told how many are done.
+    This thread iterates over `sources`; other threads decode: Pillow decodes and resizes without the GIL. `progress`
+    receives the number of sources processed.
     """
 
-    def decode_one(placed: tuple[int, Source]) -> tuple[int, str | None]:
-        place, source = placed
+    def decode_one(indexed: tuple[int, Source]) -> tuple[int, str | None]:
+        index, source = indexed
         try:
-            take(place, decode(source, shape))
+            take(index, decode(source, shape))
         except BadImage as error:
-            return place, str(error)
-        return place, None
+            return index, str(error)
+        return index, None
 
-    # Pillow warns of odd but readable metadata; the picture is what counts. Here, because filters belong to the
-    # process: threads that each set and restored them would leave them in disorder.
+    # Pillow warns about unusual metadata, which does not matter here. Warning filters are global to the process, so
+    # they are set once here and not in each thread.
     bad, done = {}, 0
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
-        for batch in _batches(sources, _AHEAD * workers):
-            for place, why in pool.map(decode_one, batch):
+        for batch in _batches(sources, _SOURCES_PER_WORKER * workers):
+            for index, why in pool.map(decode_one, batch):
                 done += 1
                 progress(done)
                 if why is not None:
-                    bad[place] = why
+                    bad[index] = why
     return bad
 
 
 def _batches(sources: Iterable[tuple[int, Source]], most: int) -> Iterator[list[tuple[int, Source]]]:
     batch: list[tuple[int, Source]] = []
-    held = 0
-    for place, source in sources:
-        batch.append((place, source))
-        held += len(source) if isinstance(source, bytes) else 0
-        if len(batch) == most or held >= _HELD:
+    size = 0
+    for index, source in sources:
+        batch.append((index, source))
+        size += len(source) if isinstance(source, bytes) else 0
+        if len(batch) == most or size >= _MOST_BYTES:
             yield batch
-            batch, held = [], 0
+            batch, size = [], 0
     yield batch
 
 
 def _reason(source: Path | bytes, error: Exception) -> str:
     if isinstance(source, Path) and isinstance(error, OSError) and error.strerror is not None:
-        return refusal(source, error)
+        return why_unreadable(source, error)
     start = source[:_START] if isinstance(source, bytes) else _start(source)
     if not start:
         return "it is empty"
@@ -131,5 +128,5 @@ def _start(path: Path) -> bytes:
 
 
 def _is_web_page(start: bytes) -> bool:
-    """What servers send for a picture that they do not have."""
+    """Servers send a web page in place of an image that does not exist."""
     return b"<html" in start.lower() or b"<!doctype html" in start.lower()

@@ -3,7 +3,6 @@
 It does not know what a training would do with them.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmkit.contracts import ImageShape, Inspection
-from ddpmkit.pixel_cache import fetch
-from ddpmkit_plugins.image_folder import cache
+from ddpmkit.plugin import sha256_file
+from ddpmkit_plugins.image_folder.decoded_images import cached, listing_key
 from ddpmkit_plugins.image_folder.decoding import decode_each
-from ddpmkit_plugins.image_folder.listing import Listing, list_pictures, other_entries
+from ddpmkit_plugins.image_folder.listing import Listing, list_images, other_entries
 
 _SPLITS = ("train", "val")
 _MOST_NAMED = 3
@@ -29,13 +28,13 @@ def inspect_folder(
     progress: Callable[[int, int], None],
 ) -> Inspection:
     """Decode every picture of both splits and forget it. Raises InputError for folders that cannot be used."""
-    listings = {split: list_pictures(root, split, classes) for split in _SPLITS}
+    listings = {split: list_images(root, split, classes) for split in _SPLITS}
     files = [path for listing in listings.values() for path in listing.files]
-    cached = _cached_pixels(root, listings.values(), shape)
+    in_cache = _cached_pixels(root, listings.values(), shape)
     changed: list[Path] = []
 
     def compare(place: int, pixels: NDArray[np.uint8]) -> None:
-        if (before := cached.get(files[place])) is not None and not np.array_equal(before, pixels):
+        if (before := in_cache.get(files[place])) is not None and not np.array_equal(before, pixels):
             changed.append(files[place])
 
     none = decode_each(enumerate(files), shape, workers, compare, lambda done: progress(done, len(files)))
@@ -53,7 +52,7 @@ def _cached_pixels(root: Path, listings: Iterable[Listing], shape: ImageShape) -
     """What training uses for each image that it has decoded already, at this shape."""
     pixels: dict[Path, NDArray[np.uint8]] = {}
     for listing in listings:
-        found = fetch(cache.GROUP, cache.listing_key(root, listing.files, shape), len(listing.files), shape)
+        found = cached(listing_key(root, listing.files, shape), len(listing.files), shape)
         if found is not None:
             bad = {root / name for name in found.bad}
             pixels |= zip((path for path in listing.files if path not in bad), found.pixels, strict=True)
@@ -79,16 +78,11 @@ def _alike(files: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     """Groups of the same bytes, in the order of the files. Only files of equal size are read."""
     sizes = {path: path.stat().st_size for path in files}
     times = Counter(sizes.values())
-    by_content: defaultdict[bytes, list[Path]] = defaultdict(list)
+    by_content: defaultdict[str, list[Path]] = defaultdict(list)
     for path, size in sizes.items():
         if times[size] > 1:
-            by_content[_sha256(path)].append(path)
+            by_content[sha256_file(path)].append(path)
     return (tuple(group) for group in by_content.values() if len(group) > 1)
-
-
-def _sha256(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _not_held_out(alike: Iterable[tuple[Path, ...]], held_out: Listing) -> Iterator[str]:

@@ -4,15 +4,16 @@ It does not open a picture.
 """
 
 import difflib
+import errno
 import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ddpmkit.plugin import InputError
-from ddpmkit_plugins.image_folder.no_images import refusal
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_LINKS = {errno.ENOENT: "it is a link that leads nowhere", errno.ELOOP: "it is a link that leads in a circle"}
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +25,7 @@ class Listing(NamedTuple):
     labels: tuple[int, ...]
 
 
-def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
+def list_images(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
     """The pictures of one split, sorted by class and name; a missing "val" is empty.
 
     The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError for a
@@ -35,7 +36,7 @@ def list_pictures(root: Path, split: str, classes: Sequence[str] | None) -> List
     except OSError as error:
         folder = Path(error.filename)
         raise InputError(
-            f"the folder {folder.absolute()} cannot be used: {refusal(folder, error)}.",
+            f"the folder {folder.absolute()} cannot be used: {why_unreadable(folder, error)}.",
             remedies=["mend it, or remove it", "--set data.classes='[\"cat\"]'  names the classes to use"],
         ) from error
 
@@ -91,7 +92,7 @@ def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
 
 def _pictures(folder: Path) -> list[Path]:
     """Sorted by name; links that lead nowhere are among them, to be named as files that cannot be read."""
-    return sorted(path for path in folder.iterdir() if is_named_like_picture(path) and not path.is_dir())
+    return sorted(path for path in folder.iterdir() if has_image_suffix(path) and not path.is_dir())
 
 
 def other_entries(folder: Path) -> list[Path]:
@@ -100,14 +101,14 @@ def other_entries(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path not in pictures and not _is_hidden(path)]
 
 
-def is_named_like_picture(path: PurePath) -> bool:
+def has_image_suffix(path: PurePath) -> bool:
     """By its ending; hidden files are none."""
     return path.suffix.lower() in EXTENSIONS and not _is_hidden(path)
 
 
 def _is_lost(path: Path) -> bool:
     """A link to a class folder that is not there; a link to a lost picture is named like one."""
-    return path.is_symlink() and not path.exists() and not is_named_like_picture(path)
+    return path.is_symlink() and not path.exists() and not has_image_suffix(path)
 
 
 def _is_hidden(path: PurePath) -> bool:
@@ -121,6 +122,13 @@ def _layout(root: Path) -> list[str]:
         "ddpmkit data fetch afhq  gets Animal Faces-HQ into data/afhq",
         "--set data.root=DIR  names another folder",
     ]
+
+
+def why_unreadable(path: Path, error: OSError) -> str:
+    """Why a file or a folder cannot be read: a clause that begins with "it"."""
+    if error.errno in _LINKS and path.is_symlink():
+        return _LINKS[error.errno]
+    return f"it cannot be read ({(error.strerror or str(error)).lower()})"
 
 
 def unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError:

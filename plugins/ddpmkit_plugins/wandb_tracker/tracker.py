@@ -16,7 +16,7 @@ import wandb
 from wandb.sdk import wandb_setup
 
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
-from ddpmkit.plugin import InputError, written_atomically
+from ddpmkit.plugin import InputError, atomic_write
 from ddpmkit_plugins.wandb_tracker import WandbConfig
 from ddpmkit_plugins.wandb_tracker.event_queue import EventQueue
 
@@ -133,7 +133,7 @@ class WandbTracker:
                 f"{file.parent} or its run-id is a link, and may lead anywhere.", remedies=["move it away"]
             )
         if not (file.is_file() and file.read_text(encoding="ascii").strip()):
-            with written_atomically(file) as new:
+            with atomic_write(file) as new:
                 new.write(secrets.token_hex(4).encode())
         return file.read_text(encoding="ascii").strip()
 

@@ -1,7 +1,4 @@
-"""Zip archives from strangers: checked before a byte is written, and nothing is written outside.
-
-It does not know what is in them.
-"""
+"""Zip archives from untrusted sources: checked before anything is written, and never extracted outside a folder."""
 
 import re
 import shutil
@@ -14,10 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ddpmkit.errors import InputError
 
-__all__ = ["check_archive", "extract_archive"]
+__all__ = ["MAX_RATIO", "ZIP_METHODS", "check_archive", "extract_archive", "unsafe_path"]
 
 MAX_RATIO = 200
-"""A member that grows by more than this is a bomb; pictures hardly shrink at all."""
+"""What unpacks to more than this times its packed size is a decompression bomb; images are hardly compressible."""
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Other methods allocate memory by what the archive claims: LZMA up to 4 GiB."""
 
 # Names that another system takes for a device, or shortens to the name of another member.
 _ODD_NAME = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?|.*[. ]|.*[\x00-\x1f\x7f].*", re.DOTALL)
@@ -25,13 +24,13 @@ _LONGEST_NAME = 255
 _LOCAL_HEADER = 30
 """Bytes before the name and the content of a member (APPNOTE 4.3.7)."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError)
-"""What `zipfile` raises for a damaged archive; ValueError also for a name that is no text."""
+"""What `zipfile` raises for a damaged archive; ValueError also for a name that is not text."""
 
 
 def check_archive(path: Path) -> zipfile.ZipFile:
-    """Open an archive whose every member is whole, stays inside, and has a sane size and a name of its own.
+    """Open a zip archive and check every member: checksum, path, size, type, and that no two have one path.
 
-    Raises InputError, which names the first member that is not so.
+    Raises InputError, which names the first member that fails.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -58,10 +57,10 @@ def check_archive(path: Path) -> zipfile.ZipFile:
 
 
 def extract_archive(path: Path, folder: Path) -> None:
-    """Unpack a checked archive to `folder`, which is there whole afterwards or not at all.
+    """Check an archive and extract it to `folder`, completely or not at all.
 
-    Raises InputError when the archive is refused or the disk is too small, and OSError when it cannot be written or
-    `folder` holds something already.
+    Raises InputError if the archive fails a check or the disk is too small, and OSError if `folder` cannot be written
+    or is not empty.
     """
     with check_archive(path) as archive:
         wanted = sum(member.file_size for member in archive.infolist())
@@ -70,17 +69,26 @@ def extract_archive(path: Path, folder: Path) -> None:
         if wanted > free:
             raise InputError(f"{path} unpacks to {wanted / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free.")
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            whole = Path(temporary) / "whole"
-            whole.mkdir()
-            archive.extractall(whole)
-            whole.rename(folder)
+            complete = Path(temporary) / "complete"
+            complete.mkdir()
+            archive.extractall(complete)
+            complete.rename(folder)
+
+
+def unsafe_path(name: str) -> str | None:
+    """Why the path of a member may lead out of the folder that it is extracted to; None if it does not."""
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
+        return "has an absolute path"
+    if ".." in PureWindowsPath(name).parts:  # which splits at / and at \
+        return "leads out of the archive"
+    return None
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
     for member in archive.infolist():
-        place = _place(member)
+        place = _portable_path(member)
         if reason := _objection(member):
             raise InputError(f"{path} is refused: its member {member.filename!r} {reason}.")
         if place in files or (place in folders and not member.is_dir()) or not files.isdisjoint(place.parents):
@@ -89,13 +97,13 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
         folders.update(place.parents)
 
 
-def _place(member: zipfile.ZipInfo) -> PurePosixPath:
-    """Where it would lie; equal for names that some file system takes for one."""
+def _portable_path(member: zipfile.ZipInfo) -> PurePosixPath:
+    """The path of a member; equal for names that are the same file on some file system."""
     return PurePosixPath(unicodedata.normalize("NFC", member.filename).casefold())
 
 
 def _check_overlap(path: Path, archive: zipfile.ZipFile) -> None:
-    """Members that share their bytes are how a small file unpacks to any size: Fifield, "A better zip bomb" (2019)."""
+    """Reject members that share bytes: so a small file unpacks to any size (Fifield 2019, "A better zip bomb")."""
     end = 0
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
         if member.header_offset < end:
@@ -105,10 +113,8 @@ def _check_overlap(path: Path, archive: zipfile.ZipFile) -> None:
 
 def _objection(member: zipfile.ZipInfo) -> str | None:
     name = member.filename
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
-        return "has an absolute path"
-    if ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts:
-        return "leads out of the archive"
+    if reason := unsafe_path(name):
+        return reason
     if not PurePosixPath(name).parts:
         return "has no name"
     for part in PureWindowsPath(name).parts:
@@ -123,8 +129,7 @@ def _objection(member: zipfile.ZipInfo) -> str | None:
         return "is a device or a pipe"
     if member.flag_bits & 0x1:
         return "is encrypted"
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # Others ask for memory by what they say of themselves: LZMA up to 4 GiB.
+    if member.compress_type not in ZIP_METHODS:
         return "is packed by another method than deflate"
     if member.file_size > MAX_RATIO * max(member.compress_size, 1024):
         return f"claims to unpack {member.compress_size:,} bytes to {member.file_size:,}"

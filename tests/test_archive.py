@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.data.archive import extract_archive
+from ddpmkit.archive import extract_archive
 from ddpmkit.errors import InputError
 
 
