@@ -1,10 +1,10 @@
-"""ddpmkit and its peers on the same work, interleaved; medians and ratios as a Markdown table, and as JSON.
+"""Compare ddpmkit with other packages on the same task; print medians and ratios as Markdown, and write JSON.
 
     python tests/benchmarks/compare.py --data data/afhq --rounds 5 --out docs/benchmarks.json
 
-Needs `pip install denoising-diffusion-pytorch diffusers` in the environment it runs in. Every measurement is a process
-of its own; the systems take turns, so that a slow moment of the machine falls on all of them. `--python` names the
-interpreter of another environment.
+Needs `pip install denoising-diffusion-pytorch diffusers` in its environment. Every measurement is a separate process,
+and the systems take turns, so that a slow moment of the machine affects all of them. `--python` names the interpreter
+of another environment.
 """
 
 import argparse
@@ -25,10 +25,10 @@ HEAD = (
 
 
 def measured(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One process, one system."""
+    """Measure one system in a new process."""
     command = [
         *(arguments.python, str(Path(__file__).with_name("systems.py")), system),
-        *("--data", str(arguments.data), "--steps", str(arguments.steps), "--draws", str(arguments.draws)),
+        *("--data", str(arguments.data), "--steps", str(arguments.steps), "--batches", str(arguments.batches)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -38,12 +38,12 @@ def measured(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def median_of(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Each number's median over the rounds."""
+    """Return the median of each number over the rounds."""
     return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
 
 
 def table(medians: Mapping[str, Mapping[str, float]]) -> str:
-    """Rows of Markdown, then the ratios to the first system."""
+    """Return a Markdown table, then the ratios to the first system."""
     lines = [HEAD, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for system, found in medians.items():
         share = found["flops_a_step"] * found["steps_per_second"] / found["matmul_flops"]
@@ -55,18 +55,18 @@ def table(medians: Mapping[str, Mapping[str, float]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     first = next(iter(medians))
     for system, found in list(medians.items())[1:]:
-        training, drawing = (medians[first][key] / found[key] for key in ("steps_per_second", "images_per_second"))
-        lines.append(f"\n{first} / {system}: training {training:.2f}x, drawing {drawing:.2f}x")
+        training, sampling = (medians[first][key] / found[key] for key in ("steps_per_second", "images_per_second"))
+        lines.append(f"\n{first} / {system}: training {training:.2f}x, sampling {sampling:.2f}x")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Compare."""
+    """Measure all systems in turn, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder with the layout of AFHQ")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20, help="measured steps a round")
-    parser.add_argument("--draws", type=int, default=2, help="measured batches of images a round")
+    parser.add_argument("--steps", type=int, default=20, help="measured training steps per round")
+    parser.add_argument("--batches", type=int, default=2, help="measured batches of generated images per round")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--out", type=Path, help="where to write the JSON")

@@ -1,9 +1,9 @@
-"""What the parts beside the network cost: pictures, the bookkeeping of FID, components as such, the first step.
+"""Measure the cost of everything but the network: reading images, FID, plugins, the first step.
 
     python tests/benchmarks/parts.py --data data/afhq
 
-One line of JSON a part. Needs torchvision, whose Inception v3 stands in for that of clean-fid: it has the same layers,
-untrained, and takes the same time.
+Prints one line of JSON per part. Needs torchvision, whose untrained Inception v3 replaces the network of clean-fid:
+it has the same layers and takes the same time.
 """
 
 import argparse
@@ -34,24 +34,24 @@ from ddpmkit.training.trainer import Trainer
 
 
 def shipped(data: Path, *changes: str) -> Recipe:
-    """The recipe for cats, without metric and tracker."""
+    """Read the recipe for cats, without metric and tracker."""
     overrides = [f"data.root={data}", "metric=[]", "tracker=[]", *changes]
     return read_recipe(RECIPES / "afhq_cat.toml", overrides=overrides)
 
 
-def pictures(data: Path) -> dict[str, float]:
-    """The image folder, first with an empty cache, then again."""
+def images(data: Path) -> dict[str, float]:
+    """Measure the image folder, first with an empty cache, then again."""
     recipe = shipped(data)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["DDPMKIT_CACHE"] = cache
         first, found = _seconds(lambda: build_images(recipe, "train"))
         again, _ = _seconds(lambda: build_images(recipe, "train"))
         del os.environ["DDPMKIT_CACHE"]
-    return {"pictures": len(found), "pictures_per_second": len(found) / first, "seconds_again": again}
+    return {"images": len(found), "images_per_second": len(found) / first, "seconds_again": again}
 
 
 def first_step(data: Path) -> dict[str, float]:
-    """From the command to the first record of training, with pictures that are cached."""
+    """Measure the time from the command to the first training record, with cached images."""
     build_images(shipped(data), "train")
     command = [sys.executable, "-m", "ddpmkit", "run", str(RECIPES / "afhq_cat.toml"), "--set", f"data.root={data}"]
     for change in ("metric=[]", "tracker=[]", "train.steps=1000", "train.log_every=1", "train.sample_every=1000"):
@@ -83,12 +83,12 @@ class WaveConfig(ComponentConfig):
 def ddpmkit_components():
     for name in ("one", "two", "three"):
         names = {"target": f"{__name__}.schedule:Wave", "config": f"{__name__}:WaveConfig"}
-        yield Component(kind="schedule", name=name, summary="a wave of a stranger", **names)
+        yield Component(kind="schedule", name=name, summary="a third-party wave", **names)
 """
 
 
 def listing(packages: int = 20) -> dict[str, float]:
-    """`ddpmkit plugins list` with sixty components of strangers in twenty packages, beside the built-in ones."""
+    """Measure `ddpmkit plugins list` with sixty third-party components in twenty packages and the built-in ones."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(packages):
             name, info = f"acme{number}", Path(folder) / f"acme{number}-1.0.dist-info"
@@ -100,12 +100,12 @@ def listing(packages: int = 20) -> dict[str, float]:
         command = [sys.executable, "-m", "ddpmkit", "plugins", "list"]
         settings: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": folder}, "capture_output": True, "text": True}
         shown = [_seconds(lambda: subprocess.run(command, check=True, **settings)) for _ in range(7)]
-    components = shown[0][1].stdout.count("a wave of a stranger")
-    return {"components_of_strangers": components, "seconds_to_list": statistics.median(took for took, _ in shown)}
+    components = shown[0][1].stdout.count("a third-party wave")
+    return {"third_party_components": components, "seconds_to_list": statistics.median(took for took, _ in shown)}
 
 
 class StandIn(nn.Module):
-    """Inception v3 up to its pooled features, called as clean-fid's file is."""
+    """Inception v3 up to its pooled features, with the call of clean-fid's file."""
 
     def __init__(self) -> None:
         from torchvision.models import inception_v3
@@ -122,7 +122,7 @@ class StandIn(nn.Module):
 
 
 def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
-    """Everything but the network, as a share of the network's own time, for `of` images of 32 px."""
+    """Measure FID without the network, as a share of the network's time, for `of` images of 32 px."""
     from ddpmkit_plugins.clean_fid import CleanFidConfig
     from ddpmkit_plugins.clean_fid.metric import CleanFid
 
@@ -131,7 +131,7 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
         torch.jit.save(torch.jit.script(StandIn().eval()), path)
         metric = CleanFid(CleanFidConfig(inception=str(path)), device=torch.device("cpu"))
     batch = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
-    # Laid out as the metric lays it out, which makes the network itself a third faster.
+    # The memory layout of the metric, which makes the network a third faster.
     resized = (torch.rand(metric.features.batch_size, 299, 299, 3) * 255).permute(0, 3, 1, 2)
     with torch.no_grad():
         for _ in range(3):  # TorchScript optimizes in its first calls
@@ -139,7 +139,7 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
         network = min(_seconds(lambda: metric.features.network(resized))[0] for _ in range(4)) / len(resized)
     state = metric.measure_generated(batch)
     measured = [_seconds(lambda: metric.merge(state, metric.measure_generated(batch)))[0] for _ in range(3)]
-    # A state of full rank, so that the eigenvalues take what they take.
+    # A state of full rank, so that the eigenvalues take their usual time.
     features = torch.randn(of, 2048, dtype=torch.float64)
     full = {"n": torch.tensor(float(of)), "sum": features.sum(0), "outer": features.T @ features}
     scoring, _ = _seconds(lambda: metric.scores(full, full))
@@ -147,17 +147,17 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
     return {"milliseconds_an_image": 1000 * network, "scoring_seconds": scoring, "share_beyond_the_network": share}
 
 
-# What a step needs besides is left out of both: what Muon takes is nothing that components cost.
+# Both sides omit Muon, whose time is not a cost of plugins.
 _WIRED = ("loss.use=l1", "train.optimizer=adam", "train.warmup_steps=0", "train.learning_rate_decay=none")
 
 
-def by_hand(data: Path) -> Callable[[], None]:
-    """The step of the shipped recipe without recipe, registry and contracts; the same data, noise and optimizer."""
+def hand_written(data: Path) -> Callable[[], None]:
+    """Return the training step of the shipped recipe, written without recipe, registry and contracts."""
     from ddpmkit_plugins.attention_unet import AttentionUnetConfig
     from ddpmkit_plugins.attention_unet.unet import AttentionUnet
 
     train = shipped(data, *_WIRED).train
-    images = build_images(shipped(data, *_WIRED), "train")
+    dataset = build_images(shipped(data, *_WIRED), "train")
     network = AttentionUnet(AttentionUnetConfig(), image_shape=ImageShape(3, 32, 32), num_classes=0, out_channels=3)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), lr=train.learning_rate, betas=train.betas, fused=True)
@@ -168,7 +168,7 @@ def by_hand(data: Path) -> Callable[[], None]:
 
     def step() -> None:
         n = next(steps)
-        x0 = images.batch(n, range(32), 32).x0
+        x0 = dataset.batch(n, range(32), 32).x0
         t = uniform_integers(0, Purpose.TIMESTEP, n, range(32), 50)
         noise = normal(0, Purpose.NOISE, n, range(32), (3, 32, 32))
         optimizer.zero_grad(set_to_none=True)
@@ -184,25 +184,25 @@ def by_hand(data: Path) -> Callable[[], None]:
     return step
 
 
-def plugin_price(data: Path, pairs: int = 40) -> dict[str, float]:
-    """A trainer's step against the same modules wired by hand, in turns; the share is the median over pairs."""
+def plugin_overhead(data: Path, pairs: int = 40) -> dict[str, float]:
+    """Measure a trainer's step and the hand-written step in turns; the share is the median over pairs."""
     recipe = shipped(data, *_WIRED)
     model = build_model(recipe)
     trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train)
-    wired = by_hand(data)
-    for step in (trainer.train_step, wired) * 3:
+    hand = hand_written(data)
+    for step in (trainer.train_step, hand) * 3:
         step()
-    found = [pair for _ in range(pairs // 2) for pair in _both_ways(trainer.train_step, wired)]
+    found = [pair for _ in range(pairs // 2) for pair in _both_ways(trainer.train_step, hand)]
     ratios = [with_components / without - 1 for with_components, without in found]
     return {
         "step_milliseconds": 1000 * statistics.median(first for first, _ in found),
-        "by_hand_milliseconds": 1000 * statistics.median(second for _, second in found),
-        "price_of_components": statistics.median(ratios),
+        "hand_written_milliseconds": 1000 * statistics.median(second for _, second in found),
+        "overhead_of_plugins": statistics.median(ratios),
     }
 
 
 def _both_ways(first: Callable[[], Any], second: Callable[[], Any]) -> Iterator[tuple[float, float]]:
-    """Seconds of both, once in either order."""
+    """Yield the seconds of both functions, once in each order."""
     yield _seconds(first)[0], _seconds(second)[0]
     later = _seconds(second)[0]
     yield _seconds(first)[0], later
@@ -215,17 +215,17 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def main() -> None:
-    """All parts, or those that are named."""
+    """Measure the given parts; all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("parts", nargs="*", default=["pictures", "listing", "first_step", "fid", "plugin_price"])
+    parser.add_argument("parts", nargs="*", default=["images", "listing", "first_step", "fid", "plugin_overhead"])
     arguments = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, float]]] = {
-        "pictures": lambda: pictures(arguments.data),
+        "images": lambda: images(arguments.data),
         "listing": listing,
         "first_step": lambda: first_step(arguments.data),
         "fid": fid,
-        "plugin_price": lambda: plugin_price(arguments.data),
+        "plugin_overhead": lambda: plugin_overhead(arguments.data),
     }
     for name in arguments.parts:
         sys.stdout.write(json.dumps({"part": name, **measures[name]()}) + "\n")

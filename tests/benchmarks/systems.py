@@ -1,10 +1,10 @@
-"""The systems that are compared, each as a training step and as a way to draw images; one process measures one of them.
+"""The systems to compare, each with a training step and a function that generates images.
 
     python tests/benchmarks/systems.py lucidrains --data FOLDER --steps 20
 
-Prints one line of JSON. The peers belong to the benchmark's own environment: `denoising-diffusion-pytorch` and
-`diffusers`. They train as their own examples do: their data set, their loss, Adam, EMA, clipping, batch 32 at 32 px,
-T = 50. `FOLDER` has the layout of AFHQ.
+Measures one system in this process, and prints one line of JSON. The other packages, `denoising-diffusion-pytorch` and
+`diffusers`, train as in their own examples: their dataset, their loss, Adam, EMA, clipping, batch 32 at 32 px, T = 50.
+`FOLDER` has the layout of AFHQ.
 """
 
 import argparse
@@ -25,24 +25,24 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-SIZE, BATCH, TIMESTEPS, DRAWN = 32, 32, 50, 64
+SIZE, BATCH, TIMESTEPS, SAMPLE_BATCH = 32, 32, 50, 64
 
 
 @dataclass
 class System:
-    """A network ready to train, and its averaged copy ready to draw from."""
+    """A network to train, and functions to train it and to generate images."""
 
     network: nn.Module
     step: Callable[[], Any]
-    """One optimizer step of the whole loop, data loading included."""
-    draw: Callable[[int], Tensor]
-    """That many images, float [N, 3, H, W] in 0 .. 1."""
+    """Performs one training step, with data loading."""
+    sample: Callable[[int], Tensor]
+    """Generates N images, float [N, 3, H, W] in 0 .. 1."""
     averaged: Callable[[bool], None] = lambda _wanted: None
-    """Choose whether the averaged weights draw, where there is a choice."""
+    """Selects EMA weights or raw weights for sampling, if the system has both."""
 
 
 def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -> System:
-    """The shipped recipe, with `--set` changes."""
+    """Build the shipped recipe with `--set` changes."""
     from ddpmkit.experiment.build import build_images, build_model
     from ddpmkit.recipe import read_recipe
     from ddpmkit.training.trainer import Trainer
@@ -57,40 +57,40 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
     def averaged(wanted: bool) -> None:
         chosen[0] = model.generator(networks[wanted])
 
-    drawn = itertools.count(step=DRAWN)  # an image is a function of its index: none is drawn twice
+    indices = itertools.count(step=SAMPLE_BATCH)  # an image is a function of its index
 
-    def draw(count: int) -> Tensor:
-        first = next(drawn)
+    def sample(count: int) -> Tensor:
+        first = next(indices)
         return chosen[0].images(range(first, first + count), 0) / 255
 
-    return System(model.network, trainer.train_step, draw, averaged)
+    return System(model.network, trainer.train_step, sample, averaged)
 
 
 def ddpmkit_adam(data: Path, changes: Sequence[str] = ()) -> System:
-    """The shipped recipe with the optimizer of its peers."""
+    """Build the shipped recipe with Adam, like the other packages."""
     rate = ["train.learning_rate=1e-3", "train.learning_rate_decay=none", "train.warmup_steps=0"]
     return ddpmkit(data, changes=["train.optimizer=adam", *rate, *changes])
 
 
 def ddpmkit_coarse(data: Path, changes: Sequence[str] = ()) -> System:
-    """The shipped recipe without attention at 16 px."""
+    """Build the shipped recipe without attention at 16 px."""
     return ddpmkit(data, changes=["backbone.linear_attention_levels=[2, 3]", *changes])
 
 
 def ddpmkit_original(data: Path, changes: Sequence[str] = ()) -> System:
-    """Linear attention on all levels, two parts a step, no EMA, no clipping."""
+    """Build the original's recipe: linear attention on all levels, two parts per step, no EMA, no clipping."""
     return ddpmkit(data, "afhq_cat_original", changes)
 
 
 def lucidrains(data: Path) -> System:
-    """As the package's own `Trainer` goes about it."""
+    """Build denoising-diffusion-pytorch, trained as its `Trainer` does."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Dataset
     from ema_pytorch import EMA
 
     network = Unet(dim=16, dim_mults=(1, 2, 4, 8), flash_attn=False)
     diffusion = GaussianDiffusion(network, image_size=SIZE, timesteps=TIMESTEPS, objective="pred_noise")
-    batches = _forever(Dataset(str(_resized(data)), SIZE, augment_horizontal_flip=True))
+    batches = _endless(Dataset(str(_resized(data)), SIZE, augment_horizontal_flip=True))
     optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-3, betas=(0.9, 0.99))
     average = EMA(diffusion, beta=0.995, update_every=10)
 
@@ -111,7 +111,7 @@ def lucidrains(data: Path) -> System:
 
 
 def diffusers(data: Path) -> System:
-    """As the unconditional training example goes about it; the width is chosen for an equal number of parameters."""
+    """Build diffusers' example for unconditional training, with a width that gives the same number of parameters."""
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
     from torchvision import transforms
@@ -130,7 +130,7 @@ def diffusers(data: Path) -> System:
     prepare = transforms.Compose(
         [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
     )
-    batches = _forever(ImageFolder(str(_resized(data)), prepare))
+    batches = _endless(ImageFolder(str(_resized(data)), prepare))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)
 
@@ -144,7 +144,7 @@ def diffusers(data: Path) -> System:
         optimizer.zero_grad()
         average.step(network.parameters())
 
-    def draw(count: int) -> Tensor:
+    def sample(count: int) -> Tensor:
         pipeline = DDPMPipeline(network, scheduler)
         pipeline.set_progress_bar_config(disable=True)
         images = pipeline(batch_size=count, num_inference_steps=TIMESTEPS, output_type="np").images
@@ -161,7 +161,7 @@ def diffusers(data: Path) -> System:
                 weight.data.copy_(value)
             raw.clear()
 
-    return System(network, step, draw, averaged)
+    return System(network, step, sample, averaged)
 
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
@@ -175,7 +175,7 @@ SYSTEMS: dict[str, Callable[[Path], System]] = {
 
 
 def _resized(data: Path) -> Path:
-    """The cats at their final size, once: the peers would else decode 512 px again at every visit."""
+    """Resize the cats once, because the other packages would decode 512 px in every epoch."""
     from PIL import Image
 
     folder = Path(tempfile.gettempdir()) / "ddpmkit-benchmark-cats"
@@ -189,7 +189,7 @@ def _resized(data: Path) -> Path:
     return folder
 
 
-def _forever(dataset: Any) -> Any:
+def _endless(dataset: Any) -> Any:
     from torch.utils.data import DataLoader
 
     loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
@@ -197,19 +197,19 @@ def _forever(dataset: Any) -> Any:
         yield from loader
 
 
-def measure(system: System, steps: int, batches_drawn: int) -> dict[str, Any]:
-    """Medians over single steps and single batches of images, after two of each to warm up."""
+def measure(system: System, steps: int, sample_batches: int) -> dict[str, Any]:
+    """Return medians over single steps and single batches of images, after two warm-up steps."""
     system.step()
     with FlopCounterMode(display=False) as counter:
         system.step()
     step_seconds = _seconds(system.step, steps)
     with torch.no_grad():
-        draw_seconds = _seconds(lambda: system.draw(DRAWN), batches_drawn)
+        sample_seconds = _seconds(lambda: system.sample(SAMPLE_BATCH), sample_batches)
     return {
         "parameters": sum(weight.numel() for weight in system.network.parameters()),
         "flops_a_step": counter.get_total_flops(),
         "steps_per_second": 1 / statistics.median(step_seconds),
-        "images_per_second": DRAWN / statistics.median(draw_seconds) if draw_seconds else None,
+        "images_per_second": SAMPLE_BATCH / statistics.median(sample_seconds) if sample_seconds else None,
         "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "matmul_flops": _matmul_rate(),
     }
@@ -225,7 +225,7 @@ def _seconds(work: Callable[[], Any], times: int) -> list[float]:
 
 
 def _matmul_rate(size: int = 2048) -> float:
-    """FLOP/s of a float32 matrix product: what the machine can do at best, here and now."""
+    """Return the FLOP/s of a float32 matrix product, the best that the machine reaches."""
     a = torch.randn(size, size)
     return 2 * size**3 / min(_seconds(lambda: a @ a, 5))
 
@@ -236,10 +236,10 @@ def main() -> None:
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--batches", type=int, default=2)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    found = measure(SYSTEMS[arguments.system](arguments.data), arguments.steps, arguments.draws)
+    found = measure(SYSTEMS[arguments.system](arguments.data), arguments.steps, arguments.batches)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

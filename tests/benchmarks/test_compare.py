@@ -1,4 +1,4 @@
-"""The harness runs; what it finds is no test."""
+"""The benchmark scripts run; their results are not tested."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ def test_a_system_is_measured() -> None:
     def step() -> None:
         network(torch.ones(4, 8)).sum().backward()
 
-    found = measure(System(network, step, lambda count: torch.zeros(count, 3, 8, 8)), steps=3, batches_drawn=2)
+    found = measure(System(network, step, lambda count: torch.zeros(count, 3, 8, 8)), steps=3, sample_batches=2)
     assert found["parameters"] == 64
     assert found["flops_a_step"] == 2 * 2 * 4 * 8 * 8  # forward, and backward to the weights
     assert min(found[name] for name in ("steps_per_second", "images_per_second", "peak_memory", "matmul_flops")) > 0
 
 
-def test_ddpmkit_is_one_of_them(tmp_path: Path) -> None:
+def test_ddpmkit_can_be_measured(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / split / "cat").mkdir(parents=True)
         for number in range(4):
@@ -29,8 +29,8 @@ def test_ddpmkit_is_one_of_them(tmp_path: Path) -> None:
     system = ddpmkit(tmp_path)
     system.step()
     system.averaged(False)
-    images = system.draw(2)
-    assert not torch.equal(images, system.draw(2))
+    images = system.sample(2)
+    assert not torch.equal(images, system.sample(2))
     assert images.shape == (2, 3, 32, 32)
     assert 0 <= images.min() <= images.max() <= 1
 
@@ -46,4 +46,4 @@ def test_medians_become_a_table_with_ratios() -> None:
     mine = median_of(rounds)
     text = table({"mine": mine, "theirs": {**mine, "steps_per_second": 2.0, "images_per_second": 2.0}})
     assert "| mine | 2,000,000 | 10.0 | 4.00 | 8.00 | 40% | 1,000 MB |" in text
-    assert "mine / theirs: training 2.00x, drawing 4.00x" in text
+    assert "mine / theirs: training 2.00x, sampling 4.00x" in text

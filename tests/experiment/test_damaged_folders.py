@@ -5,18 +5,18 @@ import random
 import pytest
 from damaged_folders import COMMANDS, Case, cases, damage_everything, finished_run
 from damages import DAMAGES
-from every_operation import Place
+from every_operation import Workspace
 
 _EACH = 4
 """Damages that each command is tried on."""
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return finished_run(tmp_path_factory.mktemp("damaged"))
 
 
-def some(place: Place) -> list[Case]:
+def some(place: Workspace) -> list[Case]:
     """Of every kind of damage several cases, and of every command."""
     chance, kinds = random.Random(0), list(DAMAGES)
     chosen = []
@@ -29,7 +29,7 @@ def some(place: Place) -> list[Case]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_no_damage_of_a_run_folder_ends_a_command_in_a_traceback_or_makes_it_wait(place: Place) -> None:
+def test_no_damage_of_a_run_folder_ends_a_command_in_a_traceback_or_makes_it_wait(place: Workspace) -> None:
     chosen = some(place)
     assert {case.kind for case in chosen} == set(DAMAGES)
     outcome = damage_everything(place, chosen)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from mutated_recipes import Answers, check
+from mutated_recipes import Results, check
 from recipe_mutations import furnish, mutated, overrides
 
 from ddpmkit.cli.root import main
@@ -218,13 +218,13 @@ def test_what_an_option_says_stays_in_its_comment(folder: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_mutated_recipes_through_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    chance, answers, shipped = random.Random(seed), Answers(), furnish(tmp_path)
+    chance, results, shipped = random.Random(seed), Results(), furnish(tmp_path)
     for number in range(60):
         path = tmp_path / f"mutated-{number}.toml"
         path.write_bytes(mutated(chance, shipped))
-        check(path, answers, overrides(chance) if number % 5 == 0 else ())
-    assert answers.faults == []
-    assert min(answers.codes[0], answers.codes[2]) > 2
+        check(path, results, overrides(chance) if number % 5 == 0 else ())
+    assert results.faults == []
+    assert min(results.codes[0], results.codes[2]) > 2
 
 
 LONGEST = 2**17

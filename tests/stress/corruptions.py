@@ -1,10 +1,10 @@
-"""Corrupt a checkpoint of a real run at random, and count how often that is found.
+"""Corrupt a checkpoint of a real run at random, and count how often ddpmkit finds it.
 
     python tests/stress/corruptions.py --count 1000 --seed 0
 
-So many single bytes are changed, one at a time, and a fifth as many corruptions of every other kind are made: truncated
-files, bytes put in and added, files deleted, and files changed for those of another checkpoint. Each is undone after
-`open_checkpoint` has looked at it.
+The script changes `--count` single bytes, one at a time, and tries a fifth as many corruptions of every other kind:
+truncated files, inserted and appended bytes, deleted files, and files of another checkpoint. It undoes each one after
+`open_checkpoint` has read the checkpoint.
 """
 
 import argparse
@@ -26,29 +26,29 @@ from ddpmkit.errors import InputError
 __all__ = ["KINDS", "Tally", "corrupt", "corrupted"]
 
 Change = Callable[[random.Random, bytes, bytes], bytes | None]
-"""From the content of a file, and of its namesake in another checkpoint, to the corrupted content; None: no file."""
+"""Maps the content of a file, and of its namesake in another checkpoint, to the corrupted content; None: delete."""
 
 
-def _other_byte(chance: random.Random, content: bytes, _: bytes) -> bytes:
-    place = chance.randrange(len(content))
-    return content[:place] + bytes([content[place] ^ chance.randrange(1, 256)]) + content[place + 1 :]
+def _other_byte(rng: random.Random, content: bytes, _: bytes) -> bytes:
+    place = rng.randrange(len(content))
+    return content[:place] + bytes([content[place] ^ rng.randrange(1, 256)]) + content[place + 1 :]
 
 
-def _one_bit(chance: random.Random, content: bytes, _: bytes) -> bytes:
-    place = chance.randrange(len(content))
-    return content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+def _one_bit(rng: random.Random, content: bytes, _: bytes) -> bytes:
+    place = rng.randrange(len(content))
+    return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
 
 
-def _inserted(chance: random.Random, content: bytes, _: bytes) -> bytes:
-    place = chance.randrange(len(content))
-    # Beside any byte, those that readers of text like to pass over.
-    return content[:place] + chance.choice([chance.randbytes(1), b"\r", b"\n", b" ", b"\0"]) + content[place:]
+def _inserted(rng: random.Random, content: bytes, _: bytes) -> bytes:
+    place = rng.randrange(len(content))
+    # A random byte, or one that a text reader may ignore.
+    return content[:place] + rng.choice([rng.randbytes(1), b"\r", b"\n", b" ", b"\0"]) + content[place:]
 
 
-def _line_end(chance: random.Random, content: bytes, _: bytes) -> bytes:
-    """A line feed becomes a carriage return; in a file without line ends, that byte somewhere else."""
+def _line_end(rng: random.Random, content: bytes, _: bytes) -> bytes:
+    """Change a line feed to a carriage return; in a file without line ends, change some byte to one."""
     places = [place for place, byte in enumerate(content) if byte == 0x0A]
-    place = chance.choice(places) if places else chance.randrange(len(content))
+    place = rng.choice(places) if places else rng.randrange(len(content))
     return content[:place] + (b"\r" if content[place] != 0x0D else b"\n") + content[place + 1 :]
 
 
@@ -57,26 +57,26 @@ KINDS: dict[str, Change] = {
     "a bit flipped": _one_bit,
     "a line end changed": _line_end,
     "a byte inserted": _inserted,
-    "truncated": lambda chance, content, _: content[: chance.randrange(len(content))],
-    "bytes appended": lambda chance, content, _: content + chance.randbytes(chance.randrange(1, 65)),
-    "deleted": lambda chance, content, _: None,
-    "another checkpoint's": lambda chance, content, other: other,
+    "truncated": lambda rng, content, _: content[: rng.randrange(len(content))],
+    "bytes appended": lambda rng, content, _: content + rng.randbytes(rng.randrange(1, 65)),
+    "deleted": lambda rng, content, _: None,
+    "another checkpoint's": lambda rng, content, other: other,
 }
-"""What can be done to a file."""
+"""The kinds of corruption of a file."""
 
 
 @contextmanager
-def corrupted(chance: random.Random, kind: str, checkpoint: Path, other: Path) -> Iterator[str]:
-    """Corrupt one file of `checkpoint` for as long as the context lasts; its value says which."""
-    # A file that is the same in both cannot be told from its namesake, nor need it be.
+def corrupted(rng: random.Random, kind: str, checkpoint: Path, other: Path) -> Iterator[str]:
+    """Corrupt one file of `checkpoint` inside the context, and yield a description."""
+    # A file that is equal in both checkpoints cannot be detected, and need not be.
     files = [
         file
         for file in sorted(checkpoint.iterdir())
         if KINDS[kind] is not KINDS["another checkpoint's"] or file.read_bytes() != (other / file.name).read_bytes()
     ]
-    file = chance.choice(files)
+    file = rng.choice(files)
     content = file.read_bytes()
-    changed = KINDS[kind](chance, content, (other / file.name).read_bytes())
+    changed = KINDS[kind](rng, content, (other / file.name).read_bytes())
     try:
         if changed is None:
             file.unlink()
@@ -89,7 +89,7 @@ def corrupted(chance: random.Random, kind: str, checkpoint: Path, other: Path) -
 
 @dataclass
 class Tally:
-    """Corruptions by kind."""
+    """Number of corruptions by kind."""
 
     tried: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
@@ -102,12 +102,12 @@ class Tally:
 
 
 def corrupt(count: int, seed: int, checkpoint: Path, other: Path) -> Tally:
-    """Try `count` changed bytes, and a fifth as many corruptions of every other kind."""
-    chance, tally = random.Random(seed), Tally()
+    """Try `count` changed bytes, and a fifth as many corruptions of each other kind."""
+    rng, tally = random.Random(seed), Tally()
     for kind in KINDS:
         for _ in range(count if kind == "a byte changed" else -(-count // 5)):
             tally.tried[kind] += 1
-            with corrupted(chance, kind, checkpoint, other) as description:
+            with corrupted(rng, kind, checkpoint, other) as description:
                 try:
                     open_checkpoint(checkpoint)
                 except InputError:
@@ -119,7 +119,7 @@ def corrupt(count: int, seed: int, checkpoint: Path, other: Path) -> Tally:
 
 
 def main() -> int:
-    """The exit code: 0 when every corruption was found."""
+    """Return the exit code: 0 if every corruption was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="changed bytes")
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +131,7 @@ def main() -> int:
             raise RuntimeError((folder / "output.log").read_text())
         checkpoint, other, *_ = checkpoint_folders(folder / "run" / "checkpoints")
         tally = corrupt(options.count, options.seed, checkpoint, other)
-    print(tally)  # noqa: T201 -- what the script is for
+    print(tally)  # noqa: T201 -- the output of the script
     return 1 if tally.missed else 0
 
 

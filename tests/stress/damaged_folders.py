@@ -1,10 +1,10 @@
-"""Damage every file of a run folder in every way, and give every command that reads run folders.
+"""Damage every file of a run folder in every way, and run every command that reads run folders.
 
     python tests/stress/damaged_folders.py                          # everything: about 6,000 commands
     python tests/stress/damaged_folders.py --every 50 --command report
 
-A command must end by itself, with success or with an error for people: never with a traceback, never by waiting. What
-lies outside the run stays as it is, and only `run` may change a file of the run that was there before.
+A command must end by itself, with success or a readable error: no traceback, no hang. Nothing outside the run folder
+may change, and only `run` may change an existing file of the run.
 """
 
 import argparse
@@ -22,19 +22,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from damages import DAMAGES, damage, obey_permissions
-from every_operation import Place
+from every_operation import Workspace
 from processes import call
 
 __all__ = ["COMMANDS", "Case", "Outcome", "cases", "damage_everything", "finished_run"]
 
 PARTS = Path(__file__).with_name("stress_parts.py")
 _STEPS = 6
-_PATIENCE = 300.0
-"""Seconds after which a command is taken to wait for something that never comes."""
+_TIMEOUT = 300.0
+"""Seconds after which a command counts as hanging."""
 _TRACES = ("Traceback", "this is a bug")
 _WRITERS = ("run", "sweep")
 
-COMMANDS: dict[str, Callable[[Place], list[str]]] = {
+COMMANDS: dict[str, Callable[[Workspace], list[str]]] = {
     "run": lambda place: ["run", str(place.recipe), "--out", str(place.run), "--set", f"train.steps={_STEPS + 2}"],
     "run, finished": lambda place: ["run", str(place.recipe), "--out", str(place.run)],
     "sample": lambda place: ["sample", str(place.run), "-n", "1", "--weights", "sigma_rel=0.12"],
@@ -57,7 +57,7 @@ COMMANDS: dict[str, Callable[[Place], list[str]]] = {
     ],
     "report": lambda place: [],
 }
-"""Every command that reads a run folder; `report` is the Python function."""
+"""Every command that reads a run folder. `report` calls the Python function."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ class Case:
 
 @dataclass
 class Outcome:
-    """How commands ended."""
+    """The results of all commands."""
 
     commands: int = 0
     refused: int = 0
     problems: list[str] = field(default_factory=list)
 
 
-def finished_run(folder: Path) -> Place:
-    """A run that has finished, with all that a run can leave, and a copy of it to compare with."""
-    place = Place(folder)
+def finished_run(folder: Path) -> Workspace:
+    """Make a finished run with every file that a run can write, and a copy to compare with."""
+    place = Workspace(folder)
     place.reset()
     place.finish(COMMANDS["run, finished"](place))
     (place.run / "incidents.jsonl").write_text('{"event": "failed", "step": 1, "doing": "something"}\n')
@@ -90,31 +90,31 @@ def finished_run(folder: Path) -> Place:
     return place
 
 
-def cases(place: Place, commands: Sequence[str] = tuple(COMMANDS)) -> list[Case]:
-    """Every file and folder of the run, every damage, every command."""
+def cases(place: Workspace, commands: Sequence[str] = tuple(COMMANDS)) -> list[Case]:
+    """Return every combination of a command, a file or folder of the run, and a damage."""
     template = place.folder / "template" / place.run.name
     files = sorted(str(path.relative_to(template)) for path in template.rglob("*"))
     return [Case(*case) for case in itertools.product(commands, files, DAMAGES)]
 
 
 def damage_everything(
-    place: Place, chosen: Sequence[Case], tell: Callable[[str], None] = lambda _problem: None
+    place: Workspace, chosen: Sequence[Case], report: Callable[[str], None] = lambda _problem: None
 ) -> Outcome:
-    """Try the cases one after the other; `tell` hears of each problem at once."""
-    outcome, told = Outcome(), 0
+    """Try the cases in order. `report` receives each problem immediately."""
+    outcome, reported = Outcome(), 0
     for case in chosen:
         _reset(place)
         outside = place.folder / "outside"
         damage(case.kind, place.run / case.file, outside)
         before, outer = _state(place.run), _state(outside)
         place.output.unlink(missing_ok=True)
-        exit_code = call(_command, COMMANDS[case.command](place), place, kill_after=_PATIENCE)
+        exit_code = call(_command, COMMANDS[case.command](place), place, kill_after=_TIMEOUT)
         output = place.output.read_text(errors="replace") if place.output.exists() else ""
         outcome.commands += 1
         outcome.refused += exit_code != 0
         outcome.problems += [f"{case}: {problem}" for problem in _problems(case, exit_code, output)]
         if _state(outside) != outer:
-            outcome.problems.append(f"{case}: what lies outside was changed")
+            outcome.problems.append(f"{case}: a file outside the run was changed")
         if not case.command.startswith(_WRITERS):
             after = _state(place.run)
             written = _MAY_CHANGE.get(case.command)
@@ -122,26 +122,26 @@ def damage_everything(
             changed = [name for name in kept if after.get(name) != before[name]]
             if changed:
                 outcome.problems.append(f"{case}: changed {', '.join(changed)}")
-        for problem in outcome.problems[told:]:
-            tell(problem)
-        told = len(outcome.problems)
+        for problem in outcome.problems[reported:]:
+            report(problem)
+        reported = len(outcome.problems)
     return outcome
 
 
 _MAY_CHANGE = {"evaluate": "metrics.jsonl", "report": "report.html", "visualize": "viz/"}
-"""What a command that reads a run may still write there."""
+"""Files that a reading command may write in the run folder."""
 
 
 def _problems(case: Case, exit_code: int, output: str) -> Iterator[str]:
     if exit_code < 0:
-        yield f"was killed by signal {-exit_code} after {_PATIENCE:.0f} s or before:\n{output}"
+        yield f"was killed by signal {-exit_code} after {_TIMEOUT:.0f} s or before:\n{output}"
     elif exit_code not in (0, 1, 2) or any(trace in output for trace in _TRACES):
         yield f"exit code {exit_code}:\n{output}"
     elif exit_code != 0 and not output.strip():
-        yield f"exit code {exit_code} and not a word"
+        yield f"exit code {exit_code} without a message"
 
 
-def _reset(place: Place) -> None:
+def _reset(place: Workspace) -> None:
     for path in (place.folder / "outside", place.folder / "page.html"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -158,7 +158,7 @@ def _make_removable(folder: Path) -> None:
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Kind, size and inode of everything below, or of a single file."""
+    """Return kind, size and inode of each path below a folder, or of a single file."""
     paths = [folder, *folder.rglob("*")] if folder.is_dir() else [folder] if folder.exists() else []
     found = {}
     for path in paths:
@@ -169,8 +169,8 @@ def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def _command(arguments: list[str], place: Place) -> None:
-    """In a process of its own."""
+def _command(arguments: list[str], place: Workspace) -> None:
+    """Run `ddpmkit ARGUMENTS` and write its output to a file. To be called in a separate process."""
     with place.output.open("ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
@@ -196,10 +196,10 @@ def _report(run: Path) -> None:
 
 
 def main() -> int:
-    """The exit code: 0 when every command ended as it must."""
+    """Return the exit code: 0 if there was no problem."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--command", action="append", choices=COMMANDS, help="only this command; may be repeated")
-    parser.add_argument("--every", type=int, default=1, help="try one of so many cases, at random")
+    parser.add_argument("--every", type=int, default=1, help="try one of N cases, chosen at random")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -211,8 +211,8 @@ def main() -> int:
         outcome = damage_everything(place, chosen, functools.partial(print, flush=True))
         with contextlib.suppress(OSError):
             _make_removable(place.watched)
-    told = f"{outcome.commands} commands, {outcome.refused} refused, {len(outcome.problems)} problems"
-    print(told)  # noqa: T201 -- what the script is for
+    summary = f"{outcome.commands} commands, {outcome.refused} refused, {len(outcome.problems)} problems"
+    print(summary)  # noqa: T201 -- the output of the script
     return 1 if outcome.problems else 0
 
 

@@ -1,4 +1,4 @@
-"""Ways in which a file or a folder of a run can be damaged."""
+"""Ways to damage a file or a folder of a run."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ _OVERRIDES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: include/u
 _LARGE = 2**31
 
 _Change = Callable[[Path, Path], None]
-"""Damages what lies at the first path; the second is free for what lies outside the run."""
+"""Damages the first path; the second is a free path outside the run."""
 
 
 def _removed(path: Path) -> None:
@@ -43,7 +43,7 @@ def _made(make: Callable[[Path], object]) -> _Change:
 
 
 def _bound(path: Path) -> None:
-    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # a socket's path is short
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # the path of a socket must be short
         server.bind(path.name)
 
 
@@ -67,7 +67,7 @@ DAMAGES: dict[str, _Change] = {
     "a link to itself": _made(lambda path: path.symlink_to(path.name)),
     "a link to nothing": _made(lambda path: path.symlink_to("nothing/there")),
     "a link to outside": _linked,
-    "no UTF-8": _content(lambda content: b"\xff\xfe\xc3\x28\n" * 3),
+    "not UTF-8": _content(lambda content: b"\xff\xfe\xc3\x28\n" * 3),
     "another shape": _content(lambda content: b'[{"event": "step"}]\n{"event": "step", "step": 1}\n7\n'),
     "another shape of TOML": _content(lambda content: b'train = 1\ndata = "cat"\nlock = []\nname = 1.5\n'),
     "cut inside a letter": _content(lambda content: content[: len(content) * 2 // 3] + b"\xc3"),
@@ -76,11 +76,11 @@ DAMAGES: dict[str, _Change] = {
     "very large": _made(_sparse),
     "no permission": lambda path, outside: path.chmod(0),
 }
-"""What can be done to a file, or to a folder with all that is in it."""
+"""The kinds of damage to a file, or to a folder with its content."""
 
 
 def obey_permissions() -> None:
-    """Give up, in this process and for good, that root may open every file."""
+    """Drop root's right to open every file, permanently for this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, data = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
     if libc.capget(header, data) == 0:
@@ -90,5 +90,5 @@ def obey_permissions() -> None:
 
 
 def damage(kind: str, path: Path, outside: Path) -> None:
-    """Damage what lies at `path`."""
+    """Damage the file or folder at `path`; `outside` is a free path outside the run."""
     DAMAGES[kind](path, outside)

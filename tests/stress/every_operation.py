@@ -1,11 +1,11 @@
-"""Kill `ddpmkit` before every change that it makes to its files, give the same command again, and compare.
+"""Kill `ddpmkit` before every change that it makes to its files, run the same command again, and compare.
 
     python tests/stress/every_operation.py                        # every change of every scenario
     python tests/stress/every_operation.py --scenario fresh --every 5
 
-A scenario is a command and the state of the disk before it. Its changes are counted in an undisturbed process; then,
-for each of them, a process dies just before it and another one runs the same command to its end. That must leave the
-names that the undisturbed process left, in the run folder and in the cache, and nothing else; tensors equal in every
+A scenario is a command and the state of the disk before it. An uninterrupted process records the changes that it makes
+to files. Then, for each change, one process is killed just before it, and another runs the same command to its end. The
+run folder and the cache must then contain the same file names as after the uninterrupted process, equal tensors bit for
 bit, and the same log, scores, tables and images.
 """
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from operations import operations
-from runs import unlike_tensors
-from scenarios import SCENARIOS, Place, Scenario
+from runs import differing_tensors
+from scenarios import SCENARIOS, Scenario, Workspace
 
 from ddpmkit.checkpoint import open_checkpoint
 
@@ -33,15 +33,15 @@ __all__ = ["Outcome", "kill_everywhere"]
 
 @dataclass
 class Outcome:
-    """What came of one scenario."""
+    """The result of one scenario."""
 
     changes: int = 0
-    """Of the undisturbed process."""
+    """Changes of the uninterrupted process."""
     kills: int = 0
     exact: int = 0
-    """Commands given again that left what the undisturbed one left."""
+    """Repeated commands that left what the uninterrupted one left."""
     left: Counter[str] = field(default_factory=Counter)
-    """Names that only the killed ones left for good."""
+    """File names that only exist after a kill."""
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -50,8 +50,8 @@ class Outcome:
         return "\n".join([summary, *(f"  - {problem}" for problem in self.problems)])
 
 
-def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[list[str]], Iterable[int]]) -> Outcome:
-    """Kill the scenario's command before each change that `fatal` chooses of a list of them."""
+def kill_everywhere(scenario: Scenario, place: Workspace, fatal: Callable[[list[str]], Iterable[int]]) -> Outcome:
+    """Kill the scenario's command before each change whose index `fatal` selects from the list of changes."""
     arguments, outcome = scenario.arguments(place), Outcome()
     place.reset()
     scenario.prepare(place)
@@ -65,7 +65,7 @@ def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[list[str]
         exit_code = place.command(arguments, number)
         where = f"before change {number}, {''.join(operations(place.record)[-1:])}"
         if exit_code != -signal.SIGKILL:
-            # Threads race: now and then a process has a change less.
+            # Threads race, so a process sometimes makes one change less.
             outcome.problems += [f"{where}: exit code {exit_code}"] if exit_code else []
             continue
         outcome.kills += 1
@@ -76,7 +76,7 @@ def kill_everywhere(scenario: Scenario, place: Place, fatal: Callable[[list[str]
         outcome.left.update(_pattern(name) for name in names - wanted)
         problems = [f"{name} is left behind" for name in sorted(names - wanted)]
         problems += [f"{name} is missing" for name in sorted(wanted - names)]
-        problems += _unlike(place.watched, expected, names & wanted)
+        problems += _different_files(place.watched, expected, names & wanted)
         outcome.exact += not problems
         outcome.problems += [f"{where}: {problem}" for problem in problems]
     return outcome
@@ -87,30 +87,30 @@ def _names(folder: Path) -> set[str]:
 
 
 def _pattern(name: str) -> str:
-    """A name without what is random in it."""
+    """Return a name without its random part."""
     path = Path(name)
     return str(path.with_name(f"tmp*{path.suffix}")) if path.name.startswith("tmp") else name
 
 
-def _unlike(folder: Path, expected: Path, names: set[str]) -> Iterator[str]:
-    """What of the files under both is not the same."""
+def _different_files(folder: Path, expected: Path, names: set[str]) -> Iterator[str]:
+    """Yield a line for each of `names` that differs between both folders."""
     for name in sorted(names):
         ours, theirs = folder / name, expected / name
         if ours.is_dir():
             if (theirs / "manifest.json").exists():
-                yield from _unlike_checkpoints(ours, theirs)
+                yield from _different_checkpoints(ours, theirs)
         elif _comparable(ours) != _comparable(theirs):
             yield f"{name} differs"
 
 
-def _unlike_checkpoints(ours: Path, theirs: Path) -> Iterator[str]:
-    unlike = unlike_tensors(open_checkpoint(ours), open_checkpoint(theirs))
-    # A snapshot has averages alone.
-    yield from (f"{ours.name}: {name} differs" for name in unlike if "no tensor to compare with" not in name)
+def _different_checkpoints(ours: Path, theirs: Path) -> Iterator[str]:
+    different = differing_tensors(open_checkpoint(ours), open_checkpoint(theirs))
+    # A snapshot contains averages only.
+    yield from (f"{ours.name}: {name} differs" for name in different if "no tensor to compare with" not in name)
 
 
 def _comparable(file: Path) -> object:
-    """What must be the same in a file: all but times and rates, and how often an incident happened."""
+    """Return the part of a file that must be equal: everything but times, rates, and how often an incident happened."""
     if file.name == "incidents.jsonl":
         return set(file.read_text(encoding="utf-8").splitlines())
     if file.name == "metrics.jsonl":
@@ -128,7 +128,7 @@ def _comparable(file: Path) -> object:
 
 
 def main() -> int:
-    """The exit code: 0 if every command given again was exact."""
+    """Return the exit code: 0 if every repeated command was exact."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), action="append", help="[default: all]")
     parser.add_argument("--every", type=int, default=1, help="kill before each n-th change only")
@@ -141,9 +141,9 @@ def main() -> int:
         for name in options.scenario or SCENARIOS:
             (folder / name).mkdir(parents=True)
             outcome = kill_everywhere(
-                SCENARIOS[name], Place(folder / name), lambda changes: range(0, len(changes), options.every)
+                SCENARIOS[name], Workspace(folder / name), lambda changes: range(0, len(changes), options.every)
             )
-            print(f"{name}: {outcome}", flush=True)  # noqa: T201 -- what the script is for
+            print(f"{name}: {outcome}", flush=True)  # noqa: T201 -- the output of the script
             problems += len(outcome.problems)
     return 1 if problems else 0
 

@@ -1,7 +1,7 @@
-"""Kill a process before its n-th change of the files below a folder.
+"""Kill a process before its n-th change of the files in a folder.
 
-The interpreter reports each change to an audit hook before it is made: a file opened for writing, renamed, deleted, a
-folder made. What is written into an open file is not reported; `failpoints.py` covers that for checkpoints.
+The interpreter reports each change to an audit hook before it happens: a file opened for writing, renamed or deleted, a
+folder created. It does not report writes to an open file; `failpoints.py` covers these for checkpoints.
 """
 
 import os
@@ -25,18 +25,18 @@ _PATHS = {
     "os.symlink": (1,),
     "os.truncate": (0,),
 }
-"""Which arguments of an audit event are paths."""
+"""The arguments of each audit event that are paths."""
 _FOLDERS = {"os.link": (2, 3), "os.mkdir": (2,), "os.remove": (1,), "os.rename": (2, 3), "os.rmdir": (1,)}
-"""Which are the open folders that these are relative to; -1 is the current folder."""
+"""The arguments that are the open folders of relative paths; -1 is the current folder."""
 
 
 class _Hook:
-    """Writes each change to a file, one line each, and kills the process before change number `fatal`, from 0."""
+    """Writes a line for each change, and kills the process before change number `fatal`, counted from 0."""
 
     def __init__(self, watched: Path, record: Path, fatal: int | None) -> None:
         self._watched, self._fatal, self._passed = f"{watched}/", fatal, 0
         self._record = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._lock = threading.Lock()  # checkpoints are written by a thread of their own
+        self._lock = threading.Lock()  # another thread writes checkpoints
 
     def __call__(self, event: str, arguments: Sequence[Any]) -> None:
         if event not in _PATHS or (event == "open" and not _writes(arguments[2])):
@@ -54,9 +54,9 @@ class _Hook:
 
 
 def counted(arguments: list[str], watched: Path, record: Path, output: Path, fatal: int | None) -> None:
-    """Call `ddpmkit ARGUMENTS` in this process, which dies before change number `fatal` below `watched`; None: never.
+    """Run `ddpmkit ARGUMENTS` in this process, and kill it before change number `fatal` in `watched`; None: never.
 
-    For a process of its own: an audit hook stays for its life.
+    Call this in a separate process, because an audit hook cannot be removed.
     """
     from ddpmkit.cli import main
 
@@ -68,7 +68,7 @@ def counted(arguments: list[str], watched: Path, record: Path, output: Path, fat
 
 
 def operations(record: Path) -> list[str]:
-    """The changes that a process made; of one that was killed, the last is the one before which it died."""
+    """Return the changes that a process made. For a killed process, the last one is the change before which it died."""
     return record.read_text(encoding="utf-8").splitlines()
 
 
@@ -77,7 +77,7 @@ def _writes(flags: int) -> bool:
 
 
 def _absolute(path: str | bytes | os.PathLike[str] | int, folder: int) -> str:
-    """Empty for an open file, whose name does not change."""
+    """Return the absolute path; empty for an open file, whose name does not change."""
     if isinstance(path, int):
         return ""
     base = str(Path.cwd()) if folder == -1 else str(Path(f"/proc/self/fd/{folder}").readlink())

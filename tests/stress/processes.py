@@ -1,6 +1,6 @@
-"""Functions and `ddpmkit` commands as processes of their own, which can be killed.
+"""Run functions and `ddpmkit` commands in separate processes, which can be killed.
 
-Importing torch takes seconds, a small run takes less: a server imports it once, and a process is a fork of that server.
+Importing torch takes longer than a small run. So a server imports it once, and each process is a fork of that server.
 """
 
 import multiprocessing
@@ -27,9 +27,9 @@ _FORKS.set_forkserver_preload(
 
 
 def call(function: Callable[..., object], *arguments: Any, kill_after: float | None = None) -> int:
-    """Exit code of a process that calls `function`; SIGKILL (-9) when it still runs after so many seconds.
+    """Call `function` in a new process and return the exit code; after `kill_after` seconds, kill it (-9).
 
-    It has one thread of arithmetic, so that the bits of its sums do not hang on the machine.
+    torch uses one thread, so that the bits of its sums do not depend on the machine.
     """
     child = _FORKS.Process(target=_single_threaded, args=(function, arguments))
     child.start()
@@ -44,7 +44,7 @@ def call(function: Callable[..., object], *arguments: Any, kill_after: float | N
 def command(
     arguments: list[str], output: Path, kill_after: float | None = None, *, fresh_interpreter: bool = False
 ) -> int:
-    """The same for `ddpmkit ARGUMENTS`, whose output is added to a file; in a fresh interpreter when told."""
+    """Run `ddpmkit ARGUMENTS` like `call`, optionally in a fresh interpreter, and append its output to a file."""
     if not fresh_interpreter:
         return call(_main, arguments, output, kill_after=kill_after)
     with output.open("ab") as out:

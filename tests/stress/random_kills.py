@@ -1,11 +1,11 @@
-"""Kill a real `ddpmkit run` at random times, give the same command again, and compare what comes out.
+"""Kill a real `ddpmkit run` at random times, run the same command again, and compare the results.
 
     python tests/stress/random_kills.py --kills 100 --seed 0
 
-Each start of the run is a process of its own, and each kill a SIGKILL to it. To make a start cheap, the processes are
-forks of a server that has imported torch; they then call the command line's own `main` (`--spawn`: fresh interpreters).
-After every kill the folder must be sound: whole checkpoints only, a log that can be read. Every run that finishes must
-equal the uninterrupted one: tensors bit for bit, records but for throughput, pictures byte for byte.
+Each start of the run is a separate process, and each kill is a SIGKILL. To make starts cheap, the processes are forks
+of a server that has imported torch, and call the `main` of the command line (`--spawn`: fresh interpreters instead).
+After every kill, the folder must contain intact checkpoints and a readable log. Every run that finishes must equal
+the uninterrupted one: tensors bit for bit, records except throughput, images byte for byte.
 """
 
 import argparse
@@ -20,33 +20,33 @@ from pathlib import Path
 from typing import Self
 
 from processes import command
-from runs import CHECKPOINT_EVERY, SAMPLE_EVERY, differences, step_records, unsound, write_recipe
+from runs import CHECKPOINT_EVERY, SAMPLE_EVERY, differences, problems_of, step_records, write_recipe
 
 from ddpmkit.checkpoint import checkpoint_folders
 
 __all__ = ["PLACES", "Outcome", "kill_at_random"]
 
-PLACES = ("start-up", "training", "save", "sampling", "pictures and report")
-"""Where a kill can fall."""
+PLACES = ("start-up", "training", "save", "sampling", "images and report")
+"""The phases of a run in which a kill can happen."""
 
 
 @dataclass
 class Outcome:
-    """What came of the kills."""
+    """The results of all kills."""
 
-    fell: Counter[str] = field(default_factory=Counter)
-    """Number of kills by place."""
+    kills_by_place: Counter[str] = field(default_factory=Counter)
+    """Number of kills in each phase."""
     finished: int = 0
-    """Runs that finished and were compared with the uninterrupted one."""
+    """Number of finished runs, all compared with the uninterrupted one."""
     problems: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
-        """All of them."""
-        return self.fell.total()
+        """Number of kills."""
+        return self.kills_by_place.total()
 
     def __str__(self) -> str:
-        places = ", ".join(f"{place} {self.fell[place]}" for place in PLACES)
+        places = ", ".join(f"{place} {self.kills_by_place[place]}" for place in PLACES)
         summary = (
             f"{self.kills} kills ({places}); {self.finished} finished runs compared; {len(self.problems)} problems"
         )
@@ -54,8 +54,8 @@ class Outcome:
 
 
 def kill_at_random(kills: int, seed: int, folder: Path, *, steps: int = 60, fresh_interpreter: bool = False) -> Outcome:
-    """Make so many kills, in as many runs of so many steps as that takes, and finish the last run."""
-    recipe, outcome, chance = write_recipe(folder), Outcome(), random.Random(seed)
+    """Kill `kills` times, in as many runs of `steps` steps as necessary, and finish the last run."""
+    recipe, outcome, rng = write_recipe(folder), Outcome(), random.Random(seed)
     log, uninterrupted = folder / "output.log", folder / "uninterrupted"
 
     def start(run: Path, kill_after: float | None = None) -> int:
@@ -65,26 +65,26 @@ def kill_at_random(kills: int, seed: int, folder: Path, *, steps: int = 60, fres
     def seconds(run: Path) -> float:
         began = time.monotonic()
         if start(run) != 0:
-            raise RuntimeError(f"the run fails even when nobody kills it: see {log}")
+            raise RuntimeError(f"the run fails without a kill: see {log}")
         return time.monotonic() - began
 
-    seconds(folder / "first")  # warms the server and the cache up
-    whole = seconds(uninterrupted)
+    seconds(folder / "first")  # warms up the server and the cache
+    complete = seconds(uninterrupted)
     outcome.problems += differences(folder / "first", uninterrupted)
-    start_up = seconds(uninterrupted)  # a complete run, given again, does no more than start
-    # A third of a run at most, so that its later parts are reached by resumed runs too.
-    longest = start_up + (whole - start_up) / 3
+    start_up = seconds(uninterrupted)  # a finished run, given again, only starts
+    # At most a third of a run, so that resumed runs reach the later phases too.
+    longest = start_up + (complete - start_up) / 3
 
     while outcome.kills < kills:
         run = folder / f"run-{outcome.finished:03d}"
         while (before := _Traces.of(run)) and (
-            exit_code := start(run, chance.uniform(0, longest) if outcome.kills < kills else None)
+            exit_code := start(run, rng.uniform(0, longest) if outcome.kills < kills else None)
         ):
             if exit_code != -9:
                 outcome.problems.append(f"{run}: exit code {exit_code}, see {log}")
                 return outcome
-            outcome.fell[_place(run, before, steps)] += 1
-            outcome.problems += [f"kill {outcome.kills}: {problem}" for problem in unsound(run, uninterrupted)]
+            outcome.kills_by_place[_place(run, before, steps)] += 1
+            outcome.problems += [f"kill {outcome.kills}: {problem}" for problem in problems_of(run, uninterrupted)]
         outcome.finished += 1
         outcome.problems += differences(run, uninterrupted)
     return outcome
@@ -92,12 +92,12 @@ def kill_at_random(kills: int, seed: int, folder: Path, *, steps: int = 60, fres
 
 @dataclass(frozen=True)
 class _Traces:
-    """What a run folder shows of where its last process was."""
+    """The traces in a run folder that show how far its last process came."""
 
     log: int | None
-    """The file that the log is: a run that resumes writes another."""
+    """Inode of the log: a resumed run writes another file."""
     partial: frozenset[int]
-    """Unfinished checkpoint folders."""
+    """Inodes of unfinished checkpoint folders."""
     saved: int
     """Step of the newest checkpoint."""
 
@@ -112,7 +112,7 @@ class _Traces:
 
 
 def _place(run: Path, before: _Traces, steps: int) -> str:
-    """Where the process was when it was killed."""
+    """Return the phase in which the process was killed."""
     after = _Traces.of(run)
     step = max((record["step"] for record in step_records(run)), default=0)
     if (after.log == before.log and after.log is not None) or step <= before.saved < steps:
@@ -121,14 +121,14 @@ def _place(run: Path, before: _Traces, steps: int) -> str:
         return "save"
     if step % SAMPLE_EVERY == 0 and not (run / "samples" / f"step-{step:08d}.png").exists():
         return "sampling"
-    return "pictures and report" if step == steps else "training"
+    return "images and report" if step == steps else "training"
 
 
 def main() -> int:
-    """The exit code: 0 when every run survived."""
+    """Return the exit code: 0 if there was no problem."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the times between start and kill")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times between start and kill")
     parser.add_argument("--workdir", type=Path, help="an empty folder for the runs  [default: a temporary one]")
     parser.add_argument("--spawn", action="store_true", help="fresh interpreters instead of forks")
     options = parser.parse_args()
@@ -137,7 +137,7 @@ def main() -> int:
         folder = options.workdir or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         outcome = kill_at_random(options.kills, options.seed, folder, fresh_interpreter=options.spawn)
-    print(outcome)  # noqa: T201 -- what the script is for
+    print(outcome)  # noqa: T201 -- the output of the script
     return 1 if outcome.problems else 0
 
 

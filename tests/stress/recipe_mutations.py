@@ -1,7 +1,4 @@
-"""What people, editors and enemies do to a recipe, and the folder that such recipes reach into.
-
-It does not know what becomes of the recipes.
-"""
+"""Mutations of recipes, as people, editors and attackers make them, and a folder of files that they refer to."""
 
 import os
 import random
@@ -13,14 +10,14 @@ __all__ = ["CANARY", "RECIPES", "furnish", "mutated", "overrides"]
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 CANARY = "canary_in_the_recipe"
-"""A module that leaves a file `imported` beside itself when it is imported."""
+"""A module that creates a file `imported` next to itself when it is imported."""
 
 Lines = list[bytes]
 
 _NUMBERS = """
 0 -1 1 3 1.0 1e400 -1e400 1e300 0.1e-320 nan -nan inf -inf 0x10 0b1 1_000 1__0 007 9223372036854775807
 9223372036854775808 -9223372036854775809 18446744073709551616
-""".split()  # noqa: SIM905 -- words to be read as such
+""".split()  # noqa: SIM905 -- easier to read as words
 _NUMBERS += ["9" * 400, "-" + "9" * 5_000, "0x" + "f" * 5_000, "0." + "3" * 5_000]
 _DATES = ["1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "1979-05-27 07:32:00.999999-23:59", "2021-02-30"]
 _TEXTS = [
@@ -74,7 +71,7 @@ _KEYS = [
 
 
 def furnish(folder: Path) -> Sequence[bytes]:
-    """Fill `folder` with the shipped recipes, and with what else a recipe may lead to. Gives back the recipes."""
+    """Fill `folder` with the shipped recipes and other files that a recipe may refer to. Return the recipes."""
     shutil.copytree(RECIPES, folder, dirs_exist_ok=True)
     (folder / f"{CANARY}.py").write_text("from pathlib import Path\nPath(__file__).with_name('imported').touch()\n")
     for name, extends in {"loop": "loop", "loop-a": "loop-b", "loop-b": "loop-a"}.items():
@@ -88,25 +85,25 @@ def furnish(folder: Path) -> Sequence[bytes]:
     return [path.read_bytes() for path in sorted(RECIPES.rglob("*.toml"))]
 
 
-def mutated(chance: random.Random, recipes: Sequence[bytes]) -> bytes:
-    """One of the recipes with one to four things done to it."""
-    lines = chance.choice(recipes).split(b"\n")
-    for _ in range(chance.randint(1, 4)):
-        lines = chance.choice(_MUTATIONS)(chance, lines)
+def mutated(rng: random.Random, recipes: Sequence[bytes]) -> bytes:
+    """Return one of the recipes with one to four mutations."""
+    lines = rng.choice(recipes).split(b"\n")
+    for _ in range(rng.randint(1, 4)):
+        lines = rng.choice(_MUTATIONS)(rng, lines)
     return b"\n".join(lines)
 
 
-def overrides(chance: random.Random) -> list[str]:
-    """What is given to `--set`, a time or two."""
-    return [f"{chance.choice(_KEYS)}={chance.choice(chance.choice(_VALUES))}" for _ in range(chance.randint(1, 2))]
+def overrides(rng: random.Random) -> list[str]:
+    """Return one or two values for `--set`."""
+    return [f"{rng.choice(_KEYS)}={rng.choice(rng.choice(_VALUES))}" for _ in range(rng.randint(1, 2))]
 
 
-def _keyed(chance: random.Random, lines: Lines, key: bytes = b"") -> int | None:
-    """A line that sets a value, of this key."""
+def _keyed(rng: random.Random, lines: Lines, key: bytes = b"") -> int | None:
+    """Return the index of a random line that sets `key`; an empty key is any key."""
     found = [
         number for number, line in enumerate(lines) if line.split(b"=")[0].strip().endswith(key) and b" = " in line
     ]
-    return chance.choice(found) if found else None
+    return rng.choice(found) if found else None
 
 
 def _put(lines: Lines, number: int | None, value: str) -> Lines:
@@ -116,84 +113,84 @@ def _put(lines: Lines, number: int | None, value: str) -> Lines:
     return [*lines[:number], key + b"= " + value.encode(), *lines[number + 1 :]]
 
 
-def _other_value(chance: random.Random, lines: Lines) -> Lines:
-    return _put(lines, _keyed(chance, lines), chance.choice(chance.choice(_VALUES)))
+def _other_value(rng: random.Random, lines: Lines) -> Lines:
+    return _put(lines, _keyed(rng, lines), rng.choice(rng.choice(_VALUES)))
 
 
-def _other_component(chance: random.Random, lines: Lines) -> Lines:
-    return _put(lines, _keyed(chance, lines, b"use"), chance.choice(_COMPONENTS))
+def _other_component(rng: random.Random, lines: Lines) -> Lines:
+    return _put(lines, _keyed(rng, lines, b"use"), rng.choice(_COMPONENTS))
 
 
-def _other_base(chance: random.Random, lines: Lines) -> Lines:
-    return [f"extends = {chance.choice(_BASES)}".encode(), *(line for line in lines if not line.startswith(b"extends"))]
+def _other_base(rng: random.Random, lines: Lines) -> Lines:
+    return [f"extends = {rng.choice(_BASES)}".encode(), *(line for line in lines if not line.startswith(b"extends"))]
 
 
-def _swapped_values(chance: random.Random, lines: Lines) -> Lines:
-    """One key gets another's value: the right form in the wrong place."""
-    one, other = _keyed(chance, lines), _keyed(chance, lines)
+def _swapped_values(rng: random.Random, lines: Lines) -> Lines:
+    """Give one key the value of another: valid TOML in the wrong place."""
+    one, other = _keyed(rng, lines), _keyed(rng, lines)
     return _put(lines, one, lines[other].partition(b"=")[2].decode(errors="replace")) if other is not None else lines
 
 
-def _insert(chance: random.Random, lines: Lines) -> Lines:
-    number = chance.randint(0, len(lines))
-    return [*lines[:number], chance.choice(_LINES).encode(), *lines[number:]]
+def _insert(rng: random.Random, lines: Lines) -> Lines:
+    number = rng.randint(0, len(lines))
+    return [*lines[:number], rng.choice(_LINES).encode(), *lines[number:]]
 
 
-def _delete(chance: random.Random, lines: Lines) -> Lines:
-    number = chance.randrange(len(lines))
+def _delete(rng: random.Random, lines: Lines) -> Lines:
+    number = rng.randrange(len(lines))
     return [*lines[:number], *lines[number + 1 :]] or [b""]
 
 
-def _repeat(chance: random.Random, lines: Lines) -> Lines:
-    number = chance.randrange(len(lines))
+def _repeat(rng: random.Random, lines: Lines) -> Lines:
+    number = rng.randrange(len(lines))
     return lines[: number + 1] + lines[number:]
 
 
-def _swap(chance: random.Random, lines: Lines) -> Lines:
-    one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
+def _swap(rng: random.Random, lines: Lines) -> Lines:
+    one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
     swapped = list(lines)
     swapped[one], swapped[other] = lines[other], lines[one]
     return swapped
 
 
-def _shuffle(chance: random.Random, lines: Lines) -> Lines:
-    return chance.sample(lines, len(lines))
+def _shuffle(rng: random.Random, lines: Lines) -> Lines:
+    return rng.sample(lines, len(lines))
 
 
-def _misspell(chance: random.Random, lines: Lines) -> Lines:
-    number = chance.randrange(len(lines))
+def _misspell(rng: random.Random, lines: Lines) -> Lines:
+    number = rng.randrange(len(lines))
     letters = list(lines[number].decode(errors="replace"))
     if len(letters) > 1:
-        place = chance.randrange(len(letters) - 1)
+        place = rng.randrange(len(letters) - 1)
         letters[place : place + 2] = reversed(letters[place : place + 2])
     return [*lines[:number], "".join(letters).encode(), *lines[number + 1 :]]
 
 
-def _flip_bytes(chance: random.Random, lines: Lines) -> Lines:
+def _flip_bytes(rng: random.Random, lines: Lines) -> Lines:
     content = bytearray(b"\n".join(lines))
-    for _ in range(chance.randint(1, 8) if content else 0):
-        content[chance.randrange(len(content))] = chance.randrange(256)
+    for _ in range(rng.randint(1, 8) if content else 0):
+        content[rng.randrange(len(content))] = rng.randrange(256)
     return bytes(content).split(b"\n")
 
 
-def _cut_off(chance: random.Random, lines: Lines) -> Lines:
+def _cut_off(rng: random.Random, lines: Lines) -> Lines:
     content = b"\n".join(lines)
-    return content[: chance.randint(0, len(content))].split(b"\n")
+    return content[: rng.randint(0, len(content))].split(b"\n")
 
 
-def _line_ends(chance: random.Random, lines: Lines) -> Lines:
-    return chance.choice([b"\r\n", b"\r", b"\n\n", b"\xe2\x80\xa8"]).join(lines).split(b"\n")
+def _line_ends(rng: random.Random, lines: Lines) -> Lines:
+    return rng.choice([b"\r\n", b"\r", b"\n\n", b"\xe2\x80\xa8"]).join(lines).split(b"\n")
 
 
-def _encoding(chance: random.Random, lines: Lines) -> Lines:
+def _encoding(rng: random.Random, lines: Lines) -> Lines:
     text = b"\n".join(lines).decode(errors="replace")
-    encoding = chance.choice(["utf-8-sig", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037", "utf-7"])
+    encoding = rng.choice(["utf-8-sig", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037", "utf-7"])
     return text.encode(encoding, errors="replace").split(b"\n")
 
 
-def _another_language(chance: random.Random, lines: Lines) -> Lines:
-    """As YAML, JSON or INI would say it."""
-    old, new = chance.choice([(b" = ", b": "), (b" = ", b" "), (b"#", b";"), (b'"', b"'"), (b'"', b""), (b"[", b"{")])
+def _another_language(rng: random.Random, lines: Lines) -> Lines:
+    """Write it as in YAML, JSON or INI."""
+    old, new = rng.choice([(b" = ", b": "), (b" = ", b" "), (b"#", b";"), (b'"', b"'"), (b'"', b""), (b"[", b"{")])
     return [line.replace(old, new) for line in lines]
 
 

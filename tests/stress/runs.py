@@ -1,7 +1,4 @@
-"""A small real run, what must hold of its folder at any time, and what it must be when it has finished.
-
-It does not know what happens to the run.
-"""
+"""A small real run, and the checks of its folder: at any time, and after the end."""
 
 import json
 import re
@@ -16,8 +13,14 @@ from ddpmkit.checkpoint import Checkpoint, checkpoint_folders, open_checkpoint
 from ddpmkit.errors import InputError
 
 __all__ = [
-    "CHECKPOINT_EVERY", "SAMPLE_EVERY", "differences", "step_records", "unlike_tensors", "unsound", "write_recipe",
-]  # fmt: skip
+    "CHECKPOINT_EVERY",
+    "SAMPLE_EVERY",
+    "differences",
+    "differing_tensors",
+    "problems_of",
+    "step_records",
+    "write_recipe",
+]
 
 CHECKPOINT_EVERY, SAMPLE_EVERY = 3, 10
 _PARTS = ("model", "ema", "optimizer", "progress")
@@ -49,14 +52,14 @@ device = "cpu"
 
 
 def write_recipe(folder: Path) -> Path:
-    """The recipe of the small run, as a file in `folder`."""
+    """Write the recipe of the small run to a file in `folder`."""
     file = folder / "killed.toml"
     file.write_text(_RECIPE, encoding="utf-8")
     return file
 
 
-def unsound(run: Path, uninterrupted: Path) -> list[str]:
-    """What must not be there after a kill: half a file under a final name, a log that cannot be read."""
+def problems_of(run: Path, uninterrupted: Path) -> list[str]:
+    """Return the problems of a run folder after a kill: an incomplete file under a final name, an unreadable log."""
     problems = []
     for entry in (run / "checkpoints").glob("*"):
         if re.fullmatch(r"step-\d{8}", entry.name):
@@ -65,10 +68,10 @@ def unsound(run: Path, uninterrupted: Path) -> list[str]:
             except InputError as error:
                 problems.append(error.message)
         elif ".damaged" in entry.name:
-            problems.append(f"{entry} was taken for a checkpoint")
-    for picture in [*run.glob("samples/*.png"), *run.glob("viz/*.png")]:
-        if picture.read_bytes() != (uninterrupted / picture.relative_to(run)).read_bytes():
-            problems.append(f"{picture} is another picture")
+            problems.append(f"{entry} was used as a checkpoint")
+    for image in [*run.glob("samples/*.png"), *run.glob("viz/*.png")]:
+        if image.read_bytes() != (uninterrupted / image.relative_to(run)).read_bytes():
+            problems.append(f"{image} differs")
     try:
         steps = [record["step"] for record in step_records(run)]
     except ValueError as error:
@@ -79,40 +82,40 @@ def unsound(run: Path, uninterrupted: Path) -> list[str]:
 
 
 def differences(run: Path, uninterrupted: Path) -> list[str]:
-    """What of a finished run is not as it is in the uninterrupted one: tensors by their bits, log, pictures."""
-    problems = unsound(run, uninterrupted)
+    """Return the differences of a finished run from the uninterrupted one: tensors (bit for bit), log, images."""
+    problems = problems_of(run, uninterrupted)
     one, two = (open_checkpoint(checkpoint_folders(folder / "checkpoints")[0]) for folder in (run, uninterrupted))
     if one.step != two.step:
         problems.append(f"{run} ends at step {one.step}, not at {two.step}")
-    problems += [f"{one.path}: {name} differs" for name in unlike_tensors(one, two)]
+    problems += [f"{one.path}: {name} differs" for name in differing_tensors(one, two)]
     if step_records(run) != step_records(uninterrupted):
-        problems.append(f"{run / 'metrics.jsonl'} has other records")
-    pictures = [
+        problems.append(f"{run / 'metrics.jsonl'} has different records")
+    images = [
         sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png")) for folder in (run, uninterrupted)
     ]
-    if pictures[0] != pictures[1] or not (run / "report.html").exists():
-        problems.append(f"{run} has the pictures {pictures[0]}, not {pictures[1]}")
+    if images[0] != images[1] or not (run / "report.html").exists():
+        problems.append(f"{run} has the images {images[0]}, not {images[1]}")
     return problems
 
 
-def unlike_tensors(one: Checkpoint, two: Checkpoint) -> list[str]:
-    """Names of the tensors that are not in both, or not equal in every bit. A part without tensors is named too."""
-    unlike = []
+def differing_tensors(one: Checkpoint, two: Checkpoint) -> list[str]:
+    """Return the names of tensors that are not in both, or differ in a bit, and of parts without tensors."""
+    different = []
     for part in _PARTS:
         ours, theirs = one.tensors(part), two.tensors(part)
-        unlike += [f"{part}: {name}" for name in ours.keys() ^ theirs.keys()]
-        unlike += [
+        different += [f"{part}: {name}" for name in ours.keys() ^ theirs.keys()]
+        different += [
             f"{part}: {name}" for name in ours.keys() & theirs.keys() if not _equal_bits(ours[name], theirs[name])
         ]
         if not theirs:
-            unlike.append(f"{part}: no tensor to compare with")
-    return unlike
+            different.append(f"{part}: no tensor to compare with")
+    return different
 
 
 def step_records(run: Path) -> list[dict[str, Any]]:
-    """The log of the training steps without the one number that is a matter of time; a line cut off at the end is none.
+    """Return the training records of the log without throughput. An incomplete last line is ignored.
 
-    Raises ValueError for any other line that is no JSON.
+    Raises ValueError for any other line that is not JSON.
     """
     log = run / "metrics.jsonl"
     *lines, _cut_off = log.read_text(encoding="utf-8").split("\n") if log.exists() else [""]
@@ -125,7 +128,7 @@ def step_records(run: Path) -> list[dict[str, Any]]:
 
 
 def _equal_bits(one: Tensor, two: Tensor) -> bool:
-    """Whether two tensors are of one type and shape and equal in every bit: -0.0 is not 0.0, and NaN equals NaN."""
+    """Return whether two tensors have the same type, shape and bits: -0.0 is not 0.0, and NaN equals NaN."""
     if (one.dtype, one.shape) != (two.dtype, two.shape):
         return False
     return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, two)))

@@ -1,9 +1,9 @@
-"""How long training stands still for a checkpoint, beside `torch.save` of the same tensors.
+"""Measure how long training waits for a checkpoint, compared with `torch.save` of the same tensors.
 
     python tests/stress/saving.py --rounds 7
 
-The state is that of a real trainer: attention U-Net, moving average, both moments of Adam. The ways to save take turns
-round by round, so that a slow moment of the disk falls on all of them; the times are medians.
+The state comes from a real trainer: attention U-Net, EMA, both moments of Adam. The methods take turns in each round,
+so that a slow moment of the disk affects all of them. The times are medians.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from ddpmkit.recipe import read_recipe
 from ddpmkit.training.state import state_tensors
 from ddpmkit.training.trainer import Trainer
 
-__all__ = ["seconds_by_way", "trained_state"]
+__all__ = ["seconds_by_method", "trained_state"]
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 DIMS = (16, 80)
@@ -36,7 +36,7 @@ DIMS = (16, 80)
 
 
 def trained_state(dim: int, device: str) -> Parts:
-    """The parts of a checkpoint after one step."""
+    """Return the parts of a checkpoint after one training step."""
     recipe = read_recipe(
         {
             "data": {"use": "critters", "image_size": 8, "size": 1, "val_size": 1},
@@ -52,25 +52,25 @@ def trained_state(dim: int, device: str) -> Parts:
     return state_tensors(trainer)
 
 
-def seconds_by_way(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
-    """Median seconds of each way to save `parts` in `folder`."""
+def seconds_by_method(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
+    """Return the median seconds of each method of saving `parts` in `folder`."""
     lock = folder / "recipe.lock.toml"
     lock.write_text('name = "saving"\n', encoding="utf-8")
-    ways: dict[str, Callable[[Path], Any]] = {
-        "save_checkpoint, aside": lambda place: save_checkpoint(place, 1, parts, lock),
+    methods: dict[str, Callable[[Path], Any]] = {
+        "save_checkpoint, in the background": lambda place: save_checkpoint(place, 1, parts, lock),
         "what training waits for": lambda _place: copied(1, parts),
         "torch.save": lambda place: _torch_save(parts, place),
         "torch.save and fsync": lambda place: _torch_save(parts, place, fsync=True),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(rounds):
-        names = list(ways)
+        names = list(methods)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             place = folder / "place"
             place.mkdir()
-            os.sync()  # what the way before has left to be written is not this one's to wait for
+            os.sync()  # write what the previous method left in buffers
             began = time.perf_counter()
-            ways[name](place)
+            methods[name](place)
             seconds[name].append(time.perf_counter() - began)
             shutil.rmtree(place)
     return {name: statistics.median(times) for name, times in seconds.items()}
@@ -99,12 +99,15 @@ def main() -> int:
         parameters = sum(weight.numel() for weight in parts["model"].values())
         size = sum(value.numel() * value.element_size() for tensors in parts.values() for value in tensors.values())
         with tempfile.TemporaryDirectory(dir=options.workdir) as temporary:
-            seconds = seconds_by_way(parts, Path(temporary), options.rounds)
+            seconds = seconds_by_method(parts, Path(temporary), options.rounds)
         for name, taken in seconds.items():
             share = taken / seconds["torch.save"]
             rows.append(f"| {parameters / 1e6:.1f} M | {size / 1e6:,.0f} MB | {name} | {taken:.3f} s | {share:.2f} |")
-    header = ["| parameters | state | way | median | of torch.save |", "| ---: | ---: | --- | ---: | ---: |"]
-    print("\n".join([*header, *rows]))  # noqa: T201 -- what the script is for
+    header = [
+        "| parameters | state | method | median | relative to torch.save |",
+        "| ---: | ---: | --- | ---: | ---: |",
+    ]
+    print("\n".join([*header, *rows]))  # noqa: T201 -- the output of the script
     return 0
 
 

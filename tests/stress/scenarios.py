@@ -13,7 +13,7 @@ from operations import counted, operations
 from PIL import Image
 from processes import call
 
-__all__ = ["SCENARIOS", "Place", "Scenario"]
+__all__ = ["SCENARIOS", "Scenario", "Workspace"]
 
 _PARTS = Path(__file__).with_name("stress_parts.py")
 _RECIPE = """
@@ -57,11 +57,11 @@ _OTHER_METRIC = '{use = "nearest-neighbours", num_samples = 4}'
 _UNLUCKY_ABOVE = 1.5
 
 
-class Place:
-    """Folders of the runs: what the processes may change is `watched`, and always at one path."""
+class Workspace:
+    """The folders and files of a scenario. Processes may change only `watched`, which is always the same path."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is empty."""
+        """Create the images, the archive and the recipe in an empty folder."""
         self.folder = folder.resolve()
         self.watched = self.folder / "watched"
         self.run, self.cache = self.watched / "run", self.watched / "cache"
@@ -81,18 +81,18 @@ class Place:
         self.recipe.write_text(_RECIPE.format(data=data, metric=_METRIC), encoding="utf-8")
 
     def command(self, arguments: Sequence[str], fatal: int | None = None) -> int:
-        """The exit code of a process."""
+        """Run `ddpmkit ARGUMENTS` in a new process, killed before change number `fatal`, and return the exit code."""
         os.environ["DDPMKIT_CACHE"] = str(self.cache)
         plugin = [] if arguments[0] == "data" else ["--plugin", str(_PARTS)]
         return call(_counted, [*arguments, *plugin], self.watched, self.record, self.output, str(self.cache), fatal)
 
     def finish(self, arguments: Sequence[str]) -> None:
-        """The same, which must succeed."""
+        """Run `ddpmkit ARGUMENTS`, which must succeed."""
         if (exit_code := self.command(arguments)) != 0:
             raise RuntimeError(f"exit code {exit_code} of {' '.join(arguments)}: see {self.output}")
 
     def reset(self, template: Path | None = None) -> None:
-        """Put the watched folder back to a copy; None: empty it."""
+        """Replace the watched folder with a copy of `template`; None: empty it."""
         shutil.rmtree(self.watched, ignore_errors=True)
         if template is None:
             self.run.mkdir(parents=True)
@@ -101,7 +101,7 @@ class Place:
             shutil.copytree(template, self.watched)
 
     def keep(self, name: str) -> Path:
-        """A copy of the watched folder."""
+        """Copy the watched folder and return the copy."""
         copy = self.folder / name
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.watched, copy)
@@ -110,31 +110,31 @@ class Place:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command, and what makes the disk ready for it."""
+    """A command, and a function that prepares the disk for it."""
 
-    arguments: Callable[[Place], list[str]]
-    prepare: Callable[[Place], None] = lambda place: None
+    arguments: Callable[[Workspace], list[str]]
+    prepare: Callable[[Workspace], None] = lambda place: None
 
 
-def _run(place: Place, *settings: str) -> list[str]:
+def _run(place: Workspace, *settings: str) -> list[str]:
     return ["run", str(place.recipe), "--out", str(place.run), *(part for key in settings for part in ("--set", key))]
 
 
-def _interrupted(place: Place) -> None:
-    """A process died after the first checkpoint, in the middle of the next one."""
+def _interrupted(place: Workspace) -> None:
+    """Kill a process after the first checkpoint, while it saves the second."""
     place.finish(_run(place))
     saved = "os.rename checkpoints/.step-00000004.partial checkpoints/step-00000004"
     fatal = operations(place.record).index(saved.replace("checkpoints", "run/checkpoints"))
     place.reset()
     if place.command(_run(place), fatal) != -signal.SIGKILL:
-        raise RuntimeError("the process was to die in its second checkpoint")
+        raise RuntimeError("the process should have been killed in its second checkpoint")
 
 
-def _finished(place: Place) -> None:
+def _finished(place: Workspace) -> None:
     place.finish(_run(place))
 
 
-def _finished_without_cache(place: Place) -> None:
+def _finished_without_cache(place: Workspace) -> None:
     place.finish(_run(place))
     shutil.rmtree(place.cache)
     place.cache.mkdir()
@@ -160,5 +160,5 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def _counted(arguments: list[str], watched: Path, record: Path, output: Path, cache: str, fatal: int | None) -> None:
-    os.environ["DDPMKIT_CACHE"] = cache  # the server of the processes has the environment that it began with
+    os.environ["DDPMKIT_CACHE"] = cache  # forks of the server have its environment
     counted(arguments, watched, record, output, fatal)

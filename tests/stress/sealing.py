@@ -1,6 +1,6 @@
-"""Manifests that are right for whatever lies in a checkpoint folder, so that a checksum alone finds nothing wrong.
+"""Write manifests that match any content of a checkpoint folder, so that checksums alone find no fault.
 
-The format is written down here once more, apart from the code that is tested by it.
+This is an independent implementation of the format, to test the one in `ddpmkit.checkpoint`.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ PARTS = ("model", "ema", "optimizer", "progress")
 
 
 def seal(folder: Path, **changes: Any) -> None:
-    """Write a manifest of step 2 that is right for what is in the folder now, but for `changes`."""
+    """Write a manifest of step 2 that matches the files in the folder, except for `changes`."""
     content = {"format": 1, "step": 2, "files": digests(folder), **changes}
     own = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({**content, "sha256": own}, indent=2) + "\n")
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, by name."""
+    """Return the SHA-256 of every file except the manifest, by name."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.iterdir())
@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def read_all(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """All that a checkpoint holds, by part."""
+    """Return all tensors of a checkpoint, by part."""
     checkpoint = open_checkpoint(folder)
     assert checkpoint.step >= 0
     return {part: checkpoint.tensors(part) for part in PARTS}

@@ -1,4 +1,4 @@
-"""Components for a run that goes back once and ranks its checkpoints, as a plugin of one file."""
+"""A plugin with a loss that causes a rollback, and a metric that ranks checkpoints."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,11 +13,11 @@ class UnluckyConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "local/unlucky"`."""
 
     above: float = 100.0
-    """The loss is NaN for a batch whose first number is above this."""
+    """The loss is NaN for a batch whose first target value is above this."""
 
 
 class Unlucky:
-    """Mean squares, but NaN for some batches: a function of the batch alone, so that a resume meets them again."""
+    """Mean squared error, but NaN for some batches. It depends on the batch alone, so a resume gets the same NaN."""
 
     def __init__(self, config: UnluckyConfig, *, prediction: str) -> None:
         self.above = config.above
@@ -28,7 +28,7 @@ class Unlucky:
 
 
 class Brightness:
-    """How far the mean of the generated images is from that of the real ones."""
+    """Difference between the mean grey levels of generated and real images."""
 
     better: Mapping[str, Better] = {"brightness": "lower"}
 
