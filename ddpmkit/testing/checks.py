@@ -22,15 +22,16 @@ _REMOVE_XFAIL = "Remove it from `xfail`."
 
 @dataclass(frozen=True)
 class Rule:
-    """A requirement on every component of a kind, or on all components."""
+    """A requirement on all components, or on all components of a kind."""
 
     id: str
     """`kind.name` or `manners.name`. It never changes once published."""
-    question: str
+    requirement: str
+    """A statement that must be true, in lower case and without a period."""
     remedy: str
-    """What to change if the answer to `question` is no."""
-    ask: Callable[[Subject], None]
-    """Raises one of the exceptions in `ddpmkit.testing.failures` unless the answer is yes."""
+    """What to change if it is not."""
+    check: Callable[[Subject], None]
+    """Raises one of the exceptions in `ddpmkit.testing.failures` if it is not."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,29 @@ class Outcome:
         """The traceback of `error`; empty if there is none."""
         return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
 
+    @property
+    def cause(self) -> tuple[type[BaseException], str, int | None] | None:
+        """Type, file and line of `error`, equal for checks that failed for the same reason. None without an error."""
+        frames = traceback.extract_tb(self.error.__traceback__) if self.error is not None else []
+        return (type(self.error), frames[-1].filename, frames[-1].lineno) if self.error is not None and frames else None
+
     def facts(self) -> list[tuple[str, str]]:
         """Labels and texts to show, empty if there is nothing to do."""
         match self.status:
             case "failed":
-                return [("asked", self.rule.question), ("seen", self.seen), ("to fix", self.remedy)]
+                return [("expected", self.rule.requirement), ("found", self.seen), ("to fix", self.remedy)]
             case "not checked":
-                return [("seen", self.seen), ("to fix", self.remedy)]
+                return [("found", self.seen), ("to fix", self.remedy)]
             case "xfailed":
-                return [("reason", self.reason), ("seen", self.seen)]
+                return [("reason", self.reason), ("found", self.seen)]
             case "xpassed":
-                return [("seen", f"{self.seen}, but was declared to fail: {self.reason}"), ("to fix", self.remedy)]
+                return [("found", f"{self.seen}, but was declared to fail: {self.reason}"), ("to fix", self.remedy)]
         return []
 
     def __str__(self) -> str:
         why = f": {self.seen}" if self.status == "not applicable" else ""
         head = f"{self.rule.id}: {self.subject.registered.id} {self.status}{why}"
-        return "\n".join([head, *(f"  {label + ':':<8} {text}" for label, text in self.facts())])
+        return "\n".join([head, *(f"  {label + ':':<9} {text}" for label, text in self.facts())])
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Check:
         Raises ComponentUnavailable if the component does: it cannot work on this machine, so it is not checked.
         """
         try:
-            self.rule.ask(self.subject)
+            self.rule.check(self.subject)
         except ComponentUnavailable:
             raise
         except ConformanceError as failure:

@@ -87,13 +87,13 @@ def rules(kind: str) -> tuple[Rule, ...]:
 
 
 def checks_text(kinds: Iterable[str] = KINDS) -> str:
-    """The list of checks in docs/conformance.md: for each, its question and what to do if it fails."""
+    """The list of checks in docs/conformance.md: what each requires, and what to do if it fails."""
     lines: list[str] = []
     for name in ("manners", *kinds):
         lines += [f"## {name}", ""]
         for rule in _rules_in(name):
-            question = f"{rule.question[:1].upper()}{rule.question[1:]}"
-            lines += [f"### `{rule.id}`", "", f"**{question}**", "", rule.remedy, ""]
+            requirement = f"{rule.requirement[:1].upper()}{rule.requirement[1:]}."
+            lines += [f"### `{rule.id}`", "", f"**{requirement}**", "", rule.remedy, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

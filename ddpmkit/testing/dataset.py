@@ -1,4 +1,4 @@
-"""What a dataset must do."""
+"""The checks of a dataset."""
 
 from typing import cast
 
@@ -12,13 +12,13 @@ from ddpmkit.testing.subject import Results, Subject
 __all__ = ["RULES", "use"]
 
 _SHAPE = ImageShape(3, 16, 16)
-_LOOKED_AT = 16
+_MAX_IMAGES = 16
 
 
 def use(subject: Subject) -> Results:
-    """Look at the first pictures."""
+    """Load the first images."""
     dataset = _build(subject)
-    indices = np.arange(min(_LOOKED_AT, len(dataset)))
+    indices = np.arange(min(_MAX_IMAGES, len(dataset)))
     return {
         "images": dataset.images(indices),
         "labels": dataset.labels(indices),
@@ -33,39 +33,42 @@ def _build(
     return cast(Dataset, subject.build(split=split, classes=classes, image_shape=shape))
 
 
-def _pictures(subject: Subject) -> None:
+def _images(subject: Subject) -> None:
     for shape in (_SHAPE, ImageShape(1, 9, 12)):
         dataset = _build(subject, shape)
         count = min(4, len(dataset))
         require(count > 0, 'the split "train" is empty')
-        pictures = dataset.images(np.arange(count))
-        seen = f"{pictures.dtype} {list(pictures.shape)}, asked for {count} of {list(shape)}"
-        require(pictures.dtype == np.uint8 and pictures.shape == (count, *shape), seen)
+        images = dataset.images(np.arange(count))
+        found = f"{images.dtype} {list(images.shape)} instead of uint8 {[count, *shape]}"
+        require(images.dtype == np.uint8 and images.shape == (count, *shape), found)
 
 
 def _labels(subject: Subject) -> None:
     dataset = _build(subject)
     labels = dataset.labels(np.arange(len(dataset)))
-    require(labels.dtype == np.int64 and labels.shape == (len(dataset),), f"{labels.dtype} {list(labels.shape)}")
-    strange = set(labels.tolist()) - set(range(len(dataset.class_names)))
-    require(not strange, f"{sorted(strange)} beside {len(dataset.class_names)} classes")
+    require(
+        labels.dtype == np.int64 and labels.shape == (len(dataset),),
+        f"{labels.dtype} {list(labels.shape)} instead of int64 {[len(dataset)]}",
+    )
+    invalid = set(labels.tolist()) - set(range(len(dataset.class_names)))
+    require(not invalid, f"the labels include {sorted(invalid)}, and there are {len(dataset.class_names)} classes")
 
 
 def _classes(subject: Subject) -> None:
     dataset = _build(subject)
-    # Labels that number no class are another check's.
+    # Labels that are not a class index belong to another check.
     counts = np.unique_counts(dataset.labels(np.arange(len(dataset))))
     sizes = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
     for label, name in enumerate(dataset.class_names):
         alone = _build(subject, classes=(name,))
-        require(tuple(alone.class_names) == (name,), f"asked for {name!r}, its classes are {list(alone.class_names)}")
-        known = label in sizes
+        found = f"with classes = {(name,)}, class_names is {list(alone.class_names)}"
+        require(tuple(alone.class_names) == (name,), found)
         require(
-            not known or len(alone) == sizes[label],
-            f"{name!r} has {len(alone)} pictures alone, {sizes.get(label)} among all",
+            label not in sizes or len(alone) == sizes[label],
+            f"{name!r} has {len(alone)} images alone, and {sizes.get(label)} among all classes",
         )
         labels = np.unique(alone.labels(np.arange(len(alone)))).tolist()
-        require(len(labels) <= 1, f"asked for {name!r} alone, labels are {labels}")
+        require(len(labels) <= 1, f"with classes = {(name,)}, labels are {labels}")
 
 
 def _by_index(subject: Subject) -> None:
@@ -73,65 +76,67 @@ def _by_index(subject: Subject) -> None:
     order = np.arange(min(8, len(dataset)))
     forward, backward = dataset.images(order), dataset.images(order[::-1].copy())
     differing = int((forward != backward[::-1]).any(axis=(1, 2, 3)).sum())
-    require(not differing, f"asked for in another order, {differing} of {len(order)} pictures differ")
+    require(not differing, f"{differing} of {len(order)} images differ if they are requested in another order")
 
 
 def _fingerprint(subject: Subject) -> None:
     first, second, other = _build(subject), _build(subject), _build(subject, ImageShape(3, 20, 20))
     require(first.fingerprint == second.fingerprint, f"two builds differ: {first.fingerprint}, {second.fingerprint}")
-    require(first.fingerprint != other.fingerprint, f"the same at 16 and at 20 px: {first.fingerprint}")
+    require(first.fingerprint != other.fingerprint, f"it is the same at 16 and at 20 pixels: {first.fingerprint}")
 
 
 def _validation(subject: Subject) -> None:
-    training, held_out = _build(subject), _build(subject, split="val")
-    if len(held_out) == 0:
-        raise NotApplicable("it has no held-out pictures")
-    seen = f'{len(held_out)} pictures in "val" with the fingerprint of "train", {training.fingerprint}'
-    require(held_out.fingerprint != training.fingerprint, seen)
-    count = min(_LOOKED_AT, len(training), len(held_out))
+    training, validation = _build(subject), _build(subject, split="val")
+    if len(validation) == 0:
+        raise NotApplicable("it has no validation images")
+    found = f'"val" has {len(validation)} images and the same fingerprint as "train", {training.fingerprint}'
+    require(validation.fingerprint != training.fingerprint, found)
+    count = min(_MAX_IMAGES, len(training), len(validation))
     indices = np.arange(count)
-    same = np.array_equal(training.images(indices), held_out.images(indices))
-    require(not same, f'the first {count} pictures of "val" are the first of "train"')
+    same = np.array_equal(training.images(indices), validation.images(indices))
+    require(not same, f'the first {count} images of "val" and of "train" are equal')
 
 
 RULES = (
     Rule(
         "dataset.pictures",
-        "are pictures uint8 [B, C, H, W] at the size asked for?",
-        "Resize and convert when loading: `image_shape` is channels (1 or 3), height and width. Scaling to [-1, 1] is "
-        "the core's.",
-        _pictures,
+        "images are uint8 [B, C, H, W] with the requested `image_shape`",
+        "Resize and convert images when loading them: `image_shape` contains channels (1 or 3), height and width. "
+        "The core scales to [-1, 1].",
+        _images,
     ),
     Rule(
         "dataset.labels",
-        "do labels number the classes?",
-        "int64, one a picture, from 0, into `class_names`. A dataset without classes has one.",
+        "labels are int64 [B], and each is an index into `class_names`",
+        "Return one label per image, counted from 0. A dataset without classes has a single class.",
         _labels,
     ),
     Rule(
         "dataset.classes",
-        "can one class be asked for alone?",
-        "`classes` names those to show, and None shows all; `class_names` and labels are then of those alone.",
+        "`classes` selects a subset of the classes",
+        "Load only the classes named in `classes`, or all of them for None. `class_names` and the labels then refer "
+        "to that subset.",
         _classes,
     ),
     Rule(
         "dataset.by-index",
-        "is a picture a function of its index?",
-        "No order, no state, no augmentation: shuffling and flips are the core's, and a resume must find the same "
-        "pictures.",
+        "an image depends only on its index",
+        "Do not shuffle, augment or keep state: the core shuffles and flips, and a resumed run must load the same "
+        "images.",
         _by_index,
     ),
     Rule(
         "dataset.fingerprint",
-        "is the fingerprint the same for the same content, and another for another size?",
-        "Hash what is shown (file contents, names in order, size), with hashlib: neither `hash` nor `id` nor a time.",
+        "the fingerprint depends on the content and the image size only",
+        "Hash the content (bytes of the files, names in order, image size) with hashlib. Do not use `hash`, `id` or "
+        "a time.",
         _fingerprint,
     ),
     Rule(
         "dataset.held-out",
-        "can the held-out split be asked for, and is it another one than that for training?",
-        'Heed `split`; where there is no "val", give an empty dataset. A loss on pictures that were trained on says '
-        "nothing.",
+        'the split "val" can be built, and differs from "train"',
+        'Use `split`. If there are no validation images, return an empty dataset for "val": the loss on training '
+        "images does not measure generalization.",
         _validation,
     ),
 )

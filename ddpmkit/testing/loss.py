@@ -1,4 +1,4 @@
-"""What a loss must do."""
+"""The checks of a loss."""
 
 from typing import get_args
 
@@ -17,18 +17,18 @@ _ALPHA_BAR = (0.99, 0.7, 0.3, 0.01)
 
 
 def use(subject: Subject) -> Results:
-    """Judge a batch, of each parameterisation."""
+    """Compute the losses of a batch for each prediction type."""
     return {prediction: subject.build(prediction=prediction)(*_example()) for prediction in _PREDICTIONS}
 
 
 def _example() -> tuple[Tensor, Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    prediction, target = torch.randn(2, 4, 3, 8, 8, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = torch.randn(2, 4, 3, 8, 8, generator=generator)
     return prediction, target, torch.tensor(_ALPHA_BAR)
 
 
 def _shown(losses: Tensor) -> str:
-    """Loss by alpha_bar."""
+    """Each loss with its alpha_bar."""
     pairs = zip(losses.flatten().tolist(), _ALPHA_BAR, strict=False)
     return ", ".join(f"{loss:.4g} at alpha_bar = {bar}" for loss, bar in pairs)
 
@@ -36,7 +36,9 @@ def _shown(losses: Tensor) -> str:
 def _per_sample(subject: Subject) -> None:
     for prediction in _PREDICTIONS:
         losses = subject.build(prediction=prediction)(*_example())
-        require(losses.shape == (4,), f"{list(losses.shape)} for a batch of 4, prediction {prediction}")
+        require(
+            losses.shape == (4,), f"shape {list(losses.shape)} instead of [4] for a batch of 4, prediction {prediction}"
+        )
 
 
 def _perfect(subject: Subject) -> None:
@@ -54,20 +56,22 @@ def _positive(subject: Subject) -> None:
 
 def _grows(subject: Subject) -> None:
     prediction, target, alpha_bar = _example()
-    ask = subject.build(prediction="epsilon")
-    near, far = (ask(target + share * (prediction - target), target, alpha_bar) for share in (0.1, 1.0))
-    # Losses that are not positive are another check's.
-    require(bool(((near < far) | (far <= 0)).all()), f"ten times the error: {_shown(far)}; before: {_shown(near)}")
+    loss = subject.build(prediction="epsilon")
+    near, far = (loss(target + share * (prediction - target), target, alpha_bar) for share in (0.1, 1.0))
+    # Losses that are not positive belong to another check.
+    require(bool(((near < far) | (far <= 0)).all()), f"{_shown(near)}; with ten times the error {_shown(far)}")
 
 
 def _independent(subject: Subject) -> None:
     example = _example()
-    ask = subject.build(prediction="epsilon")
-    together = ask(*example)
+    loss = subject.build(prediction="epsilon")
+    together = loss(*example)
     if together.shape != (4,):
-        return  # another check's
-    alone = torch.cat([ask(*(part[i : i + 1] for part in example)) for i in range(4)])
-    require(torch.allclose(together, alone, rtol=1e-4), f"together: {_shown(together)}; each alone: {_shown(alone)}")
+        return  # belongs to another check
+    alone = torch.cat([loss(*(part[i : i + 1] for part in example)) for i in range(4)])
+    require(
+        torch.allclose(together, alone, rtol=1e-4), f"in one batch: {_shown(together)}; one by one: {_shown(alone)}"
+    )
 
 
 def _finite(subject: Subject) -> None:
@@ -75,12 +79,12 @@ def _finite(subject: Subject) -> None:
     for prediction in ("x0", "v"):
         levels[prediction].append(0.0)  # diffusion.zero_terminal_snr
     for prediction, bars in levels.items():
-        ask = subject.build(prediction=prediction)
+        loss = subject.build(prediction=prediction)
         for bar in bars:
-            losses = ask(*_example()[:2], torch.full((4,), bar))
+            losses = loss(*_example()[:2], torch.full((4,), bar))
             require(bool(losses.isfinite().all()), f"{losses.tolist()} at alpha_bar = {bar}, prediction {prediction}")
-        # As in a run, and so near to 1 that only float64 can tell: schedule edm begins there.
-        losses = ask(*_example()[:2], torch.full((4,), 1 - 1e-10, dtype=torch.float64))
+        # In a run alpha_bar is float64. This value is 1 in float32; the schedule edm begins there.
+        losses = loss(*_example()[:2], torch.full((4,), 1 - 1e-10, dtype=torch.float64))
         require(
             bool(losses.isfinite().all()),
             f"{losses.tolist()} at alpha_bar = 1 - 1e-10, float64, prediction {prediction}",
@@ -91,16 +95,14 @@ def _gradient(subject: Subject) -> None:
     guess, target, alpha_bar = _example()
     for prediction in _PREDICTIONS:
         for name, start in (("a wrong", guess), ("a perfect", target)):
-            asked = start.clone().requires_grad_()
-            losses = subject.build(prediction=prediction)(asked, target, alpha_bar)
-            require(losses.requires_grad, f"none reaches the prediction, prediction {prediction}")
-            (gradient,) = torch.autograd.grad(losses.sum(), asked)
-            infinite = int((~gradient.isfinite()).sum())
-            require(
-                infinite == 0,
-                f"{infinite} of {gradient.numel()} numbers not finite at {name} prediction of {prediction}",
-            )
-            require(start is target or bool(gradient.any()), f"0 at {name} prediction of {prediction}")
+            x = start.clone().requires_grad_()
+            losses = subject.build(prediction=prediction)(x, target, alpha_bar)
+            require(losses.requires_grad, f"the loss has no gradient, prediction {prediction}")
+            (gradient,) = torch.autograd.grad(losses.sum(), x)
+            not_finite = int((~gradient.isfinite()).sum())
+            where = f"at {name} prediction of {prediction}"
+            require(not_finite == 0, f"{not_finite} of {gradient.numel()} values are NaN or infinity {where}")
+            require(start is target or bool(gradient.any()), f"the gradient is 0 {where}")
 
 
 def _input_kept(subject: Subject) -> None:
@@ -108,77 +110,79 @@ def _input_kept(subject: Subject) -> None:
     subject.build(prediction="epsilon")(*example)
     changed = zip(("prediction", "target", "alpha_bar"), example, _example(), strict=True)
     names = [name for name, after, before in changed if not torch.equal(after, before)]
-    require(not names, f"changed: {', '.join(names)}")
+    require(not names, f"it changed {', '.join(names)}")
 
 
 def _with_bound(subject: Subject) -> None:
     subject.require_provided("learned-variance")
     losses = torch.tensor([0.5, 0.1, 0.2])
-    ask = subject.build(prediction="epsilon").with_bound
-    low, high, mixed = (ask(losses, torch.tensor(bound)) for bound in ([1.0] * 3, [2.0] * 3, [1.0, 2.0, 1.0]))
-    require(mixed.shape == (3,), f"{list(mixed.shape)} for a batch of 3")
-    require(bool((low < high).all()), f"{low.tolist()} at a bound of 1 bit, {high.tolist()} at 2")
-    seen = f"bounds 1, 2, 1 give {mixed.tolist()}; each alone {low.tolist()} and {high.tolist()}"
-    require(torch.allclose(mixed, torch.stack([low[0], high[1], low[2]])), seen)
+    with_bound = subject.build(prediction="epsilon").with_bound
+    low, high, mixed = (with_bound(losses, torch.tensor(bound)) for bound in ([1.0] * 3, [2.0] * 3, [1.0, 2.0, 1.0]))
+    require(mixed.shape == (3,), f"shape {list(mixed.shape)} instead of [3] for a batch of 3")
+    require(bool((low < high).all()), f"{low.tolist()} at a bound of 1 bit, {high.tolist()} at 2 bits")
+    found = f"bounds 1, 2, 1 give {mixed.tolist()}; bounds 1, 1, 1 {low.tolist()}; bounds 2, 2, 2 {high.tolist()}"
+    require(torch.allclose(mixed, torch.stack([low[0], high[1], low[2]])), found)
 
 
 RULES = (
     Rule(
         "loss.per-sample",
-        "does it give one number an image?",
-        "Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core takes the mean "
-        "of the batch, and shows the loss by timestep.",
+        "returns one loss per image, [B]",
+        "Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core averages over "
+        "the batch, and reports the loss by timestep.",
         _per_sample,
     ),
     Rule(
         "loss.zero-at-perfect",
-        "is it 0 at a perfect prediction?",
-        "It must measure a difference between prediction and target, and nothing else: look for a constant, and for a "
-        "penalty on the prediction alone.",
+        "the loss of a perfect prediction is 0",
+        "It must measure the difference between prediction and target only: look for a constant, and for a penalty "
+        "on the prediction alone.",
         _perfect,
     ),
     Rule(
         "loss.positive",
-        "is it above 0 at a wrong prediction, at every noise level?",
-        "Errors must not cancel (take their size before the mean), and no timestep may have a weight of 0 or below.",
+        "the loss of a wrong prediction is positive at every noise level",
+        "Errors must not cancel: take the absolute value or the square before the mean. No timestep may have a "
+        "weight of 0 or less.",
         _positive,
     ),
     Rule(
         "loss.grows",
-        "is a worse prediction worse?",
-        "It must grow with the size of the error at every noise level; a loss that is flat teaches nothing.",
+        "a larger error gives a larger loss at every noise level",
+        "The loss must grow with the size of the error. A constant loss has no gradient.",
         _grows,
     ),
     Rule(
         "loss.independent",
-        "does each image count as if it were alone?",
-        "Compute nothing over dimension 0: no mean, maximum or normalisation of the batch, and no weight that depends "
-        "on the other timesteps in it.",
+        "the loss of an image does not depend on the other images of the batch",
+        "Compute nothing over dimension 0: no mean, maximum or normalization over the batch, and no weight that "
+        "depends on the other timesteps.",
         _independent,
     ),
     Rule(
         "loss.finite",
-        "is it finite at every noise level, alpha_bar = 0 included (with prediction x0 and v)?",
-        "A weight by SNR divides by alpha_bar or by 1 - alpha_bar: write it as a product, or clamp what is divided by. "
-        "Leave alpha_bar in float64 until nothing is subtracted from 1 any more.",
+        "the loss is finite at every noise level, including alpha_bar = 0 for prediction x0 and v",
+        "A weight by SNR divides by alpha_bar or by 1 - alpha_bar: write it as a product, or clamp the divisor. Keep "
+        "alpha_bar in float64 until after the subtraction from 1.",
         _finite,
     ),
     Rule(
         "loss.gradient",
-        "does a finite gradient reach the prediction, a perfect one too?",
-        "Look for `detach`, `no_grad` and rounding. A square root has an infinite slope at 0: add a constant below it.",
+        "the gradient with respect to the prediction is finite, and 0 at most for a perfect prediction",
+        "Look for `detach`, `no_grad` and rounding. A square root has an infinite slope at 0: add a constant inside "
+        "it.",
         _gradient,
     ),
     Rule(
         "loss.input-kept",
-        "does it leave its input as it was?",
-        "Look for `-=`, `mul_` and the like on prediction, target or alpha_bar.",
+        "the inputs are not modified",
+        "Look for in-place operations such as `-=` and `mul_` on prediction, target or alpha_bar.",
         _input_kept,
     ),
     Rule(
         "loss.with-bound",
-        "does `with_bound` add the bound to each loss by itself, where it provides `learned-variance`?",
-        "Give losses [B] that grow with bound [B], each with its own; or leave `learned-variance` out of `provides`.",
+        "`with_bound` adds to each loss its own bound (only if the loss provides `learned-variance`)",
+        "Return losses [B] that grow with bound [B], image by image; or remove `learned-variance` from `provides`.",
         _with_bound,
     ),
 )

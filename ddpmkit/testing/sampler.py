@@ -1,4 +1,4 @@
-"""What a sampler must do, tried on data whose noise is known exactly: a Gaussian, and a single picture."""
+"""The checks of a sampler, on data whose noise is known exactly: a Gaussian, and a single image."""
 
 import math
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ _STEPS = (1, 7, _TIMESTEPS)
 
 
 def use(subject: Subject) -> Results:
-    """Draw two images."""
-    return {f"frame {number}": frame.x for number, frame in enumerate(_run(subject, 7).frames)}
+    """Generate two images."""
+    return {f"frame {index}": frame.x for index, frame in enumerate(_sample(subject, 7).frames)}
 
 
-class _Exact:
-    """The noise prediction of N(_MEAN, std^2) data: E[eps | x_t] of two jointly Gaussian variables."""
+class _ExactNetwork:
+    """The exact noise prediction for data N(_MEAN, std^2): E[eps | x_t] of two jointly Gaussian variables."""
 
     def __init__(self, process: GaussianDiffusion, std: float) -> None:
         self.process, self.std, self.calls = process, std, 0
@@ -46,150 +46,160 @@ def _process(timesteps: int) -> GaussianDiffusion:
     return GaussianDiffusion(torch.cos(t * math.pi / 2 * 0.999) ** 2)
 
 
-class _Walk(NamedTuple):
-    """What one run of the sampler showed."""
+class _Trajectory(NamedTuple):
+    """The result of one call of `sample`."""
 
     frames: list[SamplerState]
     calls: int
+    """Calls of the network."""
     start: Tensor
+    """`noise(0)`."""
 
 
-def _run(
+def _sample(
     subject: Subject, steps: int, indices: Sequence[int] = (0, 1), std: float = _STD, timesteps: int = _TIMESTEPS
-) -> _Walk:
-    network = _Exact(process := _process(timesteps), std)
+) -> _Trajectory:
+    network = _ExactNetwork(process := _process(timesteps), std)
     noise = ImageNoise(0, indices, (3, 8, 8), torch.device("cpu"))
     frames = list(subject.build().sample(Denoiser(network, process), noise, steps))
-    return _Walk(frames, network.calls, noise(0))
+    return _Trajectory(frames, network.calls, noise(0))
 
 
 def _frames(subject: Subject) -> None:
     for steps in _STEPS:
-        frames, _, start = _run(subject, steps)
+        frames, _, start = _sample(subject, steps)
         times = [frame.t for frame in frames]
-        require(len(frames) == steps + 1, f"{counted(len(frames), 'frame')} for {counted(steps, 'step')}")
-        require(times[0] == _TIMESTEPS and times[-1] == 0, f"t runs from {times[0]} to {times[-1]}, T = {_TIMESTEPS}")
-        require(times == sorted(set(times), reverse=True), f"t does not fall: {times}")
-        require(torch.equal(frames[0].x, start), "x of the first frame is not draw 0 of the noise source")
-        require(torch.equal(frames[-1].x, frames[-1].x0_hat), "x and x0_hat differ at t = 0")
+        require(
+            len(frames) == steps + 1,
+            f"{counted(len(frames), 'frame')} instead of {steps + 1} for {counted(steps, 'step')}",
+        )
+        require(
+            times[0] == _TIMESTEPS and times[-1] == 0,
+            f"t runs from {times[0]} to {times[-1]} instead of {_TIMESTEPS} to 0, T = {_TIMESTEPS}",
+        )
+        require(times == sorted(set(times), reverse=True), f"t does not fall in each frame: {times}")
+        require(torch.equal(frames[0].x, start), "x of the first frame is not noise(0)")
+        require(torch.equal(frames[-1].x, frames[-1].x0_hat), "x and x0_hat differ in the last frame, t = 0")
 
 
 def _any_steps(subject: Subject) -> None:
     for steps, timesteps in ((1, 1), (1, 2), (2, 2), (2, _TIMESTEPS), (3, _TIMESTEPS), (_TIMESTEPS - 1, _TIMESTEPS)):
+        where = f"with {counted(steps, 'step')} of T = {timesteps}"
         try:
-            x = _run(subject, steps, timesteps=timesteps).frames[-1].x
+            x = _sample(subject, steps, timesteps=timesteps).frames[-1].x
         except (ComponentUnavailable, NotChecked):
             raise
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            require(False, f"at {counted(steps, 'step')} of T = {timesteps} it raised {error_text(error)}")
-        infinite = int((~x.isfinite()).sum())
-        require(
-            infinite == 0,
-            f"{infinite} of {x.numel()} numbers not finite at {counted(steps, 'step')} of T = {timesteps}",
-        )
+            require(False, f"it raised {error_text(error)} {where}")
+        not_finite = int((~x.isfinite()).sum())
+        require(not_finite == 0, f"{not_finite} of {x.numel()} pixels are NaN or infinity {where}")
 
 
 def _steps_refused(subject: Subject) -> None:
     for steps in (0, _TIMESTEPS + 1):
         try:
-            frames = _run(subject, steps).frames
+            frames = _sample(subject, steps).frames
         except InputError:
             continue
-        require(False, f"{counted(steps, 'step')} of T = {_TIMESTEPS} gave {counted(len(frames), 'frame')}")
+        require(False, f"{counted(len(frames), 'frame')} and no error for {counted(steps, 'step')} of T = {_TIMESTEPS}")
 
 
 def _calls(subject: Subject) -> None:
     for steps in _STEPS:
-        calls, announced = _run(subject, steps).calls, subject.build().network_calls(steps)
-        require(calls == announced, f"{counted(calls, 'call')}, {announced:,} announced, at {counted(steps, 'step')}")
+        calls, announced = _sample(subject, steps).calls, subject.build().network_calls(steps)
+        require(
+            calls == announced,
+            f"{counted(calls, 'call')}, but network_calls returns {announced:,}, for {counted(steps, 'step')}",
+        )
 
 
 def _independent(subject: Subject) -> None:
-    alone, among = (_run(subject, 20, indices).frames[-1].x for indices in ([5], [3, 4, 5]))
-    error = float((alone[0] - among[2]).abs().max())
-    require(error < 1e-5, f"image 5 differs by {error:.3g} when 3 and 4 are drawn with it")
+    alone, batch = (_sample(subject, 20, indices).frames[-1].x for indices in ([5], [3, 4, 5]))
+    error = float((alone[0] - batch[2]).abs().max())
+    require(error < 1e-5, f"image 5 generated alone and in a batch with images 3 and 4 differs by {error:.3g}")
 
 
 def _gaussian(subject: Subject) -> None:
-    pixels = _run(subject, _TIMESTEPS, range(64)).frames[-1].x
+    pixels = _sample(subject, _TIMESTEPS, range(64)).frames[-1].x
     mean, std = float(pixels.mean()), float(pixels.std())
-    # 64 images of 192 pixels: the mean is known to 0.0014; what a chain of 200 steps loses of the spread is below 10 %.
-    good = abs(mean - _MEAN) < 0.01 and abs(std / _STD - 1) < 0.1
-    require(good, f"mean {mean:.3f} for {_MEAN}, standard deviation {std:.3f} for {_STD}, at {_TIMESTEPS} steps")
+    # The mean of 64 images of 192 pixels has a standard error of 0.0014; 200 steps lose less than 10 % of the std.
+    correct = abs(mean - _MEAN) < 0.01 and abs(std / _STD - 1) < 0.1
+    require(
+        correct,
+        f"mean {mean:.3f} instead of {_MEAN}, standard deviation {std:.3f} instead of {_STD}, with {_TIMESTEPS} steps",
+    )
 
 
 def _last_step(subject: Subject) -> None:
     for steps in _STEPS:
-        # The last x0_hat is known to be the picture itself, so whatever lies beside it was added.
-        x = _run(subject, steps, std=0.0).frames[-1].x
+        # x0_hat of the last step is exactly the image, so any difference was added after it.
+        x = _sample(subject, steps, std=0.0).frames[-1].x
         error = float((x - _MEAN).abs().max())
         require(
-            error < 2e-3, f"of data that is {_MEAN} everywhere, an image off by up to {error:.3g}, at {steps} steps"
+            error < 2e-3, f"for data that is constant {_MEAN}, a sample is off by up to {error:.3g} with {steps} steps"
         )
 
 
 def _x0_hat(subject: Subject) -> None:
     for steps in _STEPS:
-        for frame in _run(subject, steps, std=0.0).frames[:-1]:
+        for frame in _sample(subject, steps, std=0.0).frames[:-1]:
             error = float((frame.x0_hat - _MEAN).abs().max())
-            require(error < 5e-3, f"of data that is {_MEAN} everywhere, x0_hat off by {error:.3g} at t = {frame.t}")
+            require(error < 5e-3, f"for data that is constant {_MEAN}, x0_hat is off by {error:.3g} at t = {frame.t}")
 
 
 RULES = (
     Rule(
         "sampler.frames",
-        "does it yield every frame from (T, pure noise) down to (0, the image)?",
-        "Yield (t + 1, x, x0_hat) before each step is taken, so one frame a step, and (0, x, x) at the end. The first "
-        "x is `noise(0)` itself.",
+        "yields steps + 1 frames, from (T, noise) down to (0, image)",
+        "Yield (t + 1, x, x0_hat) before each step, and (0, x, x) at the end. The first x is `noise(0)` unchanged.",
         _frames,
     ),
     Rule(
         "sampler.any-steps",
-        "does it work with any number of steps from 1 to T, and with T = 1?",
-        "Look at what a first step lacks (a step before it) and at what the last one divides by: at t = -1 alpha_bar "
-        "is 1, and the logarithm of its SNR is infinite.",
+        "every number of steps from 1 to T works, and T = 1",
+        "Check what the first step lacks (a previous step) and what the last step divides by: at t = -1 alpha_bar is 1 "
+        "and log-SNR is infinite.",
         _any_steps,
     ),
     Rule(
         "sampler.steps-refused",
-        "is a number of steps outside 1 .. T refused with InputError?",
-        "`denoiser.process.sampling_timesteps(steps)` does so, and says between what it must lie.",
+        "a number of steps outside 1 .. T raises InputError",
+        "Call `denoiser.process.sampling_timesteps(steps)`, which raises it with the valid range.",
         _steps_refused,
     ),
     Rule(
         "sampler.calls",
-        "does it ask the network as often as it says?",
-        "`network_calls(steps)` is what a run announces as its cost. Count the calls of the denoiser in `sample`: a "
-        "method of second order often saves one in the last step.",
+        "`network_calls(steps)` is the number of times that `sample` calls the denoiser",
+        "A run reports this number as its cost. A second-order method often saves one call in the last step.",
         _calls,
     ),
     Rule(
         "sampler.independent",
-        "is an image the same, whatever images are drawn beside it?",
-        "Compute nothing over the batch, and take noise from the noise source only: it knows which images these are.",
+        "an image does not depend on the other images of the batch",
+        "Compute nothing over the batch, and take random numbers only from `noise`, which is keyed by the image index.",
         _independent,
     ),
     Rule(
         "sampler.gaussian",
-        "does it return the Gaussian whose exact noise prediction it is given?",
-        "Compare each coefficient with the paper. Too wide: noise of too large a variance, or drawn twice; too "
-        "narrow: noise left out, or one draw used at every step; a wrong mean: alpha_bar of t where that of the next "
-        "is meant.",
+        "samples have the right mean and variance if the data are Gaussian and the noise prediction is exact",
+        "Compare each coefficient with the paper. A variance that is too large: noise with too large a variance, or "
+        "added twice. Too small: noise is missing, or the same noise in every step. A wrong mean: alpha_bar of t "
+        "instead of the next timestep.",
         _gaussian,
     ),
     Rule(
         "sampler.no-noise-last",
-        "is the last step taken without noise?",
-        "The posterior's variance is 0 there: leave the noise out of the step to t = -1, or multiply it by that 0.",
+        "the last step adds no noise",
+        "The posterior variance is 0 in the last step: do not add noise in the step to t = -1, or multiply it by 0.",
         _last_step,
     ),
     Rule(
         "sampler.x0-hat",
-        "is x0_hat of each frame the clean image as estimated there?",
-        "It is the denoiser's x0 at the frame's x, clamped or not; not eps, not the x of the next frame. Grids and "
-        "films show it.",
+        "x0_hat of each frame is the denoiser's estimate of the clean image at x",
+        "Yield the denoiser's x0 for the x of the same frame, clamped or not; not eps, and not the next x. Image grids "
+        "and GIFs show it.",
         _x0_hat,
     ),
 )

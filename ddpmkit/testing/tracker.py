@@ -1,4 +1,4 @@
-"""What a tracker must do."""
+"""The checks of a tracker."""
 
 import contextlib
 import copy
@@ -26,15 +26,15 @@ __all__ = ["RULES", "use"]
 Event = RunStarted | StepRecord | Picture | Scores | RunEnded
 Status = Literal["finished", "stopped", "failed"]
 
-_PATIENCE = 30.0
-"""Seconds that an event of a check may take."""
+_TIMEOUT = 30.0
+"""Seconds that one event may take."""
 _METHODS = {RunStarted: "run_started", StepRecord: "step", Picture: "picture", Scores: "scores", RunEnded: "run_ended"}
 
 
 def use(subject: Subject) -> Results:
-    """Tell it of a run."""
+    """Send the events of a run."""
     with tempfile.TemporaryDirectory() as folder:
-        _tell(subject, Path(folder), _events(Path(folder), 0, "finished"))
+        _send(subject, Path(folder), _events(Path(folder), 0, "finished"))
     return {}
 
 
@@ -53,7 +53,7 @@ def _scores(step: int) -> Scores:
 
 
 def _events(folder: Path, first_step: int, status: Status) -> Iterator[Event]:
-    """A run of two steps."""
+    """The events of a run of two steps."""
     yield _started(folder, first_step)
     last = first_step + 2
     yield from (_record(last - 1), _record(last))
@@ -65,49 +65,50 @@ def _events(folder: Path, first_step: int, status: Status) -> Iterator[Event]:
     yield RunEnded(last, status, problems)
 
 
-def _tell(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
-    """Raises ConformanceError that names the event which the tracker did not survive, TimeoutError when it hangs.
+def _send(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
+    """Build the tracker and send it the events in another thread, as a run does.
 
-    As in a run, everything happens in one thread, which is not the main one.
+    Raises ConformanceError if the tracker raises, and TimeoutError if it hangs. Both name the event.
     """
     worker = Worker("tracker under test")
-    tracker = cast(Tracker, worker.call(lambda: subject.build(run_folder=folder), _PATIENCE))
+    tracker = cast(Tracker, worker.call(lambda: subject.build(run_folder=folder), _TIMEOUT))
     for event in events:
         method = _METHODS[type(event)]
         try:
-            worker.call(functools.partial(getattr(tracker, method), event), _PATIENCE)
+            worker.call(functools.partial(getattr(tracker, method), event), _TIMEOUT)
         except TimeoutError as error:
-            raise TimeoutError(f"{method}({event}) gave {error}") from error
+            raise TimeoutError(f"{method}({event}): {error}") from error
         except BaseException as error:
             if is_interrupt(error):
                 raise
             require(False, f"{method}({event}) raised {error_text(error)}")
 
 
-def _ask(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
-    """The same for a check. Raises NotChecked for a tracker that is known to hang: once is enough to wait for it."""
+def _send_unless_hanging(subject: Subject, folder: Path, events: Iterable[Event]) -> None:
+    """`_send`. Raises NotChecked for a tracker that is known to hang, so that only one check waits for it."""
     if isinstance(error := subject.observation.error, TimeoutError):
         raise NotChecked("it hangs when it is used") from error
-    _tell(subject, folder, events)
+    _send(subject, folder, events)
 
 
-def _survives(subject: Subject) -> None:
+def _all_events(subject: Subject) -> None:
     if isinstance(error := subject.observation.error, TimeoutError):
         raise error
     with tempfile.TemporaryDirectory() as folder:
-        _ask(subject, Path(folder), _events(Path(folder), 0, "failed"))
+        _send_unless_hanging(subject, Path(folder), _events(Path(folder), 0, "failed"))
 
 
 def _resume(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        _ask(subject, path, [_started(path, 0), _record(1), _record(2), RunEnded(2, "stopped")])
-        _ask(subject, path, [_started(path, 2), _record(3), _record(4), RunEnded(4, "finished")])
+        _send_unless_hanging(subject, path, [_started(path, 0), _record(1), _record(2), RunEnded(2, "stopped")])
+        _send_unless_hanging(subject, path, [_started(path, 2), _record(3), _record(4), RunEnded(4, "finished")])
 
 
 def _early_end(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _ask(subject, Path(folder), [_started(Path(folder), 0), RunEnded(0, "failed", ("out of memory",))])
+        events: list[Event] = [_started(Path(folder), 0), RunEnded(0, "failed", ("out of memory",))]
+        _send_unless_hanging(subject, Path(folder), events)
 
 
 def _odd_numbers(subject: Subject) -> None:
@@ -115,55 +116,54 @@ def _odd_numbers(subject: Subject) -> None:
     scores = replace(_scores(2), values={"fid": math.nan}, floor={}, better={}, facts={}, comparable=False)
     with tempfile.TemporaryDirectory() as folder:
         events = (_started(Path(folder), 0), unknown, replace(unknown, step=2), scores, RunEnded(2, "finished"))
-        _ask(subject, Path(folder), events)
+        _send_unless_hanging(subject, Path(folder), events)
 
 
 def _events_kept(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         events = list(_events(Path(folder), 0, "finished"))
         before = copy.deepcopy(events)
-        # An event that it does not survive is another check's.
+        # A tracker that raises fails another check.
         with contextlib.suppress(ConformanceError):
-            _ask(subject, Path(folder), events)
+            _send_unless_hanging(subject, Path(folder), events)
     changed = [_METHODS[type(event)] for event, old in zip(events, before, strict=True) if event != old]
-    require(not changed, f"changed: the event of {', '.join(changed)}")
+    require(not changed, f"it changed the event of {', '.join(changed)}")
     subject.require_use()
 
 
 RULES = (
     Rule(
         "tracker.events",
-        "does it survive every event of a run?",
-        "It has a method for each: run_started, step, picture, scores, run_ended. Answer by doing nothing what you do "
-        "not keep.",
-        _survives,
+        "every event of a run is accepted",
+        "Implement all five methods: run_started, step, picture, scores, run_ended. A method for an event that the "
+        "tracker does not use does nothing.",
+        _all_events,
     ),
     Rule(
         "tracker.resume",
-        "can a run be gone on with?",
-        "A new tracker is built for the same folder, and `first_step` says where the run goes on: open again what is "
-        'there, with mode "a", and do not insist that nothing is.',
+        "a run can be stopped and resumed in the same folder",
+        "A resume builds a new tracker for the same folder, and `first_step` is the step to continue from. Open "
+        'existing files with mode "a", and do not require that the folder is empty.',
         _resume,
     ),
     Rule(
         "tracker.early-end",
-        "does it survive a run that fails before its first step?",
-        "run_ended may follow run_started at once: look for a file, a total or a last record that is only there after "
-        "a step.",
+        "a run that fails before its first step is accepted",
+        "run_ended can follow directly after run_started: look for a file, a total or a last record that exists only "
+        "after a step.",
         _early_end,
     ),
     Rule(
         "tracker.odd-numbers",
-        "does it survive numbers that are not there, or not finite?",
-        "validation_loss and each quarter of loss_by_quarter may be None; a loss, gradient norm or score may be NaN "
-        "or infinite; a floor may be missing.",
+        "missing values, NaN and infinity are accepted",
+        "validation_loss and each item of loss_by_quarter can be None. A loss, a gradient norm or a score can be NaN "
+        "or infinity. A floor can be missing.",
         _odd_numbers,
     ),
     Rule(
         "tracker.events-kept",
-        "does it leave the events as they were?",
-        "Other trackers are told the same objects. Copy the recipe before you change it: "
-        "`copy.deepcopy(event.recipe)`.",
+        "events are not modified",
+        "Other trackers receive the same objects. Copy the recipe before you modify it: `copy.deepcopy(event.recipe)`.",
         _events_kept,
     ),
 )

@@ -137,7 +137,7 @@ def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
     first, *lines, empty, summary = done.output.splitlines()
     assert first == "schedule cosine  ddpmkit 0.1.0"
     assert [line.split()[:2] for line in lines] == [["✓", rule.id] for rule in rules("schedule")]
-    assert {line.index(rule.question) for line, rule in zip(lines, rules("schedule"), strict=True)} == {36}
+    assert {line.index(rule.requirement) for line, rule in zip(lines, rules("schedule"), strict=True)} == {36}
     assert (empty, summary) == ("", f"{len(lines)} passed")
 
 
@@ -175,10 +175,10 @@ def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable
     done = plugins("check", "local/zig", "--plugin", bad, "--set", "file=here")
     assert done.exit_code == 1
     assert section(done.output, "  ✗ loss.per-sample")[:2] == [
-        "      asked    does it give one number an image?",
-        "      seen     [] for a batch of 4, prediction epsilon",
+        "      expected  returns one loss per image, [B]",
+        "      found     shape [] instead of [4] for a batch of 4, prediction epsilon",
     ]
-    assert "      to fix   Average over channels and pixels" in done.output
+    assert "      to fix    Average over channels and pixels" in done.output
     assert "✓ loss.zero-at-perfect" in done.output
     assert done.output.splitlines()[-1] == f"{len(rules('loss')) - 3} passed, 1 failed, 2 not applicable"
 
@@ -220,7 +220,7 @@ def test_the_check_that_a_refused_schedule_names_finds_what_the_run_found(plugin
     checked = CliRunner().invoke(main, shlex.split(remedy))
     assert checked.exit_code == 1
     (seen,) = section(checked.output, "  ✗ schedule.decreasing")[1:2]
-    assert "steps do not fall at T = 3000; the first: from 1e-06 to 1e-06 at t = 2500" in seen
+    assert "steps at T = 3000, first from 1e-06 to 1e-06 at t = 2500" in seen
 
 
 def test_timesteps_are_for_a_schedule(plugins: Callable[..., Result]) -> None:
@@ -235,14 +235,14 @@ def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[.
     done = plugins(*arguments)
     assert done.exit_code == 0, done.output
     assert section(done.output, "  x loss.per-sample")[:2] == [
-        "      reason   until 2.0",
-        "      seen     [] for a batch of 4, prediction epsilon",
+        "      reason    until 2.0",
+        "      found     shape [] instead of [4] for a batch of 4, prediction epsilon",
     ]
     assert done.output.splitlines()[-1].endswith("1 failed as expected, 2 not applicable")
     passing = plugins(*arguments, "--xfail", "loss.grows=it never did")
     assert passing.exit_code == 1
     assert "✗ loss.grows" in passing.output
-    assert "seen     it passes, but was declared to fail: it never did" in passing.output
+    assert "found     it passes, but was declared to fail: it never did" in passing.output
 
 
 def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..., Result]) -> None:
@@ -250,8 +250,38 @@ def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..
     done = plugins("check", "local/zig", "--plugin", "loud.py", "--set", "file=here")
     assert done.exit_code == 1
     (line,) = (line for line in done.output.splitlines() if "look at me" in line)
-    assert line.startswith("      seen     ")
+    assert line.startswith("      found     ")
     assert "✗ manners.silent" in done.output
+
+
+RAISING = """
+from ddpmkit.plugin import Component, hookimpl
+
+class Unbuildable:
+    def __init__(self, config, *, run_folder):
+        raise RuntimeError(f"cannot use {run_folder}")
+
+class Uncallable:
+    def __init__(self, config, *, prediction): ...
+
+    def __call__(self, prediction, target, alpha_bar):
+        raise KeyError("scale")
+
+@hookimpl
+def ddpmkit_components():
+    yield Component(kind="tracker", name="unbuildable", summary="", target=f"{__name__}:Unbuildable")
+    yield Component(kind="loss", name="uncallable", summary="", target=f"{__name__}:Uncallable")
+"""
+
+
+@pytest.mark.parametrize(("name", "repeated"), [("unbuildable", 0), ("uncallable", 8)])
+def test_a_traceback_is_shown_once(plugins: Callable[..., Result], name: str, repeated: int) -> None:
+    """The tracker cannot be built, and its message differs each time; the loss fails in every check."""
+    Path("raising.py").write_text(RAISING)
+    done = CliRunner().invoke(main, ["-v", "plugins", "check", f"local/{name}", "--plugin", "raising.py"])
+    assert done.exit_code == 1
+    assert done.output.count("Traceback (most recent call last)") == 1
+    assert done.output.count("      traceback as above") == repeated
 
 
 @pytest.fixture
@@ -267,7 +297,7 @@ def test_what_raises_is_shown_with_its_place_and_was_not_checked(plugins: Callab
     assert done.exit_code == 1
     raised = "AttributeError: 'Config' object has no attribute 'pow', raised at raising.py:10 in __init__"
     said = f"it cannot be built: {raised}"
-    assert f"      seen     {said}" in section(done.output, "  ? manners.no-global-rng")
+    assert f"      found     {said}" in section(done.output, "  ? manners.no-global-rng")
     assert done.output.count(said) == 1
     assert "  ? loss.grows" in done.output
     assert "Traceback" not in done.output

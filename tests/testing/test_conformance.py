@@ -75,15 +75,15 @@ def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do(
         checked(OneNumber, "loss.per-sample").run()
     assert str(caught.value).splitlines() == [
         "loss.per-sample: acme/one-number failed",
-        "  asked:   does it give one number an image?",
-        "  seen:    [] for a batch of 4, prediction epsilon",
-        "  to fix:  Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core "
-        "takes the mean of the batch, and shows the loss by timestep.",
+        "  expected: returns one loss per image, [B]",
+        "  found:    shape [] instead of [4] for a batch of 4, prediction epsilon",
+        "  to fix:   Average over channels and pixels, and not over the batch: `.flatten(1).mean(dim=1)`. The core "
+        "averages over the batch, and reports the loss by timestep.",
     ]
 
 
 def test_what_breaks_inside_a_check_is_a_failure_with_its_cause() -> None:
-    with pytest.raises(ConformanceError, match="seen:    KeyError: 'scale'"):
+    with pytest.raises(ConformanceError, match="found:    KeyError: 'scale'"):
         checked(Broken, "loss.grows").run()
 
 
@@ -136,7 +136,7 @@ def test_a_check_that_was_said_to_fail_may_and_the_reason_is_kept() -> None:
     outcome = checked(OneNumber, "loss.per-sample", xfail={"loss.per-sample": "one number until 2.0"}).run()
     assert (outcome.status, outcome.good) == ("xfailed", True)
     assert outcome.facts()[0] == ("reason", "one number until 2.0")
-    assert "[] for a batch of 4" in str(outcome)
+    assert "shape [] instead of [4]" in str(outcome)
 
 
 def test_a_check_that_was_said_to_fail_and_passes_is_a_failure() -> None:
@@ -258,7 +258,7 @@ def test_ids_are_kebab_case_under_their_kind_and_every_check_has_something_to_sa
         assert family in ("manners", kind)
         assert name.replace("-", "").isalnum()
         assert name == name.lower()
-        assert rule.question.endswith("?")
+        assert rule.requirement[-1] not in ".?"
         assert len(rule.remedy) > 40
     assert len({rule.id for rule in rules(kind)}) == len(rules(kind))
 

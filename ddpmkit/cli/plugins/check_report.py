@@ -126,21 +126,23 @@ def _description(outcome: "Outcome") -> tuple[str, str]:
     """Text and style."""
     match outcome.status:
         case "passed":
-            return outcome.rule.question, "dim"
+            return outcome.rule.requirement, "dim"
         case "not applicable":
             return f"not applicable: {outcome.seen}", "dim"
     return _LABELS[outcome.status], ""
 
 
 def _print_facts(terminal: Terminal, outcomes: Sequence["Outcome"]) -> None:
-    """Print the details of the last outcome, unless an earlier one was not checked for the same reason."""
+    """Print the details of the last outcome. A reason or a traceback that an earlier outcome has is not repeated."""
     *before, outcome = outcomes
-    if outcome.status == "not checked" and any(outcome.facts() == other.facts() for other in before):
+    repeated = outcome.cause is not None and outcome.cause in [other.cause for other in before]
+    if outcome.status == "not checked" and (repeated or outcome.facts() in [other.facts() for other in before]):
         return
     for label, text in outcome.facts():
-        first, *rest = terminal.lines(text, indent=15)
-        terminal.out.print(Text.assemble("      ", (f"{label:<7}", "dim"), f"  {first}"))
+        first, *rest = terminal.lines(text, indent=16)
+        terminal.out.print(Text.assemble("      ", (f"{label:<8}", "dim"), f"  {first}"))
         for line in rest:
-            terminal.out.print(" " * 15 + line)
+            terminal.out.print(" " * 16 + line)
     if terminal.verbose and outcome.traceback:
-        terminal.out.print(textwrap.indent(outcome.traceback.rstrip(), " " * 6))
+        shown = "traceback as above" if repeated else outcome.traceback.rstrip()
+        terminal.out.print(textwrap.indent(shown, " " * 6))
