@@ -112,7 +112,7 @@ def test_waiting_lines_can_be_dropped_too(tmp_path: Path) -> None:
 BAD = {
     "empty": b"\n",
     "spaces": b"  \n",
-    "a byte that is no UTF-8": b'{"event": "step", "step": 1, "x": "\xff"}\n',
+    "a byte that is not UTF-8": b'{"event": "step", "step": 1, "x": "\xff"}\n',
     "JSON of another kind": b"[1, 2]\n",
     "a number": b"7\n",
     "another shape": b'{"loss": 0.5}\n',

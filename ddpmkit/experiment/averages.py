@@ -19,7 +19,7 @@ from ddpmkit.checkpoint import (
     step_of,
 )
 from ddpmkit.errors import InputError
-from ddpmkit.recipe import TrainSection, Weights
+from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.training.posthoc_ema import Profile, mixture
 from ddpmkit.training.state import average_part, load_weights
 
@@ -35,7 +35,7 @@ _Kept = tuple[Profile, State | Checkpoint]
 
 
 def saved_weights(
-    weights: Weights, checkpoint: Checkpoint, snapshots: Path, train: TrainSection, network: nn.Module
+    weights: WeightsChoice, checkpoint: Checkpoint, snapshots: Path, train: TrainSection, network: nn.Module
 ) -> State:
     """The weights at a checkpoint of `network`, whose own are lost; without any average those of the last step.
 
@@ -47,19 +47,21 @@ def saved_weights(
     tensors = checkpoint.tensors(average_part(kept))
     if tensors or kept.kind != "sigma_rel":
         return tensors or checkpoint.tensors("model")
-    current = {width: checkpoint.tensors(average_part(Weights("sigma_rel", width))) for width in train.ema_sigma_rels}
+    current = {
+        width: checkpoint.tensors(average_part(WeightsChoice("sigma_rel", width))) for width in train.ema_sigma_rels
+    }
     for state in current.values():
         load_weights(network, state)  # refuses those of another network
     return reconstructed(kept.value, checkpoint.step, current, snapshots, network)
 
 
-def kept_average(weights: Weights, train: TrainSection) -> Weights:
+def kept_average(weights: WeightsChoice, train: TrainSection) -> WeightsChoice:
     """The weights by the name that they are kept under. Raises InputError where nothing is kept to have them from."""
-    kept = train.average(weights)
+    kept = train.stored_average(weights)
     if kept is not None:
         return kept
-    names = [str(Weights("decay", decay)) for decay in (train.ema_decay, *train.ema_decays) if decay]
-    names += [str(Weights("sigma_rel", width)) for width in train.ema_sigma_rels]
+    names = [str(WeightsChoice("decay", decay)) for decay in (train.ema_decay, *train.ema_decays) if decay]
+    names += [str(WeightsChoice("sigma_rel", width)) for width in train.ema_sigma_rels]
     key = "ema_decays" if weights.kind == "decay" else "ema_sigma_rels"
     raise InputError(
         f"this run keeps nothing to have {weights} from.",
@@ -80,7 +82,7 @@ def reconstructed(
         (Profile(snapshot.step, width), snapshot)
         for snapshot in _snapshots_before(step, snapshots)
         for width in current
-        if snapshot.has(average_part(Weights("sigma_rel", width)))
+        if snapshot.has(average_part(WeightsChoice("sigma_rel", width)))
     ]
     mixed = mixture([profile for profile, _ in [*here, *before]], Profile(step, sigma_rel))
     if mixed.error > _FARTHEST:
@@ -124,7 +126,7 @@ def _tensors(source: State | Checkpoint, profile: Profile, like: State) -> State
     """Raises InputError when they are those of another network."""
     if not isinstance(source, Checkpoint):
         return source
-    tensors = source.tensors(average_part(Weights("sigma_rel", profile.sigma_rel)))
+    tensors = source.tensors(average_part(WeightsChoice("sigma_rel", profile.sigma_rel)))
     if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in like.items()}:
         raise InputError(f"the snapshot {source.path} is of another network.", remedies=[f"remove {source.path}"])
     return tensors

@@ -102,7 +102,7 @@ def _component(part: Part[Any]) -> dict[str, Any]:
 
 def _canonical(weights: str, recipe: Recipe) -> str:
     """`ema` and `decay=D` are one average if D is the recipe's decay."""
-    return str(recipe.train.average(parse_weights(weights)) or weights)
+    return str(recipe.train.stored_average(parse_weights(weights)) or weights)
 
 
 def _steps(model: Model) -> int:

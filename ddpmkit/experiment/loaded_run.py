@@ -26,7 +26,7 @@ from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.overrides import Purpose, overridden
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plural import counted
-from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, parse_weights, read_lock
+from ddpmkit.recipe import Provenance, Recipe, chosen_registry, parse_weights, read_lock
 from ddpmkit.report import write_report
 from ddpmkit.run_folder import RunFolder, not_a_run
 from ddpmkit.sampling.editing import (
@@ -325,20 +325,20 @@ def load(
     lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content, trust=trust)
     recipe = overridden(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)
     model = build_model(recipe, device)
-    check_alpha_bar(model, lock.made_with, checkpoint)
+    check_alpha_bar(model, lock.provenance, checkpoint)
     return Run(folder, checkpoint, recipe, model, ended)
 
 
-def check_alpha_bar(model: Model, made_with: MadeWith, checkpoint: Checkpoint) -> None:
+def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint) -> None:
     """Raises InputError when the schedule's code changed so that it is not the one the checkpoint was trained by.
 
     The recipe cannot show that, and weights are of no use under another alpha_bar.
     """
-    if made_with.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
+    if provenance.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
         return
     schedule = model.recipe.schedule.component
     raise InputError(
         f"{checkpoint.path} was trained with another alpha_bar than schedule {schedule.use!r} ({schedule.origin}) "
         "gives now by the same recipe: the schedule's code has changed.",
-        remedies=["ddpmkit run RECIPE --out DIR starts another run", *made_with.ways_back(schedule.plugin)],
+        remedies=["ddpmkit run RECIPE --out DIR starts another run", *provenance.restore_hints(schedule.plugin)],
     )

@@ -49,6 +49,6 @@ def overridden(
         )
     used = _USED[purpose] if purpose else list(dict.fromkeys(key for keys in _USED.values() for key in keys))
     check_used(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)
-    if changed.idle:
-        raise InputError("\n".join(changed.idle))
+    if changed.unused_key_notes:
+        raise InputError("\n".join(changed.unused_key_notes))
     return changed

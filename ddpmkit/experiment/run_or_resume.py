@@ -32,7 +32,16 @@ from ddpmkit.experiment.session import Session
 from ddpmkit.global_state import Around
 from ddpmkit.interrupts import own_sigint_handler
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import MadeWith, Recipe, chosen_registry, differences, lock_text, made_here, read_lock, read_recipe
+from ddpmkit.recipe import (
+    Provenance,
+    Recipe,
+    chosen_registry,
+    current_provenance,
+    differences,
+    lock_text,
+    read_lock,
+    read_recipe,
+)
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.tracking import EventDispatcher
 
@@ -80,7 +89,7 @@ def run(
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, model.parameters, recipe.train)) is not None:
                 display.message(warning)
-            now = made_here(
+            now = current_provenance(
                 recipe,
                 images.dataset.fingerprint,
                 model.process.alpha_bar_fingerprint,
@@ -133,7 +142,7 @@ def default_folder(recipe: Recipe) -> Path:
 def _checkpoint_to_resume(
     folder: RunFolder,
     model: Model,
-    now: MadeWith,
+    now: Provenance,
     registry: Registry | None,
     display: Display,
     accept_changes: bool,
@@ -148,7 +157,7 @@ def _checkpoint_to_resume(
         return None
     recipe, before = model.recipe, read_lock(checkpoint.lock, registry)
     changes = differences(before.recipe.as_data(), recipe.as_data())
-    other_images = before.made_with.dataset_fingerprint != now.dataset_fingerprint
+    other_images = before.provenance.dataset_fingerprint != now.dataset_fingerprint
     elsewhere = ["--out DIR starts another run", f"remove {folder.path} to start over"]
     accepting = ["--accept-changes goes on all the same, and writes down that it did"]
     if refused := [
@@ -167,13 +176,13 @@ def _checkpoint_to_resume(
         raise InputError(
             f"the training images are not those that {folder.path} was trained on.", remedies=[*elsewhere, *accepting]
         )
-    check_alpha_bar(model, before.made_with, checkpoint)
+    check_alpha_bar(model, before.provenance, checkpoint)
     if checkpoint.step > recipe.train.steps:
         raise InputError(
             f"{folder.path} is at step {checkpoint.step} already; train.steps = {recipe.train.steps} lies behind it.",
             remedies=elsewhere,
         )
-    other_validation = before.made_with.other_validation_images(now)
+    other_validation = before.provenance.validation_change(now)
     noted = [
         *map(str, changes),
         *(["the training images"] if other_images else []),
@@ -182,13 +191,13 @@ def _checkpoint_to_resume(
     ]
     for change in noted:
         display.message(f"changed since the last start: {change}")
-    versions = list(before.made_with.changes(now, [part.component.plugin for part in recipe.parts]))
+    versions = list(before.provenance.version_changes(now, [part.component.plugin for part in recipe.parts]))
     for change in versions:
         display.message(
             f"warning: another version than at the last checkpoint: {change}; the run goes on, but its weights and "
             "pictures need no longer be, bit for bit, those that it would have had"
         )
-    rounding = list(before.made_with.rounds_otherwise(now))
+    rounding = list(before.provenance.arithmetic_changes(now))
     for change in rounding:
         exactly = "; OMP_NUM_THREADS in the environment sets the threads" if change.startswith("threads") else ""
         display.message(

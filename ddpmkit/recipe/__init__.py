@@ -1,16 +1,16 @@
-"""Recipes: TOML in, a checked `Recipe` or all its errors out. Importing it imports no torch."""
+"""Recipes: read a TOML file into a checked `Recipe`, or report all its errors. Does not import torch."""
 
 from ddpmkit.recipe.diff import Change, differences
 from ddpmkit.recipe.json_schema import recipe_schema, schema_text
-from ddpmkit.recipe.key_reference import keys_text
-from ddpmkit.recipe.lock import Lock, lock_text, made_here, read_lock, read_lock_values
-from ddpmkit.recipe.overrides import check_used
+from ddpmkit.recipe.key_descriptions import KeyDescriptions, keys_text
+from ddpmkit.recipe.layers import check_used
+from ddpmkit.recipe.lock import Lock, current_provenance, lock_text, read_lock, read_lock_values
 from ddpmkit.recipe.problems import Problem, RecipeError
-from ddpmkit.recipe.provenance import MadeWith
+from ddpmkit.recipe.provenance import Provenance, provenance_of
 from ddpmkit.recipe.read import chosen_registry, read_recipe
-from ddpmkit.recipe.readiness import absent_code
-from ddpmkit.recipe.recipe import Part, Recipe
-from ddpmkit.recipe.schema import (
+from ddpmkit.recipe.recipe import Part, Recipe, evaluation_keys
+from ddpmkit.recipe.requirements import absent_code
+from ddpmkit.recipe.sections import (
     BackboneSection,
     DataSection,
     DiffusionSection,
@@ -19,13 +19,12 @@ from ddpmkit.recipe.schema import (
     SamplerSection,
     ScheduleSection,
     TrackerSection,
-    TrainSection,
 )
-from ddpmkit.recipe.scores import evaluation_keys
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
 from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span
 from ddpmkit.recipe.toml_writer import TomlLine, toml_lines, toml_text, toml_value
-from ddpmkit.recipe.weights_choice import Weights, parse_weights
+from ddpmkit.recipe.train_section import TrainSection
+from ddpmkit.recipe.weights_choice import WeightsChoice, parse_weights
 
 __all__ = [
     "BackboneSection",
@@ -33,14 +32,15 @@ __all__ = [
     "DataSection",
     "DiffusionSection",
     "Key",
+    "KeyDescriptions",
     "Lock",
     "LossSection",
-    "MadeWith",
     "MetricSection",
     "Origin",
     "Part",
     "Position",
     "Problem",
+    "Provenance",
     "Recipe",
     "RecipeError",
     "SamplerSection",
@@ -50,16 +50,17 @@ __all__ = [
     "TomlLine",
     "TrackerSection",
     "TrainSection",
-    "Weights",
+    "WeightsChoice",
     "absent_code",
     "check_used",
     "chosen_registry",
+    "current_provenance",
     "differences",
     "evaluation_keys",
     "keys_text",
     "lock_text",
-    "made_here",
     "parse_weights",
+    "provenance_of",
     "read_lock",
     "read_lock_values",
     "read_recipe",

@@ -1,13 +1,10 @@
-"""What changed between two resolved recipes, and whether a run may go on over the change.
-
-It does not know where the recipes come from.
-"""
+"""The differences between two resolved recipes, and whether a run can be resumed with them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmkit.recipe.schema import DataSection
+from ddpmkit.recipe.sections import DataSection
 from ddpmkit.recipe.toml_writer import toml_key, toml_value
 
 __all__ = ["Change", "differences", "leaves"]
@@ -26,7 +23,7 @@ _FREE_TRAIN_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Change:
-    """One key that is not what it was; None stands for absent."""
+    """One key whose value has changed; None means absent."""
 
     key: str
     """Dotted: `train.steps`, `metric.0.every`."""
@@ -39,10 +36,10 @@ class Change:
 
     @property
     def affects_model(self) -> bool:
-        """Whether weights trained so far are not what the new recipe would have trained.
+        """Whether the weights trained so far differ from those that the new recipe would have trained.
 
-        How to look at a run, how long it lasts and where it computes are free to change. So are the dataset and its own
-        keys (its folder may move, or become an archive): the fingerprint of the content tells what matters of them.
+        The length of a run, its device, samples, metrics and trackers can change freely. So can the dataset component
+        and its keys (its folder may move, or become an archive), because the fingerprint detects changed images.
         """
         section, _, key = self.key.partition(".")
         if section == "train":
@@ -53,12 +50,12 @@ class Change:
 
     @property
     def is_acceptable(self) -> bool:
-        """Whether a person may wish it so all the same: weights and moments still are those of the same network."""
+        """Whether `--accept-changes` can allow it: the stored weights and moments still fit the network."""
         return not self.affects_model or (self.key.startswith(_ACCEPTABLE) and self.key not in _NEVER_ACCEPTABLE)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Every key whose value differs between two recipes `as_data`, by key."""
+    """Every key whose value differs between two recipes, given as by `Recipe.as_data`, sorted by key."""
     before, after = dict(leaves(old)), dict(leaves(new))
     keys = sorted(before.keys() | after.keys())
     return tuple(
@@ -67,7 +64,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change,
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Plain values and arrays of them by dotted key; `metric.0` for the first of an array of tables."""
+    """Plain values and arrays by dotted key; the first of an array of tables is `metric.0`."""
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         value = {str(index): entry for index, entry in enumerate(value)}
     if isinstance(value, Mapping):
@@ -78,7 +75,7 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _equal(old: Any, new: Any) -> bool:
-    """Python calls 1, 1.0 and True equal; a recipe does not call True a number."""
+    """In Python, 1, 1.0 and True are equal; in a recipe, True is not a number."""
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 

@@ -1,7 +1,4 @@
-"""What someone may have meant who wrote a key where it does not belong.
-
-It does not know where keys were written.
-"""
+"""Hints for keys that are unknown or missing in a section: where they belong, and which values exist."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,39 +8,36 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import did_you_mean, synonym
 from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
 
-__all__ = ["guidance_for", "unknown_at_top"]
+__all__ = ["key_hints", "unknown_top_level_key"]
 
 
-def guidance_for(registry: Registry, section: SectionKind | None, name: str) -> list[str]:
-    """For a key that is unknown in `section`, or missing there: where it belongs, or what it may say, in sentences."""
+def key_hints(registry: Registry, section: SectionKind | None, name: str) -> list[str]:
+    """Hints for a key that is unknown or missing in `section`: the sections that have it, or the values of `use`."""
     if name == "use" and section is not None:
         names = [entry.use for entry in registry.of_kind(section.kind)] if section.kind else []
-        return [f"available: {', '.join(names) or 'none'}" if section.kind else "no component fills this section"]
+        return [f"available: {', '.join(names) or 'none'}" if section.kind else "this section selects no component"]
     if (usual := synonym(name)) and (section is None or usual not in section.keys):
         name = usual
-    homes = [f"`{name}` stands above the first section"] if name in Header.model_fields else []
+    homes = [f"`{name}` belongs above the first section"] if name in Header.model_fields else []
     homes += [
         f"`{name}` is a key of {other}" for other in SECTIONS.values() if other is not section and name in other.keys
     ]
     return [*homes, *(f'`{name}` is a key of {other} with use = "{use}"' for other, use in _owners(registry, name))]
 
 
-def unknown_at_top(registry: Registry, name: str, value: Any) -> list[str]:
-    """What is wrong, then hints, for a name that is neither a section nor a key above the sections."""
+def unknown_top_level_key(registry: Registry, name: str, value: Any) -> list[str]:
+    """The message, then hints, for a name that is neither a section nor a key above the sections."""
     is_table = isinstance(value, Mapping) or (
         isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
     )
-    sections = f"sections: {', '.join(map(str, SECTIONS.values()))}"
     if is_table:
         close = did_you_mean(name, SECTIONS)
-        return [f"unknown section [{name}]", *([f"did you mean {SECTIONS[close]}?"] if close else []), sections]
+        suggestion = [f"did you mean {SECTIONS[close]}?"] if close else []
+        return [f"unknown section [{name}]", *suggestion, f"sections: {', '.join(map(str, SECTIONS.values()))}"]
     close = did_you_mean(name, Header.model_fields)
-    guesses = guidance_for(registry, None, name) or ([f"did you mean `{close}`?"] if close else [])
-    return [
-        f"unknown key `{name}` above the first section",
-        *guesses,
-        f"keys that may stand there: {', '.join(Header.model_fields)}",
-    ]
+    guesses = key_hints(registry, None, name) or ([f"did you mean `{close}`?"] if close else [])
+    known = ", ".join(Header.model_fields)
+    return [f"unknown key `{name}` above the first section", *guesses, f"keys above the first section: {known}"]
 
 
 def _owners(registry: Registry, name: str) -> Iterator[tuple[SectionKind, str]]:
@@ -54,4 +48,4 @@ def _owners(registry: Registry, name: str) -> Iterator[tuple[SectionKind, str]]:
                 if name in entry.config_model().model_fields:
                     yield section, entry.use
             except PluginError:
-                continue  # a broken plugin has nothing to suggest; it is reported where it is used
+                continue  # a broken plugin is reported only where it is used

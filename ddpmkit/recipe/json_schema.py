@@ -1,7 +1,7 @@
-"""The JSON schema of recipes, from which editors offer keys, defaults and descriptions.
+"""The JSON schema of recipes, with which editors complete keys and show defaults and descriptions.
 
-It says which keys a section can have. Which of them fit the component in use only `ddpmkit recipe check` knows, since
-that may be written in another layer.
+It contains every key that a section can have. Only `ddpmkit recipe check` can tell which of them belong to the
+component in use, because a base recipe may select it.
 """
 
 import json
@@ -20,12 +20,12 @@ _REFERENCE = "#/$defs/{model}"
 
 
 def schema_text(registry: Registry) -> str:
-    """The schema as it is written to a file."""
+    """The schema as JSON text."""
     return json.dumps(recipe_schema(registry), indent=2, ensure_ascii=False) + "\n"
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
-    """One property a section, with the keys of every component in `registry` that can fill it."""
+    """One property for each section, with the keys of every component in `registry` that it can select."""
     models: list[type[BaseModel]] = [Header, SweepSection, *(section.model for section in SECTIONS.values())]
     models += [entry.config_model() for section in SECTIONS.values() for entry in _components(registry, section)]
     references, shared = models_json_schema(
@@ -55,7 +55,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
 
 
 def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
-    """The table of one section; of another distribution's component any key may be there."""
+    """The schema of one section. With a component of another package, any key is allowed."""
     properties = dict(by_model[section.model])
     components = _components(registry, section)
     for entry in components:
@@ -76,7 +76,7 @@ def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, di
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model, without the titles that pydantic makes of their names."""
+    """The fields of a model, without the titles that pydantic derives from their names."""
     return {
         name: {keyword: value for keyword, value in field.items() if keyword != "title"}
         for name, field in schema.get("properties", {}).items()

@@ -1,50 +1,63 @@
-"""Several sources as one tree: `extends` chains, then `--set`, the later over the earlier.
+"""Merge the layers of a recipe: base recipes first, then the recipe itself, then `--set KEY=VALUE`.
 
-Tables merge; arrays and plain values replace. It knows of components only that a section which changes its `use` can
-keep nothing that belonged to the former one.
+Tables merge; arrays and plain values replace. If a layer selects another component for a section, the keys of the
+former component are dropped.
 """
 
-import os
+import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ddpmkit.plugin.finder import BUILTIN_NAMESPACE
-from ddpmkit.recipe.overrides import Override, parse_override
-from ddpmkit.recipe.problems import Problem, RecipeError, one_line
-from ddpmkit.recipe.recipe_file import Layer, as_toml_data, read_file
-from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, section_at
-from ddpmkit.recipe.signature import is_own
+from ddpmkit.recipe.problems import Problem, RecipeError, listed, one_line
+from ddpmkit.recipe.recipe_file import Layer, as_toml_data, overlong_key
+from ddpmkit.recipe.schema import SECTIONS, section_at
 from ddpmkit.recipe.toml_positions import Key, Origin
 
-__all__ = ["Layered", "file_layers", "layered", "marked"]
+__all__ = ["MergedRecipe", "Override", "check_used", "merge_layers", "parse_override"]
 
-_LONGEST_CHAIN = 50
+_OPENING = re.compile(r"""["'\[{]""")
+
+
+class Override(NamedTuple):
+    """One value for one key, as `--set` gives it."""
+
+    key: tuple[str, ...]
+    value: Any
+    source: str
+    origin: Origin | None = None
+    """Where it comes from if not from the command line."""
 
 
 @dataclass
-class Layered:
-    """The merged tree; where each of its parts was written; what was dropped, and what is wrong, on the way."""
+class MergedRecipe:
+    """The merged values, where each of them is written, and the notes and problems found so far."""
 
     source: str
-    """The topmost source, which is to blame for what nobody wrote."""
+    """The topmost source, named in problems with values that are not written anywhere."""
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    idle: list[str] = field(default_factory=list)
-    """Keys that are written and have no effect, each in a sentence."""
+    unused_key_notes: list[str] = field(default_factory=list)
+    """A sentence for each key that is written and has no effect."""
     problems: list[Problem] = field(default_factory=list)
 
     def origin(self, key: Key) -> Origin:
-        """Who wrote `key`, or the nearest table around it."""
+        """Where `key` is written, or the nearest table around it."""
         while key and key not in self.origins:
             key = key[:-1]
         return self.origins.get(key, Origin(self.source))
 
+    def set_by_user(self, key: Key) -> bool:
+        """Whether a person wrote this key, in a recipe or with `--set`: not a default, and not in the lock of a run."""
+        origin = self.origins.get(key)
+        return origin is not None and not origin.of_lock
+
     def merge(self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]) -> None:
-        """Lay `new` over `table`, which stands at `key`."""
-        self._restart(key, table, new, origin)
+        """Merge `new` into `table`, which is at `key`."""
+        self._drop_former_component(key, table, new, origin)
         for name, value in new.items():
             here = (*key, name)
             below = table.get(name)
@@ -57,11 +70,11 @@ class Layered:
                 self.origins |= {written: origin(written) for written in _keys(here, value)}
 
     def override(self, override: Override) -> None:
-        """Lay a single value over the tree."""
+        """Set a single value."""
         table: Any = self.values
         key: Key = ()
         for name in self._indexed(override.key)[:-1]:
-            # No list is so long that its index has more digits, and Python refuses to read thousands of them.
+            # No list is so long that an index has 10 digits, and Python refuses to parse thousands of digits.
             is_index = isinstance(table, list) and name.isdecimal() and len(name) < 10
             part: str | int = int(name) if is_index else name
             key = (*key, part)
@@ -74,7 +87,8 @@ class Layered:
                 self.problems.append(Problem(f"the recipe has no table `{_dotted(key)}`", override.source))
                 return
         if isinstance(table, list):
-            message = f"`{_dotted(key)}` is a list: set it whole, or a key of one of its tables ({_dotted(key)}.0.KEY)"
+            dotted = _dotted(key)
+            message = f"`{dotted}` is a list: set all of it, or a key of one of its tables ({dotted}.0.KEY)"
             uses = [entry.get("use") if isinstance(entry, dict) else None for entry in table]
             named = [f"{_dotted((*key, index))} is {use}" for index, use in enumerate(uses) if isinstance(use, str)]
             self.problems.append(Problem(message, override.source, hints=(", ".join(named),) if named else ()))
@@ -82,15 +96,15 @@ class Layered:
         self.merge(key, table, {override.key[-1]: override.value}, lambda _: override.origin or Origin(override.source))
 
     def _indexed(self, key: tuple[str, ...]) -> tuple[str, ...]:
-        """`metric.every` means that of the only [[metric]], if there is one only."""
+        """`metric.every` with its index if there is only one [[metric]]: `metric.0.every`."""
         entries = self.values.get(key[0]) if len(key) > 1 else None
         only = isinstance(entries, list) and len(entries) == 1 and key[0] in SECTIONS and not key[1].isdecimal()
         return (key[0], "0", *key[1:]) if only else key
 
-    def _restart(
+    def _drop_former_component(
         self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]
     ) -> None:
-        """Drop the old component's keys when `new` names another."""
+        """Drop the keys of the section's component if `new` selects another one."""
         section = section_at(key)
         if section is None or "use" not in new:
             return
@@ -105,53 +119,90 @@ class Layered:
         self.notes.append(one_line(note))
 
     def _forget(self, key: Key, value: Any) -> None:
-        """Who wrote `value`, which stood at `key`."""
+        """Remove the origins of `value`, which was at `key`."""
         for written in _keys(key, value):
             self.origins.pop(written, None)
 
 
-def layered(layers: Sequence[Layer], overrides: Sequence[str | Override] = ()) -> Layered:
-    """Merge layers, the topmost last, then apply overrides, also as `key=value` strings."""
-    tree = Layered(layers[-1].source)
+def merge_layers(layers: Sequence[Layer], overrides: Sequence[str | Override] = ()) -> MergedRecipe:
+    """Merge layers, the topmost last, then apply overrides; strings are `key=value`."""
+    recipe = MergedRecipe(layers[-1].source)
     for layer in layers:
-        tree.merge((), tree.values, layer.values, layer.origin)
+        recipe.merge((), recipe.values, layer.values, layer.origin)
     parsed = [parse_override(each) if isinstance(each, str) else each for each in overrides]
-    tree.problems += [item for item in parsed if isinstance(item, Problem)]
-    wanted = [item for item in parsed if isinstance(item, Override)]
-    # `use` first: a component and its keys may be set in any order.
-    for override in sorted(wanted, key=lambda item: item.key[-1] != "use"):
-        tree.override(override)
-    return tree
+    recipe.problems += [item for item in parsed if isinstance(item, Problem)]
+    valid = [item for item in parsed if isinstance(item, Override)]
+    # `use` first, so that a component and its keys can be set in any order.
+    for override in sorted(valid, key=lambda item: item.key[-1] != "use"):
+        recipe.override(override)
+    return recipe
 
 
-def marked(layer: Layer) -> Layer:
-    """The layer as it was read, and whether it is the lock of a run, and of whose run."""
-    of_lock = LOCK_TABLE in layer.values
-    return replace(layer, of_lock=of_lock, foreign=of_lock and not is_own(layer.values))
+def parse_override(text: str) -> Override | Problem:
+    """Parse `train.steps=200`, `metric.0.every=100`, `schedule.use=linear` or `'data.classes=["cat"]'`.
 
-
-def file_layers(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
-    """`top` and what it extends (relative to `folder`), the base first. Raises RecipeError.
-
-    `extends` itself is used up; a base's `name` is its own and is not inherited.
+    The value is TOML. A value that is not valid TOML and opens no quote or bracket is taken as text.
     """
-    values = dict(top.values)
-    extends = values.pop("extends", None)
-    if extends is None:
-        return [top]
-    here = ("extends",)
-    if not isinstance(extends, str) or not extends:
-        raise RecipeError([top.problem("`extends` must be the name of a recipe file", here)])
-    path = folder / extends
-    base = marked(read_file(path, blame=top.problem("`extends` asks for", here)))
-    chain = (*seen, path.resolve())
-    if chain[-1] in seen:
-        circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])
-        raise RecipeError([top.problem("`extends` goes round in a circle", here, circle)])
-    if len(chain) > _LONGEST_CHAIN:
-        raise RecipeError([top.problem(f"`extends` leads through more than {_LONGEST_CHAIN} recipes", here)])
-    unnamed = {name: value for name, value in base.values.items() if name != "name"}
-    return [*file_layers(replace(base, values=unnamed), path.parent, chain), replace(top, values=values)]
+    source = f"--set {text}"
+    if overlong_key(text):
+        return Problem("nested too deeply", source)
+    name, equals, value = (part.strip() for part in text.partition("="))
+    key = _key_parts(name)
+    if not equals or not key:
+        return Problem("this is not of the form KEY=VALUE", source, hints=("for example --set train.steps=200",))
+    if not value:
+        return Problem("the value is missing", source, hints=(f"""write --set '{name}=""' for an empty string""",))
+    try:
+        as_toml_data(name)
+        return Override(key, as_toml_data(_value(value), key), source)
+    except tomllib.TOMLDecodeError:
+        return Problem(
+            f"{value} is not a TOML value",
+            source,
+            hints=("put the whole argument in single quotes, so that the shell keeps the double quotes",),
+        )
+    except (ValueError, RecursionError) as error:
+        return Problem(str(error) if isinstance(error, ValueError) else "nested too deeply", source)
+
+
+def check_used(overrides: Sequence[str], used: Sequence[str], by: str, unused: Mapping[str, str] = {}) -> None:
+    """Raise RecipeError for overrides that `by`, such as a command, does not use.
+
+    `used` are sections and dotted keys; `unused` are keys in these sections that are not used, each with a hint.
+    Malformed overrides are reported when they are applied.
+    """
+    problems = []
+    for override in map(parse_override, overrides):
+        if isinstance(override, Override):
+            key = ".".join(override.key)
+            if key in unused or not any(f"{key}.".startswith(f"{name}.") for name in used):
+                hint = unused.get(key, f"it uses {listed(used, 'and')}")
+                problems.append(Problem(f"{by} does not use `{key}`", override.source, hints=(hint,)))
+    if problems:
+        raise RecipeError(problems)
+
+
+def _key_parts(name: str) -> tuple[str, ...]:
+    """The parts of a TOML key; empty if `name` is not a key."""
+    try:
+        table = tomllib.loads(f"{name} = 0") if "\n" not in name else {}
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return ()
+    parts: list[str] = []
+    while isinstance(table, dict) and table:
+        ((part, table),) = table.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _value(text: str) -> Any:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        if _OPENING.match(text):
+            raise
+        return text
+    return table["value"] if len(table) == 1 else text
 
 
 def _keys(key: Key, value: Any) -> Iterator[Key]:
@@ -163,7 +214,7 @@ def _keys(key: Key, value: Any) -> Iterator[Key]:
 
 
 def _same(first: str, second: str) -> bool:
-    """A bare name means the built-in."""
+    """Whether two names select one component; a bare name is that of a built-in."""
     return first.removeprefix(f"{BUILTIN_NAMESPACE}/") == second.removeprefix(f"{BUILTIN_NAMESPACE}/")
 
 

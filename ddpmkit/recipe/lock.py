@@ -1,6 +1,6 @@
-"""The lock: a resolved recipe together with what it ran with.
+"""`recipe.lock.toml`: the resolved recipe of a run, with the versions and data that the run was made with.
 
-It reads like any recipe, and the same run can be started from it. It does not know where it is kept.
+A lock is a valid recipe, from which the same run can be started again.
 """
 
 import importlib.metadata
@@ -19,25 +19,23 @@ from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.runs_code import code_values
 from ddpmkit.recipe.problems import RecipeError
-from ddpmkit.recipe.provenance import MadeWith, made_with
+from ddpmkit.recipe.provenance import Provenance, provenance_of
 from ddpmkit.recipe.read import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.recipe_file import read_file
 from ddpmkit.recipe.schema import LOCK_TABLE
-from ddpmkit.recipe.signature import SIGNATURE, key_file, signature
 from ddpmkit.recipe.toml_writer import toml_text
+from ddpmkit.recipe.trust import SIGNATURE, key_file, signature
 
-__all__ = ["Lock", "is_lock", "lock_text", "made_here", "read_lock", "read_lock_values"]
+__all__ = ["Lock", "current_provenance", "is_lock", "lock_text", "read_lock", "read_lock_values"]
 
 _log = logging.getLogger(__name__)
 
-_COMMENT = (
-    "# Written by ddpmkit: the recipe with every default filled in, and what it ran with. It can be run again.\n\n"
-)
+_COMMENT = "# Written by ddpmkit: the recipe with all defaults, and what it ran with. It can be run again.\n\n"
 
 
 class _Section(BaseModel):
-    """A section, as far as it is shown; what else stands there is its component's."""
+    """The keys of a section that are shown; all others may have any value."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -64,7 +62,7 @@ class _Train(_Section):
 
 
 class _Shown(_Section):
-    """The shape of what is shown of a lock: each section is a table, and what is formatted has its type."""
+    """The types that a lock must have to be shown: each section is a table, and formatted values have their type."""
 
     name: str = ""
     data: _Data = _Data()
@@ -80,22 +78,22 @@ class _Shown(_Section):
 
 @dataclass(frozen=True)
 class Lock:
-    """What a lock file holds."""
+    """The content of a lock file."""
 
     recipe: Recipe
-    made_with: MadeWith
+    provenance: Provenance
 
 
-def made_here(
+def current_provenance(
     recipe: Recipe,
     dataset_fingerprint: str,
     alpha_bar_fingerprint: str | None = None,
     held_out: Dataset | None = None,
     arithmetic: Mapping[str, str] | None = None,
-) -> MadeWith:
-    """What a run of the recipe is made with if it is made now."""
+) -> Provenance:
+    """The provenance of a run of the recipe that starts now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
-    return MadeWith(
+    return Provenance(
         dataset_fingerprint=dataset_fingerprint,
         alpha_bar_fingerprint=alpha_bar_fingerprint,
         validation_images=None if held_out is None else len(held_out),
@@ -106,9 +104,9 @@ def made_here(
     )
 
 
-def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
-    """The lock of a recipe, as TOML. It is signed as the user's own, unless it names code that is not."""
-    lock = made_with.model_dump(exclude_none=True)
+def lock_text(recipe: Recipe, provenance: Provenance) -> str:
+    """The lock of a recipe, as TOML. It is signed as the user's own, unless it names code that is not trusted."""
+    lock = provenance.model_dump(exclude_none=True)
     text = toml_text(recipe.as_data() | {LOCK_TABLE: lock})
     if any(part.foreign_code for part in recipe.parts):
         return _COMMENT + text
@@ -117,8 +115,8 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
         return _COMMENT + toml_text(recipe.as_data() | {LOCK_TABLE: lock | {SIGNATURE: signed}})
     if any(True for part in recipe.parts for _ in code_values(part.config)):
         _log.warning(
-            "%s cannot be written, so that this run cannot be told from one of somebody else: `evaluate` and others "
-            "will ask for --trust, since the recipe names code",
+            "%s cannot be written, so this run cannot be recognized as your own: because the recipe names code, "
+            "`evaluate` and other commands will require --trust",
             key_file(),
         )
     return _COMMENT + text
@@ -127,24 +125,25 @@ def lock_text(recipe: Recipe, made_with: MadeWith) -> str:
 def is_lock(file: Path) -> bool:
     """Whether the file is a lock that ddpmkit wrote: TOML with a complete `[lock]` table."""
     try:
-        return made_with(read_file(file).values) is not None
+        return provenance_of(read_file(file).values) is not None
     except RecipeError:
         return False
 
 
 def read_lock_values(file: Path) -> dict[str, Any]:
-    """What a lock says, as plain data, for whoever shows it: no plugin is needed, and no key is checked by its plugin.
+    """Read a lock as plain data, to show it: no plugin is needed, and keys of components are not checked.
 
-    Raises InputError when the file is a link or cannot be read, or when what it says is not of the shape of a lock.
+    Raises InputError if the file is a link, cannot be read, or is not a lock.
     """
     if file.is_symlink():
-        raise InputError(f"{file} is a link, and may lead out of the run.", remedies=["put the file itself there"])
+        message = f"{file} is a link, which may point outside the run folder."
+        raise InputError(message, remedies=["replace it by the file itself"])
     values = read_file(file).values
     try:
         _Shown.model_validate(values)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(f"{file} is not the lock of a run: {key} is something else there.") from error
+        raise InputError(f"{file} is not the lock of a run: {key} has another type.") from error
     return values
 
 
@@ -156,16 +155,23 @@ def read_lock(
     overrides: Sequence[str] = (),
     trust: bool = False,
 ) -> Lock:
-    """The inverse of `lock_text`, with other values where `overrides` say so, as for `--set`.
+    """Read a lock; the inverse of `lock_text`.
 
-    `content` is what the file held, for one that may be gone by now; `trust` is as in `read_recipe`. Raises RecipeError
-    when the recipe cannot be used here (a plugin is gone or was changed), InputError when the file is no lock.
+    Args:
+        file: The lock file.
+        registry: As in `read_recipe`.
+        content: What the file contained, if it may have been deleted by now.
+        overrides: As in `read_recipe`.
+        trust: As in `read_recipe`.
+
+    Raises RecipeError if the recipe cannot be used here, for example because a plugin is missing or was changed, and
+    InputError if the file is not a lock.
     """
     layer = read_file(file, content=content)
     if "extends" in layer.values:
-        raise InputError(f"{file} is no lock file: it leads to another one (extends), and a lock stands alone.")
-    table = made_with(layer.values)
+        raise InputError(f"{file} is not a lock file: a lock file cannot use `extends`.")
+    provenance = provenance_of(layer.values)
     recipe = read_recipe(layer, overrides=overrides, registry=registry, name=default_name(file), trust=trust)
-    if table is None:
-        raise InputError(f"{file} is no lock file: it has no complete [{LOCK_TABLE}] table.")
-    return Lock(recipe, table)
+    if provenance is None:
+        raise InputError(f"{file} is not a lock file: it has no complete [{LOCK_TABLE}] table.")
+    return Lock(recipe, provenance)

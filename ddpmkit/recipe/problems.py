@@ -1,7 +1,4 @@
-"""What is wrong with a recipe, shown where it is written.
-
-It does not know how problems are found.
-"""
+"""Errors in a recipe, each shown at the place where it is written."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -12,12 +9,14 @@ from rich.cells import cell_len
 from ddpmkit.errors import InputError
 from ddpmkit.recipe.toml_positions import Span
 
-__all__ = ["MOST", "Problem", "RecipeError", "did_you_mean", "listed", "one_line", "synonym"]
+__all__ = ["MAX_PROBLEMS", "Problem", "RecipeError", "did_you_mean", "listed", "one_line", "synonym"]
 
-_WIDEST = 100
+MAX_PROBLEMS = 100
+"""At most this many problems are shown, and looked for in one table."""
+_MAX_LINE_WIDTH = 100
 """Characters of a source line that are shown."""
-_LONGEST = 1000
-"""Characters of any other text that are shown; a recipe may hold a word of a megabyte."""
+_MAX_TEXT_LENGTH = 1000
+"""Characters of any other text that are shown; a recipe may contain a word of a megabyte."""
 _SYNONYMS = {
     "bs": "batch_size",
     "cfg": "guidance",
@@ -35,23 +34,21 @@ _SYNONYMS = {
     "resolution": "image_size",
     "wd": "weight_decay",
 }
-"""Keys of other programs, and what they are called here."""
-MOST = 100
-"""Problems that are shown; in one table, no more are looked for."""
+"""Names of keys in other programs, and the keys of a recipe that do the same."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend."""
+    """One error in a recipe."""
 
     message: str
-    """What is wrong, in words."""
+    """What is wrong."""
     source: str
-    """A file, or `--set key=value`, or what else the value came from."""
+    """Where the value comes from: a file, `--set key=value`, or a description."""
     span: Span | None = None
     """The place in the file."""
     hints: tuple[str, ...] = ()
-    """What to write instead."""
+    """How to fix it."""
 
     def __str__(self) -> str:
         """Place and message, the line with a marker, the hints."""
@@ -62,24 +59,24 @@ class Problem:
 
 
 class RecipeError(InputError):
-    """A recipe that cannot be used; `problems` holds everything that is wrong with it, in the order of the text."""
+    """A recipe that cannot be used. `problems` are all its errors, in the order of the text."""
 
     def __init__(
         self, problems: Iterable[Problem], reasons: Sequence[str] = (), *, remedies: Sequence[str] = ()
     ) -> None:
-        """The message is the whole text, of the first hundred where there are more; `reasons` are common to several."""
+        """The message contains the first `MAX_PROBLEMS` problems; `reasons` explain several of them."""
         self.problems = tuple(sorted(problems, key=_place))
-        number = len(self.problems)
-        shown = [str(problem) for problem in self.problems[:MOST]]
-        if number > MOST:
-            shown.append(f"{number:,} problems, the first {MOST} of them above.")
-        elif number > 1:
-            shown.append(f"{number} problems.")
+        count = len(self.problems)
+        shown = [str(problem) for problem in self.problems[:MAX_PROBLEMS]]
+        if count > MAX_PROBLEMS:
+            shown.append(f"{count:,} problems, the first {MAX_PROBLEMS} of them above.")
+        elif count > 1:
+            shown.append(f"{count} problems.")
         super().__init__("\n\n".join([*shown, *reasons]), remedies=remedies)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` is most likely a slip of."""
+    """The choice that `word` is a synonym or, most likely, a misspelling of; None if there is no similar one."""
     by_folded = {_folded(choice): choice for choice in choices}
     if (usual := synonym(word)) in by_folded:
         return by_folded[usual]
@@ -88,14 +85,14 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
 
 
 def synonym(word: str) -> str | None:
-    """The key of a recipe that other programs call `word`."""
+    """The key of a recipe that other programs call `word`; None if there is no such key."""
     return _SYNONYMS.get(_folded(word))
 
 
 def one_line(text: str) -> str:
-    """What someone else wrote, fit to be shown: short, on one line, and nothing that a terminal would obey."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
+    """Untrusted text made safe to print: shortened, on one line, without control characters."""
+    if len(text) > _MAX_TEXT_LENGTH:
+        text = f"{text[: _MAX_TEXT_LENGTH // 2]} ... {text[-_MAX_TEXT_LENGTH // 4 :]}"
     return _printable(text.replace("\n", " "))
 
 
@@ -105,7 +102,7 @@ def listed(words: Sequence[str], last: str = "or") -> str:
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:
-    """Files before the command line, each in its own order."""
+    """Sort key: files before the command line, and by position in each file."""
     line, column = (problem.span.line, problem.span.column) if problem.span else (0, 0)
     return problem.source.startswith("--"), problem.source, line, column
 
@@ -115,18 +112,18 @@ def _folded(word: str) -> str:
 
 
 def _excerpt(span: Span) -> list[str]:
-    """The source line and a marker below it, shortened around the marker where the line is long."""
-    start = max(0, min(span.column - 1 - _WIDEST // 3, len(span.text) - _WIDEST))
-    shown = _printable(span.text[start : start + _WIDEST])
+    """The source line and a marker below it; of a long line, the part around the marker."""
+    start = max(0, min(span.column - 1 - _MAX_LINE_WIDTH // 3, len(span.text) - _MAX_LINE_WIDTH))
+    shown = _printable(span.text[start : start + _MAX_LINE_WIDTH])
     before = _printable(span.text[start : span.column - 1])
     marked = shown[len(before) : len(before) + span.width]
-    number = str(span.line).rjust(6)
+    line_number = str(span.line).rjust(6)
     marker = " " * cell_len(before) + "^" * max(1, cell_len(marked))
-    return [f"{number} | {shown.rstrip()}", f"{' ' * len(number)} | {marker}"]
+    return [f"{line_number} | {shown.rstrip()}", f"{' ' * len(line_number)} | {marker}"]
 
 
 def _printable(text: str) -> str:
-    """One visible character for each; a terminal is told nothing by a recipe."""
+    """One visible character for each, so that a recipe cannot send control characters to a terminal."""
     return "".join(
         char if char.isprintable() else " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )

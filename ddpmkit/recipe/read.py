@@ -1,7 +1,4 @@
-"""`read_recipe`: a file or plain data in, a checked recipe or all its errors out.
-
-It does not know what is done with a recipe.
-"""
+"""`read_recipe`: read a recipe from a file or plain data, with the recipes it extends, and check all of it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,13 +8,17 @@ from typing import Any
 
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.layers import file_layers, layered, marked
+from ddpmkit.recipe.layers import merge_layers
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.recipe_file import Layer, as_toml_data, read_file
 from ddpmkit.recipe.resolution import resolve
+from ddpmkit.recipe.schema import LOCK_TABLE
+from ddpmkit.recipe.trust import is_own
 
 __all__ = ["chosen_registry", "default_name", "read_recipe", "source_layers"]
+
+_MAX_CHAIN = 50
 
 
 def read_recipe(
@@ -29,41 +30,47 @@ def read_recipe(
     name: str | None = None,
     trust: bool = False,
 ) -> Recipe:
-    """Read a TOML file, or take plain data or what `read_file` gave, and check all of it. Imports no torch.
+    """Read and check a recipe. Imports no torch.
 
-    `overrides` are `key=value` strings as for `--set`. `registry` None: whatever is installed, and the files `plugins`,
-    as for `--plugin`. `name` is the run's name where the recipe gives none; None: the file's. Code that the lock of
-    somebody else's run names is built only if you `trust` it. Raises RecipeError with every problem at its place.
+    Args:
+        source: A TOML file, plain data, or the result of `read_file`.
+        overrides: `key=value` strings, as for `--set`.
+        registry: The components that can be used; by default those of all installed plugins and of `plugins`.
+        plugins: Plugin files, as for `--plugin`.
+        name: Name of the run if the recipe does not set one; by default that of the file.
+        trust: Allow code to run that the lock of somebody else's run names.
+
+    Raises RecipeError with every problem, each at its place.
     """
     layers = source_layers(source, trust=trust)
-    return resolve(layered(layers, overrides), chosen_registry(registry, plugins), name or default_name(source))
+    return resolve(merge_layers(layers, overrides), chosen_registry(registry, plugins), name or default_name(source))
 
 
 def chosen_registry(registry: Registry | None, plugins: Sequence[Path | str]) -> Registry:
-    """The one that is given, or else of whatever is installed and the files `plugins`."""
+    """`registry`, or else one of all installed plugins and the plugin files `plugins`."""
     return registry if registry is not None else discover([Path(file) for file in plugins]).registry()
 
 
 def source_layers(source: Path | str | Mapping[str, Any] | Layer, *, trust: bool = False) -> list[Layer]:
-    """What is written in a file and in those that it extends, or given as plain data; the last layer lies on top.
+    """The layers of a recipe: the recipes that it extends, the base first, then the recipe itself.
 
-    A lock among them that is not the user's own is foreign, unless it is to be trusted.
+    A lock that the user's runs have not written is marked as foreign, unless `trust` is set.
     """
     if isinstance(source, Layer):
-        layers = file_layers(marked(source), Path())
+        layers = _with_bases(_with_lock_marks(source), Path())
     elif isinstance(source, Mapping):
-        layers = file_layers(marked(_data_layer(source)), Path())
+        layers = _with_bases(_with_lock_marks(_data_layer(source)), Path())
     else:
         path = Path(source)
-        layers = file_layers(marked(read_file(path)), path.parent, (path.resolve(),))
+        layers = _with_bases(_with_lock_marks(read_file(path)), path.parent, (path.resolve(),))
     return [replace(layer, foreign=layer.foreign and not trust) for layer in layers]
 
 
 def default_name(source: Path | str | Mapping[str, Any] | Layer) -> str:
-    """Of a run whose recipe gives it none."""
+    """The name of a run whose recipe does not set one."""
     if isinstance(source, Mapping | Layer):
         return "recipe"
-    # A file's name may be any bytes, a run's is text.
+    # The name of a file may be any bytes; that of a run is text.
     return os.fsencode(Path(source).stem).decode(errors="replace")
 
 
@@ -73,3 +80,33 @@ def _data_layer(data: Mapping[str, Any]) -> Layer:
         return Layer(source, as_toml_data(data))
     except ValueError as error:
         raise RecipeError([Problem(str(error), source)]) from error
+
+
+def _with_lock_marks(layer: Layer) -> Layer:
+    """The layer, marked as that of a lock if it is one, and as foreign if the lock is not the user's own."""
+    of_lock = LOCK_TABLE in layer.values
+    return replace(layer, of_lock=of_lock, foreign=of_lock and not is_own(layer.values))
+
+
+def _with_bases(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The recipes that `top` extends (relative to `folder`), the base first, then `top` without `extends`.
+
+    The `name` of a base is not inherited. Raises RecipeError if a base cannot be read or the recipes form a circle.
+    """
+    values = dict(top.values)
+    extends = values.pop("extends", None)
+    if extends is None:
+        return [top]
+    here = ("extends",)
+    if not isinstance(extends, str) or not extends:
+        raise RecipeError([top.problem("`extends` must be the name of a recipe file", here)])
+    path = folder / extends
+    base = _with_lock_marks(read_file(path, blame=top.problem("`extends` requires", here)))
+    chain = (*seen, path.resolve())
+    if chain[-1] in seen:
+        circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])
+        raise RecipeError([top.problem("`extends` forms a circle", here, circle)])
+    if len(chain) > _MAX_CHAIN:
+        raise RecipeError([top.problem(f"`extends` forms a chain of more than {_MAX_CHAIN} recipes", here)])
+    unnamed = {name: value for name, value in base.values.items() if name != "name"}
+    return [*_with_bases(replace(base, values=unnamed), path.parent, chain), replace(top, values=values)]

@@ -1,7 +1,4 @@
-"""A checked recipe: every component chosen, every key validated, every default filled in.
-
-Made by `ddpmkit.recipe.read.read_recipe`; it does not know where its values came from beyond being able to say so.
-"""
+"""`Recipe`: a checked recipe, with every component selected, every key validated and every default filled in."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.runs_code import CodeValue
-from ddpmkit.recipe.schema import (
+from ddpmkit.recipe.sections import (
     BackboneSection,
     ComponentSection,
     DataSection,
@@ -21,13 +18,13 @@ from ddpmkit.recipe.schema import (
     SamplerSection,
     ScheduleSection,
     TrackerSection,
-    TrainSection,
 )
 from ddpmkit.recipe.toml_positions import Key, Origin
 from ddpmkit.recipe.toml_writer import toml_text
+from ddpmkit.recipe.train_section import TrainSection
 from ddpmkit.recipe.trust import UntrustedCode
 
-__all__ = ["Part", "Recipe"]
+__all__ = ["Part", "Recipe", "evaluation_keys"]
 
 SettingsT = TypeVar("SettingsT", bound=ComponentSection)
 
@@ -38,33 +35,33 @@ class Part(Generic[SettingsT]):
 
     component: RegisteredComponent
     settings: SettingsT
-    """The keys of the section that belong to the core."""
+    """The keys that belong to the section."""
     config: ComponentConfig
     """The keys that belong to the component."""
     foreign_code: tuple[CodeValue, ...] = field(default=(), compare=False)
-    """If this config names code that the user has not said to trust: all such code of the recipe."""
+    """All untrusted code that the recipe names; empty unless this config names some of it."""
     source: str = field(default="", compare=False)
-    """Where that code is named."""
+    """Where that code is named, for messages."""
 
     def build(self, **runtime: Any) -> Any:
-        """The component itself, from its config and the runtime objects in `ddpmkit.contracts.RUNTIME`.
+        """Build the component from its config and the runtime objects in `ddpmkit.contracts.RUNTIME`.
 
-        Raises ComponentUnavailable when something it requires is missing, PluginError when its code fails, and
-        UntrustedCode before it would run code that a run from elsewhere names.
+        Raises ComponentUnavailable if something it requires is missing, PluginError if its code fails, and
+        UntrustedCode instead of running code that a run from elsewhere names.
         """
-        self._refuse_foreign_code()
+        self._check_trust()
         return self.component.build(self.config, **runtime)
 
     def keys_with_effect(self) -> dict[str, Any]:
-        """The component's keys that a result depends on, as plain JSON data."""
+        """The component's keys that its results depend on, as plain JSON data."""
         return self.config.model_dump(mode="json", exclude=set(self.config.without_effect))
 
     def call(self, method: str, **runtime: Any) -> Any:
-        """A class method of the component, with its config. Raises as `build` does."""
-        self._refuse_foreign_code()
+        """Call a class method of the component with its config. Raises the same errors as `build`."""
+        self._check_trust()
         return self.component.call(method, self.config, **runtime)
 
-    def _refuse_foreign_code(self) -> None:
+    def _check_trust(self) -> None:
         if self.foreign_code:
             raise UntrustedCode(self.foreign_code, self.source)
 
@@ -77,7 +74,7 @@ class Part(Generic[SettingsT]):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that defines a run."""
+    """Everything that defines a run. Created by `read_recipe`."""
 
     name: str
     data: Part[DataSection]
@@ -91,11 +88,11 @@ class Recipe:
     trackers: tuple[Part[TrackerSection], ...] = ()
     requires: RequiresSection = field(default_factory=RequiresSection)
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What a reader of the recipe should know: keys that a layer dropped, and those without effect."""
-    idle: tuple[str, ...] = field(default=(), compare=False)
-    """Those of the notes that are about keys without effect."""
+    """Sentences for the user, such as which keys were dropped or have no effect."""
+    unused_key_notes: tuple[str, ...] = field(default=(), compare=False)
+    """The notes about keys without effect."""
     origins: Mapping[Key, Origin] = field(default_factory=dict, compare=False, repr=False)
-    """Who wrote what; a key that is not here has its default."""
+    """Where each value is written; a key that is not here has its default."""
 
     @property
     def parts(self) -> tuple[Part[Any], ...]:
@@ -103,14 +100,14 @@ class Recipe:
         return tuple(part for _, part in self.places())
 
     def places(self) -> Iterator[tuple[Key, Part[Any]]]:
-        """Every component in use, and the table of the recipe that chose it."""
+        """Every component in use, with the key of its table."""
         for name in ("data", "schedule", "backbone", "loss", "sampler"):
             yield (name,), getattr(self, name)
         yield from ((("metric", index), part) for index, part in enumerate(self.metrics))
         yield from ((("tracker", index), part) for index, part in enumerate(self.trackers))
 
     def as_data(self) -> dict[str, Any]:
-        """The recipe as plain TOML data, defaults included; reading it back gives an equal recipe."""
+        """The recipe as plain TOML data, including defaults; reading it gives an equal recipe."""
         data: dict[str, Any] = {
             "name": self.name,
             "requires": self.requires.model_dump(mode="json") if self.requires.plugins else [],
@@ -129,3 +126,9 @@ class Recipe:
     def to_toml(self) -> str:
         """`as_data` as TOML text."""
         return toml_text(self.as_data())
+
+
+def evaluation_keys(part: Part[MetricSection]) -> dict[str, Any]:
+    """The keys of a `[[metric]]` that its scores depend on."""
+    count = part.settings.num_samples
+    return {**part.keys_with_effect(), **({"num_samples": count} if count is not None else {})}

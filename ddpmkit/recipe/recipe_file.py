@@ -1,6 +1,6 @@
-"""One recipe file as values with their places, or a clear answer why it cannot be read.
+"""Read one TOML file into values with their positions, or raise a clear error.
 
-It does not know what the values mean.
+`tomllib` finds syntax errors; the most common ones get a hint.
 """
 
 import errno
@@ -14,22 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
-from ddpmkit.recipe.toml_errors import syntax_problem
 from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span, locate
 from ddpmkit.regular_file import open_regular
 
-__all__ = ["Layer", "NotToml", "as_toml_data", "endless_key", "read_file"]
+__all__ = ["Layer", "NotToml", "as_toml_data", "overlong_key", "read_file"]
 
-_DEEPEST = 50
-_LONGEST = 2**17
-_TOO_LARGE = "a whole number of TOML has at most 64 bits"
+_MAX_DEPTH = 50
+_MAX_BYTES = 2**17
+_MAX_FILES_LISTED = 12
+_TOO_LARGE = "TOML integers have at most 64 bits"
 _LONG_NUMBER = re.compile(r"\d[\d_]{4000,}")
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
-_ENDLESS_KEY = re.compile(rf"(?<![\w-])(?:{_KEY_PART}\.[ \t]*+){{{4 * _DEEPEST}}}")
+_OVERLONG_KEY = re.compile(rf"(?<![\w-])(?:{_KEY_PART}\.[ \t]*+){{{4 * _MAX_DEPTH}}}")
+_SYNTAX_ERROR = re.compile(
+    r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
+)
+_BARE_VALUE = re.compile(r"([A-Za-z_./~][\w./~-]*)\s*(?:#.*)?$")
+_DUPLICATE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate")
 
 
 class NotToml(ValueError):
-    """A value that TOML cannot hold, or that no recipe holds; `key` leads to it."""
+    """A value that a recipe cannot contain; `key` is the path to it."""
 
     def __init__(self, message: str, key: Key) -> None:
         super().__init__(message)
@@ -38,10 +43,10 @@ class NotToml(ValueError):
 
 @dataclass(frozen=True)
 class Layer:
-    """The values of one source, before they meet others."""
+    """The values of one source, before they are merged with others."""
 
     source: str
-    """As it is shown to people."""
+    """Name of the source in messages."""
     values: dict[str, Any]
     positions: Mapping[Key, Position] = field(default_factory=dict)
     of_lock: bool = False
@@ -49,7 +54,7 @@ class Layer:
     """Both as in `Origin`."""
 
     def origin(self, key: Key) -> Origin:
-        """Where `key` is written in this layer; the nearest table around it when it is not written itself."""
+        """Where `key` is written in this layer, or the nearest table around it."""
         while key and key not in self.positions:
             key = key[:-1]
         return Origin(self.source, self.positions.get(key), self.of_lock, self.foreign)
@@ -61,17 +66,18 @@ class Layer:
 
 
 def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None = None) -> Layer:
-    """The values of a TOML file, or of the `content` that it had.
+    """Read a TOML file, or the `content` that it had.
 
-    Raises RecipeError, at `blame`'s place where another file asked for this one.
+    Raises RecipeError; if the file cannot be opened and `blame` is given, at the place of `blame`, which requested the
+    file.
     """
     source = os.path.normpath(path)
     try:
         if content is None:
             with open_regular(path, follow_links=True) as file:
-                content = file.read(_LONGEST + 1)
-        if len(content) > _LONGEST:
-            raise OSError(errno.EFBIG, f"it is longer than {_LONGEST:,} bytes, as no recipe is")
+                content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"it is longer than {_MAX_BYTES:,} bytes, the maximum for a recipe")
     except (OSError, ValueError) as error:
         message, hints = _why_unreadable(path, error)
         problem = Problem(message, source, None, hints)
@@ -79,15 +85,15 @@ def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None
             problem = replace(blame, message=f"{blame.message} {source}: {message}", hints=hints)
         raise RecipeError([problem]) from error
     text = _decoded(content, source)
-    if endless := endless_key(text):
-        raise RecipeError([Problem("nested too deeply", source, _span(text, endless))])
+    if overlong := overlong_key(text):
+        raise RecipeError([Problem("nested too deeply", source, _span(text, overlong))])
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError([syntax_problem(str(error), text, source)]) from error
+        raise RecipeError([_syntax_problem(str(error), text, source)]) from error
     except RecursionError as error:
         raise RecipeError([Problem("nested too deeply", source)]) from error
-    except ValueError as error:  # Python's own limit, of digits
+    except ValueError as error:  # Python's own limit on the digits of an integer
         number = _LONG_NUMBER.search(text)
         raise RecipeError([Problem(_TOO_LARGE, source, _span(text, number) if number else None)]) from error
     positions = locate(text)
@@ -97,48 +103,48 @@ def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None
         raise RecipeError([Layer(source, {}, positions).problem(str(error), error.key)]) from error
 
 
-def endless_key(text: str) -> re.Match[str] | None:
-    """A dotted key in `text` that is far too long, which must not reach tomllib: that takes quadratic time for it."""
-    return _ENDLESS_KEY.search(text)
+def overlong_key(text: str) -> re.Match[str] | None:
+    """A dotted key in `text` with far too many parts, for which tomllib would take quadratic time."""
+    return _OVERLONG_KEY.search(text)
 
 
 def as_toml_data(value: Any, key: Key = ()) -> Any:
-    """A copy made of what TOML can hold, dates as text. Raises NotToml for anything else. `key` leads to `value`."""
-    if len(key) > _DEEPEST:
+    """A copy of `value`, which is at `key`, in types of TOML; dates become text. Raises NotToml for other types."""
+    if len(key) > _MAX_DEPTH:
         raise NotToml("nested too deeply", key)
     match value:
         case Mapping():
-            if strange := [name for name in value if not isinstance(name, str)]:
-                raise NotToml(f"the key {strange[0]!r} is no string", key)
+            if others := [name for name in value if not isinstance(name, str)]:
+                raise NotToml(f"the key {others[0]!r} is not a string", key)
             return {as_toml_data(name, key): as_toml_data(entry, (*key, name)) for name, entry in value.items()}
         case list() | tuple():
             return [as_toml_data(entry, (*key, index)) for index, entry in enumerate(value)]
         case os.PathLike():
             return as_toml_data(os.fspath(value), key)
         case str() if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise NotToml(f"{value!r} is no valid text", key)
+            raise NotToml(f"{value!r} is not valid text", key)
         case int() if not -(2**63) <= value < 2**63:
             raise NotToml(_TOO_LARGE, key)
         case date() | time():
             return value.isoformat()
         case bool():
             return value
-        # Of subclasses, such as enumerations, the plain value.
+        # Subclasses, such as enumerations, become plain values.
         case str():
             return str.__str__(value)
         case int():
             return int(value)
         case float():
             return float(value)
-    raise NotToml(f"{value!r} ({type(value).__name__}) has no form in TOML", key)
+    raise NotToml(f"{value!r} ({type(value).__name__}) cannot be written in TOML", key)
 
 
 def _decoded(content: bytes, source: str) -> str:
-    """The text with plain line ends, without the mark that some editors put first."""
+    """The text without a byte order mark, with `\\n` as line ends."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise RecipeError([Problem("this file is UTF-16; a recipe must be UTF-8", source)])
     if b"\0" in content:
-        raise RecipeError([Problem("this is no text file; a recipe is TOML, in UTF-8", source)])
+        raise RecipeError([Problem("this is not a text file; a recipe is TOML, in UTF-8", source)])
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -146,20 +152,48 @@ def _decoded(content: bytes, source: str) -> str:
         start = content.rfind(b"\n", 0, error.start) + 1
         text = content[start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
         span = Span(line, len(content[start : error.start].decode("utf-8-sig")) + 1, 1, text)
-        raise RecipeError([Problem(f"byte 0x{content[error.start]:02x} is no UTF-8", source, span)]) from error
+        raise RecipeError([Problem(f"byte 0x{content[error.start]:02x} is not UTF-8", source, span)]) from error
 
 
 def _span(text: str, found: re.Match[str]) -> Span:
-    """Where something that stands on one line was found."""
+    """The position of a match within one line."""
     start = text.rfind("\n", 0, found.start()) + 1
     line = text[start:].split("\n", 1)[0]
     return Span(text.count("\n", 0, start) + 1, found.start() - start + 1, found.end() - found.start(), line)
 
 
+def _syntax_problem(error: str, text: str, source: str) -> Problem:
+    """The problem for `error`, the message of tomllib about `text`."""
+    found = _SYNTAX_ERROR.fullmatch(error)
+    what = found["what"] if found else error
+    lowered = what[:1].lower() + what[1:]
+    if found is None or found["line"] is None:
+        lines = text.rstrip("\n").split("\n")
+        span = Span(len(lines), len(lines[-1]) + 1, 1, lines[-1])
+        return Problem(f"the file ends too early: {lowered}", source, span)
+    line_number, column = int(found["line"]), int(found["column"])
+    line = text.split("\n")[line_number - 1]
+    if what.startswith(_DUPLICATE):
+        span = Span(line_number, len(line) - len(line.lstrip()) + 1, max(1, len(line.strip())), line)
+        return Problem("this is defined twice", source, span, ("keep one of the two",))
+    word = _BARE_VALUE.match(line, column - 1) if what == "Invalid value" else None
+    width, hints = (len(word[1]), (_correction(word[1]),)) if word else (1, ())
+    return Problem(f"not valid TOML: {lowered}", source, Span(line_number, column, width, line), hints)
+
+
+def _correction(word: str) -> str:
+    """What to write instead of a bare word."""
+    if word.lower() in ("true", "false"):
+        return f"write {word.lower()}"
+    if word.lower() in ("none", "null", "nil"):
+        return "TOML has no such value: leave the key out"
+    return f'a string needs quotes: "{word}"'
+
+
 def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple[str, ...]]:
-    """What is wrong, and what to read instead."""
+    """Why the file cannot be read, and which files could be meant."""
     if isinstance(error, ValueError):
-        return "this cannot be the name of a file", ()
+        return "a file cannot have this name", ()
     if isinstance(error, IsADirectoryError):
         recipes = [str(path / name) for name in _recipes_in(path)]
         return "this is a folder, not a recipe", (f"recipes in it: {_first(recipes)}",) if recipes else ()
@@ -171,21 +205,22 @@ def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple
 def _near_names(path: Path) -> list[str]:
     folder = path.parent
     if not folder.is_dir():
-        return [f"there is no folder {folder.absolute()} either"]
+        return [f"the folder {folder.absolute()} does not exist either"]
     names = _recipes_in(folder)
-    # Without the ending: it alone makes any two short names alike.
+    # Without the suffix, which would make any two short names similar.
     close = did_you_mean(path.name.removesuffix(".toml"), [name.removesuffix(".toml") for name in names])
     suggestion = [f"did you mean {folder / close}.toml?"] if close else []
     if not names:
-        return [f"looked in {folder.absolute()}, which holds no .toml file"]
+        return [f"{folder.absolute()} contains no .toml file"]
     return [*suggestion, f"recipes in {folder.absolute()}: {_first(names)}"]
 
 
 def _recipes_in(folder: Path) -> list[str]:
-    """The names of the TOML files in a folder that may be recipes."""
+    """Names of the TOML files in a folder that may be recipes."""
     return sorted(entry.name for entry in folder.glob("*.toml") if entry.name != "pyproject.toml")
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"{', '.join(names[:12])}{more}"
+    left = len(names) - _MAX_FILES_LISTED
+    more = f" and {left} more" if left > 0 else ""
+    return f"{', '.join(names[:_MAX_FILES_LISTED])}{more}"

@@ -1,6 +1,7 @@
-"""What a recipe asks to be installed, against what is.
+"""Whether everything that a recipe requires is installed: the packages of `[requires]` and the code of its components.
 
-It does not know which components come from where: a distribution may be asked for whatever it brings.
+The second can be asked of a recipe that has been read, because a recipe may be read where it cannot run, such as that
+of a finished run.
 """
 
 import importlib.metadata
@@ -11,21 +12,17 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ddpmkit.recipe.problems import Problem
+from ddpmkit.recipe.recipe import Recipe
+from ddpmkit.recipe.toml_positions import Origin
 from ddpmkit.recipe.validation import Table
 
-__all__ = ["unmet_requirements", "unused_sources"]
-
-
-def unused_sources(plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[str]:
-    """The names in `sources` that `plugins` does not require."""
-    names = {canonicalize_name(Requirement(text).name) for text in plugins}
-    yield from (name for name in sources if canonicalize_name(name) not in names)
+__all__ = ["absent_code", "unmet_requirements", "unused_sources"]
 
 
 def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[Problem]:
-    """One problem for each distribution of `[requires] plugins` that is not installed in such a version.
+    """One problem for each package of `[requires] plugins` that is not installed in a matching version.
 
-    The remedy is a command that finds it: by its name, or at its place in `sources`.
+    The hint is the pip command that installs it, by name or from its place in `sources`.
     """
     places = {canonicalize_name(name): source for name, source in sources.items()}
     for index, text in enumerate(plugins):
@@ -33,8 +30,8 @@ def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[st
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
-            message = f"{text!r} in [requires] is no distribution with versions"
-            yield table.problem(message, path, 'write it as pip does: "ddpmkit-acme>=1.2"')
+            message = f"{text!r} in [requires] is not a package with a version"
+            yield table.problem(message, path, 'write it as for pip: "ddpmkit-acme>=1.2"')
             continue
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
@@ -44,7 +41,25 @@ def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[st
         except importlib.metadata.PackageNotFoundError:
             yield table.problem(f"the recipe requires {text}, which is not installed", path, command)
             continue
-        # Whoever has installed a version before its release wants it.
+        # A pre-release that is installed was chosen by the user.
         if not requirement.specifier.contains(version, prereleases=True):
-            message = f"the recipe requires {text}, and {requirement.name} {version} is installed"
+            message = f"the recipe requires {text}, but {requirement.name} {version} is installed"
             yield table.problem(message, path, command)
+
+
+def unused_sources(plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[str]:
+    """The names in `sources` that `plugins` does not require."""
+    names = {canonicalize_name(Requirement(text).name) for text in plugins}
+    yield from (name for name in sources if canonicalize_name(name) not in names)
+
+
+def absent_code(recipe: Recipe, source: str) -> Iterator[Problem]:
+    """One problem for each component whose code is not installed, as far as that is known without importing it.
+
+    `source` is named for components that are selected by default.
+    """
+    for key, part in recipe.places():
+        if (error := part.component.missing_code()) is not None:
+            origin = recipe.origins.get((*key, "use"), Origin(source))
+            span = origin.position.value if origin.position else None
+            yield Problem(error.message.rstrip("."), origin.source, span, error.remedies)

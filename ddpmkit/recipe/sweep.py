@@ -1,7 +1,4 @@
-"""`[sweep]`: one recipe that stands for many, and which of its keys take which values in turn.
-
-It does not know how the runs are made, nor in what order.
-"""
+"""`[sweep]`: one recipe that defines several runs, each with other values of some keys."""
 
 import itertools
 import re
@@ -12,9 +9,8 @@ from typing import Any
 
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.layers import Layered, layered
-from ddpmkit.recipe.overrides import Override
-from ddpmkit.recipe.problems import MOST, Problem, RecipeError
+from ddpmkit.recipe.layers import MergedRecipe, Override, merge_layers
+from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, RecipeError
 from ddpmkit.recipe.read import default_name, source_layers
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolution import resolve
@@ -25,17 +21,17 @@ from ddpmkit.recipe.validation import Table, validate
 
 __all__ = ["SweepRun", "read_sweep"]
 
-_MOST_RUNS = 1000
+_MAX_RUNS = 1000
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One of the runs."""
+    """One run of a sweep."""
 
     name: str
-    """Of its folder within the sweep's."""
+    """Name of its folder within that of the sweep."""
     changes: Mapping[str, Any]
-    """The keys that vary, dotted, and their values in this run."""
+    """The varied keys, dotted, with their values in this run."""
     recipe: Recipe
 
 
@@ -47,69 +43,71 @@ def read_sweep(
     name: str | None = None,
     trust: bool = False,
 ) -> tuple[str, tuple[SweepRun, ...]]:
-    """The sweep's name and its runs, each checked as `read_recipe` checks it; a recipe without [sweep] is one run.
-    `trust` is as in `read_recipe`.
+    """Read a sweep: its name and its runs. A recipe without `[sweep]` is a sweep of one run.
 
-    Raises RecipeError for a sweep that is none, and with the problems of all its runs.
+    The arguments are those of `read_recipe`. Raises RecipeError if `[sweep]` is invalid, or else with the problems of
+    all runs.
     """
     registry = registry if registry is not None else discover().registry()
     layers = source_layers(source, trust=trust)
-    tree = layered(layers, [override for override in overrides if override.startswith(f"{SWEEP_TABLE}.")])
+    merged = merge_layers(layers, [override for override in overrides if override.startswith(f"{SWEEP_TABLE}.")])
     rest = [override for override in overrides if not override.startswith(f"{SWEEP_TABLE}.")]
-    many = SWEEP_TABLE in tree.values
-    varied = _varied(tree) if many else [[]]
+    is_sweep = SWEEP_TABLE in merged.values
+    varied = _varied(merged) if is_sweep else [[]]
     plain = [replace(layer, values={k: v for k, v in layer.values.items() if k != SWEEP_TABLE}) for layer in layers]
-    whole = str(tree.values.get("name", name or default_name(source)))
+    sweep_name = str(merged.values.get("name", name or default_name(source)))
     runs, problems = [], dict[Problem, None]()
     for number, overridden in enumerate(varied, start=1):
         changes = {_dotted(override.key): override.value for override in overridden}
         described = list(map(_slug, changes.values())) or ["unchanged"]
-        called = "-".join([f"{number:0{len(str(len(varied)))}}", *described])[:100]
+        run_name = "-".join([f"{number:0{len(str(len(varied)))}}", *described])[:100]
         try:
-            recipe = resolve(layered(plain, [*rest, *overridden]), registry, whole)
+            recipe = resolve(merge_layers(plain, [*rest, *overridden]), registry, sweep_name)
         except RecipeError as error:
             problems |= dict.fromkeys(error.problems)
-            if len(problems) > MOST:
+            if len(problems) > MAX_PROBLEMS:
                 break
             continue
-        runs.append(SweepRun(called, changes, replace(recipe, name=f"{whole}-{called}"[:150]) if many else recipe))
+        if is_sweep:
+            recipe = replace(recipe, name=f"{sweep_name}-{run_name}"[:150])
+        runs.append(SweepRun(run_name, changes, recipe))
     if problems:
         raise RecipeError(problems)
-    return whole, tuple(runs)
+    return sweep_name, tuple(runs)
 
 
-def _varied(tree: Layered) -> list[list[Override]]:
-    """The changes of each run. Raises RecipeError where the section does not say what they are."""
-    values = tree.values[SWEEP_TABLE]
+def _varied(merged: MergedRecipe) -> list[list[Override]]:
+    """The changes of each run. Raises RecipeError if `[sweep]` is invalid."""
+    values = merged.values[SWEEP_TABLE]
     if not isinstance(values, Mapping):
-        whole = Table(tree, (), {}, "the recipe")
-        raise RecipeError([whole.problem("`sweep` must be a single table", (SWEEP_TABLE,), "write [sweep.over]")])
-    table = Table(tree, (SWEEP_TABLE,), values, f"[{SWEEP_TABLE}]")
+        table = Table(merged, (), {}, "the recipe")
+        raise RecipeError([table.problem("`sweep` must be a single table", (SWEEP_TABLE,), "write [sweep.over]")])
+    table = Table(merged, (SWEEP_TABLE,), values, f"[{SWEEP_TABLE}]")
     section = validate(SweepSection, table)
     if section is None:
-        raise RecipeError(tree.problems)
+        raise RecipeError(merged.problems)
     lists = dict(_leaves(section.over))
     for key, choices in lists.items():
         if not isinstance(choices, list) or not choices:
-            message = f"`{_dotted(key)}` in [sweep.over] must be a list of the values to try"
-            tree.problems.append(table.problem(message, ("over", *key)))
-    if not tree.problems and section.mode == "zip" and len({len(choices) for choices in lists.values()}) > 1:
+            message = f"`{_dotted(key)}` in [sweep.over] must be a list of values"
+            merged.problems.append(table.problem(message, ("over", *key)))
+    if not merged.problems and section.mode == "zip" and len({len(choices) for choices in lists.values()}) > 1:
         lengths = ", ".join(f"{_dotted(key)} has {len(choices)}" for key, choices in lists.items())
-        tree.problems.append(table.problem(f"a zip needs lists of one length: {lengths}", ("over",)))
-    if tree.problems:
-        raise RecipeError(tree.problems[:MOST])
-    overrides = [list(_overrides(tree, key, choices)) for key, choices in lists.items()]
-    chosen = list(itertools.islice(_combined(section.mode, overrides), _MOST_RUNS + 1))
-    if len(chosen) > _MOST_RUNS:
-        raise RecipeError([table.problem(f"this is a sweep of more than {_MOST_RUNS:,} runs", ("over",))])
+        merged.problems.append(table.problem(f"mode zip needs lists of the same length: {lengths}", ("over",)))
+    if merged.problems:
+        raise RecipeError(merged.problems[:MAX_PROBLEMS])
+    overrides = [list(_overrides(merged, key, choices)) for key, choices in lists.items()]
+    chosen = list(itertools.islice(_combined(section.mode, overrides), _MAX_RUNS + 1))
+    if len(chosen) > _MAX_RUNS:
+        raise RecipeError([table.problem(f"this sweep has more than {_MAX_RUNS:,} runs", ("over",))])
     return chosen
 
 
-def _overrides(tree: Layered, key: Key, choices: Sequence[Any]) -> Iterator[Override]:
-    """Each value of `key`, with its place in the list."""
+def _overrides(merged: MergedRecipe, key: Key, choices: Sequence[Any]) -> Iterator[Override]:
+    """Each value of `key`, with its position in the list."""
     written = (SWEEP_TABLE, "over", *key)
     for index, value in enumerate(choices):
-        name, entry = tree.origin(written), tree.origin((*written, index))
+        name, entry = merged.origin(written), merged.origin((*written, index))
         if name.position and entry.position:
             entry = replace(entry, position=Position(name.position.key, entry.position.value))
         yield Override(tuple(map(str, key)), value, entry.source, entry)
@@ -136,5 +134,5 @@ def _dotted(key: Key) -> str:
 
 
 def _slug(value: Any) -> str:
-    """A value as part of a folder's name."""
+    """A value as part of the name of a folder."""
     return re.sub(r"[^\w.+-]+", "_", toml_value(value)).strip("_")

@@ -1,7 +1,6 @@
-"""Where every key and value of a TOML text stands: line, column, and the line itself.
+"""The position of every key and value in a TOML text.
 
-`tomllib` gives values without places, so the text is read a second time, by tree-sitter. It does not know which keys
-mean something.
+`tomllib` returns values without positions, so the text is parsed a second time, by tree-sitter.
 """
 
 import tomllib
@@ -17,13 +16,13 @@ from tree_sitter import Language, Node, Parser
 __all__ = ["Key", "Origin", "Position", "Span", "locate"]
 
 Key = tuple[str | int, ...]
-"""The way to a value: `("train", "steps")`, `("metric", 0, "every")`."""
+"""The path to a value: `("train", "steps")`, `("metric", 0, "every")`."""
 
 _TOML = Language(tree_sitter_toml.language())
 
 
 class Span(NamedTuple):
-    """A stretch of one line. Lines and columns count characters, from 1."""
+    """A part of one line. Lines and columns count from 1, columns in characters."""
 
     line: int
     column: int
@@ -33,7 +32,7 @@ class Span(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a key stands, and where its value begins. A table's value is its header; an array's entry has no key."""
+    """Where a key is, and its value. For a table, both are its header; for an entry of an array, the entry."""
 
     key: Span
     value: Span
@@ -41,14 +40,14 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Who wrote a value: a file, with the place in it, or `--set ...`, or a caller's own data."""
+    """Where a value comes from: a position in a file, `--set ...`, or the data of a caller."""
 
     source: str
     position: Position | None = None
     of_lock: bool = False
-    """Whether it is the lock of a run, in which every key is written."""
+    """Whether it comes from the lock of a run, which contains every key."""
     foreign: bool = False
-    """Whether it is a lock that is not the user's own, and that the user has not said to trust."""
+    """Whether it comes from a lock that the user has neither written nor trusted."""
 
     def __str__(self) -> str:
         """`recipes/mine.toml:14`."""
@@ -65,9 +64,9 @@ class _Locator:
     lines: list[str]
     positions: dict[Key, Position] = field(default_factory=dict)
     lengths: dict[Key, int] = field(default_factory=dict)
-    """Entries so far of each array of tables."""
+    """Number of entries so far in each array of tables."""
     starts: dict[int, Sequence[int]] = field(default_factory=dict)
-    """Per line, the byte at which each of its characters starts."""
+    """For each line, the byte at which each of its characters starts."""
 
     def of(self, document: Node) -> dict[Key, Position]:
         for node in document.named_children:
@@ -112,11 +111,11 @@ class _Locator:
                 self._pair(key, pair)
 
     def _entry(self, key: Key) -> Key:
-        """The table itself, or the newest of an array of tables."""
+        """The table itself, or the latest of an array of tables."""
         return (*key, self.lengths[key] - 1) if key in self.lengths else key
 
     def _span(self, node: Node) -> Span:
-        """tree-sitter counts bytes, from 0; a value of several lines is marked on its first."""
+        """tree-sitter counts bytes, from 0. A value of several lines is marked on its first line."""
         (row, start), (end_row, end) = node.start_point, node.end_point
         line = self.lines[row]
         if row not in self.starts:
@@ -128,7 +127,7 @@ class _Locator:
 
 
 def _parts(node: Node) -> Iterator[tuple[str, Node]]:
-    """The names of a possibly dotted, possibly quoted key, unquoted, with their nodes."""
+    """The unquoted parts of a key, which may be dotted, with their nodes."""
     if node.type == "dotted_key":
         for child in node.named_children:
             yield from _parts(child)

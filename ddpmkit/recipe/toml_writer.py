@@ -1,7 +1,4 @@
-"""Plain data as TOML text, one line a key.
-
-It does not know which keys a recipe has.
-"""
+"""Write plain data as TOML text, one line for each key."""
 
 import datetime
 import json
@@ -17,7 +14,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class TomlLine(NamedTuple):
-    """A line of TOML, and the key that it sets (None: a header, or an empty line)."""
+    """A line of TOML, and the key that it sets (None for a header or an empty line)."""
 
     text: str
     key: Key | None = None
@@ -29,7 +26,7 @@ def toml_text(data: Mapping[str, Any]) -> str:
 
 
 def toml_lines(data: Mapping[str, Any]) -> Iterator[TomlLine]:
-    """Plain keys first, then `[table]` and `[[array of tables]]`; what lies deeper is written inline."""
+    """Plain keys first, then `[table]` and `[[array of tables]]`; deeper tables are written inline."""
     tables: list[tuple[str, Key, Mapping[str, Any]]] = []
     for name, value in data.items():
         if isinstance(value, Mapping):
@@ -46,12 +43,12 @@ def toml_lines(data: Mapping[str, Any]) -> Iterator[TomlLine]:
 
 
 def toml_key(name: str) -> str:
-    """Quoted where it must be."""
+    """A key as TOML, quoted if necessary."""
     return name if _BARE_KEY.fullmatch(name) else _string(name)
 
 
 def toml_value(value: Any) -> str:
-    """One value on one line. Raises TypeError for what TOML cannot say."""
+    """A value as TOML, on one line. Raises TypeError if TOML has no form for it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -68,11 +65,11 @@ def toml_value(value: Any) -> str:
         case Mapping():
             pairs = ", ".join(f"{toml_key(name)} = {toml_value(entry)}" for name, entry in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
-    raise TypeError(f"{value!r} has no form in TOML")
+    raise TypeError(f"{value!r} cannot be written in TOML")
 
 
 def _string(value: str) -> str:
-    """JSON's escapes are TOML's; whatever else cannot be seen, or a terminal would obey, is escaped too."""
+    """JSON's escapes are valid in TOML. All other characters that are not printable are escaped too."""
     escaped = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else _escape(char) for char in escaped)
 

@@ -1,25 +1,40 @@
-"""Code that a recipe names, and whether it runs unasked.
+"""Whether code that a recipe names may run.
 
-What the user writes, in a recipe file or with `--set`, is the user's own. So is the lock of the user's own runs, which
-is signed. The lock of a run folder or checkpoint from elsewhere may name any code: that runs only with `--trust`.
+Recipe files, `--set` and the locks of the user's own runs are trusted. The lock in a run folder or checkpoint from
+elsewhere may name any code, which runs only with `--trust`. Own locks are recognized by a signature: an HMAC of their
+content with a secret key, which is created on first use in the user's state folder and is readable only by the user.
 """
 
-from collections.abc import Iterable, Iterator
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+from ddpmkit.environment import state_folder
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.runs_code import CodeValue, code_values
-from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import one_line
 from ddpmkit.recipe.recipe_file import as_toml_data
+from ddpmkit.recipe.schema import LOCK_TABLE
 from ddpmkit.recipe.toml_positions import Key
 from ddpmkit.recipe.toml_writer import toml_value
+from ddpmkit.regular_file import open_regular
 
-__all__ = ["UntrustedCode", "foreign_code"]
+__all__ = ["SIGNATURE", "UntrustedCode", "foreign_code", "is_own", "key_file", "signature"]
+
+SIGNATURE = "signature"
+"""The key of `[lock]` that contains the signature."""
+_KEY_BYTES = 32
 
 
 class UntrustedCode(InputError):
-    """A run from elsewhere names code, and nobody has said that it may run."""
+    """A run from elsewhere names code, and the user has not allowed it to run."""
 
     def __init__(self, codes: Iterable[CodeValue], source: str) -> None:
         codes = list(codes)
@@ -33,11 +48,73 @@ class UntrustedCode(InputError):
             + "\n".join(lines),
             remedies=[
                 "--trust runs this code: use it if you trust whoever made the folder (in Python: trust=True)",
-                f"--set '{dotted[0]}=...' gives a value of your own",
+                f"--set '{dotted[0]}=...' replaces it by a value of your own",
             ],
         )
 
 
-def foreign_code(tree: Layered, key: Key, config: ComponentConfig) -> Iterator[CodeValue]:
-    """The values of the config of the table at `key` that name code and come from a lock that is not the user's own."""
-    return (code for code in code_values(config, key) if tree.origin(code.key).foreign)
+def foreign_code(recipe: MergedRecipe, key: Key, config: ComponentConfig) -> Iterator[CodeValue]:
+    """The values of a config, whose table is at `key`, that name code and come from a lock that is not trusted."""
+    return (code for code in code_values(config, key) if recipe.origin(code.key).foreign)
+
+
+def signature(data: Mapping[str, Any]) -> str | None:
+    """The signature of a lock, given as TOML data; a signature in it is ignored. None if the key cannot be stored."""
+    key = _key() or _new_key()
+    return _hmac(data, key) if key is not None else None
+
+
+def is_own(data: Mapping[str, Any]) -> bool:
+    """Whether the lock was signed with this user's key and is unchanged since."""
+    lock, key = data.get(LOCK_TABLE), _key()
+    found = lock.get(SIGNATURE) if isinstance(lock, Mapping) else None
+    return key is not None and isinstance(found, str) and hmac.compare_digest(found.encode(), _hmac(data, key).encode())
+
+
+def key_file() -> Path:
+    """The file of the secret key."""
+    return state_folder() / "run-key"
+
+
+def _hmac(data: Mapping[str, Any], key: bytes) -> str:
+    lock = {name: value for name, value in data[LOCK_TABLE].items() if name != SIGNATURE}
+    return hmac.digest(key, json.dumps({**data, LOCK_TABLE: lock}, sort_keys=True).encode(), "sha256").hex()
+
+
+def _key() -> bytes | None:
+    try:
+        with open_regular(key_file(), follow_links=True) as file:
+            key = file.read(_KEY_BYTES + 1)
+    except OSError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
+
+
+def _new_key() -> bytes | None:
+    """Create the key, unless another process has created it meanwhile."""
+    file = key_file()
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=file.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as content:
+                content.write(secrets.token_bytes(_KEY_BYTES))
+                content.flush()
+                os.fsync(handle)
+            _put_in_place(Path(partial), file)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except OSError:
+        return None
+    return _key()
+
+
+def _put_in_place(partial: Path, file: Path) -> None:
+    """Keep a key that another process has created meanwhile; replace a file that is not a key."""
+    try:
+        file.hardlink_to(partial)
+    except FileExistsError:
+        if _key() is None:
+            partial.replace(file)
+    except OSError:  # a file system without hard links
+        partial.replace(file)

@@ -1,46 +1,39 @@
-"""Keys that someone wrote and that change nothing in this recipe, such as `label_dropout` without labels.
+"""Notes about keys that are written but have no effect, such as `label_dropout` without labels.
 
-They are reported, not refused: a layer may switch off what a base recipe sets. A value that nobody wrote is never
-reported, and neither is one in the lock of a run: a lock has every key, and the run has said it before.
+They are notes, not errors: a recipe may switch off what its base recipe configures. Defaults are never noted, and
+neither are the values in the lock of a run, which contains every key.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import one_line
+from ddpmkit.recipe.recipe import Part, evaluation_keys
 from ddpmkit.recipe.requirements import unused_sources
+from ddpmkit.recipe.sections import MetricSection
 from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.train_section import TrainSection
 
-__all__ = ["idle_core_keys", "idle_notes", "is_written"]
-
-
-def is_written(tree: Layered, key: Key) -> bool:
-    """Whether a person wrote this key: in a recipe, or with `--set`."""
-    origin = tree.origins.get(key)
-    return origin is not None and not origin.of_lock
+__all__ = ["repeated_metrics", "too_long_warmup", "unused_core_keys", "unused_key_notes"]
 
 
-def idle_notes(tree: Layered, idle: Iterable[tuple[Key, str]]) -> Iterator[str]:
-    """A sentence for each key of these that is written; `idle` says why it has no effect."""
-    for key, why in idle:
-        if is_written(tree, key):
+def unused_key_notes(recipe: MergedRecipe, unused: Iterable[tuple[Key, str]]) -> Iterator[str]:
+    """A sentence for each key in `unused` that a person wrote; each comes with the reason why it has no effect."""
+    for key, why in unused:
+        if recipe.set_by_user(key):
             table, name = (f"[[{key[0]}]]", key[2:]) if isinstance(key[1], int) else (f"[{key[0]}]", key[1:])
-            yield one_line(f"{tree.origin(key)}: `{'.'.join(map(str, name))}` in {table} has no effect: {why}")
+            yield one_line(f"{recipe.origin(key)}: `{'.'.join(map(str, name))}` in {table} has no effect: {why}")
 
 
-def idle_core_keys(found: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
-    """Keys of the core without effect in the checked sections `found`.
+def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Keys of the checked `sections` that have no effect, each with the reason; keys of components are not included.
 
-    A value that switches something off is never among them: it is right if there is nothing to switch on.
+    A value that switches something off is never included, even if there is nothing to switch off.
     """
-    requires, data, train, sampler = (
-        found["requires"],
-        found["data"].settings,
-        found["train"],
-        found["sampler"].settings,
-    )
+    requires, train = sections["requires"], sections["train"]
+    data, sampler = sections["data"].settings, sections["sampler"].settings
     for name in unused_sources(requires.plugins, requires.sources):
         yield ("requires", "sources", name), "`plugins` does not require it"
     if data.crop_margin != 1 and data.decoded_shape == data.image_shape:
@@ -56,6 +49,27 @@ def idle_core_keys(found: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     if train.keep_every and not train.keep_last:
         yield ("train", "keep_every"), "keep_last = 0 keeps every checkpoint"
     elif train.keep_every and not train.checkpoint_every and not train.keep_best:
-        yield ("train", "keep_every"), "checkpoint_every = 0 makes one checkpoint, at the end"
+        yield ("train", "keep_every"), "checkpoint_every = 0 writes one checkpoint, at the end"
     if sampler.weights == "ema" and not train.ema_decay:
         yield ("sampler", "weights"), "ema_decay = 0 keeps no average, so the weights of the last step generate images"
+
+
+def repeated_metrics(metrics: Sequence[Part[MetricSection]]) -> Iterator[str]:
+    """A note for each metric that is the same evaluation as one before it."""
+    seen: list[dict[str, Any]] = []
+    for number, part in enumerate(metrics, start=1):
+        keys = {"use": part.component.use, **evaluation_keys(part)}
+        if keys in seen:
+            first = seen.index(keys) + 1
+            yield f"[[metric]] number {number} is the same evaluation as number {first} and runs only once at each step"
+        seen.append(keys)
+
+
+def too_long_warmup(recipe: MergedRecipe, train: TrainSection) -> Iterator[str]:
+    """A note if a person wrote a warm-up that is longer than the training."""
+    key = ("train", "warmup_steps")
+    if train.warmup_steps > train.steps and recipe.set_by_user(key):
+        yield one_line(
+            f"{recipe.origin(key)}: `warmup_steps` in [train] is {train.warmup_steps}, but steps is {train.steps}: "
+            f"training ends before the learning rate reaches {train.learning_rate}"
+        )

@@ -1,7 +1,4 @@
-"""A section's values as a checked model, or everything that is wrong with them.
-
-It does not know sections or components: a table, a model and the names around them are all it sees.
-"""
+"""Check the values of a table against a pydantic model, and explain everything that is wrong with them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,100 +11,100 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from ddpmkit.errors import error_text
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.recipe.layers import Layered
-from ddpmkit.recipe.problems import MOST, Problem, did_you_mean
+from ddpmkit.recipe.key_descriptions import KeyDescriptions
+from ddpmkit.recipe.layers import MergedRecipe
+from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, did_you_mean
 from ddpmkit.recipe.toml_positions import Key
 from ddpmkit.recipe.toml_writer import toml_value
-from ddpmkit.recipe.value_descriptions import Expectations
 
-__all__ = ["Table", "unreadable", "validate"]
+__all__ = ["Table", "unreadable_values", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the recipe, or the part of it that one model describes."""
+    """A table of the recipe, or the keys of it that one model describes."""
 
-    tree: Layered
+    recipe: MergedRecipe
     key: Key
     values: Mapping[str, Any]
     title: str
     """`[train]`, `[[metric]]`."""
     owner: str = ""
-    """Who asks for these keys, where it is not the core: `schedule cosine`."""
-    others: Sequence[Expectations] = ()
-    """Further keys that may stand in the same table."""
-    guidance: Callable[[str], Sequence[str]] = lambda _: ()
-    """What to say about a key that is unknown here, or missing."""
-    mend: Callable[[BaseException], str] = lambda _: "report it to the authors of ddpmkit"
-    """What to do when the model itself breaks."""
+    """The component that the keys belong to, such as "schedule `cosine`"; empty for keys of the core."""
+    other_keys: Sequence[KeyDescriptions] = ()
+    """Keys of other models that the same table may contain."""
+    key_hints: Callable[[str], Sequence[str]] = lambda _: ()
+    """Returns the hints for a key that is unknown or missing."""
+    how_to_fix_model: Callable[[BaseException], str] = lambda _: "report it to the authors of ddpmkit"
+    """Returns the hint if code of the model itself raises an error."""
 
     def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
         """A problem with the value at `path` in this table."""
-        origin = self.tree.origin((*self.key, *path))
+        origin = self.recipe.origin((*self.key, *path))
         span = (origin.position.key if at_key else origin.position.value) if origin.position else None
         return Problem(message, origin.source, span, tuple(hint for hint in hints if hint))
 
 
 def validate(model: type[ModelT], table: Table) -> ModelT | None:
-    """The model, or None when problems were added to the table's tree.
+    """An instance of the model; None if problems were found, which are added to `table.recipe`.
 
-    In pydantic's JSON mode, which takes arrays for tuples and strings for paths and is strict in all else.
+    Uses pydantic's JSON mode, which accepts arrays for tuples and strings for paths and is strict otherwise.
     """
     try:
         return model.model_validate_json(pydantic_core.to_json(table.values, inf_nan_mode="constants"))
     except ValidationError as error:
-        expectations = Expectations(model)
-        found = _by_path(error, table.values)[:MOST]
-        table.tree.problems += [_problem(table, expectations, path, details) for path, details in found]
-    except BaseException as error:  # a validator of someone else's model may do anything
+        descriptions = KeyDescriptions(model)
+        found = _by_path(error, table.values)[:MAX_PROBLEMS]
+        table.recipe.problems += [_problem(table, descriptions, path, details) for path, details in found]
+    except BaseException as error:  # a validator of a plugin may raise anything
         if is_interrupt(error):
             raise
-        message = f"the config of {table.owner or table.title} broke with {error_text(error)}"
-        table.tree.problems.append(table.problem(message, ("use",), table.mend(error)))
+        message = f"the config of {table.owner or table.title} failed with {error_text(error)}"
+        table.recipe.problems.append(table.problem(message, ("use",), table.how_to_fix_model(error)))
     return None
 
 
-def unreadable(config: BaseModel) -> list[tuple[Key, str]]:
-    """Keys whose values the config's own model refuses once they are written down and read back, each with why.
+def unreadable_values(config: BaseModel) -> list[tuple[Key, str]]:
+    """The keys whose values the config's own model rejects after they are written and read again, each with the reason.
 
-    pydantic takes defaults unseen, so they may lie outside their own range. (Its `validate_default` is no help: in JSON
-    mode it refuses a Path as the default of a path.)
+    pydantic does not validate defaults, so they may be outside their own range. (`validate_default` does not help: in
+    JSON mode it rejects a Path as the default of a path.)
     """
     model = type(config)
     try:
         data = config.model_dump(mode="json", exclude_none=True, warnings=False)
     except PydanticSerializationError as error:
-        return [((), f"its config cannot be written down: {error}")]
+        return [((), f"its config cannot be written as JSON: {error}")]
     try:
         model.model_validate_json(pydantic_core.to_json(data, inf_nan_mode="constants"))
     except ValidationError as error:
-        expectations = Expectations(model)
+        descriptions = KeyDescriptions(model)
         return [
-            (path[:1], _refusal(_owned(config, path), expectations, path, data, details))
-            for path, details in _by_path(error, data)[:MOST]
+            (path[:1], _value_message(_described_value(config, path), descriptions, path, data, details))
+            for path, details in _by_path(error, data)[:MAX_PROBLEMS]
         ]
-    except BaseException as error:  # a validator of someone else's model may do anything
+    except BaseException as error:  # a validator of a plugin may raise anything
         if is_interrupt(error):
             raise
-        return [((), f"its config, read back as it is written down, broke with {error_text(error)}")]
+        return [((), f"its config, written and read again, failed with {error_text(error)}")]
     return []
 
 
-def _owned(config: BaseModel, path: Key) -> str:
+def _described_value(config: BaseModel, path: Key) -> str:
     if not path:
-        return "its config, read back as it is written down"
-    name = f"`{'.'.join(map(str, _field(path)))}`"
+        return "its config, written and read again"
+    name = f"`{_dotted(_field(path))}`"
     given = path[0] in config.model_fields_set
-    return f"{name}, read back as it is written down," if given else f"the default of {name}"
+    return f"{name}, written and read again," if given else f"the default of {name}"
 
 
 def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Key, ErrorDetails]]:
-    """The errors by the value they are about, one each.
+    """The errors by the path of the value, one for each path.
 
-    A union reports once for each of its choices. The choice that got furthest into the value says most, so an error
-    about a value gives way to one about something inside it.
+    A union reports an error for each of its choices. The choice that got furthest into the value is the most specific,
+    so an error about a value is dropped if there is one about something inside it.
     """
     found: dict[Key, ErrorDetails] = {}
     for details in error.errors(include_url=False):
@@ -117,60 +114,67 @@ def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Ke
 
 
 def _path(details: ErrorDetails, values: Any) -> Key:
-    """pydantic's location without the names of union choices that it weaves in."""
+    """pydantic's location, without the names of union choices that it contains."""
     path: Key = ()
     for part in details["loc"]:
-        if _holds(values, part):
+        if _contains(values, part):
             path, values = (*path, part), values[part]
     absent = details["loc"][-1] if details["type"] == "missing" else None
     return (*path, absent) if isinstance(absent, str) else path
 
 
-def _holds(values: Any, part: str | int) -> bool:
-    # Asked for a string, a range would compare it to each of its numbers.
+def _contains(values: Any, part: str | int) -> bool:
+    # `"text" in range(n)` would compare the text with each number.
     is_index = isinstance(values, list) and isinstance(part, int)
     return part in range(len(values)) if is_index else isinstance(values, Mapping) and part in values
 
 
-def _problem(table: Table, expectations: Expectations, path: Key, details: ErrorDetails) -> Problem:
+def _problem(table: Table, descriptions: KeyDescriptions, path: Key, details: ErrorDetails) -> Problem:
     field = _field(path)
-    name, title = ".".join(map(str, field)), table.title
+    name, title = _dotted(field), table.title
     match details["type"]:
         case "extra_forbidden" if len(path) == 1:
-            return _unknown_key(table, expectations, name)
+            return _unknown_key(table, descriptions, name)
         case "extra_forbidden":
             return table.problem(f"unknown key `{name}` in {title}", path, at_key=True)
         case "missing" if isinstance(details["loc"][-1], str):
-            return _missing_key(table, expectations, field)
+            return _missing_key(table, descriptions, field)
         case "value_error" | "assertion_error" if not path:
-            said = _said(details)
+            message = _author_message(details)
             # About the table as a whole: shown at the first key that the message names.
-            named = next((word for word in re.findall(r"\w+", said) if word in table.values), None)
-            return table.problem(f"{title}: {said}", (named,) if named else ())
-    message = _refusal(f"`{name}` in {title}" if path else title, expectations, path, table.values, details)
-    if (wanted := _wanted(expectations, path, details)) is None:
+            named = next((word for word in re.findall(r"\w+", message) if word in table.values), None)
+            return table.problem(f"{title}: {message}", (named,) if named else ())
+    message = _value_message(f"`{name}` in {title}" if path else title, descriptions, path, table.values, details)
+    if (accepted := _accepted(descriptions, path, details)) is None:
         return table.problem(message, path)
-    return table.problem(message, path, _same_value(_at(table.values, path), wanted), expectations.purpose(field))
+    correction = _corrected(_at(table.values, path), accepted)
+    return table.problem(message, path, correction, descriptions.purpose(field))
 
 
-def _refusal(named: str, expectations: Expectations, path: Key, values: Any, details: ErrorDetails) -> str:
-    """What the value of that name must be, and what it is."""
-    if (wanted := _wanted(expectations, path, details)) is None:
-        return f"{named}: {_said(details)}"
-    return f"{named} must be {wanted}, but {'is' if path == _field(path) else 'has'} {_shown(_at(values, path))}"
+def _value_message(named: str, descriptions: KeyDescriptions, path: Key, values: Any, details: ErrorDetails) -> str:
+    """What the value called `named` must be, and what it is."""
+    if (accepted := _accepted(descriptions, path, details)) is None:
+        return f"{named}: {_author_message(details)}"
+    verb = "is" if path == _field(path) else "contains"
+    return f"{named} must be {accepted}, but {verb} {_shown(_at(values, path))}"
 
 
-def _wanted(expectations: Expectations, path: Key, details: ErrorDetails) -> str | None:
-    """None where the model's author has said it, where no value is there, or where it cannot be said."""
+def _accepted(descriptions: KeyDescriptions, path: Key, details: ErrorDetails) -> str | None:
+    """The accepted values; None if the model's author wrote a message, or they cannot be described."""
     absent = details["type"] == "missing" and isinstance(details["loc"][-1], str)
-    return None if absent or details["type"] in ("value_error", "assertion_error") else expectations.of(_field(path))
+    by_author = details["type"] in ("value_error", "assertion_error")
+    return None if absent or by_author else descriptions.accepted(_field(path))
 
 
 def _field(path: Key) -> Key:
-    """An entry of a list is spoken of by the list's key."""
+    """The path of the list for an entry of a list."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     return path
+
+
+def _dotted(path: Key) -> str:
+    return ".".join(map(str, path))
 
 
 def _at(values: Any, path: Key) -> Any:
@@ -179,29 +183,29 @@ def _at(values: Any, path: Key) -> Any:
     return values
 
 
-def _said(details: ErrorDetails) -> str:
+def _author_message(details: ErrorDetails) -> str:
     return details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
-def _missing_key(table: Table, expectations: Expectations, field: Key) -> Problem:
-    name = ".".join(map(str, field))
-    message = f"{table.title} lacks `{name}`" + (f"; the {table.owner} needs it" if table.owner else "")
+def _missing_key(table: Table, descriptions: KeyDescriptions, field: Key) -> Problem:
+    name = _dotted(field)
+    message = f"`{name}` is missing in {table.title}" + (f"; the {table.owner} needs it" if table.owner else "")
     if name == "use":
-        return table.problem(message, (), *table.guidance(name))
-    return table.problem(message, ("use",), expectations.described(field), expectations.purpose(field))
+        return table.problem(message, (), *table.key_hints(name))
+    return table.problem(message, ("use",), descriptions.full(field), descriptions.purpose(field))
 
 
-def _unknown_key(table: Table, expectations: Expectations, name: str) -> Problem:
-    known = (*table.others, expectations)
+def _unknown_key(table: Table, descriptions: KeyDescriptions, name: str) -> Problem:
+    known = (*table.other_keys, descriptions)
     names = [key for group in known for key in group.names]
     close = did_you_mean(name, names)
-    described = next((group.described((close,)) for group in known if close in group.names), None) if close else None
-    guidance = table.guidance(name)
+    described = next((group.full((close,)) for group in known if close in group.names), None) if close else None
+    hints = table.key_hints(name)
     return table.problem(
         f"unknown key `{name}` in {table.title}",
         (name,),
-        f"did you mean {described}?" if described and not guidance else None,
-        *guidance,
+        f"did you mean {described}?" if described and not hints else None,
+        *hints,
         f"keys of {table.title}: {', '.join(names)}",
         at_key=True,
     )
@@ -212,15 +216,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _same_value(value: Any, wanted: str) -> str | None:
-    """The same thing, as it should have been written."""
+def _corrected(value: Any, accepted: str) -> str | None:
+    """A hint with the same value in the accepted form; None if there is no obvious one."""
     match value:
-        case float() if "integer" in wanted and value.is_integer() and abs(value) < 2**63:
-            return f"write {toml_value(int(value))}: in TOML a point or an exponent makes a number that is no integer"
-        case str() if "true or false" in wanted and value.lower() in ("true", "false"):
+        case float() if "integer" in accepted and value.is_integer() and abs(value) < 2**63:
+            return f"write {toml_value(int(value))}: in TOML, a number with a point or an exponent is not an integer"
+        case str() if "true or false" in accepted and value.lower() in ("true", "false"):
             return f"write {value.lower()}, without quotes"
-        case str() if "a list of" in wanted and "strings" in wanted:
+        case str() if "a list of" in accepted and "strings" in accepted:
             return f"write [{toml_value(value)}]"
-        case str() if value.isdecimal() and ("integer" in wanted or "number" in wanted):
+        case str() if value.isdecimal() and ("integer" in accepted or "number" in accepted):
             return f"write {value}, without quotes"
     return None

@@ -17,8 +17,7 @@ from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.contracts import Scores
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.finder import file_options
-from ddpmkit.recipe import read_lock_values, toml_text
-from ddpmkit.recipe.provenance import made_with
+from ddpmkit.recipe import provenance_of, read_lock_values, toml_text
 from ddpmkit.report.curves import Curve, chart
 from ddpmkit.report.history import QUARTERS, History, read_history
 from ddpmkit.report.images import embedded, thumbnail
@@ -53,8 +52,8 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
     folder = RunFolder(path)
     history, scores = read_history(folder.log), read_scores(folder.log)
     recipe = _lock(folder)
-    made, _ = made_with(recipe), recipe.pop("lock", None)
-    plugin_options = file_options(made.files if made else ())
+    provenance, _ = provenance_of(recipe), recipe.pop("lock", None)
+    plugin_options = file_options(provenance.files if provenance else ())
     grids = [(step, shown) for step, grid in _spread(folder.grids()) if (shown := (grid, thumbnail(grid)))[1]]
     page = environment().get_template("run_page.html").render(
         name=recipe.get("name", path.resolve().name),
@@ -65,8 +64,8 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
         evaluate_option=_evaluate_option(recipe, skipped_metrics),
         recipe=recipe,
         recipe_text=toml_text(recipe).strip(),
-        versions={**made.versions, **made.distributions} if made else {},
-        fingerprint=made.dataset_fingerprint if made else "",
+        versions={**provenance.versions, **provenance.distributions} if provenance else {},
+        fingerprint=provenance.dataset_fingerprint if provenance else "",
         last_samples=embedded(grids[-1][1][0]) if grids else "",
         last_step=grids[-1][0] if grids else 0,
         grids=[_Grid(step, f"samples/{grid.name}", small) for step, (grid, small) in grids],

@@ -13,7 +13,7 @@ from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError
-from ddpmkit.recipe.layers import Layered
+from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.validation import Table, validate
 from ddpmkit.testing.checks import Check, Rule
 from ddpmkit.testing.subject import Subject
@@ -105,7 +105,7 @@ def _rules_in(module: str) -> tuple[Rule, ...]:
 
 def _config(registered: RegisteredComponent, settings: Mapping[str, Any]) -> ComponentConfig:
     """Validate `settings` as the keys of a recipe are validated. Raises RecipeError."""
-    tree = Layered("settings", dict(settings))
+    tree = MergedRecipe("settings", dict(settings))
     config = validate(registered.config_model(), Table(tree, (), settings, f"{registered.kind} `{registered.use}`"))
     if config is None:
         raise RecipeError(tree.problems)

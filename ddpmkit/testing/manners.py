@@ -11,7 +11,7 @@ import torch
 
 from ddpmkit.recipe import toml_text
 from ddpmkit.recipe.schema import SECTIONS
-from ddpmkit.recipe.validation import unreadable
+from ddpmkit.recipe.validation import unreadable_values
 from ddpmkit.testing.checks import Rule
 from ddpmkit.testing.failures import NotApplicable, require
 from ddpmkit.testing.subject import Subject
@@ -44,7 +44,7 @@ def _keys_free(subject: Subject) -> None:
 
 
 def _config_as_toml(subject: Subject) -> None:
-    require(not (refused := unreadable(subject.config)), "; ".join(why for _, why in refused))
+    require(not (refused := unreadable_values(subject.config)), "; ".join(why for _, why in refused))
     written = toml_text(subject.config.model_dump(mode="json", exclude_none=True))
     again = type(subject.config).model_validate_json(json.dumps(tomllib.loads(written)))
     require(again == subject.config, f"{subject.config!r} was written, {again!r} was read")

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.recipe import TrainSection, Weights
+from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.training.posthoc_ema import exponent
 
 __all__ = ["Average", "Ema", "PowerEma", "build_averages", "decay_at"]
@@ -74,10 +74,10 @@ class PowerEma(Average):
         return float((1 - 1 / step) ** (self.exponent + 1))
 
 
-def build_averages(network: nn.Module, settings: TrainSection) -> dict[Weights, Average]:
+def build_averages(network: nn.Module, settings: TrainSection) -> dict[WeightsChoice, Average]:
     """All averages that the recipe keeps; none of them is `raw`."""
-    kept: dict[Weights, Average] = {}
+    kept: dict[WeightsChoice, Average] = {}
     if settings.ema_decay:
-        kept[Weights("ema")] = Ema(network, settings.ema_decay)
-    kept |= {Weights("decay", decay): Ema(network, decay) for decay in settings.ema_decays}
-    return kept | {Weights("sigma_rel", width): PowerEma(network, width) for width in settings.ema_sigma_rels}
+        kept[WeightsChoice("ema")] = Ema(network, settings.ema_decay)
+    kept |= {WeightsChoice("decay", decay): Ema(network, decay) for decay in settings.ema_decays}
+    return kept | {WeightsChoice("sigma_rel", width): PowerEma(network, width) for width in settings.ema_sigma_rels}

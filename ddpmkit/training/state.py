@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.errors import InputError
-from ddpmkit.recipe import Weights
+from ddpmkit.recipe import WeightsChoice
 from ddpmkit.training.loss_by_quarter import QUARTERS
 from ddpmkit.training.trainer import Trainer
 
@@ -59,7 +59,7 @@ def part_names(trainer: Trainer) -> list[str]:
     return ["model", "optimizer", "progress", *map(average_part, trainer.averages)]
 
 
-def average_part(weights: Weights) -> str:
+def average_part(weights: WeightsChoice) -> str:
     """The part of a checkpoint with these averages: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
     return "ema" if weights.kind == "ema" else f"ema-{weights}".replace("=", "-")
 

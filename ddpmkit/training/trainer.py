@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.data.images import ImageSource
-from ddpmkit.recipe import TrainSection, Weights
+from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.training.ema import Average, PowerEma, build_averages
 from ddpmkit.training.loss_by_quarter import LossByQuarter
 from ddpmkit.training.objective import BatchKey, Objective
@@ -23,7 +23,7 @@ __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
 # Far more than the steps of any run, so that batches after a rollback differ from all that the run would see otherwise.
 _ROLLBACK_OFFSET = 2**40
-_EMA = Weights("ema")
+_EMA = WeightsChoice("ema")
 
 
 class StepOutcome(NamedTuple):
@@ -61,7 +61,7 @@ class Trainer:
         """Steps skipped since the last one that was taken."""
         self.rollbacks = 0
         """How often the run was rolled back; each time it continues with other batches and other noise."""
-        self.averages: dict[Weights, Average] = build_averages(network, settings)
+        self.averages: dict[WeightsChoice, Average] = build_averages(network, settings)
         self.optimizer = Optimizer(network, settings)
         self.is_updating = False
         """Whether weights, optimizer and averages belong to different steps; the state must not be saved then."""
@@ -124,7 +124,7 @@ class Trainer:
         decay = {"none": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
         return settings.learning_rate * warm * decay[settings.learning_rate_decay]
 
-    def averaged(self, weights: Weights = _EMA) -> nn.Module:
+    def averaged(self, weights: WeightsChoice = _EMA) -> nn.Module:
         """The network with this average, or the network itself if the recipe keeps no such average."""
         return self.averages[weights].network if weights in self.averages else self.network
 

@@ -188,7 +188,7 @@ def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
         (["-n", "0"], "-n"),
         (["--seed", str(2**63)], "is no whole number in 0 .. 2**63 - 1"),
         (["--seed", "cat"], "'cat' is no whole number"),
-        (["--weights", "best"], "'best' is none of"),
+        (["--weights", "best"], "not 'best'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

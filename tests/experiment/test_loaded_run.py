@@ -151,7 +151,7 @@ def test_numbers_are_checked_before_anything_is_generated(small: Recipe, tmp_pat
         ("seed must be a whole number from 0 to .*, not 1.5", lambda: run.visualize(seed=1.5)),  # type: ignore[arg-type]
         ("resample must be a whole number of at least 1, not 0", lambda: run.inpaint(picture, mask, 2, resample=0)),
         ("num_samples must be a whole number of at least 2, not 0", lambda: run.evaluate(num_samples=0)),
-        ("'' is none of", lambda: run.sample(2, weights="")),
+        ("not ''", lambda: run.sample(2, weights="")),
     ]
     for message, use in wrong:
         with pytest.raises(InputError, match=message):

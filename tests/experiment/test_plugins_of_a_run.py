@@ -105,7 +105,7 @@ def test_a_resume_with_another_number_of_threads_says_so_once(
         listening = Listening()
         run = ddpmkit.run(recipe, tmp_path, display=listening)
         warnings[steps] = [remark for remark in listening.remarks if "warning" in remark]
-        assert read_lock(run.folder.lock).made_with.arithmetic["threads"] == str(count)
+        assert read_lock(run.folder.lock).provenance.arithmetic["threads"] == str(count)
     assert warnings[1] == warnings[2] == warnings[4] == []
     (warning,) = warnings[3]
     assert "threads: 2 -> 1" in warning
@@ -144,7 +144,7 @@ def test_a_run_trained_by_another_alpha_bar_is_neither_gone_on_with_nor_sampled(
     ):
         with pytest.raises(InputError, match="another alpha_bar than schedule 'local/zigzag'") as caught:
             again()
-        assert "put zigzag.py back as it was" in str(caught.value)
+        assert "restore zigzag.py as it was" in str(caught.value)
         assert "--out DIR starts another run" in str(caught.value)
     assert Path("run/recipe.lock.toml").read_text() == lock
     assert [folder.name for folder in Path("run/checkpoints").iterdir()] == ["step-00000001"]

@@ -16,5 +16,5 @@ def test_a_need_that_nothing_installed_meets_says_whom_to_ask(registry: Registry
         )
     (problem,) = caught.value.problems
     assert problem.hints == (
-        "nothing that is installed provides it: pip install what unpackaged 0 says it goes with, or use another loss",
+        "no installed component provides it: install what unpackaged 0 requires for it, or use another loss",
     )

@@ -129,7 +129,7 @@ def test_a_default_outside_its_own_range_is_refused_before_anything_is_written(r
         "until then, set `depth` in [schedule]",
     )
     assert "the default of `wave.width` must be an integer of at least 1, but is 0" in wave.message
-    assert "the default of `levels` must be a list of integers of at least 1, but has 0" in levels.message
+    assert "the default of `levels` must be a list of integers of at least 1, but contains 0" in levels.message
 
 
 def test_whoever_has_the_source_of_a_wrong_default_is_told_where_to_mend_it(registry: Registry) -> None:
@@ -150,7 +150,7 @@ def test_a_value_that_its_own_validator_drives_out_of_range_is_refused(registry:
     mine = with_schedule(registry, "runaway", RunawayConfig)
     with pytest.raises(RecipeError) as caught:
         read_recipe({"schedule": {"use": "acme/runaway", "power": 1.5}}, registry=mine)
-    assert "schedule `acme/runaway`: `power`, read back as it is written down, must be a number of at most 3" in str(
+    assert "schedule `acme/runaway`: `power`, written and read again, must be a number of at most 3" in str(
         caught.value
     )
 

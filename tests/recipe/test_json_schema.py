@@ -4,7 +4,8 @@ from pathlib import Path
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import read_recipe, read_sweep, recipe_schema, schema_text
-from ddpmkit.recipe.schema import SECTIONS, Header, Section
+from ddpmkit.recipe.schema import SECTIONS, Header
+from ddpmkit.recipe.sections import Section
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ import pytest
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, read_recipe
-from ddpmkit.recipe.layers import layered
+from ddpmkit.recipe.layers import merge_layers
 from ddpmkit.recipe.recipe_file import Layer
 
 Read = Callable[..., Recipe]
@@ -49,7 +49,7 @@ def test_the_name_is_the_files_and_is_not_inherited(read: Read, registry: Regist
 def test_a_file_may_be_extended_twice_but_not_in_a_circle(read: Read, errors: Errors) -> None:
     loop = errors('extends = "a.toml"\n', a='\nextends = "b.toml"\n', b='extends = "./mine.toml"\n')
     assert loop == (
-        "b.toml:1:11: `extends` goes round in a circle\n"
+        "b.toml:1:11: `extends` forms a circle\n"
         '     1 | extends = "./mine.toml"\n'
         "       |           ^^^^^^^^^^^^^\n"
         "  - mine.toml -> a.toml -> b.toml -> mine.toml"
@@ -59,7 +59,7 @@ def test_a_file_may_be_extended_twice_but_not_in_a_circle(read: Read, errors: Er
 
 def test_a_missing_base_is_named_where_it_is_asked_for(errors: Errors, folder: Path) -> None:
     assert errors('extends = "bass.toml"\n', base="") == (
-        "mine.toml:1:11: `extends` asks for bass.toml: there is no such file\n"
+        "mine.toml:1:11: `extends` requires bass.toml: there is no such file\n"
         '     1 | extends = "bass.toml"\n'
         "       |           ^^^^^^^^^^^\n"
         "  - did you mean base.toml?\n"
@@ -116,10 +116,10 @@ def test_a_note_repeats_nothing_that_a_terminal_would_obey(read: Read) -> None:
 
 @pytest.mark.parametrize("value", ['["x"]', "[]", "{a = 1}"])
 def test_a_replaced_array_leaves_no_origin_behind(value: str) -> None:
-    tree = layered([Layer("base", {"data": {"classes": ["a", "b"]}})], [f"data.classes={value}"])
+    tree = merge_layers([Layer("base", {"data": {"classes": ["a", "b"]}})], [f"data.classes={value}"])
     assert ("data", "classes", 1) not in tree.origins
 
 
 @pytest.mark.parametrize("extends", ["a\\u0000b", "~nobody/x.toml", "/", ".", "x" * 300])
 def test_no_name_of_a_base_does_worse_than_an_error(errors: Errors, extends: str) -> None:
-    assert errors(f'extends = "{extends}"\n').startswith("mine.toml:1:11: `extends` asks for ")
+    assert errors(f'extends = "{extends}"\n').startswith("mine.toml:1:11: `extends` requires ")

@@ -13,22 +13,22 @@ from ddpmkit.plugin.finder import FoundPlugin
 from ddpmkit.plugin.loader import BrokenPlugin
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe
+from ddpmkit.recipe import Recipe, RecipeError, current_provenance, lock_text, read_lock, read_recipe
 
 
 @pytest.fixture
 def lock(read: Callable[..., Recipe], folder: Path) -> Path:
     recipe = read('[data]\nuse = "image-folder"\nroot = "r"\n[[metric]]\nuse = "fid"\nevery = 3\n')
-    (folder / "recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    (folder / "recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     return folder / "recipe.lock.toml"
 
 
 def test_a_lock_gives_back_the_recipe_and_what_it_ran_with(lock: Path, registry: Registry) -> None:
     found = read_lock(lock, registry)
     assert found.recipe == read_recipe("mine.toml", registry=registry)
-    assert found.made_with.dataset_fingerprint == "abc123"
-    assert found.made_with.distributions == {"unpackaged": "0"}
-    assert found.made_with.versions == {
+    assert found.provenance.dataset_fingerprint == "abc123"
+    assert found.provenance.distributions == {"unpackaged": "0"}
+    assert found.provenance.versions == {
         "python": platform.python_version(),
         "ddpmkit": importlib.metadata.version("ddpmkit"),
         "torch": importlib.metadata.version("torch"),
@@ -50,7 +50,7 @@ def test_a_lock_states_every_default(lock: Path) -> None:
 
 def test_a_plain_recipe_is_no_lock(folder: Path, registry: Registry) -> None:
     (folder / "plain.toml").write_text("")
-    with pytest.raises(InputError, match=r"plain.toml is no lock file: it has no complete \[lock\] table"):
+    with pytest.raises(InputError, match=r"plain.toml is not a lock file: it has no complete \[lock\] table"):
         read_lock(folder / "plain.toml", registry)
 
 
@@ -87,8 +87,8 @@ FILE = FoundPlugin("local.zigzag", "ddpmkit_local_a", "zigzag.py", "sha256:a", P
     ("then", "now", "why", "way_back"),
     [
         (INSTALLED, replace(INSTALLED, version="1.3"), "ddpmkit-acme 1.2 then, 1.3", "pip install ddpmkit-acme==1.2"),
-        (INSTALLED, INSTALLED, "ddpmkit-acme 1.2 then and now, so it was changed", "put ddpmkit-acme back"),
-        (FILE, replace(FILE, version="sha256:b"), "zigzag.py sha256:a then, sha256:b now", "put zigzag.py back"),
+        (INSTALLED, INSTALLED, "ddpmkit-acme 1.2 then and now, so it was changed", "restore ddpmkit-acme"),
+        (FILE, replace(FILE, version="sha256:b"), "zigzag.py sha256:a then, sha256:b now", "restore zigzag.py"),
     ],
 )  # fmt: skip
 def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_how_to_start_another(
@@ -96,7 +96,7 @@ def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_ho
 ) -> None:
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use, "power": 3.0}}, registry=zigzag(Power, then))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     with pytest.raises(RecipeError) as caught:
         read_lock(Path("recipe.lock.toml"), zigzag(Depth, now))
     assert "unknown key `power` in [schedule]" in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_ho
 
 def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
     recipe = read_recipe({"schedule": {"use": "acme/zigzag"}}, registry=zigzag(Power, INSTALLED))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     with pytest.raises(RecipeError) as caught:
         read_recipe("recipe.lock.toml", overrides=["schedule.powr=1"], registry=zigzag(Power, INSTALLED))
     assert "another version" not in str(caught.value)
@@ -124,7 +124,7 @@ def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
             [replace(INSTALLED, version="2")],
             ["the run was made with another version", "pip install ddpmkit"],
         ),
-        (INSTALLED, [INSTALLED], ["the run was made with another version: ddpmkit-acme 1.2 then and now", "put ddpm"]),
+        (INSTALLED, [INSTALLED], ["the run was made with another version: ddpmkit-acme 1.2 then and now", "restore "]),
     ],
 )
 def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
@@ -132,7 +132,7 @@ def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
 ) -> None:
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use}}, registry=zigzag(Power, then))
-    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     broken = [BrokenPlugin(plugin, "it offers nothing") for plugin in now]
     others = [entry for kind, _ in REST for entry in zigzag(Power, then).of_kind(kind)]
     with pytest.raises(RecipeError) as caught:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ddpmkit.recipe import Recipe
-from ddpmkit.recipe.overrides import Override, parse_override
+from ddpmkit.recipe.layers import Override, parse_override
 
 Read = Callable[..., Recipe]
 Errors = Callable[..., str]
@@ -45,11 +45,11 @@ def test_the_value_is_toml_or_else_the_text_it_is(text: str, key: tuple[str, ...
         ("a b=3", "not of the form KEY=VALUE"),
         ("a\nb=3", "not of the form KEY=VALUE"),
         ("name=", "the value is missing"),
-        ("data.classes=[cat]", "[cat] is no TOML value"),
-        ('data.root="x', '"x is no TOML value'),
+        ("data.classes=[cat]", "[cat] is not a TOML value"),
+        ('data.root="x', '"x is not a TOML value'),
         ("train.seed=0x10000000000000000", "at most 64 bits"),
-        ("data.root=\udcff", "no valid text"),
-        ("train.'\udcff'=1", "no valid text"),
+        ("data.root=\udcff", "not valid text"),
+        ("train.'\udcff'=1", "not valid text"),
         ("a" + ".a" * 60 + "=1", "nested too deeply"),
     ],
 )
@@ -71,7 +71,7 @@ def test_the_only_table_of_an_array_needs_no_number(read: Read, errors: Errors) 
     assert recipe.metrics[0].settings.every == 100
     assert recipe.metrics[0].config.model_dump() == {"protocol": "original"}
     assert errors(one + one, "metric.every=100") == (
-        "--set metric.every=100: `metric` is a list: set it whole, or a key of one of its tables (metric.0.KEY)\n"
+        "--set metric.every=100: `metric` is a list: set all of it, or a key of one of its tables (metric.0.KEY)\n"
         "  - metric.0 is fid, metric.1 is fid"
     )
 
@@ -97,10 +97,10 @@ def test_the_last_of_two_overrides_wins(read: Read) -> None:
     [
         ("metric.3.every=5", "the recipe has no table `metric.3`"),
         ("schedule.use=1979-05-27", "there is no schedule `1979-05-27`"),
-        ("tracker.use=wandb", "`tracker` is a list: set it whole, or a key of one of its tables (tracker.0.KEY)"),
+        ("tracker.use=wandb", "`tracker` is a list: set all of it, or a key of one of its tables (tracker.0.KEY)"),
         ("train.steps.x=5", "the recipe has no table `train.steps`"),
         ("tracker.0.use=wandb", "the recipe has no table `tracker.0`"),
-        ("extends=base.toml", "`extends` belongs in a recipe file"),
+        ("extends=base.toml", "`extends` works only in a recipe file"),
         ("train.stps=5", "unknown key `stps` in [train]"),
         ("train.steps=10k", '`steps` in [train] must be an integer of at least 1, but is "10k"'),
     ],

@@ -15,7 +15,7 @@ from recipe_mutations import furnish, mutated, overrides
 from ddpmkit.cli.root import main
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, RecipeError, lock_text, made_here, read_lock, read_recipe, toml_text
+from ddpmkit.recipe import Recipe, RecipeError, current_provenance, lock_text, read_lock, read_recipe, toml_text
 from ddpmkit.recipe.schema import SECTIONS
 
 quickly = settings(
@@ -144,7 +144,7 @@ def test_any_chain_ends_at_its_base_or_is_refused(folder: Path, registry: Regist
 def test_a_chain_that_returns_to_itself_is_refused(folder: Path, registry: Registry, length: int) -> None:
     for number in range(length):
         (folder / f"{number}.toml").write_text(f'extends = "{(number + 1) % length}.toml"\n')
-    assert "`extends` goes round in a circle" in str(outcome("0.toml", registry))
+    assert "`extends` forms a circle" in str(outcome("0.toml", registry))
 
 
 def test_a_chain_without_end_is_refused(folder: Path, registry: Registry) -> None:
@@ -191,13 +191,13 @@ def test_what_is_accepted_is_written_and_read_back_unchanged(
     recipe = read_recipe(data, registry=installed)
     for text in (
         recipe.to_toml(),
-        lock_text(recipe, made_here(recipe, "a fingerprint")),
+        lock_text(recipe, current_provenance(recipe, "a fingerprint")),
         toml_text({"name": recipe.name} | data),
     ):
         (folder / "again.toml").write_text(text, encoding="utf-8", newline="")
         assert read_recipe("again.toml", registry=installed) == recipe
     (folder / "recipe.lock.toml").write_text(
-        lock_text(recipe, made_here(recipe, "a fingerprint")), encoding="utf-8", newline=""
+        lock_text(recipe, current_provenance(recipe, "a fingerprint")), encoding="utf-8", newline=""
     )
     assert read_lock(folder / "recipe.lock.toml", installed).recipe == recipe
     for options in ([], ["--origins"]):

@@ -29,8 +29,8 @@ def test_what_is_installed_is_enough(read) -> None:  # type: ignore[no-untyped-d
     ("plugin", "said"),
     [
         ("ddpmkit-acme>=1.2", "the recipe requires ddpmkit-acme>=1.2, which is not installed"),
-        ("ddpmkit>=99", f"the recipe requires ddpmkit>=99, and ddpmkit {DDPMKIT} is installed"),
-        ("ddpmkit >", "'ddpmkit >' in [requires] is no distribution with versions"),
+        ("ddpmkit>=99", f"the recipe requires ddpmkit>=99, but ddpmkit {DDPMKIT} is installed"),
+        ("ddpmkit >", "'ddpmkit >' in [requires] is not a package with a version"),
     ],
 )
 def test_what_is_not_is_said_with_its_place_and_its_remedy(read, plugin: str, said: str) -> None:  # type: ignore[no-untyped-def]

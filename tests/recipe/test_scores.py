@@ -7,8 +7,8 @@ import pytest
 from ddpmkit.plugin import Component
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import RecipeError, lock_text, made_here, read_lock, read_recipe
-from ddpmkit.recipe.scores import declared_scores
+from ddpmkit.recipe import RecipeError, current_provenance, lock_text, read_lock, read_recipe
+from ddpmkit.recipe.cross_checks import declared_scores
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def test_the_names_of_scores_are_among_the_capabilities() -> None:
     ("keep_best", "metrics", "complaint"),
     [
         ("fid", (), "the recipe has no [[metric]]"),
-        ("fdi", ({"use": "clean-fid"},), "no [[metric]] gives a score of this name\n  - did you mean `fid`?"),
+        ("fdi", ({"use": "clean-fid"},), "no [[metric]] reports a score of this name\n  - did you mean `fid`?"),
         ("clean-fid", ({"use": "clean-fid"}, {"use": "clean-kid"}), "scores that can be used: fid, kid"),
-        ("copies", ({"use": "nearest-neighbours"},), "that score does not say which run is better"),
+        ("copies", ({"use": "nearest-neighbours"},), "that score does not rank runs"),
     ],
 )
 def test_a_score_that_cannot_choose_a_checkpoint_is_refused_before_training(
@@ -61,7 +61,7 @@ def test_a_score_that_may_choose_one_is_accepted(
 
 def test_a_run_that_was_made_with_such_a_value_can_still_be_opened(registry: Registry, tmp_path: Any) -> None:
     good = read_recipe(recipe("fid", {"use": "clean-fid"}), registry=registry)
-    text = lock_text(good, made_here(good, "a fingerprint")).replace('keep_best = "fid"', 'keep_best = "typo"')
+    text = lock_text(good, current_provenance(good, "a fingerprint")).replace('keep_best = "fid"', 'keep_best = "typo"')
     (tmp_path / "recipe.lock.toml").write_text(text)
     assert read_lock(tmp_path / "recipe.lock.toml", registry).recipe.train.keep_best == "typo"
 
@@ -70,5 +70,5 @@ def test_a_metric_that_is_the_same_evaluation_as_another_is_noted(registry: Regi
     twice = [{"use": "fd", "extractor": "a.pt"}, {"use": "fd", "extractor": "a.pt", "every": 5, "batch_size": 2}]
     other = {"use": "fd", "extractor": "a.pt", "size": 3}
     assert read_recipe(recipe("", *twice, other), registry=registry).notes == (
-        "[[metric]] number 2 is the same evaluation as number 1, and is made once at each step",
+        "[[metric]] number 2 is the same evaluation as number 1 and runs only once at each step",
     )

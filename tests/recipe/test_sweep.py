@@ -73,9 +73,12 @@ def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: 
     ("text", "said"),
     [
         ("[sweep.over]\nschedule.use = 'linear'\n", "mine.toml:2:16: `schedule.use` in [sweep.over] must be a list"),
-        ("[sweep.over]\nschedule.use = []\n", "must be a list of the values to try"),
-        ("[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n", "lists of one length: a.b has 1, c.d has 2"),
-        ("[sweep]\nmode = 'grid'\n", "[sweep] lacks `over`"),
+        ("[sweep.over]\nschedule.use = []\n", "must be a list of values"),
+        (
+            "[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n",
+            "lists of the same length: a.b has 1, c.d has 2",
+        ),
+        ("[sweep]\nmode = 'grid'\n", "`over` is missing in [sweep]"),
         ("[sweep]\nover = {a = [1]}\nsteps = 3\n", "unknown key `steps` in [sweep]"),
         ("sweep = 3\n", "mine.toml:1:9: `sweep` must be a single table"),
         ("[sweep.over]\nschedule.use = ['cosin']\n", "did you mean 'cosine'?"),
@@ -114,5 +117,5 @@ def test_what_is_wrong_in_a_sweep_from_the_command_line_names_it(sweep) -> None:
 
 def test_a_single_run_cannot_be_made_of_it(folder, registry: Registry) -> None:  # type: ignore[no-untyped-def]
     (folder / "mine.toml").write_text(GRID)
-    with pytest.raises(RecipeError, match="`ddpmkit sweep` makes them all"):
+    with pytest.raises(RecipeError, match="use `ddpmkit sweep`"):
         read_recipe("mine.toml", registry=registry)

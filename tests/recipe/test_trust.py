@@ -11,9 +11,8 @@ import pytest
 
 from ddpmkit.plugin import Component, ComponentConfig, RunsCode
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, lock_text, made_here, read_lock, read_recipe
-from ddpmkit.recipe.signature import is_own, key_file, signature
-from ddpmkit.recipe.trust import UntrustedCode
+from ddpmkit.recipe import Recipe, current_provenance, lock_text, read_lock, read_recipe
+from ddpmkit.recipe.trust import UntrustedCode, is_own, key_file, signature
 
 TARGET = f"{__name__}:Remembering"
 
@@ -58,7 +57,7 @@ def lock(registry: Registry) -> Callable[..., Path]:
             patch.setenv("DDPMKIT_STATE", str(Path(state).absolute()))
             data = {"metric": [{"use": "coded", "extractor": code}], "sampler": sampler}
             recipe = read_recipe(data, registry=registry)
-            Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+            Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
         return Path("recipe.lock.toml")
 
     return write
@@ -86,7 +85,7 @@ def test_a_lock_from_elsewhere_builds_what_names_code_only_when_trusted(
         '    metric.0.extractor = "evil:go"  a function that is imported and called'
     )
     assert caught.value.remedies[0].startswith("--trust runs this code")
-    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' gives a value of your own"
+    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' replaces it by a value of your own"
     recipe.sampler.build()
     assert Remembering.built == ["ours:default"]
     assert build(read_lock(theirs, registry, trust=True).recipe) == ["ours:default", "evil:go"]
@@ -148,7 +147,7 @@ def test_other_spacing_and_line_ends_change_nothing(lock: Callable[..., Path], r
 
 def test_a_run_signs_no_code_that_it_does_not_trust(lock: Callable[..., Path], registry: Registry) -> None:
     recipe = read_lock(lock(state="theirs"), registry).recipe
-    Path("recipe.lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc123")))
+    Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     with pytest.raises(UntrustedCode):
         build(read_lock(Path("recipe.lock.toml"), registry).recipe)
 
@@ -180,6 +179,6 @@ def test_a_state_folder_that_cannot_be_written_is_said_if_the_recipe_names_code(
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         lock("evil:go", state="file/below")
-    assert "will ask for --trust" in caplog.text
+    assert "will require --trust" in caplog.text
     with pytest.raises(UntrustedCode):
         build(read_lock(Path("recipe.lock.toml"), registry).recipe)

@@ -12,7 +12,7 @@ from ddpmkit.cli import main
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import RecipeError, check_used, lock_text, made_here, read_recipe
+from ddpmkit.recipe import RecipeError, check_used, current_provenance, lock_text, read_recipe
 
 ROOT = Path(__file__).parents[2]
 LABELS = {"classes": ["cat", "dog"], "labels": True}
@@ -93,15 +93,17 @@ def test_every_run_of_a_sweep_is_looked_at(tmp_path: Path) -> None:
 def test_the_lock_of_a_run_says_it_no_more(tmp_path: Path, registry: Registry) -> None:
     recipe = read_recipe({"train": {"label_dropout": 0.2}}, registry=registry)
     assert len(recipe.notes) == 1
-    (tmp_path / "lock.toml").write_text(lock_text(recipe, made_here(recipe, "abc")))
+    (tmp_path / "lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc")))
     assert read_recipe(tmp_path / "lock.toml", registry=registry).notes == ()
-    assert read_recipe(tmp_path / "lock.toml", overrides=["train.label_dropout=0.3"], registry=registry).idle
+    assert read_recipe(
+        tmp_path / "lock.toml", overrides=["train.label_dropout=0.3"], registry=registry
+    ).unused_key_notes
 
 
 def test_no_recipe_that_ships_has_a_key_without_effect(registry: Registry) -> None:
     for file in (ROOT / "recipes").glob("*.toml"):
         if not re.search(r"^\[sweep\]", file.read_text(), flags=re.MULTILINE):
-            assert read_recipe(file, registry=registry).idle == (), file
+            assert read_recipe(file, registry=registry).unused_key_notes == (), file
 
 
 @pytest.mark.parametrize("overrides", [["train.label_dropout=0"], ["train.label_dropout=0", "sampler.guidance=3"]])
@@ -116,7 +118,7 @@ def test_guidance_is_refused_where_nothing_trains_the_answer_without_a_label(
 
 def test_a_run_that_was_made_so_is_still_read(tmp_path: Path, registry: Registry) -> None:
     recipe = read_recipe({"data": LABELS, "train": {"label_dropout": 0.0}}, registry=registry)
-    text = lock_text(recipe, made_here(recipe, "abc"))
+    text = lock_text(recipe, current_provenance(recipe, "abc"))
     assert "guidance = 1.0" in text
     (tmp_path / "lock.toml").write_text(text.replace("guidance = 1.0", "guidance = 2.0"))
     assert read_recipe(tmp_path / "lock.toml", registry=registry).sampler.settings.guidance == 2
@@ -134,7 +136,7 @@ class Breaking(ComponentConfig):
 def test_a_config_that_breaks_on_the_question_is_a_problem_of_its_plugin(registry: Registry) -> None:
     schedule = Component(kind="schedule", name="breaking", target="a:B", summary="", config=f"{__name__}:Breaking")
     installed = [entry for kind in registry.components for entry in registry.of_kind(kind)]
-    with pytest.raises(RecipeError, match=r"the config of schedule `local/breaking` broke with KeyError: 'oops'"):
+    with pytest.raises(RecipeError, match=r"the config of schedule `local/breaking` failed with KeyError: 'oops'"):
         read_recipe({"schedule": {"use": "local/breaking"}}, registry=Registry.from_components([*installed, schedule]))
 
 

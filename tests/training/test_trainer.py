@@ -12,7 +12,7 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.randomness import Purpose, uniform_integers
-from ddpmkit.recipe import TrainSection, Weights
+from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import part_names, restore, state_tensors
@@ -161,7 +161,7 @@ def test_an_average_whose_profile_spans_all_steps_counts_one_that_was_passed_ove
         seen.append(weights(item))
     share = [((step / 5) ** 7.9372 - ((step - 1) / 5) ** 7.9372) for step in range(1, 6)]
     expected = sum(part * then for part, then in zip(share, seen, strict=True))
-    average = item.averaged(Weights("sigma_rel", 0.1))
+    average = item.averaged(WeightsChoice("sigma_rel", 0.1))
     found = torch.cat([weight.flatten() for weight in average.parameters()])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 

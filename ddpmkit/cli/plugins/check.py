@@ -141,10 +141,9 @@ def _check_quietly(entry: "RegisteredComponent") -> CheckedComponent:
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     """The config keys given with `--set`. Raises RecipeError for malformed ones."""
     from ddpmkit.recipe import Problem, RecipeError
-    from ddpmkit.recipe.layers import Layered
-    from ddpmkit.recipe.overrides import parse_override
+    from ddpmkit.recipe.layers import MergedRecipe, parse_override
 
-    tree = Layered("--set")
+    tree = MergedRecipe("--set")
     for item in map(parse_override, texts):
         if isinstance(item, Problem):
             tree.problems.append(item)

@@ -63,10 +63,10 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
     \b
     ddpmkit plugins show attention-unet
     """
-    from ddpmkit.recipe.value_descriptions import Expectations
+    from ddpmkit.recipe import KeyDescriptions
 
     for entry in find_components(plugins.registry(), name, kind):
-        component, keys = entry.component, Expectations(entry.config_model())
+        component, keys = entry.component, KeyDescriptions(entry.config_model())
         terminal.out.print(f"{entry.kind} {entry.use}", style="bold")
         facts = {
             "summary": component.summary,
@@ -81,7 +81,7 @@ def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice)
             terminal.out.print(line)
         terminal.out.print("  keys" if keys.names else "  no keys")
         for key in keys.names:
-            terminal.out.print(f"    {keys.described((key,))}")
+            terminal.out.print(f"    {keys.full((key,))}")
             terminal.out.print(f"        {keys.purpose((key,)) or 'undocumented'}", style="dim")
 
 

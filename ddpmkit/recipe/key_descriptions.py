@@ -1,7 +1,4 @@
-"""What a key takes, in words, from the JSON schema of its model.
-
-It does not know recipes: any pydantic model will do.
-"""
+"""Describe the keys of a config model in words, for error messages and for the Markdown reference of all keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +6,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import listed
+from ddpmkit.recipe.schema import SECTIONS, SWEEP_TABLE, SweepSection
 from ddpmkit.recipe.toml_positions import Key
 from ddpmkit.recipe.toml_writer import toml_value
 
-__all__ = ["Expectations"]
+__all__ = ["KeyDescriptions", "keys_text"]
 
 _NOUNS = {
     "integer": ("an integer", "integers"),
@@ -31,11 +30,11 @@ _BOUNDS = {
 }
 
 
-class Expectations:
-    """The fields of one model, described."""
+class KeyDescriptions:
+    """Descriptions of the fields of a pydantic model, taken from its JSON schema."""
 
     def __init__(self, model: type[BaseModel]) -> None:
-        """A model that has no JSON schema is described by its field names alone."""
+        """Of a model without a JSON schema, only the names of the fields are known."""
         self.names = tuple(model.model_fields)
         try:
             schema = model.model_json_schema()
@@ -44,27 +43,27 @@ class Expectations:
         self._schema: Mapping[str, Any] = schema
         self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
 
-    def of(self, path: Key) -> str | None:
-        """`an integer of at least 1`; None when it cannot be said."""
+    def accepted(self, path: Key) -> str | None:
+        """The values that the key accepts, such as `an integer of at least 1`; None if they cannot be described."""
         return self._words(self._at(path))
 
-    def described(self, path: Key) -> str:
-        """`steps`, an integer of at least 1 (default 10_000)."""
-        words, default = self.of(path), self.default(path)
+    def full(self, path: Key) -> str:
+        """Name, accepted values and default: `steps`, an integer of at least 1 (default 10_000)."""
+        words, default = self.accepted(path), self.default(path)
         name = f"`{'.'.join(map(str, path))}`"
         return (f"{name}, {words}" if words else name) + (f" (default {default})" if default else "")
 
     def default(self, path: Key) -> str | None:
-        """As a recipe would say it; None where the key is required, or absent by default."""
+        """The default as TOML; None if the key is required, or absent by default."""
         return _shown(self._at(path).get("default"))
 
     def purpose(self, path: Key) -> str | None:
-        """What the model's author wrote under the field."""
+        """The docstring of the field."""
         description = self._at(path).get("description")
         return " ".join(description.split()) if description else None
 
     def _at(self, path: Key) -> Mapping[str, Any]:
-        """The schema of a field, of a field of a nested model, or of a list's entry; empty where it cannot be told."""
+        """The schema of a field, of a field of a nested model, or of the entries of a list; empty if unknown."""
         schema = self._schema
         for part in path:
             schema = self._resolved(schema)
@@ -104,8 +103,39 @@ class Expectations:
         return f"{'lists' if plural else 'a list'} of {length}{words or 'entries'}"
 
 
+def keys_text(registry: Registry) -> str:
+    """A Markdown table of the keys of each section, and one for each component that the section can select."""
+    lines: list[str] = []
+    for section in SECTIONS.values():
+        lines += [f"## {section}", "", *_table(section.model)]
+        for entry in registry.of_kind(section.kind) if section.kind else ():
+            summary = entry.component.summary
+            lines += [f'### `use = "{entry.use}"`', "", f"{summary[:1].upper()}{summary[1:]}.", ""]
+            lines += _table(entry.config_model())
+    lines += [f"## [{SWEEP_TABLE}]", "", *_table(SweepSection)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(model: type[BaseModel]) -> list[str]:
+    keys = KeyDescriptions(model)
+    if not keys.names:
+        return []
+    rows = []
+    for name, field in model.model_fields.items():
+        default = keys.default((name,))
+        absent = "required" if field.is_required() else "unset"
+        cells = [
+            f"`{name}`",
+            keys.accepted((name,)) or "",
+            f"`{default}`" if default else absent,
+            keys.purpose((name,)) or "",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return ["| key | accepts | default | |", "| --- | --- | --- | --- |", *rows, ""]
+
+
 def _shown(value: Any) -> str | None:
-    """As a recipe would say it; None for what TOML cannot say, such as null."""
+    """The value as TOML; None for values that TOML does not have, such as null."""
     try:
         return toml_value(value)
     except TypeError:

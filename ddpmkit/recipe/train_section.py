@@ -1,0 +1,118 @@
+"""`[train]`: the keys of the training loop, their defaults and ranges.
+
+The string under a key is its description in error messages, the JSON schema and the docs.
+"""
+
+import re
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from ddpmkit.recipe.sections import Interval, Section, Word
+from ddpmkit.recipe.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, WeightsChoice
+
+__all__ = ["TrainSection"]
+
+# Beside CPU and the usual GPUs: Intel (xpu), Ascend (npu) and Gaudi (hpu), for which torch has backends.
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
+
+
+class TrainSection(Section):
+    """`[train]`: the training loop."""
+
+    steps: int = Field(default=10_000, ge=1)
+    """Training steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images in one training step."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a batch is computed in, one after the other, to save memory; must divide `batch_size`."""
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of images that are trained without their class label, so that the network also learns the unconditional
+    prediction that guidance needs; used only with `data.labels`."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    """`adam`; `adamw`, with decoupled weight decay; `muon` for the matrices inside the network, with `adamw` for all
+    other weights."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of all weights."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decay rates of Adam's two moment estimates."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay: the share of each weight that a step with learning rate 1 removes."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate grows linearly from 0."""
+    learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to 0 between the end of the warm-up and `steps`. A run that is extended continues at
+    the rate of the longer run."""
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Maximum norm of the gradient; 0 turns clipping off."""
+    ema_decay: float = Field(default=0.995, ge=0, lt=1)
+    """Decay of the exponential moving average (EMA) of the weights; 0 turns it off."""
+    ema_decays: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Decays of further moving averages, each a copy of the weights; `sampler.weights` selects one."""
+    ema_sigma_rels: tuple[Annotated[float, Field(ge=SMALLEST_SIGMA_REL, le=LARGEST_SIGMA_REL)], ...] = ()
+    """Relative widths of averages that lengthen with training, as in EDM2 (Karras et al. 2024). From two of them, such
+    as [0.05, 0.1], and their snapshots, `sampler.weights` can reconstruct any other width after the run."""
+    ema_snapshot_every: Interval = 1000
+    """Steps between snapshots of `ema_sigma_rels`, all of which are stored; the more there are, the more exact is a
+    reconstructed width; 0: none."""
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Seed of all randomness of the run."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network; `auto` is bfloat16 on devices with native support, and float32 on others."""
+    device: Word = "auto"
+    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1` (the second GPU) or `mps`."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between lines of the log."""
+    sample_every: Interval = 1000
+    """Steps between grids of samples; 0: only at the end."""
+    validate_every: Interval = 1000
+    """Steps between validation losses; 0: only at the end."""
+    checkpoint_every: Interval = 1000
+    """Steps between checkpoints; 0: only at the end."""
+    keep_last: int = Field(default=3, ge=0)
+    """Number of most recent checkpoints to keep; 0 keeps all."""
+    keep_every: int = Field(default=0, ge=0)
+    """Also keep the checkpoints whose step is a multiple of this; 0: none."""
+    keep_best: str = ""
+    """Also keep the checkpoint with the best score of this name, such as "fid", from the first metric that reports it;
+    empty: none."""
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """What to do if a loss or a gradient is NaN or infinity: stop, skip the batch, or return to the last checkpoint and
+    continue with other batches."""
+    nonfinite_limit: int = Field(default=10, ge=1)
+    """How many batches in a row are skipped, or how many times a run returns to one checkpoint, before it stops."""
+
+    @field_validator("accumulate")
+    @classmethod
+    def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")
+        if batch_size and batch_size % accumulate:
+            raise ValueError(f"{accumulate} does not divide batch_size = {batch_size}")
+        return accumulate
+
+    @field_validator("ema_decays", "ema_sigma_rels")
+    @classmethod
+    def _listed_once(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        known = [info.data.get("ema_decay"), *values] if info.field_name == "ema_decays" else [*values]
+        if twice := [str(value) for value, times in Counter(known).items() if times > 1]:
+            also = " (ema_decay counts too)" if info.field_name == "ema_decays" else ""
+            raise ValueError(f"listed twice{also}: {', '.join(twice)}")
+        return values
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if device != "auto" and not _DEVICE.fullmatch(device):
+            raise ValueError(
+                f'"{device}" is not a device; use "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps"'
+            )
+        return device
+
+    def stored_average(self, weights: WeightsChoice) -> WeightsChoice | None:
+        """The name under which a run stores these weights; None if it stores no such average."""
+        if weights.kind == "decay" and weights.value == self.ema_decay:
+            return WeightsChoice("ema")
+        if weights.kind == "decay":
+            return weights if weights.value in self.ema_decays else None
+        return weights if weights.kind != "sigma_rel" or self.ema_sigma_rels else None
