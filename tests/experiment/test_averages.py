@@ -158,7 +158,7 @@ def test_weights_that_cannot_be_had_are_said_with_those_that_can(
         with pytest.raises(InputError, match='must be "ema", "raw"'):
             run.sample(1, weights=impossible)
     plain = ddpmkit.run(small(train={"steps": 1}), tmp_path)
-    with pytest.raises(RecipeError, match=r"train.ema_sigma_rels keeps it"):
+    with pytest.raises(RecipeError, match=r"set train.ema_sigma_rels"):
         ddpmkit.load(plain.folder.path, overrides=["sampler.weights=sigma_rel=0.1"])
 
 

@@ -137,7 +137,7 @@ def test_any_chain_ends_at_its_base_or_is_refused(folder: Path, registry: Regist
         assert (result.train.steps, result.train.seed) == (1, 7)
     else:
         assert f"{met[-1]}.toml:1:11: `extends` " in str(result)
-        assert ("in a circle" if at in met else f"asks for {at}.toml: there is no such file") in str(result)
+        assert ("forms a circle" if at in met else f"asks for {at}.toml: there is no such file") in str(result)
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])
@@ -151,7 +151,7 @@ def test_a_chain_without_end_is_refused(folder: Path, registry: Registry) -> Non
     for number in range(3000):
         (folder / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"\n')
     said = str(outcome("0.toml", registry))
-    assert said.startswith("49.toml:1:11: `extends` leads through more than 50 recipes\n")
+    assert said.startswith("49.toml:1:11: `extends` forms a chain of more than 50 recipes\n")
 
 
 ends = some.floats(0, 1, exclude_min=True, exclude_max=True)

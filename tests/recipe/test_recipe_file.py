@@ -43,7 +43,7 @@ def test_an_ending_alone_makes_no_neighbour(folder: Path, said: Said) -> None:
 
 def test_an_empty_or_missing_folder_is_named(folder: Path, said: Said) -> None:
     assert said("x.toml").endswith(f"{folder.resolve()} contains no .toml file")
-    assert said("no/x.toml").endswith(f"there is no folder {folder.resolve() / 'no'} either")
+    assert said("no/x.toml").endswith(f"the folder {folder.resolve() / 'no'} does not exist either")
 
 
 def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
