@@ -1,9 +1,8 @@
-"""What a component of each kind must do, in shapes and units.
+"""The contract of each kind of component: a Protocol, with shapes, dtypes and errors.
 
-One Protocol per kind, each in a module of the kind's name. A component is any callable target that takes its validated
-config and the runtime objects named in `RUNTIME` and returns an object with the members of its Protocol; inheritance is
-never asked for, and the conformance kit in `ddpmkit.testing` fixes the behaviour. This package knows no component by
-name and imports no torch.
+Each kind has a module. A component is a callable `target(config, **runtime)` that returns an object with the members of
+the Protocol of its kind. No base class is needed. The checks in `ddpmkit.testing` verify the behaviour. Importing this
+package imports no torch.
 """
 
 from ddpmkit.contracts.backbone import Backbone, LayeredBackbone

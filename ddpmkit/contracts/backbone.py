@@ -14,27 +14,33 @@ __all__ = ["Backbone", "LayeredBackbone"]
 class Backbone(Protocol):
     """The network, a `torch.nn.Module`.
 
-    Built with `image_shape: ImageShape` of what it sees, `num_classes: int` (0: unconditional), `out_channels: int`.
+    Built with `image_shape: ImageShape`, the shape of its input; `num_classes: int`, the number of classes (0 for an
+    unconditional model); and `out_channels: int`, the number of channels of its output.
     """
 
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        """x float [B, C, H, W], t int64 [B] in 0 .. T-1, label int64 [B] or None -> [B, out_channels, H, W].
+        """Return the prediction for x at timestep t, float [B, out_channels, H, W], on the device of x.
 
-        C is `image_shape.channels`, and says nothing of `out_channels`: under `diffusion.self_conditioning` an estimate
-        of the clean image lies behind the noisy one, and C is twice the image's. Clean images lie in [-1, 1]. Any H and
-        W of 8 or more must work. Labels are 0 .. num_classes; the last of them, num_classes itself, says that the class
-        is not told. None is the same for all images.
+        `x`: noisy images, float32 [B, C, H, W], where C = `image_shape.channels`. Clean images are in [-1, 1]. With
+        `diffusion.self_conditioning`, x contains the noisy image and then an estimate of the clean image, so C is twice
+        the channels of an image. H and W can be any size of 8 or more, not only that of `image_shape`.
+
+        `t`: timesteps, int64 [B], 0 .. T-1.
+
+        `label`: class labels, int64 [B], 0 .. num_classes. The label num_classes is the null label (unconditional).
+        None means the null label for all images.
         """
         ...
 
 
 @runtime_checkable
 class LayeredBackbone(Protocol):
-    """A backbone that says which of its layers are the first and the last. It need not; `train.optimizer` asks."""
+    """Optional for a backbone: declare the first and the last layer, for `train.optimizer = "muon"`."""
 
     def outer_layers(self) -> Iterable[nn.Module]:
-        """The layers whose weights map the image to features, and features to the answer.
+        """Return the layers that map the image to features, and features to the output.
 
-        Muon leaves them to Adam. Of a backbone without this method it leaves those with fewer than 8 inputs or outputs.
+        Muon trains hidden layers; these layers use Adam. Without this method, layers with fewer than 8 inputs or
+        outputs use Adam.
         """
         ...

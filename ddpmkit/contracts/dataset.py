@@ -1,4 +1,4 @@
-"""The contract of a dataset. It does not know in what order the pictures are used."""
+"""The contract of a dataset."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ __all__ = ["Dataset", "InspectableDataset", "Inspection"]
 
 
 class Dataset(Protocol):
-    """Pictures by index.
+    """Images and labels by index. The core shuffles, batches, flips and scales.
 
-    Built with `split: Literal["train", "val"]`, `classes: tuple[str, ...] | None` (None: all) and
-    `image_shape: ImageShape` of the pictures to be delivered.
+    Built with `split: Literal["train", "val"]`; `classes: tuple[str, ...] | None`, the classes to load (None for all);
+    and `image_shape: ImageShape`, the shape of the images to return.
 
-    Order, batches, flips and scaling are the core's affair. A split that is not there raises `InputError`, except
-    "val", for which an empty dataset is returned.
+    The constructor raises InputError if the split "train" or one of the classes does not exist. If the split "val" does
+    not exist, the dataset is empty.
     """
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that `labels` number, in order."""
+        """The names of the loaded classes. A label is an index into this tuple."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the content: equal exactly when the same images come in the same order."""
+        """A hash of the content, in printable characters: equal if and only if all images and their order are equal."""
         ...
 
     def __len__(self) -> int:
-        """How many pictures this split has."""
+        """Return the number of images in this split."""
         ...
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [B, C, H, W] in `image_shape`."""
+        """Return images, uint8 [B, C, H, W] in 0 .. 255, with (C, H, W) = `image_shape`.
+
+        `indices`: int64 [B], 0 .. len - 1, in any order.
+        """
         ...
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int64 [B], into `class_names`."""
+        """Return class labels, int64 [B], 0 .. len(class_names) - 1. `indices`: as for `images`."""
         ...
 
 
 class InspectableDataset(Protocol):
-    """What the target of a dataset may offer besides: a look at all of its files, for `ddpmkit data check`."""
+    """Optional for the target of a dataset: inspect all files, for `ddpmkit data check`."""
 
     @classmethod
     def inspect(
@@ -61,22 +64,22 @@ class InspectableDataset(Protocol):
         image_shape: ImageShape,
         progress: Callable[[int, int], None],
     ) -> Inspection:
-        """Read every file of every split, whatever was found before; nothing is written.
+        """Read every file of every split without a cache, and write nothing.
 
-        `progress` is told how many files were read, and of how many. Raises `InputError` where there are none at all.
+        `progress(done, total)` is called with the number of files. Raises InputError if there are no files.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a dataset found when it looked at all of its files."""
+    """The result of inspecting all files of a dataset."""
 
     counts: Mapping[str, Mapping[str, int]]
-    """Whole pictures by split and class. A split that is not there is left out."""
+    """The number of intact images by split and class. A split that does not exist is omitted."""
     bad: Mapping[Path, str]
-    """Each file that cannot be used, and why."""
+    """The files that cannot be used, with the reason."""
     alike: tuple[tuple[Path, ...], ...] = ()
     """Groups of files with the same content."""
     notes: tuple[str, ...] = ()
-    """What else the owner of the files should know, in sentences."""
+    """Further findings, in sentences."""

@@ -1,4 +1,4 @@
-"""The contract of a loss. It does not know how the prediction was made."""
+"""The contract of a loss."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ __all__ = ["Loss", "VarianceLoss"]
 
 
 class Loss(Protocol):
-    """How wrong a prediction is. Built with `prediction: Prediction`, the parameterisation it will see."""
+    """A training loss. Built with `prediction: Prediction`, what the network predicts."""
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
-        """prediction and target float [B, C, H, W], alpha_bar float [B] at each sample's t -> loss of each sample [B].
+        """Return one loss per image, float [B], on the device of `prediction`. The core averages over the batch.
 
-        Weighting by timestep is the loss's own affair: alpha_bar / (1 - alpha_bar) is the signal-to-noise ratio. In a
-        run alpha_bar is float64 (on a device that has it), since in float32 it is 1 at the first steps of some
-        schedules. The loss may be of either precision.
+        `prediction`, `target`: float32 [B, C, H, W]. `alpha_bar`: float [B], alpha_bar at the timestep of each image.
+
+        A loss may weight timesteps: the signal-to-noise ratio is alpha_bar / (1 - alpha_bar). In a run, alpha_bar is
+        float64 if the device supports it, because in float32 it is 1 at the first timesteps of some schedules. The
+        losses may be float32 or float64, and must have a gradient with respect to `prediction`.
         """
         ...
 
 
 class VarianceLoss(Loss, Protocol):
-    """A loss that teaches the network the variance of a step besides: its component provides `learned-variance`.
+    """A loss that also trains the variance of the reverse step. Its component provides `learned-variance`.
 
-    The network then answers in twice the channels; the second half says where between two bounds the variance lies.
+    The network then has twice the output channels. The second half interpolates the variance between its two bounds
+    (Nichol & Dhariwal 2021, eq. 15).
     """
 
     def with_bound(self, losses: Tensor, bound: Tensor) -> Tensor:
-        """The losses [B] of `__call__`, and the variational bound [B] in bits a number -> losses [B]."""
+        """Combine the losses of `__call__`, float [B], and the variational bound, float [B], and return float [B].
+
+        The bound is in bits per dimension.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The contract of a metric. It does not know what drew the images."""
+"""The contract of a metric."""
 
 from __future__ import annotations
 
@@ -12,54 +12,57 @@ if TYPE_CHECKING:
 __all__ = ["Better", "Metric", "MetricProtocol"]
 
 Better = Literal["lower", "higher", "neither"]
-"""Which way a score improves; `neither` is for one that says something of a run and ranks none."""
+"""Whether a lower or a higher score is better; `neither` for a score that does not rank runs."""
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """A distance or a quality of generated images. Built with `device: torch.device`.
+    """An evaluation of generated images. Built with `device: torch.device`, where its computations should run.
 
-    A target that cannot work here raises `ComponentUnavailable` while it is built, with the ways out as remedies.
+    The constructor raises ComponentUnavailable if the metric cannot work on this machine; `remedies` state what to do.
+
+    A state is a dict of float64 tensors that describes a set of images. States of batches are merged, so the number of
+    images is not limited by memory.
     """
 
     @property
     def better(self) -> Mapping[str, Better]:
-        """Which way each score improves."""
+        """For each score, whether lower or higher is better."""
         ...
 
     @property
     def protocol(self) -> MetricProtocol:
-        """The rules of this measurement."""
+        """How the score is measured."""
         ...
 
     def measure_real(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 [B, C, H, W] of the reference -> float64 state of this batch."""
+        """Return the state of a batch of reference images, uint8 [B, C, H, W] on the CPU, C = 1 or 3."""
         ...
 
     def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 [B, C, H, W] of samples -> float64 state of this batch."""
+        """Return the state of a batch of generated images, uint8 [B, C, H, W] on the CPU, C = 1 or 3."""
         ...
 
     def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state of both batches together; order must not matter beyond rounding."""
+        """Return the state of the images of both states, without changing either. The order must not matter."""
         ...
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """Scores by name, from the merged states. Raises `InputError` when there are too few images for that."""
+        """Return the scores by name, from merged states. Raises InputError if there are too few images."""
         ...
 
 
 @dataclass(frozen=True)
 class MetricProtocol:
-    """The rules a score was taken by. Scores under unlike rules are never ranked against each other."""
+    """How a score is measured. Scores with different protocols are not ranked against each other."""
 
     name: str
-    """A word that stands for the rules."""
+    """A short name for the protocol."""
     num_samples: int
-    """Generated images, unless the recipe says otherwise."""
+    """The number of generated images, unless the recipe sets `num_samples`."""
     weights: Literal["ema", "raw"]
-    """Which weights draw the samples; "ema" is the average that `sampler.weights` names, where it names one."""
+    """The weights that generate the samples. "ema" is the average that `sampler.weights` selects, if it selects one."""
     comparable: bool
-    """False where the rules themselves make a score comparable with nothing else."""
+    """False if a score of this protocol cannot be compared with any other score."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What else a reader must know: reference, resize, extractor and its SHA-256. Printed beside every score."""
+    """What else affects the score: reference, resize, extractor and its SHA-256. Shown next to each score."""

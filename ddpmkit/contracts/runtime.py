@@ -1,7 +1,4 @@
-"""What the core passes to the target of a component while it is built.
-
-It does not know what the target makes of it.
-"""
+"""The kinds of components, and the runtime arguments that the core passes when it builds one."""
 
 from __future__ import annotations
 
@@ -19,20 +16,20 @@ RUNTIME: Mapping[str, tuple[str, ...]] = {
     "dataset": ("split", "classes", "image_shape"),
     "tracker": ("run_folder",),
 }
-"""Keyword arguments that the core passes to `target(config, ...)`, by kind. A config may not use these names."""
+"""By kind, the keyword arguments that the core passes to `target(config, ...)`. A config cannot have these fields."""
 
 KINDS: tuple[str, ...] = tuple(RUNTIME)
-"""What a component can be."""
+"""All kinds of components."""
 
 Prediction = Literal["epsilon", "x0", "v"]
-"""What the network is trained to answer."""
+"""What the network predicts: the noise, the clean image, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0."""
 
 
 class ImageShape(NamedTuple):
     """The shape of one image, without the batch."""
 
     channels: int
-    """1 or 3; what a backbone sees may have twice as many."""
+    """1 or 3. The input of a backbone has twice as many with `diffusion.self_conditioning`."""
     height: int
     """In pixels."""
     width: int

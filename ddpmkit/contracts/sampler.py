@@ -1,4 +1,4 @@
-"""The contract of a sampler, which asks the network through a `Denoiser`."""
+"""The contract of a sampler."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Denoised", "Denoiser", "DiffusionProcess", "NoiseSource", "Posterior
 
 
 class Sampler(Protocol):
-    """The reverse process, from noise to image. Built with its config alone."""
+    """The reverse process, from noise to image. Built with its config only."""
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield frames from (T, x_T, ...) down to (0, x_0, x_0): one before each step, and the finished image.
+        """Yield steps + 1 frames: one before each step, from (T, x_T, x0_hat), and last the finished image (0, x, x).
 
-        `steps` is 1 .. T; InputError when it is not. All randomness comes from `noise`.
+        All random numbers come from `noise`. Raises InputError if `steps` is not in 1 .. T.
         """
         ...
 
     def network_calls(self, steps: int) -> int:
-        """How many times `sample` asks the denoiser for one batch."""
+        """Return how many times `sample` calls the denoiser for one batch."""
         ...
 
 
@@ -32,16 +32,20 @@ class SamplerState(NamedTuple):
     """One frame of the reverse process."""
 
     t: int
-    """The noising steps still in `x`, as in Ho et al. (2020): T is pure noise, 0 the finished image."""
+    """The number of noising steps in `x`, as in Ho et al. (2020): T for pure noise, 0 for the finished image."""
     x: Tensor
     """Float [B, C, H, W]."""
     x0_hat: Tensor
-    """Float [B, C, H, W], the clean image as estimated at `x` (at t = 0: `x` itself)."""
+    """The estimate of the clean image at `x`, float [B, C, H, W]. At t = 0 it is `x` itself."""
 
 
 class NoiseSource(Protocol):
-    """Standard normal noise that is a function of (seed, image index, draw), whatever the batch."""
+    """Standard normal noise for a batch. It depends on the seed, the image index and `draw`, not on the batch."""
 
     def __call__(self, draw: int) -> Tensor:
-        """Float32 [B, C, H, W]. Draw 0 is the starting noise x_T; a sampler numbers its further draws as it likes."""
+        """Return noise, float32 [B, C, H, W].
+
+        `draw = 0` is the starting noise x_T. A sampler may use any other numbers for more noise; the same number
+        returns the same noise.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The contract of a schedule. It does not know what else follows from alpha_bar."""
+"""The contract of a schedule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ __all__ = ["Schedule"]
 
 
 class Schedule(Protocol):
-    """How fast the signal fades. Built with `timesteps: int` (T)."""
+    """A noise schedule: how fast the image fades into noise.
+
+    Built with `timesteps: int`, the number of timesteps T, 1 or more.
+    """
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar at t = 0 .. T-1: float64 [T], strictly decreasing, between 0 and 1, neither included.
+        """Return alpha_bar at t = 0 .. T-1: float64 [T], strictly decreasing, with 0 < alpha_bar < 1.
 
-        alpha_bar is the share of the clean image's variance left in x_t: Ho et al. (2020), eq. 4. It starts below 1:
-        t = 0 is noised a little already. Its last value may be 0, which needs prediction x0 or v. Anything else is
-        refused before a run begins, with the schedule named and the t at which it is wrong.
+        alpha_bar_t is the fraction of the clean image's variance in x_t (Ho et al. 2020, eq. 4). An image at t = 0 is
+        already noised, so the first value is below 1. The last value may be 0, which requires prediction x0 or v. Any
+        other return value is an error before the run begins; it names the schedule and the first invalid t.
         """
         ...

@@ -1,4 +1,4 @@
-"""The contract of a tracker, and the events. It does not know what becomes of them."""
+"""The contract of a tracker, and the events that it receives."""
 
 from __future__ import annotations
 
@@ -13,118 +13,119 @@ __all__ = ["Picture", "RunEnded", "RunStarted", "Scores", "StepRecord", "Tracker
 
 
 class Tracker(Protocol):
-    """Someone who is told. Built with `run_folder: Path`, where it may write.
+    """Callbacks for the events of a run. Built with `run_folder: Path`, a folder that it may write to.
 
-    It is built and told in a thread of its own, which is not the main one; training does not wait for it. One that
-    raises is reported and switched off, one that takes longer than two minutes for an event is abandoned. The end of a
-    run waits two minutes at most for all trackers, so what is to be kept must be kept when `run_ended` returns.
+    A tracker is built and called in its own thread, which is not the main thread, and training does not wait for it. If
+    it raises, the error is reported and the tracker receives no more events. If one event takes more than two minutes,
+    the tracker is abandoned. The end of a run waits at most two minutes for all trackers, so everything must be saved
+    when `run_ended` returns.
     """
 
     def run_started(self, event: RunStarted) -> None:
-        """A run begins, or goes on."""
+        """A run starts or resumes."""
         ...
 
     def step(self, event: StepRecord) -> None:
-        """A record of training, every `train.log_every` steps."""
+        """A training record, every `train.log_every` steps."""
         ...
 
     def picture(self, event: Picture) -> None:
-        """A picture was written."""
+        """An image file was written."""
         ...
 
     def scores(self, event: Scores) -> None:
-        """An evaluation came to its end; that of the step that a run resumes from is told again after `run_started`."""
+        """An evaluation is complete. After a resume, the scores of the step that it resumes from are sent again."""
         ...
 
     def run_ended(self, event: RunEnded) -> None:
-        """Nothing more will come."""
+        """The run is over. This is the last event."""
         ...
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins, or goes on."""
+    """A run starts or resumes."""
 
     name: str
-    """The recipe's."""
+    """The name of the recipe."""
     folder: Path
-    """The folder of the run."""
+    """The run folder."""
     recipe: Mapping[str, Any]
     """The resolved recipe, as plain TOML data."""
     parameters: int
-    """How many numbers the network learns."""
+    """The number of trainable parameters of the network."""
     first_step: int
-    """0 for a new run; the step of the checkpoint for one that goes on."""
+    """0 for a new run; the step of the checkpoint for a resumed run."""
     last_step: int
     """The step at which the run is complete."""
     evaluations: Mapping[str, int] = field(default_factory=dict)
-    """The metrics that the run evaluates, by the name in their scores, and every how many steps; 0: only at the end."""
+    """The metrics of the run, by their name in `Scores.metric`, with their interval in steps; 0: only at the end."""
     skipped_metrics: tuple[str, ...] = ()
-    """Metrics of the recipe that are not available here, and that a person chose to skip."""
+    """Metrics of the recipe that are not available here, and that the user chose to skip."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is known after an optimizer step."""
+    """A training record after an optimizer step."""
 
     step: int
     """Counted from 1."""
     loss: float
-    """The mean over the global batch of this step."""
+    """The mean loss over the global batch of this step."""
     loss_by_quarter: tuple[float | None, ...]
-    """Mean loss of the samples whose t fell in each quarter of the timesteps, since the last record; None: none did."""
+    """Mean loss since the last record, of the images with t in each quarter of the timesteps; None without images."""
     gradient_norm: float
-    """Over all weights, before clipping."""
+    """The norm over all weights, before clipping."""
     learning_rate: float
-    """Of this step."""
+    """The learning rate of this step."""
     images_per_second: float
-    """Of training, since the last record."""
+    """Training speed since the last record."""
     validation_loss: float | None = None
-    """On held-out images; None at steps that do not measure it."""
+    """The loss on the validation images; None at steps without a validation."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture written to the run folder."""
+    """An image file in the run folder."""
 
     step: int
-    """The step of the weights that drew it."""
+    """The step of the weights that generated it."""
     name: Literal["samples", "forward", "reverse"]
     """A grid of samples, or frames of the forward or the reverse process."""
     path: Path
-    """The file."""
+    """The path of the file."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One evaluation's outcome."""
+    """The result of an evaluation."""
 
     step: int
-    """The step of the weights that were scored."""
+    """The step of the weights that were evaluated."""
     metric: str
-    """As a recipe names it; if it names several of one `use`, with the keys in which they differ."""
+    """The metric's name in the recipe. If a recipe uses a metric several times, with the keys that differ."""
     protocol: str
-    """The name of the metric's rules."""
+    """`MetricProtocol.name`."""
     comparable: bool
-    """As the rules say."""
+    """`MetricProtocol.comparable`."""
     num_samples: int
-    """Generated images."""
+    """The number of generated images."""
     num_reference: int
-    """Real images."""
+    """The number of real images."""
     values: Mapping[str, float]
     """The scores by name."""
     floor: Mapping[str, float]
-    """The same scores between two halves of the real images; empty where those are too few."""
+    """The same scores between two halves of the real images; empty if there are too few images."""
     better: Mapping[str, Better]
-    """Which way each score improves."""
+    """For each score, whether lower or higher is better."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Those of the rules, and what the floor was measured on."""
+    """`MetricProtocol.facts`, and what the floor was measured on."""
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Scores that came out as NaN, infinity or no number at all, as text. They are shown, and never ranked or drawn."""
+    """Scores that are NaN, infinity or not a number, as text. They are shown, but never ranked or plotted."""
     origin: Literal["run", "request"] = "run"
-    """`run`: the run made it because its recipe says so. `request`: a person asked for it, with `ddpmkit evaluate`."""
+    """`run`: the recipe requires the evaluation. `request`: a user ran `ddpmkit evaluate`."""
     identity: Mapping[str, Any] = field(default_factory=dict)
-    """All that the scores depend on besides the weights, as plain data; empty in a line of an earlier version."""
+    """Everything that the scores depend on besides the weights, as plain data. Empty in logs of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ class RunEnded:
     """A run is over."""
 
     step: int
-    """The last that was done."""
+    """The last completed step."""
     status: Literal["finished", "stopped", "failed"]
-    """`stopped` by the user, before its last step."""
+    """`stopped`: by the user, before the last step."""
     problems: tuple[str, ...] = ()
-    """What could not be made on the way (a score, a picture), though the run went on."""
+    """What could not be generated or evaluated, although the run continued."""

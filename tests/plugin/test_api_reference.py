@@ -46,8 +46,8 @@ def test_every_runtime_argument_is_named_with_its_type(kind: str) -> None:
 
 def test_signatures_stand_as_they_are_written_and_fields_with_their_words() -> None:
     page = contracts_text()
-    assert "```python\n@property\ndef better(self) -> Mapping[str, Better]\n```\n\nWhich way each score" in page
-    assert "- `facts: Mapping[str, str] = {}`  \n  What else a reader must know" in page
+    assert "```python\n@property\ndef better(self) -> Mapping[str, Better]\n```\n\nFor each score, whether" in page
+    assert "- `facts: Mapping[str, str] = {}`  \n  What else affects the score" in page
     assert '- `name: Literal["samples", "forward", "reverse"]`  \n  A grid of samples' in page
     assert re.findall(r"^- `.*`$", page, re.MULTILINE) == []  # a field without words
     assert "_alpha_bar: list" not in page
