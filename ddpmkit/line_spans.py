@@ -1,6 +1,6 @@
-"""Lines of a file by their place in it: read in constant memory, kept in spans, copied unchanged.
+"""Reads the lines of a file in constant memory, with their byte positions, and copies spans of lines unchanged.
 
-A line ends at the byte `\\n` and nowhere else: a file that is read as text would also end it at U+2028 or `\\r`.
+A line ends only at the byte `\\n`. In text mode, it would also end at `\\r`, or at U+2028 with `splitlines`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 __all__ = ["LONGEST", "Line", "Span", "copy_span", "extend", "lines", "named"]
 
 LONGEST = 2**24
-"""Bytes of a line that is read."""
+"""The maximum number of bytes of a line whose content is read."""
 _CHUNK = 2**20
 _MOST_NAMED = 5
 
 
 class Line(NamedTuple):
-    """One line, counted from 1, and its bytes `start` to `end` in the file."""
+    """One line: its number, counted from 1, and its bytes `start` to `end` in the file."""
 
     number: int
     start: int
     end: int
     content: bytes | None
-    """With its end; None for a line that is longer than `LONGEST`."""
+    """The line including its `\\n`; None if it is longer than `LONGEST`."""
     is_ended: bool
-    """False for a last line without its `\\n`."""
+    """False for a last line without `\\n`."""
 
 
 class Span(NamedTuple):
-    """Neighbouring lines, and what is wrong with the first."""
+    """Consecutive lines, and what is wrong with the first of them."""
 
     first: int
     last: int
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 
 def lines(file: BufferedReader) -> Iterator[Line]:
-    """The lines from the start of the file on."""
+    """Yield the lines of the file, from its start."""
     number = start = 0
     while part := file.readline(LONGEST):
         content: bytes | None = part
@@ -51,7 +51,7 @@ def lines(file: BufferedReader) -> Iterator[Line]:
 
 
 def extend(spans: list[Span], line: Line, why: str = "") -> None:
-    """Add a line that lies behind all of the spans."""
+    """Add a line that comes after all spans."""
     if spans and spans[-1].end == line.start:
         spans[-1] = spans[-1]._replace(last=line.number, end=line.end)
     else:
@@ -59,12 +59,12 @@ def extend(spans: list[Span], line: Line, why: str = "") -> None:
 
 
 def copy_span(file: BufferedReader, span: Span, write: Callable[[bytes], Any]) -> None:
-    """Pass the bytes of a span to `write`, piece by piece."""
+    """Pass the bytes of a span to `write` in chunks."""
     file.seek(span.start)
-    left = span.end - span.start
-    while left and (content := file.read(min(left, _CHUNK))):
+    remaining = span.end - span.start
+    while remaining and (content := file.read(min(remaining, _CHUNK))):
         write(content)
-        left -= len(content)
+        remaining -= len(content)
 
 
 def named(spans: Sequence[Span]) -> str:

@@ -1,6 +1,6 @@
-"""The scores in a run's log: read, put in order, and told apart.
+"""Reads the scores in a run's log, and identifies which of them are comparable over training.
 
-Two scores belong to one series when everything that they depend on besides the weights is the same.
+Two scores belong to the same series if everything that they depend on except the weights is the same.
 """
 
 import json
@@ -20,7 +20,7 @@ _LONGEST_VALUE = 40
 
 
 def read_scores(log: RunLog) -> list[Scores]:
-    """All scores of a log by step, and in the order of writing at one step. Raises OSError if it cannot be read."""
+    """All scores of a log, sorted by step and then by the order of writing. Raises OSError if it cannot be read."""
     found = []
     for record in log.records("scores"):
         scores = Scores(**{name: record[name] for name in _FIELDS & record.keys()})
@@ -30,7 +30,7 @@ def read_scores(log: RunLog) -> list[Scores]:
 
 
 def _is_complete(identity: Mapping[str, Any]) -> bool:
-    """Whether an identity has what readers of it rely on."""
+    """Whether an identity has all entries that its readers use."""
     metric = identity.get("metric")
     if not isinstance(metric, dict) or "reference" not in identity:
         return False
@@ -38,27 +38,27 @@ def _is_complete(identity: Mapping[str, Any]) -> bool:
 
 
 def made_by_run(scores: Iterable[Scores]) -> list[Scores]:
-    """Those that the run made itself, without those that a person asked for later."""
+    """The scores that the run itself made, without manual evaluations (`ddpmkit evaluate`)."""
     return [each for each in scores if each.origin == "run"]
 
 
 def latest_scores(scores: Iterable[Scores]) -> dict[str, Scores]:
-    """The last of each metric, by its name, of scores that are by step."""
+    """The last scores of each metric, by its name; `scores` are sorted by step."""
     return {each.metric: each for each in scores}
 
 
 def series_key(scores: Scores) -> str:
-    """A key that is the same for scores that depend on the same things besides the weights."""
+    """A key that is equal for scores that depend on the same things except the weights."""
     if scores.identity:
         return json.dumps(scores.identity, sort_keys=True)
-    # A line of an earlier version: what it says of itself.
+    # A line written by an earlier version has no identity: use its facts.
     facts = {name: fact for name, fact in scores.facts.items() if name != "floor"}
-    said = (scores.metric, scores.protocol, scores.num_samples, scores.num_reference, facts)
-    return json.dumps(said, sort_keys=True)
+    described = (scores.metric, scores.protocol, scores.num_samples, scores.num_reference, facts)
+    return json.dumps(described, sort_keys=True)
 
 
 def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int | None:
-    """The step whose score `name` is the best, among `steps`; the earlier of equals."""
+    """The step with the best score `name` among `steps`; the earliest if several are equal."""
     known = set(steps)
     found = [
         (-each.values[name] if each.better.get(name) == "higher" else each.values[name], each.step)
@@ -69,17 +69,17 @@ def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int 
 
 
 def distinct_names(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """A name for each of several uses of metrics with their keys: `clean-fid`, or `clean-fid[num_samples=500]`.
+    """A distinct name for each use of a metric with its keys: `clean-fid`, or `clean-fid[num_samples=500]`.
 
-    The plain name if it is used once; otherwise with the keys in which it differs from the others.
+    A metric that is used once keeps its plain name; otherwise the keys that differ are added.
     """
     names = []
     for use, keys in uses:
         others = [other for name, other in uses if name == use]
         differing = [key for key in sorted(keys) if any(other.get(key) != keys[key] for other in others)]
-        told = ",".join(f"{key}={_shown(keys[key])}" for key in differing)
-        names.append(f"{use}[{told}]" if told else use)
-    # Values are shortened, so unlike keys may look alike.
+        suffix = ",".join(f"{key}={_shown(keys[key])}" for key in differing)
+        names.append(f"{use}[{suffix}]" if suffix else use)
+    # Values are shortened, so different keys may give equal names.
     seen: dict[str, list[Mapping[str, Any]]] = {}
     for place, (name, (_, keys)) in enumerate(zip(list(names), uses, strict=True)):
         alike = seen.setdefault(name, [])
@@ -90,6 +90,6 @@ def distinct_names(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """Short, and of characters that stand in the name of a chart."""
+    """A short text of characters that are allowed in the name of a chart."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "_", text)[:_LONGEST_VALUE].strip("_")

@@ -1,4 +1,4 @@
-"""The command line: one click command a file, thin: parse, call the core, print."""
+"""The command line. Each command has a file of its own, which parses options, calls the core and prints."""
 
 from ddpmkit.cli.root import main
 

@@ -13,16 +13,16 @@ __all__ = ["checkpoint"]
 
 @click.group()
 def checkpoint() -> None:
-    """Look at the checkpoints of a run."""
+    """Verify the checkpoints of a run."""
 
 
 @checkpoint.command()
 @run_argument
 @click.pass_context
 def verify(ctx: click.Context, run_folder: Path) -> None:
-    """Read every byte of a run's checkpoints and snapshots, and say which are whole.
+    """Read a run's checkpoints and snapshots completely, and list which are intact.
 
-    RUN is its folder, or one checkpoint in it. Changes nothing. Exit code 1 when one is damaged.
+    RUN is a run folder, or one checkpoint in it. Nothing is changed. Exits with code 1 if one is damaged.
 
     \b
     ddpmkit checkpoint verify results/afhq_cat
@@ -35,18 +35,18 @@ def verify(ctx: click.Context, run_folder: Path) -> None:
     folders = [run_folder] if alone else checkpoint_folders(run_folder / "checkpoints")
     if not folders:
         place = (run_folder / "checkpoints").absolute()
-        raise not_a_run(run_folder, f"holds no checkpoint (looked in {place})")
+        raise not_a_run(run_folder, f"contains no checkpoint (looked in {place})")
     snapshots = [] if alone else checkpoint_folders(run_folder / "snapshots")
     findings = []
     for folder in [*folders, *snapshots]:
         name = f"snapshots/{folder.name}" if folder in snapshots else folder.name
         try:
             open_checkpoint(folder)
-            findings.append((name, "whole"))
-        except InputError as error:  # damaged, or of a later format
-            if folder.exists():  # a running run removes its older ones
+            findings.append((name, "intact"))
+        except InputError as error:  # damaged, or of a newer format
+            if folder.exists():  # a run in progress removes its older ones
                 findings.append((name, error.message))
     for line in aligned(findings):
         terminal.out.print(line)
-    if any(finding != "whole" for _, finding in findings):
+    if any(finding != "intact" for _, finding in findings):
         ctx.exit(1)

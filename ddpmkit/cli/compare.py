@@ -12,20 +12,20 @@ __all__ = ["compare"]
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=path_type)
-@click.option("--out", metavar="FILE", type=path_type, help="Write a page, with curves and samples.")
+@click.option("--out", metavar="FILE", type=path_type, help="Also write an HTML page with curves and samples.")
 @click.pass_obj
 def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> None:
-    """Set runs side by side: recipes and scores.
+    """Compare the recipes and scores of runs.
 
-    What differs in their recipes, and their newest scores. Scores that were taken by unlike rules are shown and not
-    ranked, with the reason; those that a person asked for (ddpmkit evaluate) stand apart from the runs' own.
+    Shows the recipe keys that differ, and the latest scores; the best score is marked with *. Scores measured in
+    different ways are not ranked, and the reason is shown. Scores by `ddpmkit evaluate` are listed separately.
 
     \b
     ddpmkit compare results/linear_huber results/quickstart
     ddpmkit compare results/ablation_cat/* --out comparison.html
     """
     from ddpmkit.cli.comparison_tables import differences, score_tables
-    from ddpmkit.report.comparison import differing_keys, loss_remark, read_runs, write_comparison
+    from ddpmkit.report.comparison import differing_keys, loss_note, read_runs, write_comparison
     from ddpmkit.report.ranking import rankings
     from ddpmkit.run_folder import check_replaceable
 
@@ -38,7 +38,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
         for shown in differences(names, differing, width):
             terminal.out.print(shown)
     else:
-        terminal.out.print("nothing differs: these are runs of one recipe")
+        terminal.out.print("nothing differs: the runs have the same recipe")
     ranked = list(rankings([(run.name, run.scores) for run in read]))
     losses = [f"{run.history.last['loss']:.4g}" if run.history.last is not None else "" for run in read]
     steps = [f"{run.step:,}" if run.history.last is not None else "" for run in read]
@@ -48,9 +48,9 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], out: Path | None) -> Non
     ]
     for table in score_tables(names, columns, width):
         terminal.out.print(table)
-    remarks = [f"last loss: {remark}"] if (remark := loss_remark(differing)) else []
-    for remark in dict.fromkeys([*remarks, *(f"{each.title}: {each.remark}" for each in ranked)]):
-        for line in terminal.lines(remark, 0):
+    notes = [f"last loss: {note}"] if (note := loss_note(differing)) else []
+    for note in dict.fromkeys([*notes, *(f"{each.title}: {each.note}" for each in ranked)]):
+        for line in terminal.lines(note, 0):
             terminal.out.print(line)
     if out is not None:
         terminal.out.print(str(write_comparison(read, out)))

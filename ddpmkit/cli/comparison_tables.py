@@ -1,7 +1,7 @@
-"""Few or many runs side by side, at any width of the terminal: no name or number is broken or cut off.
+"""Tables that compare runs and fit any terminal width, without cutting off names or numbers.
 
-Few runs are columns. If these do not fit, runs are rows, in several tables if need be, and keys that differ become a
-list of values with the runs that have them.
+If the runs fit as columns, they are columns. Otherwise, runs are rows, in several tables if needed, and the keys that
+differ become a list of values, each with the runs that have it.
 """
 
 import textwrap
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["differences", "score_tables"]
 
 Column = tuple[str, Sequence[str]]
-"""A title, and one text a run."""
+"""A title, and one text per run."""
 
 _GAP = 3
-"""Between two columns of a table: what rich puts there."""
+"""The space that rich leaves between two columns."""
 _INDENT = 2
 
 
 def differences(names: Sequence[str], differing: Sequence[Column], width: int) -> Iterator["Table | str"]:
     """Lines and tables that show, for each key that differs, its value in each run.
 
-    Keys go into one table of runs as columns, except those whose values make it too wide: they follow as a list.
+    The table has the runs as columns; keys whose values would make it too wide follow as a list.
     """
     heads = ["key", *names]
     rows = [[key, *values] for key, values in differing]
@@ -43,7 +43,7 @@ def differences(names: Sequence[str], differing: Sequence[Column], width: int) -
 
 
 def score_tables(names: Sequence[str], columns: Sequence[Column], width: int) -> Iterator["Table"]:
-    """What to print of the scores; runs that have none are marked."""
+    """Tables of the scores; a missing score is shown as `-`."""
     columns = [(title, [text or "-" for text in texts]) for title, texts in columns]
     rows = [[title, *texts] for title, texts in columns]
     if _natural_width(["", *names], rows) <= width:
@@ -55,21 +55,21 @@ def score_tables(names: Sequence[str], columns: Sequence[Column], width: int) ->
 
 
 def _values(names: Sequence[str], values: Sequence[str], width: int) -> Iterator[str]:
-    """Each value with the runs that have it; that of most runs comes last, without their names."""
+    """Each value with the runs that have it; the most frequent value is last, without the names of its runs."""
     by_value: dict[str, list[str]] = {}
     for name, value in zip(names, values, strict=True):
         by_value.setdefault(value, []).append(name)
     longest = min(max(cell_len(value or "absent") for value in by_value), width // 3)
     for value, runs in sorted(by_value.items(), key=lambda entry: len(entry[1])):
-        rest = len(by_value) > 1 and len(runs) > len(names) / 2 and len(runs) > 2
-        told = f"the other {len(runs)}" if rest else ", ".join(runs)
+        is_common = len(by_value) > 1 and len(runs) > len(names) / 2 and len(runs) > 2
+        listed = f"the other {len(runs)}" if is_common else ", ".join(runs)
         shown, indent = value or "absent", " " * (_INDENT + longest + 2)
         first = f"  {shown:<{longest}}  "
         if cell_len(shown) > longest:
             yield from textwrap.wrap(shown, width, initial_indent="  ", subsequent_indent="  ")
             first = indent
-        # Only between names: a name may hold a space.
-        yield from _filled(told.split(", "), first, indent, width)
+        # Break lines only between names: a name may contain a space.
+        yield from _filled(listed.split(", "), first, indent, width)
 
 
 def _filled(names: Sequence[str], first: str, indent: str, width: int) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _filled(names: Sequence[str], first: str, indent: str, width: int) -> Iterat
 
 
 def _groups(columns: Sequence[Column], room: int) -> Iterator[Sequence[Column]]:
-    """As many columns as fit beside the names of the runs, at least one."""
+    """Groups of columns that fit next to the names of the runs, with at least one column each."""
     group: list[Column] = []
     for column in columns:
         if group and sum(_column_width(each) for each in [*group, column]) > room:
@@ -95,7 +95,7 @@ def _groups(columns: Sequence[Column], room: int) -> Iterator[Sequence[Column]]:
 
 
 def _column_width(column: Column) -> int:
-    """The title may be broken at its spaces."""
+    """The width of a column whose title may wrap at its spaces."""
     title, texts = column
     return _GAP + max(map(cell_len, [*title.split(), *texts]))
 

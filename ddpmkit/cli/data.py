@@ -1,7 +1,4 @@
-"""`ddpmkit data`: get pictures, check pictures.
-
-It does not know when a picture is good.
-"""
+"""`ddpmkit data`: download and check training images."""
 
 import contextlib
 import shlex
@@ -23,7 +20,7 @@ __all__ = ["data"]
 
 _DEFAULT = Path("data/afhq")
 _FOLDERS = "image-folder"
-"""The dataset that a bare folder is read by."""
+"""The dataset that reads a folder given without a recipe."""
 _AFHQ_LICENCE = (
     "AFHQ (Choi et al. 2020, https://github.com/clovaai/stargan-v2) is licensed CC BY-NC 4.0: name its authors, and no "
     "commercial use."
@@ -32,26 +29,26 @@ _AFHQ_LICENCE = (
 
 @click.group()
 def data() -> None:
-    """Get pictures to train on, and check them."""
+    """Download and check training images."""
 
 
 @data.command()
 @click.argument("name", metavar="afhq", type=click.Choice(["afhq"]))
-@click.option("--version", type=click.Choice(["1", "2"]), default="1", show_default=True, help="Which AFHQ.")
+@click.option("--version", type=click.Choice(["1", "2"]), default="1", show_default=True, help="The version of AFHQ.")
 @click.option(
     "--out",
     metavar="DIR",
     type=path_type,
     default=_DEFAULT,
     show_default=True,
-    help="The folder that will hold train/ and val/.",
+    help="The folder to write train/ and val/ to.",
 )
-@click.option("--url", help="Another place to download the archive from.")
+@click.option("--url", help="Download the archive from this URL instead.")
 @click.pass_obj
-def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, url: str | None) -> None:  # noqa: ARG001 -- there is one data set as yet
-    """Download AFHQ, some 15,000 faces of cats, dogs and wild animals.
+def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, url: str | None) -> None:  # noqa: ARG001 -- the only data set so far
+    """Download AFHQ: about 15,000 images of cats, dogs and wild animals.
 
-    An interrupted download is continued if the server still has the same file.
+    An interrupted download is resumed if the server still has the same file.
 
     \b
     ddpmkit data fetch afhq
@@ -73,10 +70,10 @@ def fetch(terminal: Terminal, name: str, version: Literal["1", "2"], out: Path, 
 @plugin_options
 @click.pass_context
 def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: bool, plugins: PluginChoice) -> None:
-    """Look at every picture, and list those that cannot be used.
+    """Read every image of a folder or a recipe, and list those that cannot be used.
 
-    Of a folder of pictures, or of what a recipe trains on. Pictures are counted by split and class, and files with the
-    same content are named. Exit code 1 when a file cannot be used, 2 when there is no such folder.
+    Images are counted by split and class, and files with the same content are listed. Exits with code 1 if a file
+    cannot be used, 2 if the folder does not exist.
 
     \b
     ddpmkit data check data/afhq
@@ -86,7 +83,7 @@ def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: b
     from ddpmkit.recipe import check_used, read_recipe
 
     terminal: Terminal = ctx.obj
-    # A folder is checked as a recipe that says nothing but where the pictures are.
+    # A folder is checked like a recipe that contains only the path of its images.
     recipe = source if source.suffix == ".toml" else {"data": {"use": _FOLDERS, "root": str(source)}}
     check_used(overrides, ["data"], "ddpmkit data check")
     resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
@@ -100,7 +97,7 @@ def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: b
 
 @contextlib.contextmanager
 def _download_bar(console: Console) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that is told how many bytes are here, and of how many; nothing where nothing can be redrawn."""
+    """A progress bar of bytes; its value is called with done and total. Hidden if the terminal cannot redraw lines."""
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     with _bar(console, "downloading", DownloadColumn(), TransferSpeedColumn()) as update:
@@ -109,7 +106,7 @@ def _download_bar(console: Console) -> Iterator[Callable[[int, int | None], None
 
 @contextlib.contextmanager
 def _reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told how many files were read, and of how many; nothing where nothing can be redrawn."""
+    """A progress bar of files; its value is called with done and total. Hidden if the terminal cannot redraw lines."""
     from rich.progress import MofNCompleteColumn
 
     with _bar(console, "reading", MofNCompleteColumn()) as update:

@@ -1,7 +1,4 @@
-"""`ddpmkit doctor`: is everything here that a run needs?
-
-It does not know what is looked at.
-"""
+"""`ddpmkit doctor`: check the installation."""
 
 import json
 import textwrap
@@ -25,23 +22,23 @@ _COUNTED = {"problem": "problems", "note": "notes"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @plugin_options
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool, plugins: PluginChoice) -> None:
-    """Check this installation.
+    """Check the installation of ddpmkit.
 
-    Python, packages, torch, device, disk space, plugins, and what plugins need; below what is not fine, how to mend it.
-    Exit code 1 when there is a problem.
+    Checks Python, packages, torch, device, disk space and plugins, and lists each problem with its fix. Exits with code
+    1 if there is a problem.
 
     \b
     ddpmkit doctor
-    ddpmkit -v doctor       with the tracebacks of what failed
+    ddpmkit -v doctor       show tracebacks
     """
     from ddpmkit.doctor import examine
 
     terminal: Terminal = ctx.obj
-    with terminal.err.status("looking ..."):
+    with terminal.err.status("checking ..."):
         found = tuple(examine(plugins.discover()))
     if as_json:
         click.echo(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
@@ -52,7 +49,7 @@ def doctor(ctx: click.Context, as_json: bool, plugins: PluginChoice) -> None:
 
 
 def _show(terminal: Terminal, found: Sequence["Diagnosis"]) -> None:
-    """A line or more for each answer, in three columns; what can be copied is never broken."""
+    """Print mark, subject and finding of each diagnosis in columns; remedies are not wrapped, so they can be copied."""
     column = max(len(diagnosis.subject) for diagnosis in found)
     indent = " " * (column + 4)
     for diagnosis in found:

@@ -1,7 +1,4 @@
-"""What a look at all files of a dataset found, in lines.
-
-It does not know which dataset it was.
-"""
+"""Formats the inspection of a dataset as lines."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -15,18 +12,18 @@ from ddpmkit.plural import counted
 __all__ = ["report_lines"]
 
 _NAMED = 20
-"""Groups of equal files that are named; of bad files, all are."""
+"""The maximum number of groups of equal files that are listed; unusable files are all listed."""
 
 
 def report_lines(found: Inspection) -> Iterator[Text]:
-    """Pictures by class and split, then what is wrong, then what may be."""
+    """The number of images by class and split, then unusable files, then duplicates and notes."""
     yield from _table(found.counts)
     yield Text()
     if found.bad:
         yield _marked("✗", "bold red", f"{counted(len(found.bad), 'file')} cannot be used:")
         yield from map(Text, _two_columns([(_printable(path), why) for path, why in found.bad.items()]))
     else:
-        yield _marked("✓", "green", "every picture is whole")
+        yield _marked("✓", "green", "every image can be read")
     if found.alike:
         again = sum(len(group) - 1 for group in found.alike)
         verb = "repeats" if again == 1 else "repeat"
@@ -34,17 +31,17 @@ def report_lines(found: Inspection) -> Iterator[Text]:
         for first, *rest in found.alike[:_NAMED]:
             yield Text(f"    {' = '.join(map(_printable, (first, *rest)))}")
         if len(found.alike) > _NAMED:
-            yield Text(f"    ... and {len(found.alike) - _NAMED} more like these")
+            yield Text(f"    ... and {len(found.alike) - _NAMED} more")
     for note in found.notes:
         yield _marked("-", "yellow", note)
 
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Text]:
-    """Classes down, splits across, sums below where there is something to sum."""
+    """Classes as rows, splits as columns, and a total if there are several classes."""
     classes = list(dict.fromkeys(chain.from_iterable(counts.values())))
     rows = [(name, [counts[split].get(name, 0) for split in counts]) for name in classes]
     if len(rows) > 1:
-        rows.append(("together", [sum(column) for column in zip(*(numbers for _, numbers in rows), strict=True)]))
+        rows.append(("total", [sum(column) for column in zip(*(numbers for _, numbers in rows), strict=True)]))
     first = max(len(name) for name, _ in [("", []), *rows])
     widths = [
         max(len(split), *(len(f"{numbers[place]:,}") for _, numbers in rows)) for place, split in enumerate(counts)
@@ -70,6 +67,6 @@ def _marked(mark: str, style: str, text: str) -> Text:
 
 
 def _printable(path: Path) -> str:
-    """As it is, or escaped where a terminal would be disturbed or has no such letter."""
+    """The path, escaped if a terminal cannot show it."""
     text = str(path)
     return text if text.isprintable() else ascii(text)

@@ -29,7 +29,7 @@ __all__ = ["interpolate"]
 )
 @click.pass_obj
 def interpolate(terminal: Terminal, request: SamplingRequest, first: str, last: str, strength: float | None) -> None:
-    """Generate a row of images that leads from one image to another.
+    """Generate a row of images between two images.
 
     FROM and TO are two image files, or two indices (from 0) of images that `sample` generates from the same seed.
 

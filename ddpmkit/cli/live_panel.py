@@ -1,7 +1,4 @@
-"""A run in a terminal: one panel that is redrawn in place, and remarks above it.
-
-It does not know what the run is made of.
-"""
+"""Shows a run in a terminal: a panel that is redrawn in place, with messages above it."""
 
 import contextlib
 import time
@@ -35,12 +32,12 @@ def open_display(terminal: Terminal) -> PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The plain display, with a panel in place of its lines about steps and work."""
+    """A plain display with a panel instead of lines for steps and progress."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is drawn before the display is entered."""
+        """Nothing is shown until the display is entered."""
         super().__init__(console, clock)
-        self._work = Progress(
+        self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None, complete_style=_COLOUR),
             MofNCompleteColumn(),
@@ -52,41 +49,41 @@ class LiveDisplay(PlainDisplay):
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
+        """Show the panel."""
         self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take the panel away; the remarks stay."""
+        """Remove the panel; the messages stay."""
         self._live.stop()
 
     def step(self, event: StepRecord) -> None:
-        """Shown when the panel is drawn next."""
+        """Store the record for the next refresh of the panel."""
         self.status.advance(event)
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar of its own below the others, for as long as the work lasts."""
-        task = self._work.add_task(description, total=total)
+        """Show a progress bar below the others while the work lasts."""
+        task = self._progress.add_task(description, total=total)
         try:
-            yield lambda more: self._work.advance(task, more)
+            yield lambda more: self._progress.advance(task, more)
         finally:
-            self._work.remove_task(task)
+            self._progress.remove_task(task)
 
     def _render(self) -> RenderableType:
-        # A terminal writes ^C behind the last line; if that wrapped, the next drawing would begin a line too low.
-        return Constrain(self._picture(), self._console.width - len("^C") - 1)
+        # A terminal writes ^C behind the last line; if that wrapped, the next refresh would start one line too low.
+        return Constrain(self._content(), self._console.width - len("^C") - 1)
 
-    def _picture(self) -> RenderableType:
-        """The run's panel with the work in it, or the work alone."""
-        work = [self._work] if self._work.tasks else []
+    def _content(self) -> RenderableType:
+        """The run's panel including progress bars, or the progress bars alone."""
+        bars = [self._progress] if self._progress.tasks else []
         started = self.status.started
         if started is None:
-            return Group(*work) if work else self._waiting
+            return Group(*bars) if bars else self._waiting
         return Panel(
-            Group(self._bar(), *self._lines(), *work),
+            Group(self._step_bar(), *self._lines(), *bars),
             title=Text(started.name, style="bold"),
             title_align="left",
             subtitle=Text(str(started.folder), style="dim"),
@@ -94,7 +91,7 @@ class LiveDisplay(PlainDisplay):
             border_style=_COLOUR,
         )
 
-    def _bar(self) -> Table:
+    def _step_bar(self) -> Table:
         assert self.status.started is not None
         step, last = self.status.step, self.status.started.last_step
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)

@@ -1,7 +1,4 @@
-"""Options that several commands share, each written once.
-
-It does not know what a command does with them.
-"""
+"""Options that several commands share."""
 
 import functools
 import logging
@@ -43,41 +40,41 @@ class PluginChoice:
     third_party: bool
 
     def discover(self) -> "Discovery":
-        """All that is installed, and the files. Raises InputError when a file is not there."""
+        """All installed plugins, and the files. Raises InputError if a file does not exist."""
         from ddpmkit.plugin.discovery import discover
 
         return discover(self.files, third_party=self.third_party)
 
     def registry(self) -> "Registry":
-        """The usable components; each plugin or command that had to be left out is named in a warning."""
+        """The usable components. Warns of each plugin that failed to load and each rejected command."""
         from ddpmkit.cli.root import COMMANDS
 
         found = self.discover()
         for broken in found.broken:
-            # The reason is told where a component of it is missed; here it would be told twice.
+            # An error about a missing component of this plugin shows the reason.
             why = shlex.join(["ddpmkit", "plugins", "list", *broken.plugin.options])
-            _log.warning("plugin %s is left out: %s says why", broken.plugin, why)
+            _log.warning("plugin %s failed to load: %s shows the reason", broken.plugin, why)
         for sentence in (*rejections(find_commands(found, COMMANDS)), *found.warnings):
             _log.warning(sentence)
         return found.registry()
 
 
 class _PathType(click.Path):
-    """A path that has a name: `--out "$DIR"` with an empty DIR would mean the current folder."""
+    """A path that is not empty: with an empty DIR, `--out "$DIR"` would mean the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty name."""
+        """Reject an empty path."""
         if value == "":
-            self.fail("the name is empty; the current folder is '.'", param, ctx)
+            self.fail("the path is empty; the current folder is '.'", param, ctx)
         return super().convert(value, param, ctx)
 
 
 path_type = _PathType(path_type=Path)
-"""The type of every path that a person gives; whether there is anything is for whoever opens it."""
+"""The type of every path argument; the code that opens a path checks whether it exists."""
 
 
 def plugin_options(command: Command) -> Command:
-    """Add `--plugin` and `--no-plugins`; the command gets both as `plugins`, a `PluginChoice`."""
+    """Add `--plugin` and `--no-plugins`; the command receives both as `plugins`, a `PluginChoice`."""
 
     @click.option(
         "--plugin",
@@ -85,9 +82,9 @@ def plugin_options(command: Command) -> Command:
         metavar="FILE",
         multiple=True,
         type=path_type,
-        help="Load the components of a Python file, as local/NAME. May be repeated.",
+        help="Load the components of a Python file as local/NAME. May be repeated.",
     )
-    @click.option("--no-plugins", is_flag=True, help="Keep to what ddpmkit brings itself, and to --plugin files.")
+    @click.option("--no-plugins", is_flag=True, help="Use only the built-in components and --plugin files.")
     @functools.wraps(command)
     def with_plugins(*args: Any, plugin_files: tuple[Path, ...], no_plugins: bool, **kwargs: Any) -> Any:
         return command(*args, plugins=PluginChoice(plugin_files, third_party=not no_plugins), **kwargs)
@@ -100,21 +97,21 @@ set_option = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one value of the recipe, as in train.steps=200 or schedule.use=linear. May be repeated.",
+    help="Override a value of the recipe, as in train.steps=200 or schedule.use=linear. May be repeated.",
 )
-"""`--set`; the command gets `overrides`, a tuple of strings."""
+"""`--set`; the command receives `overrides`, a tuple of strings."""
 
 skip_metrics_option = click.option(
     "--skip-unavailable-metrics",
     is_flag=True,
-    help="Go on without the metrics that cannot work here, instead of refusing to start.",
+    help="Skip metrics that are not available on this machine, instead of stopping with an error.",
 )
-"""`--skip-unavailable-metrics`; the command gets `skip_unavailable_metrics`."""
+"""`--skip-unavailable-metrics`; the command receives `skip_unavailable_metrics`."""
 
 trust_option = click.option(
-    "--trust", is_flag=True, help="Run the code that a run from elsewhere names, such as a metric's extractor."
+    "--trust", is_flag=True, help="Allow code that a run from someone else names, such as a metric's extractor."
 )
-"""`--trust`; the command gets `trust`."""
+"""`--trust`; the command receives `trust`."""
 
 
 def _seed(text: str) -> int:
@@ -123,14 +120,12 @@ def _seed(text: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number < 2**63:
-        raise click.BadParameter(f"{text!r} is no whole number in 0 .. 2**63 - 1.")
+        raise click.BadParameter(f"{text!r} is not a whole number from 0 to 2**63 - 1.")
     return number
 
 
-seed_option = click.option(
-    "--seed", metavar="N", type=_seed, help="Another seed gives other images.  [default: the recipe's]"
-)
-"""`--seed`; the command gets `seed`, an int or None."""
+seed_option = click.option("--seed", metavar="N", type=_seed, help="The seed of the noise.  [default: the recipe's]")
+"""`--seed`; the command receives `seed`, an int or None."""
 
 run_argument = click.argument("run_folder", metavar="RUN", type=path_type)
-"""The folder of a run, or one checkpoint in it; the command gets `run_folder`."""
+"""A run folder, or one checkpoint in it; the command receives `run_folder`."""

@@ -1,7 +1,4 @@
-"""A run in plain lines, for a log file or a pipe.
-
-It does not know what the run is made of.
-"""
+"""Shows a run as plain lines, for a log file or a pipe."""
 
 import contextlib
 import time
@@ -11,22 +8,22 @@ from typing import Self
 
 from rich.console import Console
 
-from ddpmkit.cli.run_status import RunStatus, in_clock_time, score_text
+from ddpmkit.cli.run_status import RunStatus, format_duration, score_text
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.plural import counted
 
 __all__ = ["PlainDisplay"]
 
-_PICTURES = {"samples": "samples", "forward": "forward process", "reverse": "reverse process"}
+_IMAGE_LABELS = {"samples": "samples", "forward": "forward process", "reverse": "reverse process"}
 _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_OF_ELAPSED = 0.02
 
 
 class PlainDisplay:
-    """Lines on a console; a `ddpmkit.tracking.Display`."""
+    """Prints lines on a console; a `ddpmkit.display.Display`."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` answers seconds."""
+        """`clock` returns seconds."""
         self.status = RunStatus(clock)
         self._console = console
         self._clock = clock
@@ -42,11 +39,11 @@ class PlainDisplay:
         """Nothing to restore."""
 
     def message(self, text: str) -> None:
-        """A line of its own."""
+        """Print one line."""
         self._console.print(text)
 
     def run_started(self, event: RunStarted) -> None:
-        """What begins, and where."""
+        """Print the run's name, size, steps and folder."""
         self.status.begin(event)
         self._pace = _Pace(self._clock)
         first, last = event.first_step, event.last_step
@@ -56,9 +53,9 @@ class PlainDisplay:
         self.message(f"{event.name}: {_in_millions(event.parameters)} parameters, {extent}, in {event.folder}")
 
     def step(self, event: StepRecord) -> None:
-        """A line at a pace that a log can bear: every 5 s at first, rarer as the run gets longer.
+        """Print a line every 5 s, and less often as the run gets longer.
 
-        The validation loss and the last step are never left out.
+        The last step, and steps with a validation loss, are always printed.
         """
         self.status.advance(event)
         assert self.status.started is not None
@@ -67,21 +64,21 @@ class PlainDisplay:
             self.message(f"step {event.step:,}/{last:,}  " + "  ".join(f"{name} {text}" for name, text in self.facts()))
 
     def picture(self, event: Picture) -> None:
-        """Where it is."""
-        self.message(f"step {event.step:,}: {_PICTURES[event.name]} in {event.path}")
+        """Print the path of the image."""
+        self.message(f"step {event.step:,}: {_IMAGE_LABELS[event.name]} in {event.path}")
 
     def scores(self, event: Scores) -> None:
-        """One line."""
+        """Print the scores in one line."""
         self.status.score(event)
         self.message(f"{event.metric}: {score_text(event)}")
 
     def run_ended(self, event: RunEnded) -> None:
-        """Remembered for the summary."""
+        """Store the event for the summary."""
         self.status.ended = event
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A line when it begins; if it takes long, some on the way and one when it is done."""
+        """Print a line when the work begins; if it takes long, also some during the work and one at its end."""
         began, done, pace = self._clock(), 0, _Pace(self._clock)
         pace.due()
 
@@ -94,20 +91,20 @@ class PlainDisplay:
         self.message(f"{description} ...")
         yield advance
         if (seconds := self._clock() - began) >= _SECONDS_BETWEEN_LINES:
-            self.message(f"{description}: done in {in_clock_time(seconds)}")
+            self.message(f"{description}: done in {format_duration(seconds)}")
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Name and text of what the last record says."""
-        standing, record = self.status, self.status.record
+        """Label and text of each value in the last record."""
+        status, record = self.status, self.status.record
         if record is None:
             return
         yield "loss", f"{record.loss:.4f}"
-        if standing.validation_loss is not None:
-            yield "validation", f"{standing.validation_loss:.4f}"
-        yield "it/s", _in_three_digits(standing.steps_per_second)
+        if status.validation_loss is not None:
+            yield "validation", f"{status.validation_loss:.4f}"
+        yield "it/s", _in_three_digits(status.steps_per_second)
         yield "images/s", _in_three_digits(record.images_per_second)
-        if standing.seconds_left is not None:
-            yield "left", in_clock_time(standing.seconds_left)
+        if status.seconds_left is not None:
+            yield "left", format_duration(status.seconds_left)
 
 
 class _Pace:
@@ -117,7 +114,7 @@ class _Pace:
         self._clock, self._began, self._last = clock, clock(), -float("inf")
 
     def due(self) -> bool:
-        """True at first, and then once the pause is over that grows with the time elapsed."""
+        """True on the first call, and then after a pause that grows with the elapsed time."""
         now = self._clock()
         pause = max(_SECONDS_BETWEEN_LINES, (now - self._began) * _SHARE_OF_ELAPSED)
         if now - self._last < pause:

@@ -1,7 +1,4 @@
-"""The commands that plugins offer: those that can be had, and those whose name is taken.
-
-It does not know what they do.
-"""
+"""The commands that plugins add: which of them can be used, and why others are rejected."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -19,7 +16,7 @@ __all__ = ["PluginCommand", "find_commands", "rejections", "unloaded_plugins", "
 
 @dataclass(frozen=True)
 class PluginCommand:
-    """A command, the plugin that offers it, and why it cannot be had, where it cannot."""
+    """A command, the plugin that adds it, and why it cannot be used (None if it can)."""
 
     name: str
     plugin: "FoundPlugin"
@@ -28,7 +25,7 @@ class PluginCommand:
 
 
 def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[PluginCommand, ...]:
-    """Every command of a plugin, by name; `ours` are names that none of them may have."""
+    """Every command of a plugin, by name; `ours` are the reserved names."""
     offers = [
         (command.name or "", plugin.found, command) for plugin in discovery.plugins for command in plugin.commands
     ]
@@ -36,10 +33,10 @@ def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[Plugin
 
     def problem(name: str, plugin: "FoundPlugin") -> str | None:
         if plugin.path is not None:
-            return "only what is installed can add commands"
+            return "only installed plugins can add commands"
         if name in ours:
             return "the name is taken by ddpmkit itself"
-        return "the name is taken by another plugin, which is refused too" if times[name] > 1 else None
+        return "the name is also used by another plugin, which is rejected too" if times[name] > 1 else None
 
     return tuple(
         PluginCommand(name, plugin, command, problem(name, plugin))
@@ -48,23 +45,23 @@ def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[Plugin
 
 
 def usable_commands(commands: Collection[PluginCommand]) -> Mapping[str, click.Command]:
-    """Those that can be had, by name."""
+    """The usable commands by name."""
     return {one.name: one.command for one in commands if one.problem is None}
 
 
 def rejections(commands: Collection[PluginCommand]) -> list[str]:
-    """A sentence for each that cannot."""
+    """A message for each command that cannot be used."""
     return [
-        f"command {one.name!r} of plugin {one.plugin} is refused: {one.problem}"
+        f"command {one.name!r} of plugin {one.plugin} is rejected: {one.problem}"
         for one in commands
         if one.problem is not None
     ]
 
 
 def unloaded_plugins(discovery: "Discovery") -> Iterator[str]:
-    """The plugins whose commands nobody knows, because they were not loaded, each with the reason."""
+    """The plugins that were not loaded, whose commands are therefore unknown, each with the reason."""
     for broken in discovery.broken:
-        yield f"{broken.plugin}, which is set aside: {broken.reason}"
+        yield f"{broken.plugin}, which failed to load: {broken.reason}"
     for plugin in discovery.disabled:
         if plugin.third_party:
-            yield f"{plugin}, which is switched off"
+            yield f"{plugin}, which is disabled"

@@ -1,4 +1,4 @@
-"""The process around the command line: it begins with open streams and ends with the right exit code."""
+"""The entry point of the process: opens the standard streams, runs the command line, and sets the exit code."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ import time
 
 __all__ = ["start"]
 
-_PATIENCE = 10.0
-"""Seconds that threads and exit hooks of plugins may take once the command is done."""
+_EXIT_TIMEOUT = 10.0
+"""Seconds that threads and exit hooks of plugins may take after the command is done."""
 
 
 def start() -> None:
-    """Run the command line, and end the process with its exit code, whatever plugins left running."""
+    """Run the command line and exit with its code, even if plugins left threads or exit hooks running."""
     _open_standard_streams()
     from ddpmkit.cli.root import main
 
@@ -22,7 +22,7 @@ def start() -> None:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except OSError as error:  # of click's own `--help` and `--version`
+    except OSError as error:  # from click's own `--help` and `--version`
         with contextlib.suppress(OSError, ValueError):
             print(f"error: {error.strerror or error}", file=sys.stderr)  # noqa: T201
     finally:
@@ -32,19 +32,19 @@ def start() -> None:
 
 
 def _open_standard_streams() -> None:
-    """No file of a run may get the number of a stream that is closed: what is printed would be written into it."""
+    """Open closed standard streams, so that no other file gets their descriptors and receives printed text."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # TextIO has it not
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # TextIO does not declare it
 
 
 def _flush() -> None:
-    """What the streams hold, or else nothing: Python would end with an exit code of its own."""
+    """Flush the streams, or redirect them to nothing: Python would exit with its own code if its flush failed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -55,8 +55,8 @@ def _flush() -> None:
 
 
 def _end(code: int) -> None:
-    """Python waits for every thread that is not a daemon, and for every exit hook, however long they take."""
-    time.sleep(_PATIENCE)
+    """Exit after a timeout: Python waits indefinitely for every thread that is not a daemon and for every exit hook."""
+    time.sleep(_EXIT_TIMEOUT)
     threads = [
         thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
     ]
@@ -67,7 +67,7 @@ def _end(code: int) -> None:
 
 
 def _place(thread: threading.Thread) -> str:
-    """Where the thread's own code stands: the outermost frame beyond Python's `threading`."""
+    """File and line that the thread is executing: the outermost frame outside Python's `threading`."""
     frame = sys._current_frames().get(thread.ident or 0)
     place = "unknown"
     while frame is not None:

@@ -18,7 +18,7 @@ __all__ = ["profile"]
 
 @click.command()
 @click.argument("recipe", type=path_type)
-@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to time.")
+@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps to measure.")
 @set_option
 @trust_option
 @plugin_options
@@ -26,9 +26,10 @@ __all__ = ["profile"]
 def profile(
     terminal: Terminal, recipe: Path, steps: int, overrides: tuple[str, ...], trust: bool, plugins: PluginChoice
 ) -> None:
-    """Show where the time of a training step of RECIPE goes.
+    """Show how long each phase of a training step takes.
 
-    Takes a few steps and forgets them. The matmul rate is what this machine reaches on one large matrix product.
+    Takes a few steps of RECIPE and discards them. The matmul rate is the speed of this machine in one large matrix
+    product.
 
     \b
     ddpmkit profile recipes/afhq_cat.toml
@@ -42,17 +43,17 @@ def profile(
     with open_display(terminal) as display:
         from ddpmkit.experiment.profile import profile as measure
 
-        with display.progress(counted(steps, "step"), steps) as advance:
+        with display.progress(counted(steps, "training step"), steps) as advance:
             found = measure(resolved, steps, advance)
     for line in aligned(list(_rows(found))):
         terminal.out.print(line)
 
 
 def _rows(found: "Profile") -> Iterator[tuple[str, str]]:
-    """Label and text, phases from the first to the last."""
+    """Label and text of each line, with the phases in order."""
     yield "step", f"{_milliseconds(found.seconds)}        {1 / found.seconds:.3g} steps/s on {found.device}"
     rest = found.seconds - sum(found.phases.values())
-    for name, seconds in {**found.phases, "the rest": rest}.items():
+    for name, seconds in {**found.phases, "other": rest}.items():
         yield f"  {name}", f"{_milliseconds(seconds)}  {seconds / found.seconds:4.0%}"
     yield "images/s", f"{found.batch_size / found.seconds:,.1f}"
     yield "parameters", f"{found.parameters:,}"

@@ -1,7 +1,4 @@
-"""`ddpmkit recipe`: check a recipe, show what it resolves to, print the JSON schema for editors.
-
-It does not know what a recipe's keys mean.
-"""
+"""`ddpmkit recipe`: check recipes, show them resolved, and print their schema and keys."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +29,9 @@ def recipe() -> None:
 @plugin_options
 @click.pass_obj
 def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...], plugins: PluginChoice) -> None:
-    """Check recipes without running them: every error at once, nothing heavy imported.
+    """Check recipes without running them, and show all errors at once.
 
-    Exit code 2 when one of them cannot be used.
+    Exits with code 2 if a recipe cannot be used.
     """
     from ddpmkit.recipe import RecipeError, absent_code, read_sweep
     from ddpmkit.recipe.problems import one_line
@@ -50,7 +47,7 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
             bad += 1
         else:
             many = f"a sweep of {len(runs)} runs: " if len(runs) > 1 else ""
-            click.echo(one_line(f"{file}: good ({many}{_summary(runs[0].recipe)})"))
+            click.echo(one_line(f"{file}: ok ({many}{_summary(runs[0].recipe)})"))
             for note in dict.fromkeys(note for run in runs for note in run.recipe.notes):
                 click.echo(f"  - {note}")
     if bad:
@@ -59,12 +56,12 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
 
 @recipe.command()
 @click.argument("file", metavar="RECIPE", type=_file)
-@click.option("--origins", is_flag=True, help="Say behind each key which file and line set it.")
+@click.option("--origins", is_flag=True, help="Show which file and line set each key.")
 @set_option
 @plugin_options
 @click.pass_obj
 def show(terminal: Terminal, file: Path, origins: bool, overrides: tuple[str, ...], plugins: PluginChoice) -> None:
-    """Print a recipe with everything it extends merged and every default filled in."""
+    """Print a recipe with the recipes it extends merged and all defaults filled in."""
     from rich.syntax import Syntax
 
     from ddpmkit.recipe import read_recipe
@@ -80,7 +77,7 @@ def show(terminal: Terminal, file: Path, origins: bool, overrides: tuple[str, ..
 @recipe.command()
 @plugin_options
 def schema(plugins: PluginChoice) -> None:
-    """Print the JSON schema of recipes, with the keys of every installed component."""
+    """Print the JSON schema of recipes, for editors, with the keys of every installed component."""
     from ddpmkit.recipe import schema_text
 
     click.echo(schema_text(plugins.registry()), nl=False)
@@ -96,7 +93,7 @@ def keys(plugins: PluginChoice) -> None:
 
 
 def _summary(recipe: "Recipe") -> str:
-    """The run in one line."""
+    """The recipe in one line."""
     channels, height, width = recipe.data.settings.image_shape
     parts = (recipe.data, recipe.backbone, recipe.schedule, recipe.loss, recipe.sampler)
     return (
@@ -106,7 +103,7 @@ def _summary(recipe: "Recipe") -> str:
 
 
 def _with_origins(recipe: "Recipe") -> str:
-    """The resolved recipe, each key followed by who set it."""
+    """The resolved recipe with the origin of each key."""
     from ddpmkit.recipe import toml_lines
     from ddpmkit.recipe.problems import one_line
 

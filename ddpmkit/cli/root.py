@@ -1,6 +1,6 @@
-"""`ddpmkit` itself: which commands there are, and what becomes of an error in one of them.
+"""`ddpmkit`: the list of commands, and how errors become messages and exit codes.
 
-Commands are imported when they are asked for. It does not know what they do.
+A command is imported only when it is used.
 """
 
 import difflib
@@ -45,22 +45,22 @@ COMMANDS = {
 _PLUGIN_COMMANDS = f"{__name__}.plugin_commands"
 _DISCOVERY = f"{__name__}.discovery"
 
-_MAKERS = frozenset({"run", "sample", "interpolate", "evaluate", "visualize", "sweep"})
-"""Commands that leave files: theirs is no failure when only what they show is lost."""
+_WRITES_FILES = frozenset({"run", "sample", "interpolate", "evaluate", "visualize", "sweep"})
+"""Commands that write files: lost output is not a failure of theirs."""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
 class Root(click.Group):
-    """The group of all commands: our own, then those of plugins."""
+    """The group of all commands: our own, then the commands of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Our own in the order in which they are needed, then those of plugins by name."""
+        """Our own commands in the order of `COMMANDS`, then the commands of plugins by name."""
         return [*COMMANDS, *_plugin_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; plugins are looked at only for a name that is not ours."""
+        """Import one command; plugins are discovered only for a name that is not ours."""
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -70,17 +70,17 @@ class Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Raises UsageError for a name that is not there, with the nearest one that is."""
+        """Raises UsageError for an unknown command, with the closest known one."""
         known = self.list_commands(ctx) if args[0] not in COMMANDS else [args[0]]
         if args[0] not in known and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Commands are {', '.join(known)}."
-            unknown = "".join(f"\n  - it may be of {plugin}" for plugin in unloaded_plugins(_discovery(ctx)))
+            unknown = "".join(f"\n  - it may be a command of {plugin}" for plugin in unloaded_plugins(_discovery(ctx)))
             ctx.fail(f"No such command {args[0]!r}. {hint}{unknown}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error that can be explained is explained, and every error becomes an exit code."""
+        """Run the command; every error becomes a message and an exit code."""
         from ddpmkit.cli.terminal import Terminal
 
         terminal = ctx.obj = Terminal(verbose=ctx.params["verbose"])
@@ -89,16 +89,16 @@ class Root(click.Group):
                 outcome = super().invoke(ctx)
                 if terminal.stdout.failure is None:
                     return outcome
-                terminal.show_loss()
-                code = 0 if ctx.invoked_subcommand in _MAKERS else EXIT_FAILED
+                terminal.show_output_failure()
+                code = 0 if ctx.invoked_subcommand in _WRITES_FILES else EXIT_FAILED
             except click.ClickException as error:
                 error.message = escaped(error.message)  # type: ignore[misc]  # click calls it final
                 raise
             except (click.exceptions.Exit, click.Abort, BrokenPipeError):
-                raise  # click's own affair, and in its hands
+                raise  # click handles these
             except DdpmkitError as error:
                 terminal.show_error(error)
-                # A plugin may derive errors of its own from ours.
+                # A plugin may subclass our errors with an exit code of 0.
                 code = error.exit_code or EXIT_FAILED
             except OSError as error:
                 terminal.show_os_error(error)
@@ -110,9 +110,9 @@ class Root(click.Group):
                 else:
                     plugin = _plugin_of(ctx)
                     if plugin is not None and isinstance(error, SystemExit):
-                        raise  # the plugin's own command says with which exit code it ends
-                    terminal.show_unforeseen(
-                        "this is a bug in ddpmkit or in a plugin; the lines above say where."
+                        raise  # the plugin's command chose this exit code
+                    terminal.show_unexpected(
+                        "this is a bug in ddpmkit or in a plugin; see the traceback above."
                         if plugin is None
                         else f"command {ctx.invoked_subcommand!r} of plugin {plugin} failed with {error_text(error)}"
                     )
@@ -121,7 +121,7 @@ class Root(click.Group):
 
 
 def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
-    """The commands of plugins by name. Each that is refused is named in a warning, once per invocation."""
+    """The commands of plugins by name. Warns of each rejected one, once per invocation."""
     if _PLUGIN_COMMANDS not in ctx.meta:
         commands = find_commands(_discovery(ctx), COMMANDS)
         for sentence in rejections(commands):
@@ -132,14 +132,14 @@ def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
 
 
 def _plugin_of(ctx: click.Context) -> "FoundPlugin | None":
-    """The plugin whose command was invoked; None for a command of our own."""
+    """The plugin whose command was invoked; None for our own commands."""
     if ctx.invoked_subcommand is None or ctx.invoked_subcommand in COMMANDS:
         return None
     return next(one.plugin for one in find_commands(_discovery(ctx), COMMANDS) if one.name == ctx.invoked_subcommand)
 
 
 def _discovery(ctx: click.Context) -> "Discovery":
-    """All that is installed; it is looked at once per invocation."""
+    """All installed plugins, discovered once per invocation."""
     from ddpmkit.plugin.discovery import discover
 
     if _DISCOVERY not in ctx.meta:
@@ -152,10 +152,10 @@ def _discovery(ctx: click.Context) -> "Discovery":
 @click.version_option(__version__, prog_name="ddpmkit")
 @click.option("-v", "--verbose", is_flag=True, help="Show the debug log, and the traceback of an error.")
 def main(verbose: bool) -> None:
-    """Train, sample and score denoising diffusion models from recipes of interchangeable parts.
+    """Train, sample and evaluate denoising diffusion models from recipes of interchangeable components.
 
     \b
-    ddpmkit run recipes/quickstart.toml      train on drawn critters, nothing to download
-    ddpmkit sample results/quickstart        draw new images from what was learned
-    ddpmkit plugins list                     what a recipe can be made of
+    ddpmkit run recipes/quickstart.toml      train on synthetic images, no download
+    ddpmkit sample results/quickstart        generate images from the trained run
+    ddpmkit plugins list                     list the components that recipes can use
     """

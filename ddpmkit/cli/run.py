@@ -13,13 +13,13 @@ __all__ = ["run"]
 
 @click.command()
 @click.argument("recipe", type=path_type)
-@click.option("--out", metavar="DIR", type=path_type, help="The run's folder.  [default: results/RECIPE_NAME]")
+@click.option("--out", metavar="DIR", type=path_type, help="The run folder.  [default: results/RECIPE_NAME]")
 @set_option
 @skip_metrics_option
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Go on with a run although its images, its loss or its training changed meanwhile.",
+    help="Resume the run although its images, loss or training settings have changed.",
 )
 @trust_option
 @plugin_options
@@ -34,9 +34,9 @@ def run(
     trust: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Train, sample and score by RECIPE, a TOML file.
+    """Train a model from RECIPE, generate samples and evaluate it.
 
-    The same command again goes on from the last checkpoint. Ctrl-C saves the run and stops it.
+    RECIPE is a TOML file. Ctrl-C saves the run and stops it. To resume, give the same command again.
 
     \b
     ddpmkit run recipes/quickstart.toml
@@ -50,7 +50,7 @@ def run(
 
     terminal: Terminal = ctx.obj
     registry = plugins.registry()
-    # Read before torch is imported, so that a slip in it is told at once.
+    # Read before torch is imported, so that errors in it are shown without delay.
     resolved = read_recipe(recipe, overrides=overrides, registry=registry, trust=trust)
     if out is None and recipe.name == "recipe.lock.toml":
         folder = Path("results") / resolved.name
@@ -77,7 +77,7 @@ def run(
         finally:
             for line in summary(display.status, file_options(plugins.files)):
                 terminal.out.print(line)
-    # What the run itself says: a display that failed has not heard how it ended.
+    # From the run itself: a display that failed has no result.
     if ended is not None and ended.status == "stopped":
         ctx.exit(stop.exit_code)
     if ended is not None and ended.problems:

@@ -1,7 +1,4 @@
-"""Where a run stands: what its events so far amount to, for whoever wants to show it.
-
-It does not know how it is shown.
-"""
+"""The current state of a run, from its events: what a display or a summary shows."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,62 +8,62 @@ from ddpmkit.contracts import RunEnded, RunStarted, Scores, StepRecord
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.score_log import latest_scores, made_by_run, read_scores
 
-__all__ = ["RunStatus", "in_clock_time", "score_text"]
+__all__ = ["RunStatus", "format_duration", "score_text"]
 
 
 class RunStatus:
-    """A run as told so far. Nothing is known before `started` is set."""
+    """Collects the events of a run. Nothing is known until `started` is set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` answers seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._began = 0.0
         self.started: RunStarted | None = None
         self.record: StepRecord | None = None
         self.validation_loss: float | None = None
         self.last_scores: Mapping[str, str] = {}
-        """The newest scores of each metric, in words; for a run that goes on, those of its log.
+        """The latest scores of each metric, formatted; for a resumed run, those in its log.
 
-        Replaced and never changed: a display may be reading it in another thread.
+        Replaced and never modified: a display may read it in another thread.
         """
         self.ended: RunEnded | None = None
 
     def begin(self, event: RunStarted) -> None:
-        """The run begins or goes on."""
+        """The run starts or resumes."""
         self.started, self._began = event, self._clock()
         scores = latest_scores(made_by_run(read_scores(RunFolder(event.folder).log)))
         self.last_scores = {name: score_text(each) for name, each in scores.items()}
 
     def advance(self, event: StepRecord) -> None:
-        """Steps were taken."""
+        """Training steps were taken."""
         self.record = event
         if event.validation_loss is not None:
             self.validation_loss = event.validation_loss
 
     def score(self, event: Scores) -> None:
-        """A metric was measured."""
+        """A metric was evaluated."""
         self.last_scores = {**self.last_scores, event.metric: score_text(event)}
 
     @property
     def step(self) -> int:
-        """The last step known of."""
+        """The latest known step."""
         if self.record is not None:
             return self.record.step
         return self.started.first_step if self.started else 0
 
     @property
     def complete_already(self) -> bool:
-        """Whether there was no step left to take when the run was started."""
+        """Whether the run had no step left when it was started."""
         return self.started is not None and self.started.first_step >= self.started.last_step
 
     @property
     def seconds(self) -> float:
-        """Since the run began here."""
+        """Since the run was started or resumed in this process."""
         return self._clock() - self._began
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far, samples and scores included; None before the first record."""
+        """At the pace so far, including samples and evaluations; None before the first record."""
         if self.started is None or self.record is None:
             return None
         done = self.record.step - self.started.first_step
@@ -74,13 +71,13 @@ class RunStatus:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Optimizer steps, without what is done between them."""
+        """Training steps only, without samples and evaluations."""
         if self.started is None or self.record is None:
             return None
         return self.record.images_per_second / float(self.started.recipe["train"]["batch_size"])
 
     def upcoming(self) -> Iterator[tuple[str, int]]:
-        """What is due next and after which step: the samples, each metric."""
+        """The next samples and the next evaluation of each metric, each with the step after which it is due."""
         if self.started is None or self.step >= self.started.last_step:
             return
         recipe = self.started.recipe
@@ -95,14 +92,14 @@ class RunStatus:
 
 
 def score_text(scores: Scores) -> str:
-    """In a few words."""
+    """Scores in one line."""
     values = [f"{name} {value:.4g}{_floor(scores, name)}" for name, value in scores.values.items()]
     values += [f"{name} {text}" for name, text in scores.unusable.items()]
     protocol = scores.protocol if scores.comparable else f"{scores.protocol}, not comparable"
     return f"{', '.join(values)} at step {scores.step:,} · {scores.num_samples:,} samples, {protocol}"
 
 
-def in_clock_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Hours, minutes and seconds, as in 0:12:03."""
     return str(timedelta(seconds=round(seconds)))
 

@@ -1,7 +1,6 @@
 """Standard output and standard error as streams that never raise.
 
-What is shown must not harm what is made: a full disk behind a log, a closed pipe or an encoding without the letter cost
-text, and nothing else.
+A full disk, a closed pipe or a limited encoding may lose text, but must not stop a run.
 """
 
 import contextlib
@@ -13,29 +12,29 @@ from typing import Literal, TextIO
 __all__ = ["SafeStream", "escaped"]
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters (C0 but for tab and line feed, DEL, C1), line separators, what changes the direction of text."""
+"""Control characters (C0 except tab and line feed, DEL, C1), line separators, and text direction characters."""
 
 
 def escaped(text: str) -> str:
-    """`text` with what would move the cursor, change colours or reorder letters shown as `\\x1b` or `\\u202e`."""
+    """`text` with characters that move the cursor, change colours or reorder text shown as `\\x1b` or `\\u202e`."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class SafeStream(io.TextIOBase):
-    """`sys.stdout` or `sys.stderr`, whatever these are at the time; text that cannot be shown is escaped or lost."""
+    """Writes to the current `sys.stdout` or `sys.stderr`; text that cannot be shown is escaped or dropped."""
 
     def __init__(self, name: Literal["stdout", "stderr"]) -> None:
         self._name = name
         self.is_stderr = name == "stderr"
         self.failure: OSError | ValueError | None = None
-        """Why some text was lost; a reader who closed the pipe has read enough, and is no reason."""
+        """Why text was lost. A pipe closed by its reader does not count: the reader has read enough."""
 
     def write(self, text: str) -> int:
-        """Write all of it at once, past the buffers, which would raise again and again over what they hold."""
+        """Write the text unbuffered: a buffer would raise the same error again on every flush."""
         stream = self._stream()
         if stream is None:
             return len(text)
-        self.flush()  # what others wrote comes first
+        self.flush()  # text that others wrote comes first
         try:
             self._write(stream, text)
         except BrokenPipeError:
@@ -54,11 +53,11 @@ class SafeStream(io.TextIOBase):
         while rest:
             written = raw.write(rest)
             if not written:
-                raise BlockingIOError("the reader does not read")
+                raise BlockingIOError("the pipe is full")
             rest = rest[written:]
 
     def flush(self) -> None:
-        """Nothing is held back here; what others wrote to the stream is, and may not go through."""
+        """Flush text that others wrote to the stream; this class buffers nothing."""
         stream = self._stream()
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -66,7 +65,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has an attribute
-        """That of the stream."""
+        """The encoding of the stream."""
         return getattr(self._stream(), "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -78,18 +77,18 @@ class SafeStream(io.TextIOBase):
             return False
 
     def fileno(self) -> int:
-        """That of the stream. Raises OSError when it has none."""
+        """The file descriptor of the stream. Raises OSError if there is none."""
         stream = self._stream()
         if stream is None:
             raise OSError("there is no such stream")
         return stream.fileno()
 
     def writable(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def _stream(self) -> TextIO | None:
-        """None when the process was started with it closed."""
+        """None if the process was started with the stream closed."""
         stream: TextIO | None = getattr(sys, self._name)
-        # A live display puts a proxy there that writes through the console, that is: to us.
+        # A live display installs a proxy that writes through the console, and so to this class.
         return getattr(stream, "rich_proxied_file", stream)

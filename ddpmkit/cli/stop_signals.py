@@ -1,7 +1,4 @@
-"""Signals during a run: the first asks it to stop where nothing is lost, the second ends it at once.
-
-It does not know what the run does when it is asked.
-"""
+"""Signals during a run: the first requests a stop at a safe point, the second ends the run immediately."""
 
 import signal
 import threading
@@ -15,29 +12,29 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Whether someone has asked the run to stop; calling it answers that.
+    """Handles stop signals; calling the object returns whether a stop was requested.
 
-    Until it is called for the first time nobody listens, and a signal raises Interrupted at once. So does the
-    second signal at any time. A signal that the process ignores from its start, as under `nohup`, stays ignored.
+    Until it is called for the first time, a signal raises Interrupted immediately. So does the second signal at any
+    time. A signal that the process ignored when it started, as under `nohup`, stays ignored.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """`say` is told, from another thread, that the wish was heard."""
-        self._say = say
-        self._heard = False
+    def __init__(self, show: Callable[[str], None]) -> None:
+        """`show` is called from another thread with a message that confirms the request."""
+        self._show = show
+        self._is_polled = False
         self._before: dict[signal.Signals, Any] = {}
-        self._handler = self._receive  # one object: each access to a method makes another
+        self._handler = self._receive  # stored, because each access to a method creates a new object
         self.signal: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        """True once a signal has come. A handler that a plugin has put in the place of ours is replaced by ours."""
-        self._heard = True
-        self._take_back()
+        """Whether a signal was received. Reinstalls our handler if a plugin replaced it."""
+        self._is_polled = True
+        self._reinstall()
         return self.signal is not None
 
     def __enter__(self) -> Self:
-        """Take the signals over."""
-        # None is a handler that Python has not installed, and could not put back.
+        """Install the handlers."""
+        # None is a handler that Python did not install and could not restore.
         self._before = {
             number: handler
             for number in STOP_SIGNALS
@@ -50,16 +47,16 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended."""
+        """The exit code that shells use for a process ended by a signal."""
         return 128 + (self.signal or signal.SIGINT)
 
-    def _take_back(self) -> None:
+    def _reinstall(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in self._before:
@@ -68,8 +65,8 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature of a handler
         again, self.signal = self.signal is not None, signal.Signals(number)
-        if again or not self._heard:
+        if again or not self._is_polled:
             raise Interrupted
-        # A handler interrupts whatever runs, a half-written line included: another thread waits its turn.
-        text = "stopping: the run is saved after this step (Ctrl-C again: it ends at once)"
-        threading.Thread(target=self._say, args=(text,), daemon=True).start()
+        # The handler may interrupt a half-written line; another thread can wait for the console.
+        text = "stopping: the run is saved after this step (Ctrl-C again: end immediately)"
+        threading.Thread(target=self._show, args=(text,), daemon=True).start()

@@ -25,9 +25,9 @@ __all__ = ["sweep"]
     "--out",
     metavar="DIR",
     type=path_type,
-    help="The folder of the runs' folders.  [default: results/RECIPE_NAME]",
+    help="The folder to write the run folders to.  [default: results/RECIPE_NAME]",
 )
-@click.option("--dry-run", is_flag=True, help="Show the runs, and make none.")
+@click.option("--dry-run", is_flag=True, help="List the runs without starting them.")
 @set_option
 @skip_metrics_option
 @trust_option
@@ -43,10 +43,10 @@ def sweep(
     trust: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Make the runs that [sweep] in RECIPE describes.
+    """Run all variants of RECIPE that its [sweep] section defines.
 
-    One after the other. Each is an ordinary run in a folder of its own: the same command again goes on where it was
-    stopped, and makes again what failed. One that fails does not stop the others.
+    The variants run one after another, each in a folder of its own; a failed one does not stop the others. To resume
+    a stopped sweep or retry failed runs, give the same command again.
 
     \b
     ddpmkit sweep recipes/ablation_cat.toml --dry-run
@@ -66,12 +66,12 @@ def sweep(
     outcomes: list[SweepOutcome] = []
     with StopRequest(terminal.show_note) as stop:
         try:
-            from ddpmkit.experiment.sweep import sweep as make
+            from ddpmkit.experiment.sweep import sweep as run_sweep
 
             for item in runs:
                 terminal.show_note(f"run {item.name}, {len(outcomes) + 1} of {len(runs)}")
                 with open_display(terminal) as display:
-                    outcomes += make(
+                    outcomes += run_sweep(
                         [item],
                         out or Path("results") / name,
                         registry=registry,
@@ -96,13 +96,13 @@ def sweep(
 
 
 def _plan(runs: "Sequence[SweepRun]") -> "Table":
-    """One row a run, one column a key that varies; empty where the run leaves it as it is."""
+    """A row per run and a column per key that varies; empty if the run does not change the key."""
     keys = _keys(runs)
     return _table(["run", *keys], [[run.name, *_values(run, keys)] for run in runs])
 
 
 def _results(outcomes: "Sequence[SweepOutcome]") -> "Table":
-    """The same, with what became of each run."""
+    """The plan with the status and the numbers of each run."""
     found = [outcome.numbers for outcome in outcomes]
     names = list(dict.fromkeys(name for numbers in found for name in numbers))
     keys = _keys([outcome.run for outcome in outcomes])

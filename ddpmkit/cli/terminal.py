@@ -1,7 +1,6 @@
-"""The terminal: where results and talk go, and how errors and log messages look there.
+"""Prints to the terminal: results to stdout; messages, errors and the log to stderr.
 
-Results go to stdout, everything else to stderr. No text of ours is wrapped, highlighted or read as markup, so source
-excerpts keep their columns. It does not know which command is running.
+Text is not wrapped, highlighted or read as markup, so source excerpts keep their columns.
 """
 
 import contextlib
@@ -29,10 +28,10 @@ _OURS = ("ddpmkit", "ddpmkit_plugins")
 
 
 class _Escaping(Console):
-    """A console on which names of files, metrics and the like cannot do what only we may: colour, move, reorder."""
+    """A console on which control characters in names of files or metrics are shown escaped."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does, with all text escaped; what rich itself controls passes."""
+        """Render as rich does, with all text escaped except for its own control codes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
@@ -49,7 +48,7 @@ def _console(stream: SafeStream) -> Console:
 
 
 def aligned(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Lines of label and text in two columns."""
+    """Format labels and texts as two columns."""
     width = max((len(label) for label, _ in pairs), default=0)
     for label, text in pairs:
         yield f"  {label:<{width}}  {text}"
@@ -57,7 +56,7 @@ def aligned(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 @dataclass
 class Terminal:
-    """stdout for results, stderr for the rest."""
+    """The console of stdout, for results, and the console of stderr, for everything else."""
 
     verbose: bool = False
     stdout: SafeStream = field(default_factory=lambda: SafeStream("stdout"))
@@ -65,11 +64,11 @@ class Terminal:
     err: Console = field(default_factory=lambda: _console(SafeStream("stderr")))
 
     def __post_init__(self) -> None:
-        """Both consoles survive whatever is wrong with their streams."""
+        """Create the console of stdout."""
         self.out = _console(self.stdout)
 
     def lines(self, text: str, indent: int) -> list[str]:
-        """At least one line; on a terminal they fit behind `indent` columns, and no path is broken."""
+        """Split text into one or more lines; on a terminal, wrap it to fit after `indent` columns. Paths stay whole."""
         if not self.out.is_terminal:
             return text.splitlines() or [""]
         room = max(_NARROWEST, self.out.width - indent)
@@ -80,11 +79,11 @@ class Terminal:
         ]
 
     def show_note(self, text: str) -> None:
-        """A line on stderr."""
+        """Print a line to stderr."""
         self.err.print(text)
 
     def show_error(self, error: DdpmkitError) -> None:
-        """What is wrong, then each way out on a line of its own; the traceback only when asked for."""
+        """Print the error, then each remedy on a line of its own; with `verbose`, the traceback first."""
         if self.verbose:
             self._show_traceback()
         self.err.print(Text.assemble(("error:", "bold red"), " ", error.message))
@@ -92,25 +91,25 @@ class Terminal:
             self.err.print(Text.assemble(("  - ", "dim"), remedy))
 
     def show_os_error(self, error: OSError) -> None:
-        """The system's own words (no space, no permission) and the file they are about."""
+        """Print the system's message (no space, no permission) and the file."""
         if self.verbose:
             self._show_traceback()
         place = f"{error.filename}: " if error.filename is not None else ""
         self.err.print(Text.assemble(("error:", "bold red"), f" {place}{error.strerror or error}"))
 
-    def show_loss(self) -> None:
-        """Why results were not shown."""
+    def show_output_failure(self) -> None:
+        """Print why results could not be shown."""
         reason = getattr(self.stdout.failure, "strerror", None) or self.stdout.failure
-        self.err.print(Text.assemble(("error:", "bold red"), f" standard output: {reason}; some of it is lost"))
+        self.err.print(Text.assemble(("error:", "bold red"), f" standard output: {reason}; some output is lost"))
 
-    def show_unforeseen(self, text: str) -> None:
-        """The traceback of what nobody foresaw, and below it what to make of it."""
+    def show_unexpected(self, text: str) -> None:
+        """Print the traceback of an unexpected error, then `text`."""
         self._show_traceback()
         self.err.print(Text.assemble(("error:", "bold red"), " ", text))
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Show warnings of every library, and with `verbose` our own debug messages, on stderr."""
+        """Show warnings of all libraries, and with `verbose` our own debug messages, on stderr."""
         handler = _ConsoleHandler(self.err)
         levels = {"": logging.WARNING} | dict.fromkeys(_OURS, logging.DEBUG if self.verbose else logging.NOTSET)
         before = {name: logging.getLogger(name).level for name in levels}
@@ -128,23 +127,23 @@ class Terminal:
         shown = sys.exception()
         try:
             self.err.print(Traceback(suppress=["click"]), soft_wrap=False)
-        except BaseException as error:  # an exception of a plugin may break whoever shows it
+        except BaseException as error:  # an exception class of a plugin may break the rendering
             if is_interrupt(error):
                 raise
             self.err.print("".join(traceback.format_exception(shown)))
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints through the console that also draws the live display, so that neither breaks the other."""
+    """Prints through the console of the live display, so that messages and display do not overwrite each other."""
 
-    _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow"}  # noqa: RUF012 -- never changed
+    _STYLES = {logging.ERROR: "bold red", logging.WARNING: "yellow"}  # noqa: RUF012 -- never modified
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One message, with its exception if it has one."""
+        """Print a message and its exception, if any."""
         head = (f"{record.levelname.lower()}:", self._STYLES.get(record.levelno, "dim"))
         try:
             self._console.print(Text.assemble(head, " ", self.format(record)))

@@ -25,10 +25,10 @@ def visualize(
     trust: bool,
     plugins: PluginChoice,
 ) -> None:
-    """Picture how images become noise, and noise becomes images.
+    """Show the forward and the reverse process as images.
 
-    RUN is its folder, or one checkpoint in it. Writes five moments (0, 25, 50, 75 % of the way, and the end) as
-    strips, viz/forward.png and viz/backward.png in the folder, and each moment as an image of its own.
+    RUN is a run folder, or one checkpoint in it. Writes five moments (0, 25, 50 and 75 %, and the end) as the strips
+    viz/forward.png and viz/backward.png in the run folder, and each moment as a file of its own.
 
     \b
     ddpmkit visualize results/quickstart
@@ -39,6 +39,6 @@ def visualize(
         from ddpmkit.experiment import load
 
         run = load(run_folder, overrides=overrides, registry=plugins.registry(), trust=trust, purpose="visualize")
-        pictures = run.visualize(seed=seed, display=display)
-    for picture in pictures:
-        terminal.out.print(str(picture.path))
+        images = run.visualize(seed=seed, display=display)
+    for image in images:
+        terminal.out.print(str(image.path))

@@ -1,4 +1,4 @@
-"""Evaluation: metrics over real and generated images, what they cost, and how far real images are from themselves."""
+"""Evaluates metrics on real and generated images, estimates their cost, and caches reference statistics."""
 
 from ddpmkit.evaluation.cost import EvaluationCost, estimate_cost
 from ddpmkit.evaluation.evaluate import evaluate_metric

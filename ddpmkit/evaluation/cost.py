@@ -1,7 +1,4 @@
-"""What an evaluation will cost, said before it starts.
-
-It does not know how images are drawn, only how often a network is asked for them and how long one answer takes.
-"""
+"""Estimates the cost of an evaluation before it starts."""
 
 import time
 from dataclasses import dataclass
@@ -26,12 +23,12 @@ class EvaluationCost:
     network_calls: int
     batch_size: int
     reference_images: int = 0
-    """Real images still to be measured; 0 when the reference is there already."""
+    """Real images that must be measured first; 0 if the reference statistics are cached."""
     seconds: float | None = None
-    """None: not estimated."""
+    """None if not estimated."""
 
     def describe(self) -> str:
-        """One sentence for people."""
+        """The cost in one sentence."""
         parts = [
             counted(self.images, "sample"),
             f"{counted(self.network_calls, 'network call')} in batches of {self.batch_size}",
@@ -54,7 +51,7 @@ def estimate_cost(
     image_shape: ImageShape,
     reference_images: int = 0,
 ) -> EvaluationCost:
-    """The cost of drawing `num_samples` images in `network_calls` calls, and of measuring them and the reference."""
+    """The cost of generating `num_samples` images in `network_calls` calls, and of measuring them and the reference."""
     measuring = (num_samples + reference_images) * _seconds_per_image(metric, image_shape)
     return EvaluationCost(
         metric=name,
@@ -68,7 +65,7 @@ def estimate_cost(
 
 
 def _seconds_per_image(metric: Metric, image_shape: ImageShape) -> float:
-    """How long the metric takes for one image here; the first batch is slower than the others and does not count."""
+    """Seconds per image for the metric on this machine; the first batch is slower and does not count."""
     grey = torch.full((_PROBE_IMAGES, *image_shape), 128, dtype=torch.uint8)
     metric.measure_generated(grey)
     started = time.perf_counter()
@@ -77,7 +74,7 @@ def _seconds_per_image(metric: Metric, image_shape: ImageShape) -> float:
 
 
 def _in_words(seconds: float) -> str:
-    """The one unit that suits: seconds, minutes or hours."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 90:
         count, unit = max(1, round(seconds)), "second"
     elif seconds < 90 * 60:

@@ -1,14 +1,11 @@
-"""From generated images to scores.
-
-It does not know which network or sampler drew the images, nor what the metric measures.
-"""
+"""Computes the scores of generated images."""
 
 from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
 from ddpmkit.contracts import Metric, Scores
-from ddpmkit.evaluation.metric_state import measured
+from ddpmkit.evaluation.metric_state import measure_batches
 from ddpmkit.evaluation.reference import Reference
 from ddpmkit.evaluation.score_values import check_scores
 
@@ -27,13 +24,13 @@ def evaluate_metric(
 ) -> Scores:
     """The scores of `num_samples` images, given as uint8 batches [B, C, H, W] of any size, after step `step`.
 
-    `name` is the metric's; `progress` is told how many more images are done. Raises ValueError when the batches are of
-    another type or number, InputError when the metric cannot score so few, RunFailed when it gives no tensors by name
-    or no numbers by name.
+    `name` is the metric's name; `progress` is called with the number of images just done. Raises ValueError if the
+    batches have another type or number of images, InputError if the metric needs more images, RunFailed if it does not
+    return a mapping of tensors or of numbers.
     """
-    count, state = measured(name, metric, metric.measure_generated, generated, progress)
+    count, state = measure_batches(name, metric, metric.measure_generated, generated, progress)
     if count != num_samples:
-        raise ValueError(f"{num_samples} samples were asked for, {count} came")
+        raise ValueError(f"expected {num_samples} samples, received {count}")
     protocol = metric.protocol
     found = check_scores(name, metric.scores(dict(real.state), state))
     return Scores(

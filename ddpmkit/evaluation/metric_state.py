@@ -1,7 +1,4 @@
-"""One metric state from any number of batches.
-
-It does not know whether the images are real or generated.
-"""
+"""Computes the state of a metric over any number of batches."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,31 +9,31 @@ from torch import Tensor
 from ddpmkit.contracts import Metric
 from ddpmkit.errors import RunFailed
 
-__all__ = ["State", "measured"]
+__all__ = ["State", "measure_batches"]
 
 State = Mapping[str, Tensor]
-"""What a metric knows about some images: float64 tensors by name, kept on the CPU."""
+"""The state of a metric over some images: float64 tensors by name, on the CPU."""
 
 
-def measured(
+def measure_batches(
     name: str,
     metric: Metric,
     measure: Callable[[Tensor], dict[str, Tensor]],
     batches: Iterable[Tensor],
     progress: Callable[[int], None],
 ) -> tuple[int, dict[str, Tensor]]:
-    """How many images there were, and the merged state of their uint8 batches [B, C, H, W].
+    """The number of images, and the merged state of their uint8 batches [B, C, H, W].
 
-    `name` is the metric's; `progress` is told how many more images are done. Raises ValueError for other batches, or
-    none, RunFailed when the metric gives no tensors by name.
+    `name` is the metric's name; `progress` is called with the number of images just done. Raises ValueError for other
+    batches or no batch, RunFailed if the metric does not return a mapping of tensors.
     """
     done = 0
     merged: dict[str, Tensor] | None = None
     for batch in batches:
         if batch.dtype != torch.uint8 or batch.ndim != 4:
-            raise ValueError(f"a metric is given uint8 [B, C, H, W], not {batch.dtype} {list(batch.shape)}")
-        state = _kept(name, "measuring", measure(batch))
-        merged = state if merged is None else _kept(name, "its merge()", metric.merge(merged, state))
+            raise ValueError(f"a metric needs uint8 [B, C, H, W], not {batch.dtype} {list(batch.shape)}")
+        state = _checked_state(name, "measuring", measure(batch))
+        merged = state if merged is None else _checked_state(name, "its merge()", metric.merge(merged, state))
         done += len(batch)
         progress(len(batch))
     if merged is None:
@@ -44,22 +41,22 @@ def measured(
     return done, merged
 
 
-def _kept(name: str, what: str, answer: Any) -> dict[str, Tensor]:
-    """A state without the way its gradient would take. Raises RunFailed if it is not one."""
-    if not isinstance(answer, Mapping) or not all(isinstance(tensor, Tensor) for tensor in answer.values()):
+def _checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
+    """The state on the CPU, without gradients. Raises RunFailed if it is not a mapping of tensors."""
+    if not isinstance(returned, Mapping) or not all(isinstance(tensor, Tensor) for tensor in returned.values()):
         raise RunFailed(
-            f"metric {name!r}: {what} gave {_described(answer)}, not tensors by name.",
+            f"metric {name!r}: {what} returned {_type_of(returned)}, not a mapping of names to tensors.",
             remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
         )
-    if any(tensor.is_meta for tensor in answer.values()):
+    if any(tensor.is_meta for tensor in returned.values()):
         raise RunFailed(
-            f"metric {name!r}: {what} gave tensors without values (on the device meta).",
+            f"metric {name!r}: {what} returned tensors without values (on the device meta).",
             remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
         )
-    return {str(key): tensor.detach().cpu() for key, tensor in answer.items()}
+    return {str(key): tensor.detach().cpu() for key, tensor in returned.items()}
 
 
-def _described(answer: Any) -> str:
-    if not isinstance(answer, Mapping):
-        return type(answer).__name__
-    return f"a mapping to {', '.join(sorted({type(value).__name__ for value in answer.values()}))}"
+def _type_of(returned: Any) -> str:
+    if not isinstance(returned, Mapping):
+        return type(returned).__name__
+    return f"a mapping of names to {', '.join(sorted({type(value).__name__ for value in returned.values()}))}"

@@ -1,7 +1,7 @@
-"""What a metric knows about the real images, and its floor: how far one half of them is from the other.
+"""Reference statistics of a metric: its state over the real images, and its floor.
 
-Measured once and kept on disk, so that evaluating every 100 steps does not look at the same pictures each time. It does
-not know what the metric measures, nor what will be compared with the reference.
+The floor is the score of one half of the real images against the other half. Both are measured once and stored on disk,
+so that frequent evaluations do not measure the real images again.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ddpmkit.contracts import Metric
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import InputError
 from ddpmkit.evaluation import reference_cache
-from ddpmkit.evaluation.metric_state import State, measured
+from ddpmkit.evaluation.metric_state import State, measure_batches
 from ddpmkit.evaluation.score_values import check_scores
 from ddpmkit.randomness import Purpose, stream
 
@@ -37,13 +37,13 @@ class Reference:
     num_images: int
     state: State
     floor: Mapping[str, float]
-    """Empty where there are too few images to be halved."""
+    """Empty if there are too few images to split into halves."""
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the floor was measured on."""
+        """How the floor was measured."""
         if not self.floor:
-            return {"floor": f"none: halving {self.num_images} images leaves too few"}
+            return {"floor": f"none: {self.num_images} images are too few for two halves"}
         small, large = self.num_images // 2, (self.num_images + 1) // 2
         return {"floor": f"one random half of the reference against the other, {small:,} and {large:,} images"}
 
@@ -57,10 +57,10 @@ def reference_states(
     settings: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> Reference:
-    """The reference of `metric` over all `images`, from the cache folder when it is there.
+    """The reference of `metric` over all `images`, from the cache folder if it is stored there.
 
-    `name` and `settings` are the recipe's `use` and the metric's config as plain data, `version` is that of the
-    metric's code; `progress` is told how many more images are done. Raises InputError when there are no images.
+    `name` and `settings` are the recipe's `use` and the metric's config as plain data; `version` is the version of the
+    metric's code; `progress` is called with the number of images just done. Raises InputError if there are no images.
     """
     found = cached_reference(metric, images, name=name, version=version, settings=settings)
     if found is not None:
@@ -76,7 +76,7 @@ def reference_states(
 def cached_reference(
     metric: Metric, images: ImageSource, *, name: str, version: str, settings: Mapping[str, Any]
 ) -> Reference | None:
-    """The reference if an earlier run left it in the cache folder: then an evaluation need not measure real images."""
+    """The reference if it is stored in the cache folder; otherwise None."""
     found = reference_cache.load(_key(metric, images, name, version, settings))
     return None if found is None else Reference(*found)
 
@@ -84,27 +84,27 @@ def cached_reference(
 def _measure(metric: Metric, name: str, images: ImageSource, progress: Callable[[int], None]) -> Reference:
     count = len(images)
     if count == 0:
-        raise InputError("there are no real images to compare with.", remedies=["data.root with images in train/"])
+        raise InputError("there are no real images to compare with.", remedies=["put images in train/ of data.root"])
     order = stream(_SPLIT_SEED, Purpose.SPLIT).permutation(count)
     if count < _FEWEST_FOR_HALVES:
-        _, state = measured(name, metric, metric.measure_real, _batches(images, order), progress)
+        _, state = measure_batches(name, metric, metric.measure_real, _batches(images, order), progress)
         return Reference(count, state, {})
     middle = count // 2
-    _, first = measured(name, metric, metric.measure_real, _batches(images, order[:middle]), progress)
-    _, second = measured(name, metric, metric.measure_real, _batches(images, order[middle:]), progress)
-    # A floor that is not finite is as good as none.
+    _, first = measure_batches(name, metric, metric.measure_real, _batches(images, order[:middle]), progress)
+    _, second = measure_batches(name, metric, metric.measure_real, _batches(images, order[middle:]), progress)
+    # A floor that is not finite is dropped.
     return Reference(count, metric.merge(first, second), check_scores(name, metric.scores(first, second)).values)
 
 
 def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-    # In the order in which they are stored: that is how a memory map is read fastest.
+    # In storage order, which is the fastest for a memory map.
     in_order = np.sort(indices)
     for start in range(0, len(in_order), _BATCH_SIZE):
         yield images.plain(in_order[start : start + _BATCH_SIZE])
 
 
 def _key(metric: Metric, images: ImageSource, name: str, version: str, settings: Mapping[str, Any]) -> str:
-    """A hash of all that the state depends on."""
+    """A hash of everything that the state depends on."""
     protocol = metric.protocol
     identity = {
         "metric": name,

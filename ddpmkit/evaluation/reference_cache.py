@@ -1,6 +1,6 @@
-"""Reference states on disk: one safetensors file each, with a digest of its content inside.
+"""Stores reference statistics on disk: one safetensors file per reference, which contains a digest of its content.
 
-A file that does not verify is as good as none. It does not know what makes two references the same: the key does.
+A file that does not verify is ignored. The key identifies the reference.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _STATE, _FLOOR = "state.", "floor."
 
 
 class Entry(NamedTuple):
-    """What is kept of a reference."""
+    """A stored reference."""
 
     num_images: int
     state: State
@@ -33,12 +33,12 @@ class Entry(NamedTuple):
 
 
 def path_of(key: str) -> Path:
-    """Where the reference with this key is kept."""
+    """The file of the reference with this key."""
     return cache_folder() / "references" / f"{key}.safetensors"
 
 
 def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -> None:
-    """Keep a reference; where that is not possible, say so and go on."""
+    """Store a reference; if that fails, log a warning."""
     tensors = {
         "num_images": torch.tensor(num_images),
         **{_STATE + name: tensor.contiguous() for name, tensor in state.items()},
@@ -48,26 +48,26 @@ def store(key: str, num_images: int, state: State, floor: Mapping[str, float]) -
     try:
         atomic_write_bytes(path, save({**tensors, "digest": _digest(tensors)}))
     except Exception as error:
-        # A full disk, or names and types that the file format lacks: the score must not depend on it.
-        logger.warning("the reference cannot be kept in %s and will be measured again: %s", path.parent, error)
+        # A full disk, or names and types that the format does not support, must not prevent the score.
+        logger.warning("the reference cannot be stored in %s and will be measured again: %s", path.parent, error)
 
 
 def load(key: str) -> Entry | None:
-    """The reference with this key, or None when there is none or its file does not verify."""
+    """The reference with this key; None if it does not exist or its file does not verify."""
     path = path_of(key)
-    # A pipe under that name would be waited for.
+    # Reading a pipe would block.
     if not path.is_file():
         return None
     try:
         return _entry(load_file(path))
     except Exception as error:
-        # There is no end to the ways in which a file can be no reference: by its header, its names, its types.
-        logger.warning("%s cannot be used and is measured again: %s", path, error)
+        # An invalid file can raise many errors: in its header, its names, its types.
+        logger.warning("%s cannot be used; the reference is measured again: %s", path, error)
         return None
 
 
 def _entry(tensors: dict[str, Tensor]) -> Entry:
-    """Raises ValueError where they do not match their digest, and others where that does not help."""
+    """Raises ValueError if the tensors do not match their digest; other errors if entries are missing."""
     digest = tensors.pop("digest", None)
     if digest is None or digest.tolist() != _digest(tensors).tolist():
         raise ValueError("its content does not match its digest")

@@ -1,4 +1,4 @@
-"""What a metric answers, check_scores: finite numbers by name, and apart from them what is no such number."""
+"""Checks the scores that a metric returns: finite numbers are separated from everything else."""
 
 import math
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ class CheckedScores(NamedTuple):
     values: dict[str, float]
     """Finite numbers."""
     unusable: dict[str, str]
-    """The rest, as text: `nan`, `inf`, `'good'`."""
+    """Everything else, as text: `nan`, `inf`, `'good'`."""
 
 
-def check_scores(name: str, answer: Any) -> CheckedScores:
-    """The answer of a metric's `scores()`; `name` is the metric's. Raises RunFailed if it is not a mapping."""
-    if not isinstance(answer, Mapping):
+def check_scores(name: str, returned: Any) -> CheckedScores:
+    """Check what `scores()` of the metric `name` returned. Raises RunFailed if it is not a mapping."""
+    if not isinstance(returned, Mapping):
         raise RunFailed(
-            f"metric {name!r}: its scores() returned {type(answer).__name__}, not numbers by name.",
+            f"metric {name!r}: its scores() returned {type(returned).__name__}, not a mapping of names to numbers.",
             remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
         )
     found = CheckedScores({}, {})
-    for key, value in answer.items():
+    for key, value in returned.items():
         number = _number(value)
         if number is not None and math.isfinite(number):
             found.values[str(key)] = number
@@ -38,7 +38,7 @@ def check_scores(name: str, answer: Any) -> CheckedScores:
 
 
 def _number(value: Any) -> float | None:
-    """Numbers of torch and NumPy count; text that looks like a number does not."""
+    """The number, including torch and NumPy scalars; None for text, even if it looks like a number."""
     if isinstance(value, str | bytes):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The page that explains a run to someone who was not there."""
+"""HTML pages: the report of a run, and the comparison of several runs."""
 
 from ddpmkit.report.run_page import write_report
 

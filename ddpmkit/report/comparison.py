@@ -1,7 +1,6 @@
-"""Several runs side by side: what differs in their recipes, their scores, curves and samples.
+"""Compares several runs: the differences of their recipes, their scores, curves and samples.
 
-Scores taken by unlike rules are shown, and never ranked. It reads what the folders hold; it does not know how any of it
-was made.
+Scores measured in different ways are shown but never ranked.
 """
 
 from collections import Counter
@@ -25,47 +24,47 @@ from ddpmkit.report.run_page import environment
 from ddpmkit.run_folder import RunFolder, not_a_run
 from ddpmkit.score_log import read_scores
 
-__all__ = ["ComparedRun", "differing_keys", "loss_remark", "read_runs", "write_comparison"]
+__all__ = ["ComparedRun", "differing_keys", "loss_note", "read_runs", "write_comparison"]
 
 _OF_LOSS = ("diffusion", "loss", "schedule")
-"""Sections that say what a loss measures."""
+"""Recipe sections that define what a loss measures."""
 _OF_IMAGES = ("data.channels", "data.classes", "data.image_size", "data.use")
 _MOST_KEYS = 4
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run folder, read."""
+    """A run folder to compare."""
 
     path: Path
     recipe: Mapping[str, Any]
     name: str
-    """That of its folder; with the folder above it, if several runs have that name."""
+    """The name of the folder; with its parent folder if several runs have this name."""
 
     @cached_property
     def history(self) -> History:
-        """The records of training."""
+        """The training records."""
         return read_history(RunFolder(self.path).log)
 
     @cached_property
     def scores(self) -> list[Scores]:
-        """By step."""
+        """Sorted by step."""
         return read_scores(RunFolder(self.path).log)
 
     @property
     def step(self) -> int:
-        """The last step on record."""
+        """The last recorded step."""
         return self.history.step
 
     @property
     def last_samples(self) -> Path | None:
-        """The newest grid of samples."""
+        """The latest grid of samples."""
         grids = RunFolder(self.path).grids()
         return grids[-1][1] if grids else None
 
 
 def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
-    """The run folders. Raises InputError for one that is none."""
+    """Open the run folders. Raises InputError for a path that is not a run folder."""
     runs: list[tuple[Path, dict[str, Any]]] = []
     for path in paths:
         lock = RunFolder(path).lock
@@ -82,32 +81,32 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
 
 
 def differing_keys(runs: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
-    """Each key of the recipes whose value is not the same in all, with its value in each; the name does not count."""
+    """Each recipe key whose value is not the same in all runs, with its value in each; `name` is ignored."""
     each = [dict(leaves(run.recipe)) for run in runs]
     keys = sorted({key for recipe in each for key in recipe} - {"name"})
     shown = {key: [toml_value(recipe[key]) if key in recipe else "" for recipe in each] for key in keys}
     return [(key, values) for key, values in shown.items() if len(set(values)) > 1]
 
 
-def loss_remark(differing: Sequence[tuple[str, Sequence[str]]]) -> str:
+def loss_note(differing: Sequence[tuple[str, Sequence[str]]]) -> str:
     """Why the losses of runs that differ in these keys cannot be compared; empty if they can."""
-    unlike = [key for key, _ in differing if key.split(".")[0] in _OF_LOSS or key in _OF_IMAGES]
-    # Another component has other keys: that it is another one says it all.
-    others = {key.split(".")[0] for key in unlike if key.endswith(".use")}
-    unlike = [key for key in unlike if key.endswith(".use") or key.split(".")[0] not in others]
-    if not unlike:
+    different = [key for key, _ in differing if key.split(".")[0] in _OF_LOSS or key in _OF_IMAGES]
+    # If the component differs, its keys differ too, and naming the component is enough.
+    others = {key.split(".")[0] for key in different if key.endswith(".use")}
+    different = [key for key in different if key.endswith(".use") or key.split(".")[0] not in others]
+    if not different:
         return ""
-    more = f" and {len(unlike) - _MOST_KEYS} more" if len(unlike) > _MOST_KEYS else ""
-    return f"not comparable: the runs differ in {', '.join(unlike[:_MOST_KEYS])}{more}"
+    more = f" and {len(different) - _MOST_KEYS} more" if len(different) > _MOST_KEYS else ""
+    return f"not comparable: the runs differ in {', '.join(different[:_MOST_KEYS])}{more}"
 
 
 def write_comparison(runs: Sequence[ComparedRun], out: Path) -> Path:
-    """One page of all of it."""
+    """Write the comparison as an HTML page."""
     differing = differing_keys(runs)
     page = environment().get_template("comparison.html").render(
         runs=runs,
         differing=differing,
-        loss_remark=loss_remark(differing),
+        loss_note=loss_note(differing),
         usual={key: Counter(values).most_common(1)[0][0] for key, values in differing} if len(runs) > 2 else {},
         style=curve_style,
         rankings=list(rankings([(run.name, run.scores) for run in runs])),
@@ -123,10 +122,10 @@ def _charts(runs: Sequence[ComparedRun]) -> Iterator[Markup]:
         ("Validation loss", "validation_loss", False),
         ("Images per second", "images_per_second", True),
     ):
-        drawn = chart(
+        figure = chart(
             title,
             [Curve(run.name, run.history.curves[key].points, noisy=noisy) for run in runs],
             logarithmic="loss" in key,
         )
-        if drawn:
-            yield drawn
+        if figure:
+            yield figure

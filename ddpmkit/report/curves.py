@@ -1,7 +1,4 @@
-"""Line charts as inline SVG: points in, markup out.
-
-It does not know what the numbers mean.
-"""
+"""Line charts as inline SVG."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,16 +13,16 @@ _WIDTH, _HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 14, 34
 _COLOURS = 5
 _DASHES = 4
-"""Ways to draw a line: beyond the colours, curves take them again with another."""
+"""Line styles: after all colours are used, they are used again with the next style."""
 _MOST_POINTS = 400
-"""More than a screen can show: longer curves are averaged over equal stretches of steps."""
+"""The maximum number of points of a line; longer curves are averaged over equal intervals."""
 
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A name and its points (step, value), by step. A `noisy` one is drawn faintly behind its running mean."""
+    """A name and points (step, value), sorted by step. A `noisy` curve is drawn faintly behind its running mean."""
 
     name: str
     points: Points
@@ -34,7 +31,7 @@ class Curve:
 
 
 class _Scale(NamedTuple):
-    """A straight map from low .. high to pixels, of the values or of their logarithms."""
+    """A linear map from low .. high to pixels, for values or their logarithms."""
 
     low: float
     high: float
@@ -43,15 +40,15 @@ class _Scale(NamedTuple):
     logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        place = math.log10(value) if self.logarithmic else value
-        share = (place - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        position = math.log10(value) if self.logarithmic else value
+        share = (position - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.stop - self.start)
 
 
 def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> Markup:
-    """One chart with axes, ticks and a legend that tells each curve's last value; empty when there is nothing to draw.
+    """A chart with axes, ticks and a legend with the last value of each curve; empty if there are no points.
 
-    The vertical axis begins at zero, or is logarithmic: values that are not positive are then left out.
+    The vertical axis starts at zero, or is logarithmic; a logarithmic axis skips values that are not positive.
     """
     usable = [(curve, _usable(curve.points, logarithmic)) for curve in curves]
     usable = [(curve, points) for curve, points in usable if points]
@@ -66,13 +63,13 @@ def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> 
     for number, (curve, points) in enumerate(usable):
         line = smoothed(points) if curve.noisy else points
         style = curve_style(number)
-        if curve.noisy and len(usable) <= _COLOURS:  # of many runs it would be a cloud
+        if curve.noisy and len(usable) <= _COLOURS:  # with many curves, they would cover each other
             parts.append(_line(points, x, y, f"{style} faint"))
         parts.append(_line(line, x, y, f"{style} dashed" if curve.dashed else style))
         name, last = escape(curve.name), f"{line[-1][1]:.4g}"
         legend.append(f'<span class="key {style}">{name} <b>{last}</b></span>')
         spoken.append(f"{name} ends at {last}")
-    # Everything that came from outside has been escaped above.
+    # All text from outside was escaped above.
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{" (log scale)" if logarithmic else ""}</figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}: {", ".join(spoken)}">'
@@ -81,13 +78,13 @@ def chart(title: str, curves: Sequence[Curve], *, logarithmic: bool = False) -> 
 
 
 def curve_style(number: int) -> str:
-    """The classes of the curve with this number: its colour, and its dashes once the colours are used up."""
+    """The CSS classes of the curve with this index: its colour, and its dashes after all colours are used."""
     dashes = number // _COLOURS % _DASHES
     return f"c{number % _COLOURS} d{dashes}" if dashes else f"c{number % _COLOURS}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) from low to high, `most` or one more of them."""
+    """Round numbers (1, 2 or 5 times a power of ten) from low to high, at most `most` + 1."""
     if high <= low:
         return [low]
     rough = (high - low) / most
@@ -99,9 +96,10 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Exponents of the round numbers from exponent low to high.
+    """Exponents (base 10) of round numbers between the exponents low and high.
 
-    Those of 1, 2 and 5 times powers of ten; of the powers alone if these are many, of what `ticks` gives if few.
+    The round numbers are 1, 2 and 5 times powers of ten; powers of ten only, if there would be more than seven; the
+    values of `ticks`, if there would be fewer than two.
     """
     powers = range(math.floor(low), math.ceil(high) + 1)
     fine = [power + math.log10(factor) for power in powers for factor in (1, 2, 5)]
@@ -112,7 +110,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def smoothed(points: Points) -> Points:
-    """The mean over a window of a twentieth of the curve about each point, cut off where the curve ends."""
+    """The mean over a centred window of a twentieth of the curve, truncated at both ends."""
     reach, sums = len(points) // 40, [0.0]
     for _, value in points:
         sums.append(sums[-1] + value)
@@ -152,7 +150,7 @@ def _usable(points: Points, logarithmic: bool) -> Points:
 
 
 def _thinned(points: Points) -> Points:
-    """At most `_MOST_POINTS` means over neighbours; the last point stays as it is."""
+    """At most `_MOST_POINTS` means over neighbouring points; the last point is kept."""
     size = -(-len(points) // _MOST_POINTS)
     if size <= 1:
         return points

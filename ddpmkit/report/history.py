@@ -1,4 +1,4 @@
-"""The training records of a run, read once and in little memory: curves, and what the last records say."""
+"""The training records of a run: curves and latest values, read in one pass and constant memory."""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ __all__ = ["History", "Series", "read_history"]
 
 QUARTERS = ("first quarter of t", "second", "third", "last")
 _MOST_POINTS = 8192
-"""Twenty times what a chart draws: more are averaged over equal numbers of neighbours."""
+"""Twenty times the points of a chart; longer series are averaged over equal numbers of neighbours."""
 _CURVES = ("loss", "validation_loss", "gradient_norm", "learning_rate", "images_per_second")
 
 
 class Series:
-    """Points (step, value) that come by step. A million of them take no more memory than ten thousand."""
+    """Points (step, value) in the order of steps, in constant memory."""
 
     def __init__(self) -> None:
         self._means: list[tuple[float, float]] = []
@@ -24,7 +24,7 @@ class Series:
         self._last: tuple[float, float] | None = None
 
     def add(self, step: int, value: float) -> None:
-        """One more point; a value that is not finite is left out."""
+        """Add a point; a value that is not finite is skipped."""
         if not math.isfinite(value):
             return
         if self._last is not None:
@@ -42,36 +42,36 @@ class Series:
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """All of them, or means over neighbours; the last point stays as it is."""
+        """All points, or means over neighbours; the last point is kept."""
         if self._last is None:
             return []
-        rest = [(self._at, self._sum / self._count)] if self._count else []
-        return [*self._means, *rest, self._last]
+        incomplete = [(self._at, self._sum / self._count)] if self._count else []
+        return [*self._means, *incomplete, self._last]
 
 
 class History:
-    """What the records of training steps say, record by record."""
+    """Collects training records."""
 
     def __init__(self) -> None:
         self.last: Mapping[str, Any] | None = None
         """The last record."""
         self.validation_loss: float | None = None
-        """The last one: not every record has it."""
+        """The latest one; not every record has one."""
         self.curves = {name: Series() for name in _CURVES}
         self.quarters = [Series() for _ in QUARTERS]
         self._seconds_per_image_of_a_step = 0.0
 
     @property
     def step(self) -> int:
-        """The last step on record; 0 before the first."""
+        """The last recorded step; 0 if there is none."""
         return int(self.last["step"]) if self.last is not None else 0
 
     def seconds(self, batch_size: int) -> float:
-        """Of training, from the speeds on record, so that pauses, samples and scores do not count."""
+        """The training time, from the recorded speeds, without pauses, samples and evaluations."""
         return self._seconds_per_image_of_a_step * batch_size
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """One more record, of the same or a later step."""
+        """Add a record of the same or a later step."""
         step = record["step"]
         if record["images_per_second"] > 0:
             self._seconds_per_image_of_a_step += (step - self.step) / record["images_per_second"]
@@ -87,14 +87,14 @@ class History:
 
 
 def read_history(log: RunLog) -> History:
-    """The training records of a log, by step. Raises OSError when it cannot be read."""
+    """Read the training records of a log in the order of steps. Raises OSError if it cannot be read."""
     history = History()
-    # Of every event, so that a warning names every line that cannot be used.
+    # Read records of all events, so that the warning names every unusable line.
     for record in log.records():
         if record["event"] != "step":
             continue
         if record["step"] < history.step:
-            # Someone edited it: a log that a run writes is in order. Only then all of it is held in memory.
+            # The log was edited, because a run writes it in order. Only in this case, load and sort all records.
             history = History()
             for each in sorted(log.records("step"), key=lambda each: int(each["step"])):
                 history.add(each)

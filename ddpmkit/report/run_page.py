@@ -1,7 +1,4 @@
-"""From a run folder to one page: pictures, curves, scores, recipe, versions, and the commands that lead on.
-
-It reads what the folder holds and nothing else; it does not know how any of it was made.
-"""
+"""Writes the report of a run folder: images, curves, scores, recipe, versions and the next commands."""
 
 import logging
 import os
@@ -36,7 +33,7 @@ Record = Mapping[str, Any]
 
 
 class _Grid(NamedTuple):
-    """A picture of samples: the step it was drawn after, where it lies seen from the page, and a small copy."""
+    """A grid of samples: its step, its path relative to the page, and a thumbnail."""
 
     step: int
     link: str
@@ -44,10 +41,10 @@ class _Grid(NamedTuple):
 
 
 def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
-    """Write `report.html` from what is in the run folder `path`; what is missing or damaged there is left out.
+    """Write `report.html` from the files in the run folder `path`; missing and damaged files are skipped.
 
     `skipped_metrics` are the metrics of the recipe that were not available and that the user chose to skip.
-    Raises OSError when the log cannot be read at all, or the page cannot be written.
+    Raises OSError if the log cannot be read or the page cannot be written.
     """
     folder = RunFolder(path)
     history, scores = read_history(folder.log), read_scores(folder.log)
@@ -73,32 +70,32 @@ def write_report(path: Path, skipped_metrics: Sequence[str] = ()) -> Path:
         reverse=embedded(folder.visualization("backward")),
         charts=[*_training_charts(history), *_score_charts(made_by_run(scores))],
         scores=scores,
-        rules={f"{each.metric}, {each.rules}": each.scores[-1].facts for each in score_series(scores)},
+        facts_by_series={f"{each.metric}, {each.conditions}": each.scores[-1].facts for each in score_series(scores)},
     )  # fmt: skip
-    # Half of a surrogate pair, from a name of a file that is no text, has no form in UTF-8.
+    # A file name that is not text contains lone surrogates, which UTF-8 cannot encode.
     return atomic_write_bytes(folder.report, page.encode(errors="replace"))
 
 
 def _evaluate_option(recipe: Record, skipped_metrics: Sequence[str]) -> str | None:
-    """What `ddpmkit evaluate` needs besides the folder; None if there is no metric that it could measure."""
+    """The option that `ddpmkit evaluate` needs; None if all metrics were skipped."""
     if len(skipped_metrics) >= len(recipe.get("metric", [])):
         return None
     return " --skip-unavailable-metrics" if skipped_metrics else ""
 
 
 def _lock(folder: RunFolder) -> dict[str, Any]:
-    """The recipe as its lock says; empty, with a warning, where that is damaged."""
+    """The recipe in the lock file; empty, with a warning, if the file is damaged."""
     if not os.path.lexists(folder.lock):
         return {}
     try:
         return read_lock_values(folder.lock)
     except InputError as error:
-        _log.warning("the report is without the recipe: %s", error.message)
+        _log.warning("the report does not contain the recipe: %s", error.message)
         return {}
 
 
 def environment() -> jinja2.Environment:
-    """Where pages find their templates."""
+    """The template environment of all pages."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ddpmkit.report", "."),
         autoescape=True,
@@ -109,7 +106,7 @@ def environment() -> jinja2.Environment:
 
 
 def _training_charts(history: History) -> Iterator[Markup]:
-    """Those of the charts that have something to show."""
+    """The charts that have points."""
     curves = {name: series.points for name, series in history.curves.items()}
     quarters = [Curve(name, series.points) for name, series in zip(QUARTERS, history.quarters, strict=True)]
     losses = [Curve("training", curves["loss"], noisy=True), Curve("validation", curves["validation_loss"])]
@@ -124,17 +121,17 @@ def _training_charts(history: History) -> Iterator[Markup]:
 
 
 def _score_charts(scores: Sequence[Scores]) -> Iterator[Markup]:
-    """One chart for each score of each series, with its floor."""
+    """A chart of each score of each series, with its floor."""
     for each in score_series(scores):
         for name in each.names:
             value = [(scores.step, scores.values[name]) for scores in each.scores if name in scores.values]
             floor = [(scores.step, scores.floor[name]) for scores in each.scores if name in scores.floor]
             curves = [Curve(name, value), Curve("floor: real against real", floor, dashed=True)]
-            yield chart(f"{each.metric} {name} ({each.rules})", curves)
+            yield chart(f"{each.metric} {name} ({each.conditions})", curves)
 
 
 def _spread(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
-    """All, or so many at even distances, the first and the last among them."""
+    """All grids, or `_MOST_THUMBNAILS` evenly spaced ones including the first and the last."""
     if len(grids) <= _MOST_THUMBNAILS:
         return list(grids)
     return [grids[round(n * (len(grids) - 1) / (_MOST_THUMBNAILS - 1))] for n in range(_MOST_THUMBNAILS)]

@@ -1,7 +1,4 @@
-"""What a run was and what came of it, in one sentence and a few facts.
-
-It does not know how they are laid out.
-"""
+"""A run in one sentence and a few facts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,19 +13,19 @@ Record = Mapping[str, Any]
 
 
 def sentence(recipe: Record, history: History, scores: Sequence[Scores]) -> str:
-    """For someone who was not there; `scores` are those of the run's own, by step."""
+    """The run and its results in one sentence; `scores` are those of the run itself, by step."""
     if history.last is None:
-        return f"A diffusion model of {_pictures(recipe)}. No step has been recorded yet."
+        return f"A diffusion model of {_images(recipe)}. No step has been recorded yet."
     done, planned = history.step, recipe.get("train", {}).get("steps", 0)
     length = f"{done:,} of {planned:,} steps so far" if done < planned else counted(done, "step")
     outcome = [f"{_score_name(score, name)} {value:.4g}" for score, name, value in _latest(scores) if score.comparable]
     held_out = history.validation_loss
     outcome += [f"validation loss {held_out:.4f}"] if held_out is not None else []
-    return f"A diffusion model of {_pictures(recipe)}, trained for {'; '.join([length, *outcome])}."
+    return f"A diffusion model of {_images(recipe)}, trained for {'; '.join([length, *outcome])}."
 
 
 def facts(recipe: Record, history: History, scores: Sequence[Scores]) -> Iterator[tuple[str, str]]:
-    """Label and text, one a line; what is not known is left out."""
+    """Label and text of each known fact."""
     for section in ("data", "backbone", "loss", "sampler", "schedule"):
         if use := recipe.get(section, {}).get("use"):
             yield section, use
@@ -47,22 +44,22 @@ def facts(recipe: Record, history: History, scores: Sequence[Scores]) -> Iterato
 
 
 def _latest(scores: Sequence[Scores]) -> Iterator[tuple[Scores, str, float]]:
-    """The last of each metric and protocol, with each score in it."""
+    """Each value in the last scores of each metric and protocol."""
     last = {(score.metric, score.protocol): score for score in scores}
     for score in last.values():
         for name, value in score.values.items():
             yield score, name, value
 
 
-def _pictures(recipe: Record) -> str:
-    """`cat and dog pictures (image-folder, 32 x 32 px)`."""
+def _images(recipe: Record) -> str:
+    """`cat and dog images (image-folder, 32 x 32 px)`."""
     data = recipe.get("data", {})
     details = [data["use"]] if "use" in data else []
     if size := data.get("image_size"):
         height, width = size if isinstance(size, list) else (size, size)
         details.append(f"{height} x {width} px")
     classes = data.get("classes", "all")
-    kind = "pictures" if classes == "all" else f"{_listing(classes)} pictures"
+    kind = "images" if classes == "all" else f"{_listing(classes)} images"
     return f"{kind} ({', '.join(details)})" if details else kind
 
 
@@ -71,8 +68,8 @@ def _listing(words: Sequence[str]) -> str:
 
 
 def _score_name(score: Scores, name: str) -> str:
-    remark = "" if score.comparable else ", not comparable"
-    return f"{score.metric} {name} ({score.protocol}{remark})"
+    note = "" if score.comparable else ", not comparable"
+    return f"{score.metric} {name} ({score.protocol}{note})"
 
 
 def _duration(seconds: float) -> str:

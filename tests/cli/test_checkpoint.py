@@ -25,8 +25,8 @@ def test_whole_checkpoints_are_whole(run: Path) -> None:
     result = verify(run)
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["step-00000002", "whole"],
-        ["step-00000001", "whole"],
+        ["step-00000002", "intact"],
+        ["step-00000001", "intact"],
     ]
 
 
@@ -45,7 +45,7 @@ def test_a_damaged_one_is_named_and_left_where_it_is(run: Path) -> None:
 
 def test_snapshots_of_averages_are_read_too(run: Path) -> None:
     snapshot = save_checkpoint(run / "snapshots", 1, {"ema": {"weight": torch.ones(3)}}, run / "recipe.lock.toml").path
-    assert verify(run).stdout.splitlines()[2].split() == ["snapshots/step-00000001", "whole"]
+    assert verify(run).stdout.splitlines()[2].split() == ["snapshots/step-00000001", "intact"]
     (snapshot / "ema.safetensors").write_bytes(b"")
     assert verify(run).exit_code == 1
 
@@ -53,4 +53,4 @@ def test_snapshots_of_averages_are_read_too(run: Path) -> None:
 def test_a_folder_without_checkpoints_is_bad_input(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.exit_code == 2
-    assert "holds no checkpoint" in result.stderr
+    assert "contains no checkpoint" in result.stderr

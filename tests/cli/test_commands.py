@@ -57,7 +57,7 @@ def test_without_its_plugin_a_run_is_not_opened_and_the_option_is_told(finished)
 def test_the_same_command_again_finds_the_run_complete(recipe, finished):
     result = invoke("run", recipe, "--out", finished, "--plugin", PARTS)
     assert result.exit_code == 0
-    assert result.stdout.startswith("complete already: all 4 steps were done before")
+    assert result.stdout.startswith("already complete: all 4 steps were done before")
     assert "local/brightness  distance" in result.stdout  # the score of the log
 
 
@@ -186,8 +186,8 @@ def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
         (["--out", "cats.jpg"], "  - --out cats.png"),
         (["--steps", "6"], "5"),
         (["-n", "0"], "-n"),
-        (["--seed", str(2**63)], "is no whole number in 0 .. 2**63 - 1"),
-        (["--seed", "cat"], "'cat' is no whole number"),
+        (["--seed", str(2**63)], "is not a whole number from 0 to 2**63 - 1"),
+        (["--seed", "cat"], "'cat' is not a whole number"),
         (["--weights", "best"], "not 'best'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

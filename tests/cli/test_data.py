@@ -70,12 +70,12 @@ def test_clean_pictures_are_counted_and_nothing_else_is_said(pets):
     result = check("pets")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        "            train  val\n"
-        "  cat           2    1\n"
-        "  dog           1    0\n"
-        "  together      3    1\n"
+        "         train  val\n"
+        "  cat        2    1\n"
+        "  dog        1    0\n"
+        "  total      3    1\n"
         "\n"
-        "✓ every picture is whole\n"
+        "✓ every image can be read\n"
     )
 
 
@@ -115,7 +115,7 @@ def test_of_many_that_are_there_twice_some_are_named(pets):
     lines = check("pets").stdout.splitlines()
     assert "- 25 files repeat the content of another:" in lines
     assert sum(" = " in line for line in lines) == 20
-    assert lines[-1] == "    ... and 5 more like these"
+    assert lines[-1] == "    ... and 5 more"
 
 
 def test_a_name_that_is_no_text_can_be_printed(pets):
@@ -155,4 +155,4 @@ def test_on_a_terminal_there_is_a_bar_while_it_reads(pets, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     result = check("pets")
     assert "reading" in result.stderr
-    assert click.unstyle(result.stdout).endswith("✓ every picture is whole\n")
+    assert click.unstyle(result.stdout).endswith("✓ every image can be read\n")

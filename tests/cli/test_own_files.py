@@ -127,5 +127,5 @@ def test_an_empty_name_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert "the name is empty" in result.output
+    assert "the path is empty" in result.output
     assert os.listdir(tmp_path) == []  # noqa: PTH208 -- names alone

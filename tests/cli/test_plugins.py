@@ -70,8 +70,8 @@ def test_every_kind_is_listed_with_its_components_and_where_they_come_from(plugi
     assert samplers == sorted(samplers)
     (line,) = [line for line in section(output, "loss") if "local/zig" in line]
     assert line.split() == ["local/zig", "zig.py", "a", "power"]
-    assert "set aside" not in output
-    assert "claimed" not in output
+    assert "failed to load" not in output
+    assert "conflicts" not in output
 
 
 def test_what_was_set_aside_is_listed_with_its_reason_and_on_request_its_traceback(
@@ -79,7 +79,9 @@ def test_what_was_set_aside_is_listed_with_its_reason_and_on_request_its_traceba
 ) -> None:
     brief, verbose = (plugins("list", "--plugin", "broken.py", verbose=verbose) for verbose in (False, True))
     assert brief.exit_code == 0
-    assert section(brief.output, "set aside") == ["  local.broken (broken.py): ZeroDivisionError: division by zero"]
+    assert section(brief.output, "failed to load") == [
+        "  local.broken (broken.py): ZeroDivisionError: division by zero"
+    ]
     assert "Traceback" not in brief.output
     assert 'broken.py", line 1, in <module>' in verbose.output
 
@@ -88,7 +90,7 @@ def test_a_name_claimed_twice_can_be_looked_at_and_nothing_else(plugins: Callabl
     both = ("--plugin", "zig.py", "--plugin", "rival.py")
     listed = plugins("list", *both)
     assert listed.exit_code == 0
-    (claim,) = section(listed.output, "claimed more than once")
+    (claim,) = section(listed.output, "name conflicts")
     assert claim == "  loss 'local/zig' is claimed by local.rival (rival.py) and by local.zig (zig.py)"
     refused = plugins("show", "cosine", *both)
     assert refused.exit_code == 2
@@ -98,7 +100,7 @@ def test_a_name_claimed_twice_can_be_looked_at_and_nothing_else(plugins: Callabl
 def test_what_is_switched_off_is_listed(plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
     output = plugins("list").output
-    assert "  ddpmkit.cosine (ddpmkit 0.1.0)" in section(output, "switched off")
+    assert "  ddpmkit.cosine (ddpmkit 0.1.0)" in section(output, "disabled")
     schedules = [line.split()[0] for line in section(output, "schedule")]
     assert "linear" in schedules
     assert "cosine" not in schedules
@@ -454,15 +456,15 @@ def test_a_plugin_without_components_is_listed_by_what_it_offers() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_command_whose_name_is_taken_is_listed_and_told_to_whoever_uses_plugins() -> None:
-    said = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is refused: the name is taken by ddpmkit itself"
-    assert f"  {said}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "refused")
+    said = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is rejected: the name is taken by ddpmkit itself"
+    assert f"  {said}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "rejected")
     assert CliRunner().invoke(main, ["plugins", "show", "cosine"]).stderr.count(f"warning: {said}\n") == 1
 
 
 def test_a_command_of_a_file_is_not_promised(plugins: Callable[..., Result]) -> None:
     Path("commands.py").write_text(COMMANDS)
     output = plugins("list", "--plugin", "commands.py").stdout
-    assert "command 'zigzag' of plugin local.commands (commands.py) is refused: only what is installed" in output
+    assert "command 'zigzag' of plugin local.commands (commands.py) is rejected: only installed plugins" in output
     assert "\ncommand\n" not in output
 
 
@@ -471,7 +473,7 @@ def test_a_name_to_be_switched_off_that_is_none_is_told_with_the_nearest(
 ) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosin, local.zig, ddpmkit.linear")
     said = "DDPMKIT_DISABLE_PLUGINS contains 'ddpmkit.cosin', but no such plugin is installed"
-    assert section(plugins("list").stdout, "not switched off") == [f"  {said}; did you mean ddpmkit.cosine?"]
+    assert section(plugins("list").stdout, "not disabled") == [f"  {said}; did you mean ddpmkit.cosine?"]
     assert plugins("show", "cosine").stderr.startswith(f"warning: {said}")
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "zzz")
     assert "ddpmkit plugins list shows what is installed" in plugins("show", "cosine").stderr

@@ -1,4 +1,4 @@
-"""How the process of a command ends, whatever a plugin left running: real processes."""
+"""How the process of a command exits if a plugin left something running, in real processes."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import sys, threading, time, atexit
 import click
 from ddpmkit.cli import process, root
 
-process._PATIENCE = 1.0
+process._EXIT_TIMEOUT = 1.0
 
 @click.command()
 def finished():
@@ -40,7 +40,7 @@ def test_a_thread_or_an_exit_hook_that_hangs_is_named_and_the_process_ends(left:
     assert time.monotonic() - began < 60
 
 
-def test_a_thread_that_is_soon_done_is_waited_for() -> None:
+def test_the_process_waits_briefly_for_a_thread() -> None:
     left = "threading.Thread(target=lambda: (time.sleep(0.3), print('uploaded', flush=True))).start()"
     script = BEGIN.format(left=left, code=0)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)

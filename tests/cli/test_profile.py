@@ -13,7 +13,7 @@ def test_a_step_is_taken_apart(recipe: Path) -> None:
     result = CliRunner().invoke(main, ["profile", str(recipe), "--steps", "3", "--plugin", PARTS])
     assert result.exit_code == 0, result.stderr
     rows = {line[:18].strip(): line[18:].strip() for line in result.stdout.splitlines()}
-    phases = ("data and noise", "forward", "backward", "clipping", "optimizer", "moving average", "the rest")
+    phases = ("data and noise", "forward", "backward", "clipping", "optimizer", "moving average", "other")
     shares = [int(re.findall(r"(\d+)%", rows[phase])[0]) for phase in phases]
     assert 95 <= sum(shares) <= 105
     assert rows["parameters"] == "12"

@@ -35,7 +35,7 @@ def test_check_says_what_a_good_recipe_is(recipe: Callable[..., Result]) -> None
     result = recipe("check", "good.toml", "--set", "train.steps=7", "--set", "schedule.use=linear")
     assert result.exit_code == 0
     assert result.stdout == (
-        "good.toml: good (good: local/blank, attention-unet, linear, l1, ancestral; "
+        "good.toml: ok (good: local/blank, attention-unet, linear, l1, ancestral; "
         "7 steps at 32 x 32 px, colour, T = 50)\n"
         "  - --set schedule.use=linear: [schedule] uses linear instead of cosine; dropped s (base.toml:2)\n"
     )
@@ -46,7 +46,7 @@ def test_check_shows_every_bad_recipe_and_exits_with_2(recipe: Callable[..., Res
     assert result.exit_code == 2
     assert "bad.toml:2:1: unknown key `stps` in [train]\n     2 | stps = 5\n       | ^^^^\n" in result.stderr
     assert "missing.toml: there is no such file" in result.stderr
-    assert result.stdout.startswith("good.toml: good")
+    assert result.stdout.startswith("good.toml: ok")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_check_tells_of_code_that_is_not_there_where_the_recipe_asks_for_it(
     assert result.stderr.startswith("error: good.toml:3:7: dataset 'local/blank'")
     assert f'{said}     3 | use = "local/blank"\n' in result.stderr
     assert "  - use another dataset" in result.stderr
-    assert "good (good:" not in result.stdout
+    assert "ok (good:" not in result.stdout
     # What only reads a recipe, of a run that was made elsewhere, does not ask.
     assert recipe("show", "good.toml").exit_code == 0
 

@@ -97,7 +97,8 @@ def test_a_plugin_cannot_take_a_command_of_ours(offer, caplog):
     assert "Run away" not in CliRunner().invoke(main, ["--help"]).output
     (message,) = caplog.messages
     assert (
-        message == "command 'run' of plugin acme.run (ddpmkit-acme 1.0) is refused: the name is taken by ddpmkit itself"
+        message
+        == "command 'run' of plugin acme.run (ddpmkit-acme 1.0) is rejected: the name is taken by ddpmkit itself"
     )
 
 
@@ -137,7 +138,7 @@ def test_a_bug_of_our_own_says_so(monkeypatch):
     monkeypatch.setitem(root.COMMANDS, "zigzag", f"{__name__}:broken")
     result = CliRunner().invoke(main, ["zigzag"])
     assert result.exit_code == 1
-    assert result.stderr.endswith("error: this is a bug in ddpmkit or in a plugin; the lines above say where.\n")
+    assert result.stderr.endswith("error: this is a bug in ddpmkit or in a plugin; see the traceback above.\n")
 
 
 broken = raising(GeneratorExit())
@@ -205,5 +206,5 @@ def test_an_unknown_command_may_be_of_a_plugin_that_was_not_loaded(monkeypatch):
     off = (FoundPlugin("other.thing", "other", "ddpmkit-other", "2.0"),)
     monkeypatch.setattr("ddpmkit.plugin.discovery.discover", lambda: Discovery((), (broken,), off))
     said = CliRunner().invoke(main, ["zigzag"]).stderr
-    assert "it may be of acme.zig (ddpmkit-acme 1.0), which is set aside: ImportError: zag" in said
-    assert "it may be of other.thing (ddpmkit-other 2.0), which is switched off" in said
+    assert "it may be a command of acme.zig (ddpmkit-acme 1.0), which failed to load: ImportError: zag" in said
+    assert "it may be a command of other.thing (ddpmkit-other 2.0), which is disabled" in said

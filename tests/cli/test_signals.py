@@ -1,4 +1,4 @@
-"""A real process, a real signal: what is saved, what the exit code says, and how the same command goes on."""
+"""A real process, a real signal: what is saved, what the exit code says, and how the same command resumes."""
 
 import contextlib
 import json
@@ -79,7 +79,7 @@ def test_in_training_the_step_is_finished_and_saved(
     assert "stopping: the run is saved after this step" in err
     step = saved_step(tmp_path / "run")
     assert out.startswith(f"stopped at step {step:,} of 1,000,000;")
-    assert out.splitlines()[-1] == f"next: the same command goes on from {tmp_path}/run/checkpoints/step-{step:08d}"
+    assert out.splitlines()[-1] == f"next: the same command resumes from {tmp_path}/run/checkpoints/step-{step:08d}"
     again = ran(command(f"train.steps={step + 2}"))
     assert again.startswith("finished: 2 more steps")
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[:-1]]
@@ -163,7 +163,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_trackers_still_end_the
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=90)
     assert process.returncode == 130
-    assert "switched off" not in err
+    assert "disabled" not in err
     (written,) = (tmp_path / "run").rglob("*.wandb")
     assert written.stat().st_size > 0
     assert saved_step(tmp_path / "run") > 0

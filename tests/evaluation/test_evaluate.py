@@ -65,7 +65,7 @@ def test_a_score_carries_its_rules(evaluate, images):
 
 @pytest.mark.parametrize("num_samples", [36, 38])
 def test_another_number_of_images_than_agreed_is_refused(evaluate, images, num_samples):
-    with pytest.raises(ValueError, match=f"{num_samples} samples were asked for, 37 came"):
+    with pytest.raises(ValueError, match=f"expected {num_samples} samples, received 37"):
         evaluate([images], num_samples=num_samples)
 
 

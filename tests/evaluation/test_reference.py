@@ -109,14 +109,16 @@ def test_a_state_that_still_has_its_gradient_is_kept_without_it(new_metric, new_
 def test_a_metric_that_measures_no_tensors_by_name_is_named(new_metric, new_source, answer):
     metric = new_metric()
     metric.measure_real = lambda images: answer
-    with pytest.raises(RunFailed, match=r"metric 'mean-variance': measuring gave .*, not tensors by name"):
+    with pytest.raises(
+        RunFailed, match=r"metric 'mean-variance': measuring returned .*, not a mapping of names to tensors"
+    ):
         measure(metric, new_source(20))
 
 
 def test_a_metric_that_merges_two_states_into_none_is_named(new_metric, new_source):
     metric = new_metric()
     metric.merge = lambda first, second: None
-    with pytest.raises(RunFailed, match=r"its merge\(\) gave NoneType, not tensors by name"):
+    with pytest.raises(RunFailed, match=r"its merge\(\) returned NoneType, not a mapping of names to tensors"):
         measure(metric, new_source(200))
 
 
@@ -124,7 +126,7 @@ def test_a_score_whose_name_no_file_can_hold_costs_the_cache_and_no_score(new_me
     metric = new_metric()
     metric.scores = lambda real, generated: {"half a pair \ud800": 1.0}
     assert measure(metric, new_source(20)).floor == {"half a pair \ud800": 1.0}
-    assert "cannot be kept" in caplog.text
+    assert "cannot be stored" in caplog.text
 
 
 def flip_a_bit(content):
@@ -149,7 +151,7 @@ def test_a_damaged_file_is_measured_again_not_believed(new_metric, new_source, c
 def test_a_cache_that_cannot_be_written_is_said_and_survived(new_metric, new_source, cache_folder, caplog):
     cache_folder.write_text("a file where the folder should be")
     assert measure(new_metric(), new_source(20)).num_images == 20
-    assert "cannot be kept" in caplog.text
+    assert "cannot be stored" in caplog.text
 
 
 def test_nothing_but_the_reference_stays_in_the_cache(new_metric, new_source, cache_folder):

@@ -24,5 +24,5 @@ def test_what_is_no_finite_number_is_kept_apart_as_text() -> None:
 
 @pytest.mark.parametrize("answer", [None, 3.0, [1.0]])
 def test_an_answer_that_is_no_mapping_names_the_metric(answer: object) -> None:
-    with pytest.raises(RunFailed, match=r"metric 'fd': its scores\(\) returned \w+, not numbers by name"):
+    with pytest.raises(RunFailed, match=r"metric 'fd': its scores\(\) returned \w+, not a mapping of names to numbers"):
         check_scores("fd", answer)

@@ -159,7 +159,7 @@ def test_a_score_asked_for_by_hand_is_none_of_the_run(train: Callable[..., Run],
     assert [each.origin for each in found(tmp_path)] == ["run", "request", "request"]
     page = run.report().read_text()
     assert f"local/level level (plain) {own.values['level']:.4g}" in page
-    assert "on request, by ancestral, 6 steps" in page
+    assert "manual evaluation, ancestral, 6 steps" in page
     # The log that only a person wrote to has no score of the run: it is made.
     log = tmp_path / "metrics.jsonl"
     lines = [line for line in log.read_text().splitlines(keepends=True) if '"origin": "run"' not in line]
@@ -178,7 +178,7 @@ def test_compare_sets_asked_for_scores_apart(small: Recipe, registry: Registry, 
     lines = [line for line in done.output.splitlines() if "level" in line]
     rows = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in lines}
     assert "lower is better" in done.output
-    asked = rows["local/level, on request: level"]
+    asked = rows["local/level (manual) level"]
     assert asked[0] == "-"
     assert asked[1] != "-"
 

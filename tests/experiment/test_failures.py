@@ -486,7 +486,7 @@ def test_a_metric_or_a_sampler_that_returns_tensors_without_values_is_named(run:
     assert any("x must have values, and is on the device meta at t = 0" in text for text in ended(done).problems)
     done = run(metric=[metric])
     (problem,) = ended(done).problems
-    assert "metric 'local/odd': measuring gave tensors without values (on the device meta)" in problem
+    assert "metric 'local/odd': measuring returned tensors without values (on the device meta)" in problem
 
 
 @pytest.mark.parametrize(

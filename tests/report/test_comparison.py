@@ -88,16 +88,16 @@ def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> No
     second = made("b", "", scores(30.0, better={"fid": better}, floor={"fid": 3.1}, facts={"extractor SHA-256": "ab"}))
     (ranking,) = ranked(read_runs([first, second]))
     assert (ranking.title, ranking.values, ranking.best) == ("clean-fid fid", [40.0, 30.0], best)
-    assert ranking.remark == f"{better} is better"
+    assert ranking.note == f"{better} is better"
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"num_samples": 512}, "not ranked: unlike samples: 5,000 (a); 512 (b)"),
-        ({"num_reference": 17}, "not ranked: unlike reference images: 4,000 (a); 17 (b)"),
-        ({"facts": {"extractor SHA-256": "cd"}}, "not ranked: unlike extractor SHA-256: ab (a); cd (b)"),
-        ({"facts": {}}, "not ranked: unlike extractor SHA-256: ab (a); none (b)"),
+        ({"num_samples": 512}, "not ranked: different samples: 5,000 (a); 512 (b)"),
+        ({"num_reference": 17}, "not ranked: different reference images: 4,000 (a); 17 (b)"),
+        ({"facts": {"extractor SHA-256": "cd"}}, "not ranked: different extractor SHA-256: ab (a); cd (b)"),
+        ({"facts": {}}, "not ranked: different extractor SHA-256: ab (a); none (b)"),
         (
             {"protocol": "original", "comparable": False},
             "not ranked: scores by the protocol of b cannot be compared with others",
@@ -106,7 +106,7 @@ def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> No
 )
 def test_scores_by_unlike_rules_are_not_and_the_rule_is_named(made, changes, why) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", scores(40.0)), made("b", "", scores(30.0, **changes))]))
-    assert (ranking.values, ranking.best, ranking.remark) == ([40.0, 30.0], None, why)
+    assert (ranking.values, ranking.best, ranking.note) == ([40.0, 30.0], None, why)
 
 
 def test_samplers_may_be_ranked_against_each_other(made) -> None:  # type: ignore[no-untyped-def]
@@ -118,13 +118,13 @@ def test_samplers_may_be_ranked_against_each_other(made) -> None:  # type: ignor
 def test_ways_that_are_no_better_are_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
     near = scores(40.0, better={"fid": "neither"})
     (ranking,) = ranked(read_runs([made("a", "", near), made("b", "", near)]))
-    assert (ranking.best, ranking.remark) == (None, "not ranked: neither way is better")
+    assert (ranking.best, ranking.note) == (None, "not ranked: neither lower nor higher is better")
 
 
 def test_one_score_alone_is_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", scores(40.0)), made("b", "")]))
     assert (ranking.values, ranking.best) == ([40.0, None], None)
-    assert ranking.remark == "not ranked: only one run has it"
+    assert ranking.note == "not ranked: only one run has it"
 
 
 def test_the_page_has_the_differences_the_scores_and_the_grids(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -146,7 +146,7 @@ def test_the_command_marks_the_best_and_says_why_not(made, tmp_path: Path, monke
     assert "30 *" in done.output
     assert (tmp_path / "page.html").exists()
     unlike = str(made("c", "", scores(1.0, num_samples=7)))
-    assert "not ranked: unlike samples" in CliRunner().invoke(main, ["compare", folders[0], unlike]).output
+    assert "not ranked: different samples" in CliRunner().invoke(main, ["compare", folders[0], unlike]).output
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
@@ -189,14 +189,14 @@ def test_the_newest_score_is_that_of_the_last_step_whenever_it_was_written(made)
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"reference": "def"}, "not ranked: unlike fingerprint of the reference: abc (a); def (b)"),
+        ({"reference": "def"}, "not ranked: different fingerprint of the reference: abc (a); def (b)"),
         (
             {"metric": {"use": "clean-fid", "version": "0.1.0", "config": {"neighbours": 3}}},
-            "not ranked: unlike neighbours: none (a); 3 (b)",
+            "not ranked: different neighbours: none (a); 3 (b)",
         ),
         (
             {"metric": {"use": "clean-fid", "version": "0.2.0", "config": {}}},
-            "lower is better; measured by unlike versions: 0.1.0 (a); 0.2.0 (b)",
+            "lower is better; measured by different versions: 0.1.0 (a); 0.2.0 (b)",
         ),
         ({"seed": 1}, "lower is better"),
         ({"sampler": {"use": "heun"}}, "lower is better"),
@@ -204,14 +204,14 @@ def test_the_newest_score_is_that_of_the_last_step_whenever_it_was_written(made)
 )
 def test_all_that_a_score_depends_on_is_compared_but_what_runs_are_to_differ_in(made, change, why) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", identified(40.0)), made("b", "", identified(30.0, **change))]))
-    assert ranking.remark == why
+    assert ranking.note == why
 
 
 def test_a_score_on_request_is_a_row_of_its_own(made) -> None:  # type: ignore[no-untyped-def]
     asked = {**identified(1.0, "request"), "step": 30}
     own, other = ranked(read_runs([made("a", "", identified(40.0), asked), made("b", "", identified(30.0))]))
     assert (own.title, own.values, own.best) == ("clean-fid fid", [40.0, 30.0], 1)
-    assert (other.title, other.values, other.best) == ("clean-fid, on request: fid", [1.0, None], None)
+    assert (other.title, other.values, other.best) == ("clean-fid (manual) fid", [1.0, None], None)
 
 
 def test_a_score_that_is_no_number_is_shown_and_not_ranked(made) -> None:  # type: ignore[no-untyped-def]

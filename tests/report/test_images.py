@@ -84,7 +84,7 @@ def test_what_is_not_an_image_is_left_out_and_named(
     make(tmp_path / "a.png")
     assert show(tmp_path / "a.png") == ""
     assert len(caplog.records) == 1
-    assert "a.png is left out" in caplog.text
+    assert "a.png is skipped" in caplog.text
 
 
 def test_nothing_comes_out_of_a_folder_that_is_a_link(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def a_run(path: Path, name: str = '"cats"') -> RunFolder:
 def test_the_page_tells_what_was_done_and_what_came_of_it(tmp_path: Path) -> None:
     page = read(a_run(tmp_path))
     for told in (
-        "cat pictures (critters, 32 x 32 px), trained for 20 steps",
+        "cat images (critters, 32 x 32 px), trained for 20 steps",
         "T = 50",
         "validation loss 0.1234",
         "150.8",
@@ -194,7 +194,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = read(folder)
     assert "trained for 10 steps." in page.text
     assert "Learning rate" in page.text
-    for absent in ("Scores", "Loss by quarter", "validation loss", "Into the noise", "Recipe", "Made with"):
+    for absent in ("Scores", "Loss by quarter", "validation loss", "Forward and reverse", "Recipe", "Versions"):
         assert absent not in page.text
 
 
@@ -221,7 +221,7 @@ def test_a_damaged_lock_costs_only_what_it_says(tmp_path: Path, lock: bytes, cap
     assert "150.8" in page.text
     assert len(page.sources) == 5
     if lock and lock != b"lock = 3":
-        assert "without the recipe" in caplog.text
+        assert "does not contain the recipe" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
@@ -304,4 +304,4 @@ def test_scores_are_by_step_whenever_they_were_written_and_those_on_request_are_
     assert len(places) == 3
     assert [across for across, _ in places] == sorted(across for across, _ in places)
     assert [down for _, down in places] == sorted((down for _, down in places), reverse=True)
-    assert page.text.index("9.5") < page.text.index("on request, by heun, 3 steps")
+    assert page.text.index("9.5") < page.text.index("manual evaluation, heun, 3 steps")

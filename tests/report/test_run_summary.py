@@ -39,7 +39,7 @@ def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> 
         score("original", 1000, 9.0, comparable=False),
     ]
     assert sentence(RECIPE, steps, scores) == (
-        "A diffusion model of cat pictures (image-folder, 32 x 32 px), trained for 1,000 steps; "
+        "A diffusion model of cat images (image-folder, 32 x 32 px), trained for 1,000 steps; "
         "clean-fid fid (standard) 81.25; validation loss 0.1500."
     )
 
@@ -55,10 +55,10 @@ def test_one_step_is_singular() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({}, "A diffusion model of pictures, "),
-        ({"use": "critters", "classes": "all"}, "of pictures (critters), "),
-        ({"classes": ["cat", "dog"], "image_size": [36, 48]}, "of cat and dog pictures (36 x 48 px), "),
-        ({"classes": ["cat", "dog", "wild"]}, "of cat, dog and wild pictures, "),
+        ({}, "A diffusion model of images, "),
+        ({"use": "critters", "classes": "all"}, "of images (critters), "),
+        ({"classes": ["cat", "dog"], "image_size": [36, 48]}, "of cat and dog images (36 x 48 px), "),
+        ({"classes": ["cat", "dog", "wild"]}, "of cat, dog and wild images, "),
     ],
 )
 def test_the_pictures_are_named(data: dict[str, Any], words: str) -> None:

@@ -1,7 +1,4 @@
-"""`ddpmkit plugins`: what is installed, what each component takes, whether it behaves, and how to begin a new one.
-
-It does not know what a component does.
-"""
+"""`ddpmkit plugins`: list, show, check and create components."""
 
 import click
 
@@ -15,7 +12,7 @@ __all__ = ["plugins"]
 
 @click.group()
 def plugins() -> None:
-    """List, show, check and begin components."""
+    """List, show, check and create components."""
 
 
 for command in (list_, show, check, contracts, new):

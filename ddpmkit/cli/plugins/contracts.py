@@ -1,7 +1,4 @@
-"""`ddpmkit plugins contracts`: what a component must do, and what a plugin may import.
-
-It does not know how that is described.
-"""
+"""`ddpmkit plugins contracts`: print what a component must do, and what a plugin may import."""
 
 import click
 
@@ -13,7 +10,7 @@ __all__ = ["contracts"]
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 def contracts(kind: str | None) -> None:
-    """Print what a component of KIND must do, as Markdown; without KIND all that a plugin may import.
+    """Print what a component of KIND must do, as Markdown; without KIND, everything that a plugin may import.
 
     \b
     ddpmkit plugins contracts sampler

@@ -1,7 +1,4 @@
-"""`ddpmkit plugins list` and `show`: what is installed, and what each component takes.
-
-It does not know what a component does.
-"""
+"""`ddpmkit plugins list` and `ddpmkit plugins show`."""
 
 from collections.abc import Sequence
 
@@ -20,7 +17,7 @@ __all__ = ["list_", "show"]
 @plugin_options
 @click.pass_obj
 def list_(terminal: Terminal, plugins: PluginChoice) -> None:
-    """List every component by kind, what else plugins offer, and those that had to be set aside."""
+    """List all components by kind, commands and diagnoses of plugins, and plugins that failed to load."""
     from ddpmkit.cli.root import COMMANDS
     from ddpmkit.plugin.registry import name_conflicts
 
@@ -42,14 +39,12 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
         terminal.out.print(title, style="bold")
         for _, use, origin, summary in (row for row in rows if row[0] == title):
             terminal.out.print(f"  {use:<{use_width}}  {origin:<{origin_width}}  {summary}")
-    _print_section(
-        terminal, "claimed more than once: no recipe can be read", name_conflicts(found.components), "bold red"
-    )
-    aside = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.broken]
-    _print_section(terminal, "set aside (ddpmkit -v plugins list shows the tracebacks)", aside, "bold red")
-    _print_section(terminal, "refused", rejections(commands), "bold red")
-    _print_section(terminal, "switched off", found.disabled, "bold")
-    _print_section(terminal, "not switched off", found.warnings, "bold red")
+    _print_section(terminal, "name conflicts: no recipe can be read", name_conflicts(found.components), "bold red")
+    failed = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.broken]
+    _print_section(terminal, "failed to load (ddpmkit -v plugins list shows the tracebacks)", failed, "bold red")
+    _print_section(terminal, "rejected", rejections(commands), "bold red")
+    _print_section(terminal, "disabled", found.disabled, "bold")
+    _print_section(terminal, "not disabled", found.warnings, "bold red")
 
 
 @click.command()
@@ -58,7 +53,7 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
 @plugin_options
 @click.pass_obj
 def show(terminal: Terminal, name: str, kind: str | None, plugins: PluginChoice) -> None:
-    """Show what a component is and the keys it takes.
+    """Show a component and its keys.
 
     \b
     ddpmkit plugins show attention-unet

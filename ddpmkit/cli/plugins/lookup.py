@@ -1,7 +1,4 @@
-"""The components that a command is asked about.
-
-It does not know what is done with them.
-"""
+"""Finds the components that a command names."""
 
 import difflib
 from typing import TYPE_CHECKING
@@ -17,12 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["find_components", "kind_option"]
 
-kind_option = click.option("--kind", type=click.Choice(KINDS), help="Which kind, where two components share a name.")
-"""`--kind`; the command gets `kind`, a string or None."""
+kind_option = click.option(
+    "--kind", type=click.Choice(KINDS), help="The kind, if components of several kinds have this name."
+)
+"""`--kind`; the command receives `kind`, a string or None."""
 
 
 def find_components(registry: "Registry", name: str, kind: str | None) -> list["RegisteredComponent"]:
-    """Every component of that name. Raises PluginError with suggestions when there is none."""
+    """Every component with this name. Raises PluginError with suggestions if there is none."""
     kinds = [kind] if kind else KINDS
     found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]
     if found:
@@ -30,16 +29,16 @@ def find_components(registry: "Registry", name: str, kind: str | None) -> list["
     if kind is not None:
         return [registry.get(kind, name)]
     if name in KINDS:
-        raise PluginError(f"{name!r} is a kind of component.", remedies=["ddpmkit plugins list shows all of it"])
+        raise PluginError(f"{name!r} is a kind of component.", remedies=["ddpmkit plugins list shows its components"])
     suggestions = registry.suggestions(_nearest_kind(registry, name), name)
     raise PluginError(f"there is no component {name!r}.", remedies=suggestions)
 
 
 def _nearest_kind(registry: "Registry", name: str) -> str:
-    """The kind whose names come closest, so that the suggestions help."""
+    """The kind that has the most similar name, for the suggestions."""
 
-    def likeness(kind: str) -> float:
+    def similarity(kind: str) -> float:
         names = [entry.use for entry in registry.of_kind(kind)]
         return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
 
-    return max(KINDS, key=likeness)
+    return max(KINDS, key=similarity)

@@ -1,7 +1,4 @@
-"""`ddpmkit plugins new`: begin a plugin.
-
-It does not know what is in the files.
-"""
+"""`ddpmkit plugins new`."""
 
 import shlex
 from pathlib import Path
@@ -17,20 +14,20 @@ __all__ = ["new"]
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it will be.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="The kind of the component.")
 @click.option(
     "--out",
     "folder",
     metavar="FOLDER",
     type=path_type,
-    help="Where to write the package.  [default: ddpmkit-NAMESPACE-NAME]",
+    help="The folder of the new package.  [default: ddpmkit-NAMESPACE-NAME]",
 )
 @click.pass_obj
 def new(terminal: Terminal, name: str, kind: str, folder: Path | None) -> None:
-    """Begin a plugin: a package with one component that works, and passes every check.
+    """Create a plugin: a package with one working component that passes every check.
 
-    NAME is what recipes will write: a namespace of your own and the component's name, as in acme/zigzag (acme-zigzag is
-    the same). Nothing is overwritten.
+    NAME is the name to use in recipes: a namespace of your own and the component's name, as in acme/zigzag (or
+    acme-zigzag). No file is overwritten.
 
     \b
     ddpmkit plugins new acme/zigzag --kind schedule
