@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-# One worker a core (`-n auto` in pyproject.toml): more threads of torch than that would fight over the cores.
+# There is one worker per core (`-n auto` in pyproject.toml), so torch gets one thread.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
-    """No test makes or uses the key of the person who runs it; runs of the same session are its own."""
+    """Use a state folder of the test session, so that no test reads or writes the signing key of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DDPMKIT_STATE", str(tmp_path_factory.getbasetemp() / "state"))
         yield
@@ -23,16 +23,16 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the cache folder of the person who runs it."""
+    """Use a cache folder of the test session, so that no test reads or fills that of the user."""
     cache: Path = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("DDPMKIT_CACHE", str(cache))
 
 
 @pytest.fixture
 def sqrtm_with_disp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """clean-fid calls `sqrtm(disp=False)`, deprecated in SciPy 1.17 and removed in 1.18: give it what that returned.
+    """Restore `sqrtm(disp=False)` for clean-fid, which SciPy 1.17 deprecates and 1.18 removes.
 
-    From 1.17 on, sqrtm also warns of every singular matrix, which any set of fewer images than features is.
+    Since 1.17, sqrtm also warns of singular matrices, which occur with fewer images than features.
     """
     import cleanfid.fid
     import scipy.linalg
@@ -48,7 +48,7 @@ def sqrtm_with_disp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
-    """A test may lower RLIMIT_FSIZE, which fails writes as a full disk does; pytest itself may write to a file too."""
+    """Restore RLIMIT_FSIZE after a test that lowers it to imitate a full disk, because pytest writes to files too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         return (yield)
