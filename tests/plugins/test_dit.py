@@ -79,7 +79,7 @@ def test_it_equals_the_transformer_of_diffusers() -> None:
         theirs.proj_out_2.load_state_dict(ours.final.linear.state_dict())
         for our, their in zip(ours.blocks, theirs.transformer_blocks, strict=True):
             assert isinstance(our, Block)
-            # Each block of diffusers has its own embedding of t and label; its frequencies differ from the paper's code.
+            # Each block of diffusers embeds t and label itself, at other frequencies than the code of the paper.
             their.norm1.emb.time_proj = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
             their.norm1.emb.timestep_embedder.linear_1.load_state_dict(ours.time.layers[0].state_dict())
             their.norm1.emb.timestep_embedder.linear_2.load_state_dict(ours.time.layers[2].state_dict())
