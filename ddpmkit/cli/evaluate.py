@@ -53,7 +53,7 @@ def evaluate(
 
     with open_display(terminal) as display:
         from ddpmkit.experiment import load
-        from ddpmkit.experiment.artifacts import refuse_unusable
+        from ddpmkit.experiment.evaluation import check_finite
 
         run = load(run_folder, overrides=overrides, registry=plugins.registry(), trust=trust, purpose="evaluate")
         outcomes: list[Scores] = []
@@ -70,7 +70,7 @@ def evaluate(
     if not outcomes:
         terminal.show_note("no scores: none of the run's metrics is available here")
     for scores in outcomes:
-        refuse_unusable(scores)
+        check_finite(scores)
 
 
 def describe_scores(scores: Scores) -> list[tuple[str, str]]:

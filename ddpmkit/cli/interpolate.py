@@ -44,7 +44,7 @@ def interpolate(terminal: Terminal, request: SamplingRequest, first: str, last: 
     def adapt(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
         from ddpmkit.sampling.editing import STRENGTH
 
-        return run.interpolated(generator, *ends, request.count, strength or STRENGTH)
+        return run.interpolation(generator, *ends, request.count, strength or STRENGTH)
 
     names = (str(end) if isinstance(end, int) else end.stem for end in ends)
     facts = [f"{word}={name}" for word, name in zip(("from", "to"), names, strict=True)]

@@ -68,10 +68,12 @@ def sample(
     def adapt(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
         from ddpmkit.sampling.editing import RESAMPLE, STRENGTH, image_to_image, inpainting
 
-        given = run.picture(image)
+        given = run.open_image(image)
         if mask is None:
             return image_to_image(generator, given, strength or STRENGTH)
-        return inpainting(image_to_image(generator, given, strength or 1), given, run.mask(mask), resample or RESAMPLE)
+        return inpainting(
+            image_to_image(generator, given, strength or 1), given, run.open_mask(mask), resample or RESAMPLE
+        )
 
     facts = [f"from={image.stem}"]
     facts += [f"mask={mask.stem}"] if mask else []

@@ -74,7 +74,7 @@ class SamplingRequest:
                 run.folder.check()
             seed = run.recipe.train.seed if self.seed is None else self.seed
             generator = adapt(run, run.generator(self.weights, self.steps, self.class_name))
-            images = run.draw(generator, self.count, seed, display)
+            images = run.generate(generator, self.count, seed, display)
 
         name = self._name(seed, run.step, facts)
         target = self.out or run.folder.path / "samples"

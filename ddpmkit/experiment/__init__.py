@@ -1,9 +1,7 @@
-"""The Python side: `run` a recipe, `load` what it left.
+"""The Python API: `run` a recipe, `load` a run folder. The command line calls the same functions."""
 
-Everything the command line does goes through here. It does not know how a terminal is drawn.
-"""
-
-from ddpmkit.experiment.loaded_run import Run, load
+from ddpmkit.experiment.loaded_run import Run
+from ddpmkit.experiment.loading import load
 from ddpmkit.experiment.run_or_resume import run
 
 __all__ = ["Run", "load", "run"]

@@ -1,24 +1,31 @@
-"""An evaluation as a recipe asks for it, and its identity: everything that its scores depend on besides the weights.
+"""Evaluates weights by a metric of the recipe.
 
-The log keeps the identity with the scores. So a score is known as one that was made already, or as one by other rules.
+An evaluation has an identity: everything that its scores depend on besides the weights. The log stores it with the
+scores, so a resumed run detects which scores exist already, and which were taken by other rules.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ddpmkit.contracts import Scores
 from ddpmkit.data.images import ImageSource
-from ddpmkit.experiment.build import BuiltMetric, Model
-from ddpmkit.recipe import Part, Recipe, parse_weights, toml_value
+from ddpmkit.display import ProgressDisplay
+from ddpmkit.errors import RunFailed
+from ddpmkit.evaluation import cached_reference, estimate_cost, evaluate_metric, reference_states
+from ddpmkit.experiment.identity import component_identity, sampling_identity
+from ddpmkit.experiment.metrics import BuiltMetric
+from ddpmkit.experiment.model import Model
+from ddpmkit.recipe import toml_value
+from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.score_log import best_step, made_by_run
 
-__all__ = ["Evaluation", "sampling_identity"]
+__all__ = ["Evaluation", "check_finite", "evaluate"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A metric with all that its scores depend on."""
+    """A metric with everything that its scores depend on."""
 
     built: BuiltMetric
     model: Model
@@ -28,25 +35,25 @@ class Evaluation:
 
     @classmethod
     def of(cls, built: BuiltMetric, model: Model, images: ImageSource, num_samples: int | None = None) -> "Evaluation":
-        """As the recipe of `model` asks for it, or with another number of samples."""
+        """The evaluation that the recipe of `model` defines, or one with another number of samples."""
         return cls(built, model, images, num_samples or built.num_samples)
 
     @property
     def weights(self) -> str:
-        """Which weights generate the samples, as in `sampler.weights`."""
+        """The weights that generate the samples, as in `sampler.weights`."""
         return self.built.weights(self.model.recipe.sampler.settings.weights)
 
     @property
     def seed(self) -> int:
-        """Of the samples."""
+        """The seed of the samples."""
         return self.model.recipe.train.seed
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As plain JSON data. How often it is made and in what batches is no part of it."""
+        """As plain JSON data. Its interval and the batch size are not part of it."""
         protocol = self.built.metric.protocol
         return {
-            "metric": _component(self.built.part),
+            "metric": component_identity(self.built.part),
             "protocol": {"name": protocol.name, "facts": {key: str(fact) for key, fact in protocol.facts.items()}},
             "num_samples": self.num_samples,
             "reference": self.images.dataset.fingerprint,
@@ -55,68 +62,98 @@ class Evaluation:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a reader must know of how the samples were generated."""
+        """How the samples were generated, for the reader of a score."""
         facts = {"sampler": _sampler_text(self.model)}
         if self.weights != self.built.metric.protocol.weights:
             facts["weights"] = self.weights
         return facts
 
-    def gave(self, scores: Scores) -> bool:
-        """Whether these are scores of this evaluation that the run made itself, after whatever step."""
+    def made(self, scores: Scores) -> bool:
+        """Whether the run itself took these scores by this evaluation, after any step."""
         if scores.origin != "run":
             return False
-        return scores.identity == self.identity if scores.identity else self._gave_earlier(scores)
+        return scores.identity == self.identity if scores.identity else self._made_by_earlier_version(scores)
 
     def best_step(self, scores: Sequence[Scores], name: str, steps: Sequence[int]) -> int | None:
         """The step of `steps` with the best score `name` of this evaluation."""
-        return best_step([each for each in made_by_run(scores) if self.gave(each)], name, steps)
+        return best_step([each for each in made_by_run(scores) if self.made(each)], name, steps)
 
-    def _gave_earlier(self, scores: Scores) -> bool:
-        """Of a line by an earlier version, which has no identity: whether nothing that it says is otherwise."""
-        said = {**self.identity["protocol"]["facts"], "weights": "", **self.facts, "sampler": _sampler_name(self.model)}
+    def _made_by_earlier_version(self, scores: Scores) -> bool:
+        """Whether scores without an identity, as earlier versions wrote them, agree in everything that they state."""
+        expected = {**self.identity["protocol"]["facts"], "weights": "", **self.facts}
+        expected["sampler"] = _sampler_name(self.model)
         return (
             scores.metric in (self.built.use, self.built.name)
             and scores.protocol == self.built.metric.protocol.name
             and scores.num_samples == self.num_samples
             and scores.num_reference == len(self.images)
-            and all(scores.facts.get(name, "") == fact for name, fact in said.items())
+            and all(scores.facts.get(name, "") == fact for name, fact in expected.items())
         )
 
 
-def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
-    """All that generated images depend on besides the weights and how many they are, as plain JSON data."""
-    recipe = model.recipe
-    return {
-        "sampler": {**_component(recipe.sampler), "steps": _steps(model), "guidance": recipe.sampler.settings.guidance},
-        "weights": _canonical(weights, recipe),
-        "seed": recipe.train.seed,
-        "precision": str(model.runtime.dtype).removeprefix("torch."),
-    }
+def evaluate(
+    evaluation: Evaluation,
+    generator: ImageGenerator,
+    step: int,
+    display: ProgressDisplay,
+    origin: Literal["run", "request"] = "run",
+) -> Scores:
+    """Show the expected cost, measure the real images (once), generate samples and compute the scores.
+
+    `generator` must have the evaluation's weights, after `step`.
+    """
+    built, images, count = evaluation.built, evaluation.images, evaluation.num_samples
+    metric, settings = built.metric, built.part.keys_with_effect()
+    version = built.part.component.plugin.version
+    real = cached_reference(metric, images, name=built.use, version=version, settings=settings)
+    cost = estimate_cost(
+        metric,
+        name=built.name,
+        num_samples=count,
+        network_calls=generator.network_calls(count),
+        batch_size=generator.batch_size,
+        seconds_per_call=generator.seconds_per_call(),
+        image_shape=generator.image_shape,
+        reference_images=0 if real else len(images),
+    )
+    display.message(cost.describe())
+    if real is None:
+        with display.progress(f"{built.name}: real images", len(images)) as advance:
+            real = reference_states(
+                metric, images, name=built.use, version=version, settings=settings, progress=advance
+            )
+    with display.progress(f"{built.name}: samples", count) as advance:
+        scores = evaluate_metric(
+            metric,
+            name=built.name,
+            step=step,
+            real=real,
+            generated=generator.batches(range(count), evaluation.seed),
+            num_samples=count,
+            progress=advance,
+        )
+    facts = {**scores.facts, **evaluation.facts}
+    return replace(scores, facts=facts, origin=origin, identity=evaluation.identity)
 
 
-def _component(part: Part[Any]) -> dict[str, Any]:
-    """A component by its name, the version of its code, and the keys that a result depends on."""
-    component = part.component
-    return {"use": component.use, "version": component.plugin.version, "config": part.keys_with_effect()}
-
-
-def _canonical(weights: str, recipe: Recipe) -> str:
-    """`ema` and `decay=D` are one average if D is the recipe's decay."""
-    return str(recipe.train.stored_average(parse_weights(weights)) or weights)
-
-
-def _steps(model: Model) -> int:
-    return model.recipe.sampler.settings.steps or model.process.timesteps
+def check_finite(scores: Scores) -> None:
+    """Raise RunFailed if a score is NaN or infinity. Call it after the scores were shown and logged."""
+    if scores.unusable:
+        values = ", ".join(f"{name} = {text}" for name, text in scores.unusable.items())
+        raise RunFailed(
+            f"metric {scores.metric!r} returned {values} at step {scores.step:,}, which is not a finite number.",
+            remedies=["look at the samples", "more samples: metric.num_samples", "use another metric"],
+        )
 
 
 def _sampler_text(model: Model) -> str:
-    """`ddim, 10 steps`, and the keys that are not at their defaults."""
+    """`ddim, 10 steps`, and the keys that differ from their defaults."""
     part = model.recipe.sampler
     chosen: Mapping[str, Any] = part.config.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-    told = [f"{key} = {toml_value(value)}" for key, value in chosen.items()]
-    told += [f"guidance = {part.settings.guidance:g}"] if part.settings.guidance != 1 else []
-    return ", ".join([_sampler_name(model), *told])
+    keys = [f"{key} = {toml_value(value)}" for key, value in chosen.items()]
+    keys += [f"guidance = {part.settings.guidance:g}"] if part.settings.guidance != 1 else []
+    return ", ".join([_sampler_name(model), *keys])
 
 
 def _sampler_name(model: Model) -> str:
-    return f"{model.recipe.sampler.component.use}, {_steps(model)} steps"
+    return f"{model.recipe.sampler.component.use}, {model.sampling_steps} steps"

@@ -1,7 +1,4 @@
-"""Failures of components in the middle of a run, in words for people: whose code it was, and what to do.
-
-It does not know what becomes of the run.
-"""
+"""Explains a failure during a run: which component raised it, where, and what to do."""
 
 import contextlib
 import traceback
@@ -20,7 +17,7 @@ __all__ = ["explained", "explaining"]
 
 @contextlib.contextmanager
 def explaining(doing: str, recipe: Recipe) -> Iterator[None]:
-    """Raise what `explained` makes of an error that comes up within."""
+    """Replace an error that is raised within by what `explained` returns for it."""
     try:
         yield
     except BaseException as error:
@@ -30,26 +27,27 @@ def explaining(doing: str, recipe: Recipe) -> Iterator[None]:
 
 
 def explained(error: BaseException, doing: str, recipe: Recipe) -> BaseException:
-    """What to tell of an error that came while `doing` something ("training step 12", "drawing samples").
+    """The error to report for one that was raised while `doing` something ("training step 12", "generating 4 samples").
 
-    The component whose code raised it is named with its distribution. A request to stop, and an error of the core
-    itself, are returned as they are.
+    It names the component whose code raised the error, with its distribution. A requested stop and an error of ddpmkit
+    itself are returned unchanged.
     """
     if isinstance(error, DdpmkitError | Stopped) or is_interrupt(error):
         return error
     if is_out_of_memory(error):
         return _out_of_memory(doing, recipe)
     if isinstance(error, ContractError):
-        return _broken(_of_kind(error.kind, recipe.parts), f"failed while {doing}: {error}.", error)
-    if (part := _culprit(error, recipe.parts)) is not None:
-        return _broken(part, f"failed while {doing}, with {error_text(error)} ({_place(error)}).", error)
+        part = next(part for part in recipe.parts if part.component.kind == error.kind)
+        return _component_failure(part, f"failed while {doing}: {error}.", error)
+    if (culprit := _culprit(error, recipe.parts)) is not None:
+        return _component_failure(culprit, f"failed while {doing}, with {error_text(error)} ({_place(error)}).", error)
     if isinstance(error, Exception):
         return error
-    # SystemExit and the like: passed on, they would end the process as if all were well.
+    # SystemExit and similar would end the process as if it had succeeded.
     return RunFailed(f"{doing} failed with {error_text(error)} ({_place(error)}).")
 
 
-def _broken(part: Part[Any], what: str, error: BaseException) -> RunFailed:
+def _component_failure(part: Part[Any], what: str, error: BaseException) -> RunFailed:
     component = part.component
     return RunFailed(
         f"{component.kind} {component.use!r} {what}",
@@ -60,12 +58,8 @@ def _broken(part: Part[Any], what: str, error: BaseException) -> RunFailed:
     )
 
 
-def _of_kind(kind: str, parts: Sequence[Part[Any]]) -> Part[Any]:
-    return next(part for part in parts if part.component.kind == kind)
-
-
 def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
-    """Training and drawing have each their own ways to need less."""
+    """Different keys reduce the memory of training and of sampling."""
     train, sampler = recipe.train, recipe.sampler.settings
     if doing.startswith("training"):
         keys = f"train.batch_size = {train.batch_size}, train.accumulate = {train.accumulate}"
@@ -76,8 +70,9 @@ def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
     else:
         keys = f"sampler.batch_size = {sampler.batch_size}, train.precision = {train.precision!r}"
         remedies = [
-            f"sampler.batch_size = {max(1, sampler.batch_size // 2)} draws fewer images at once, with the same result",
-            'train.precision = "bfloat16" halves what the network needs, where the device has it',
+            f"sampler.batch_size = {max(1, sampler.batch_size // 2)} generates fewer images at a time, with the same "
+            "result",
+            'train.precision = "bfloat16" halves the memory of the network, if the device supports it',
         ]
     return RunFailed(f"out of memory while {doing} ({keys}).", remedies=remedies)
 
@@ -85,7 +80,7 @@ def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
 def _culprit(error: BaseException, parts: Sequence[Part[Any]]) -> Part[Any] | None:
     """The component whose module, or else whose package, is innermost in the traceback.
 
-    Of several in one module it is the one with a method innermost.
+    If several components share the module, it is the one with the innermost method.
     """
     frames = [frame for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__)))]
     for frame in frames:
@@ -94,11 +89,11 @@ def _culprit(error: BaseException, parts: Sequence[Part[Any]]) -> Part[Any] | No
             found = [part for part in parts if matches(running, part.component.component.target.partition(":")[0])]
             if found:
                 methods = (frame.f_code.co_qualname for frame in frames)
-                return next((part for method in methods for part in found if _is_of(method, part)), found[0])
+                return next((part for method in methods for part in found if _is_method_of(method, part)), found[0])
     return None
 
 
-def _is_of(method: str, part: Part[Any]) -> bool:
+def _is_method_of(method: str, part: Part[Any]) -> bool:
     return method.startswith(f"{part.component.component.target.partition(':')[2]}.")
 
 

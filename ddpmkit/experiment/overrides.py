@@ -1,4 +1,4 @@
-"""Other values for keys of a finished run's recipe, as `--set` gives them."""
+"""Applies `--set` to the recipe of a finished run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -11,7 +11,7 @@ from ddpmkit.recipe import Recipe, check_used, differences, read_lock
 __all__ = ["Purpose", "overridden"]
 
 Purpose = Literal["sample", "evaluate", "visualize"]
-"""What an opened run is for."""
+"""What a run is opened for."""
 
 _USED: Mapping[Purpose, Sequence[str]] = {
     "sample": ("sampler", "train.device"),
@@ -19,7 +19,9 @@ _USED: Mapping[Purpose, Sequence[str]] = {
     "visualize": ("sampler", "data", "train.device"),
 }
 _ACTIVITY: Mapping[Purpose, str] = {"sample": "sampling", "evaluate": "evaluation", "visualize": "visualization"}
-_NOT_USED: Mapping[str, str] = {"sampler.count": "-n says how many images; in Python, the first argument of `sample`"}
+_NOT_USED: Mapping[str, str] = {
+    "sampler.count": "-n sets the number of images; in Python, the first argument of `sample`"
+}
 
 
 def overridden(
@@ -33,8 +35,8 @@ def overridden(
 ) -> Recipe:
     """The `recipe` of a checkpoint with other values.
 
-    Raises InputError for values that the weights were trained with, and for keys that the purpose (None: any of them)
-    does not use or that have no effect.
+    Raises InputError for keys that the weights depend on, for keys that `purpose` (None: any purpose) does not use, and
+    for keys without effect.
     """
     if not overrides:
         return recipe
@@ -43,9 +45,9 @@ def overridden(
     changes = differences(recipe.as_data(), changed.as_data())
     if refused := [change for change in changes if change.affects_model]:
         raise InputError(
-            "the weights were trained otherwise, and --set cannot change that:\n"
+            "the weights were trained with other values, which --set cannot change:\n"
             + "\n".join(f"    {change}" for change in refused),
-            remedies=["ddpmkit run RECIPE --set ... --out DIR trains anew"],
+            remedies=["ddpmkit run RECIPE --set ... --out DIR trains with these values"],
         )
     used = _USED[purpose] if purpose else list(dict.fromkeys(key for keys in _USED.values() for key in keys))
     check_used(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)

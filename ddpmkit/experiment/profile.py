@@ -1,7 +1,4 @@
-"""Where the time of a training step goes, and how much of the machine it uses.
-
-It does not know what a step consists of beyond the names that the trainer gives.
-"""
+"""Measures where the time of a training step goes, and how much of the machine it uses."""
 
 import contextlib
 import statistics
@@ -12,8 +9,9 @@ from dataclasses import dataclass
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpmkit.experiment.build import build_images, build_model
+from ddpmkit.experiment.build import build_images
 from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.model import build_model
 from ddpmkit.recipe import Recipe
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.trainer import Trainer
@@ -29,49 +27,49 @@ class Profile:
     parameters: int
     batch_size: int
     seconds: float
-    """Of the whole step."""
+    """Duration of the step."""
     phases: Mapping[str, float]
-    """Seconds of that same step by phase, in the order of first use."""
+    """Seconds by phase of the same step, in the order of first use."""
     flops: int
-    """Of a step, forward and backward: products and convolutions, as torch counts them."""
+    """Of one step, forward and backward: matrix products and convolutions, as torch counts them."""
     peak_memory: int | None
     matmul_rate: float
-    """FLOP/s of a large matrix product on this device, in the same number format."""
+    """FLOP/s of a large matrix product on this device, in the same precision."""
 
     @property
     def share_of_matmul_rate(self) -> float:
-        """1: every moment of a step is as productive as a large matrix product."""
+        """FLOP/s of the step relative to those of a large matrix product."""
         return self.flops / self.seconds / self.matmul_rate
 
 
 def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = lambda _more: None) -> Profile:
-    """Take `steps` training steps of a recipe, after two to warm up, and time them. Nothing is written.
+    """Time `steps` training steps of a recipe, after two warm-up steps. Nothing is written.
 
-    `progress` is told of each step: 1 more.
+    `progress` is called with 1 after each step.
     """
     model = build_model(recipe)
     images = build_images(recipe, "train", model.around)
     trainer = Trainer(model.network, model.objective(), images, recipe.train)
     watch = _Stopwatch(model.runtime)
-    whole, phases = [], []
+    durations, phases = [], []
     with explaining("training to profile it", recipe), model.runtime.deterministic():
         trainer.train_step()
         with FlopCounterMode(display=False) as counter:
             trainer.train_step()
         trainer.phase = watch.phase
         for _ in range(steps):
-            began = time.perf_counter()
+            started = time.perf_counter()
             trainer.train_step()
             model.runtime.synchronize()
-            whole.append(time.perf_counter() - began)
+            durations.append(time.perf_counter() - started)
             phases.append(watch.lap())
             progress(1)
-    median = whole.index(statistics.median_low(whole))
+    median = durations.index(statistics.median_low(durations))
     return Profile(
         device=str(model.runtime.device),
         parameters=model.parameters,
         batch_size=recipe.train.batch_size,
-        seconds=whole[median],
+        seconds=durations[median],
         phases=phases[median],
         flops=counter.get_total_flops(),
         peak_memory=model.runtime.peak_memory(),
@@ -80,21 +78,21 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
 
 
 class _Stopwatch:
-    """Seconds by phase, lap by lap; a phase that is entered several times in a lap is summed."""
+    """Seconds by phase in each lap; a phase that is entered several times is summed."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._now: dict[str, float] = defaultdict(float)
+        self._lap: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         self._runtime.synchronize()
-        began = time.perf_counter()
+        started = time.perf_counter()
         yield
         self._runtime.synchronize()
-        self._now[name] += time.perf_counter() - began
+        self._lap[name] += time.perf_counter() - started
 
     def lap(self) -> dict[str, float]:
-        lap = dict(self._now)
-        self._now.clear()
+        lap = dict(self._lap)
+        self._lap.clear()
         return lap

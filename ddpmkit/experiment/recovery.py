@@ -1,7 +1,4 @@
-"""What is done about a loss, a gradient or a weight that is no finite number: stop, skip the batch, or go back.
-
-It does not know how it was found.
-"""
+"""Applies `train.on_nonfinite` to a loss, gradient or weight that is NaN or infinity: stop, skip, or roll back."""
 
 import contextlib
 from collections.abc import Callable
@@ -23,60 +20,61 @@ class Recovery:
         trainer: Trainer,
         saver: Saver,
         folder: RunFolder,
-        remark: Callable[[str], None],
+        message: Callable[[str], None],
         restore: Callable[[Checkpoint], None],
         is_regular: Callable[[int], bool],
     ) -> None:
-        """`remark` is told what was done; `restore` puts the whole run back to a checkpoint.
+        """`message` receives what was done; `restore` restores the whole run to a checkpoint.
 
-        `is_regular` says whether a run that is never stopped saves a checkpoint after this step.
+        `is_regular` returns whether an uninterrupted run saves a checkpoint after this step.
         """
         self._trainer, self._saver, self._folder = trainer, saver, folder
-        self._remark, self._restore, self._is_regular = remark, restore, is_regular
+        self._message, self._restore, self._is_regular = message, restore, is_regular
 
     def recover(self, error: NotFinite) -> None:
-        """Do what the recipe says, and write it down. Raises RunFailed when that is to stop, or has become so."""
+        """Apply the recipe's policy and record it. Raises RunFailed if the policy is "stop" or its limit is reached."""
         policy = self._trainer.settings.on_nonfinite
-        back = self._way_back() if policy == "rollback" else None
-        if back is not None:
+        checkpoint = self._rollback_target() if policy == "rollback" else None
+        if checkpoint is not None:
             rollbacks = self._trainer.rollbacks + 1
-            self._saver.forget_after(back.step)
-            self._restore(back)
-            # One rollback more than that checkpoint counted: the same batches would fail in the same way.
+            self._saver.remove_after(checkpoint.step)
+            self._restore(checkpoint)
+            # The checkpoint has the count at its time. Without the new one, the same batches would fail again.
             self._trainer.rollbacks = rollbacks
-            self._note(error, f"went back to step {back.step}, to go on with other batches")
+            self._record(error, f"rolled back to step {checkpoint.step}, continues with other batches")
         elif policy == "skip" and self._may_skip(error):
             self._trainer.skip_step()
-            self._note(error, "passed over the batch")
+            self._record(error, "skipped the batch")
         else:
-            self._note(error, "stopped")
+            self._record(error, "stopped")
             with contextlib.suppress(DdpmkitError, NotFinite):
                 self._saver.save(is_last_chance=True)
             raise RunFailed(
-                f"{_told(error)}. The weights before are kept; the images and timesteps are in "
+                f"{_description(error)}. The weights before this step are saved; the images and timesteps are in "
                 f"{self._folder.incidents.path}.",
                 remedies=[
-                    'train.on_nonfinite = "skip" passes over such a batch, "rollback" goes back to the last checkpoint '
-                    "and on with other batches",
+                    'train.on_nonfinite = "skip" skips such a batch, "rollback" returns to the last checkpoint and '
+                    "continues with other batches",
                     "a smaller train.learning_rate, train.gradient_clip = 1.0, or train.warmup_steps = 500: as another "
                     "run, or with --accept-changes",
                 ],
             ) from error
 
     def note_validation(self, step: int, loss: float) -> None:
-        """Write down a validation loss that is none: the weights were finite, so that training may still mend it."""
-        self._folder.incidents.append("nonfinite", {"step": step, "validation_loss": str(loss), "done": "went on"})
-        self._remark(f"step {step}: the validation loss is {loss}, and was left out of the log")
+        """Record a validation loss of NaN or infinity. The weights are finite, so training may still recover."""
+        self._folder.incidents.append("nonfinite", {"step": step, "validation_loss": str(loss), "done": "continued"})
+        self._message(f"step {step}: the validation loss is {loss}, and was left out of the log")
 
     def _may_skip(self, error: NotFinite) -> bool:
-        """A weight that is not finite stays so whatever is skipped."""
+        """Skipping batches does not help if a weight is not finite."""
         return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit
 
-    def _way_back(self) -> Checkpoint | None:
-        """The last regular checkpoint, unless the run went back to it too often already.
+    def _rollback_target(self) -> Checkpoint | None:
+        """The last regular checkpoint; None if the run was rolled back to it too often already.
 
-        Not the one of a stop: with it, a run that is stopped and resumed would go back to another step than one that
-        is not. Only a folder without any regular checkpoint leaves no choice (`rollback` is new in its recipe).
+        The checkpoint of a stop does not count: otherwise a run that is stopped and resumed would be rolled back to
+        another step than one that is not. It is used only if the folder has no regular checkpoint, which happens if
+        `rollback` is new in the recipe.
         """
         self._saver.wait()
         checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_regular) or resumable_checkpoint(
@@ -84,16 +82,16 @@ class Recovery:
         )
         if checkpoint is None:
             return None
-        taken = self._trainer.rollbacks - int(checkpoint.tensors("progress")["detours"])
-        return checkpoint if taken < self._trainer.settings.nonfinite_limit else None
+        done = self._trainer.rollbacks - int(checkpoint.tensors("progress")["detours"])
+        return checkpoint if done < self._trainer.settings.nonfinite_limit else None
 
-    def _note(self, error: NotFinite, done: str) -> None:
+    def _record(self, error: NotFinite, done: str) -> None:
         self._folder.incidents.append("nonfinite", {**error.facts, "done": done})
         if done != "stopped":
-            self._remark(f"{_told(error)}; {done}")
+            self._message(f"{_description(error)}; {done}")
 
 
-def _told(error: NotFinite) -> str:
+def _description(error: NotFinite) -> str:
     facts = error.facts
     if "tensor" in facts:
         return f"step {facts['step']}: {facts['tensor']} of {facts['part']} is not finite, and was not saved"

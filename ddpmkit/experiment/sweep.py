@@ -1,7 +1,4 @@
-"""Many runs, one after the other; one that fails does not stop the others.
-
-It does not know what varies between them.
-"""
+"""Runs several recipes one after the other. A run that fails does not stop the others."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -24,18 +21,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What became of one run."""
+    """How one run of a sweep ended."""
 
     run: SweepRun
     folder: Path
     status: str
-    """finished, stopped or failed."""
+    """"finished", "stopped" or "failed"."""
     problem: str = ""
-    """Why it failed."""
+    """Why the run failed; empty if it did not."""
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The last validation loss, and the last value of every score of the run's own, by name."""
+        """The last validation loss, and the last value of every score that the run itself took, by name."""
         log, found = RunFolder(self.folder).log, {}
         for record in log.records("step"):
             if record["validation_loss"] is not None:
@@ -54,10 +51,7 @@ def sweep(
     display: Display | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[SweepOutcome]:
-    """Make each run in its folder below `out`, or go on with it; yield what became of it.
-
-    A run that was stopped ends the sweep.
-    """
+    """Start or resume each run in its folder below `out`, and yield how it ended. A stopped run ends the sweep."""
     for item in runs:
         folder = out / item.name
         try:
@@ -71,7 +65,7 @@ def sweep(
             ).ended
         except DdpmkitError as error:
             yield SweepOutcome(item, folder, "failed", str(error))
-        except BaseException as error:  # whatever a plugin does in one run is no reason not to make the others
+        except BaseException as error:  # an error of a plugin in one run must not stop the others
             if is_interrupt(error):
                 raise
             _log.exception("the run %s failed", item.name)

@@ -26,7 +26,8 @@ from systems import RECIPES
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.experiment.build import build_images, build_model
+from ddpmkit.experiment.build import build_images
+from ddpmkit.experiment.model import build_model
 from ddpmkit.randomness import Purpose, normal, uniform_integers
 from ddpmkit.recipe import Recipe, read_recipe
 from ddpmkit.training.ema import decay_at

@@ -25,8 +25,8 @@ from efficientnet_lite_pytorch import EfficientNet
 from systems import RECIPES, SAMPLE_BATCH, SYSTEMS, System
 from torch import Tensor
 
+from ddpmkit.experiment import load
 from ddpmkit.experiment.build import build_images
-from ddpmkit.experiment.loaded_run import load
 from ddpmkit.frechet import Moments, frechet_distance, moments
 from ddpmkit.recipe import read_recipe
 

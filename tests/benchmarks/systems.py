@@ -43,7 +43,8 @@ class System:
 
 def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -> System:
     """Build the shipped recipe with `--set` changes."""
-    from ddpmkit.experiment.build import build_images, build_model
+    from ddpmkit.experiment.build import build_images
+    from ddpmkit.experiment.model import build_model
     from ddpmkit.recipe import read_recipe
     from ddpmkit.training.trainer import Trainer
 

@@ -16,7 +16,7 @@ from ddpmkit.cli import main
 from ddpmkit.contracts import MetricProtocol
 from ddpmkit.errors import InputError, RunFailed
 from ddpmkit.experiment import Run
-from ddpmkit.experiment.averages import reconstructed
+from ddpmkit.experiment.snapshots import Snapshots
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError
@@ -149,10 +149,14 @@ def test_weights_that_cannot_be_had_are_said_with_those_that_can(
     small: Recipe, long_run: Callable[[Recipe], Run], tmp_path: Path
 ) -> None:
     run = long_run(small)
-    with pytest.raises(InputError, match=r"keeps nothing to have decay=0\.9 from") as refused:
+    with pytest.raises(
+        InputError, match=r"weights decay=0\.9 are not available: this run stores no matching average"
+    ) as refused:
         run.sample(1, weights="decay=0.9")
     assert "raw, decay=0.995, decay=0.5, sigma_rel=0.05, sigma_rel=0.1" in str(refused.value)
-    with pytest.raises(InputError, match=r"sigma_rel = 0\.001 at step 60 cannot be had from those of 0\.05, 0\.1"):
+    with pytest.raises(
+        InputError, match=r"sigma_rel = 0\.001 at step 60 cannot be made from the stored widths 0\.05, 0\.1"
+    ):
         run.sample(1, weights="sigma_rel=0.001")
     for impossible in ("sigma_rel=0.3", "sigma_rel=0", "sigma_rel=1e-300", "decay=1", "best", "sigma_rel=", "ema=2"):
         with pytest.raises(InputError, match='must be "ema", "raw"'):
@@ -168,7 +172,7 @@ def test_a_damaged_snapshot_is_left_out(small: Recipe, tmp_path: Path, caplog: p
         file.write(b"x")
     run.sample(1, weights="sigma_rel=0.07")
     assert "step-00000004" in caplog.text
-    assert "It is left out." in caplog.text
+    assert "It is not used." in caplog.text
 
 
 class WithBuffers(nn.Module):
@@ -187,7 +191,7 @@ def test_buffers_are_no_part_of_a_mixture(tmp_path: Path) -> None:
         state = {name: torch.full_like(value, 7) for name, value in network.state_dict().items()}
         save_checkpoint(tmp_path / "snapshots", step, {"ema-sigma_rel-0.05": state, "ema-sigma_rel-0.1": state}, lock)
     current = {0.05: network.state_dict(), 0.1: network.state_dict()}
-    mixed = reconstructed(0.07, 3, current, tmp_path / "snapshots", network)
+    mixed = Snapshots(tmp_path / "snapshots").posthoc_average(0.07, 3, current, network)
     for name, value in network.state_dict().items():
         if name in ("coefficients", "count"):
             assert torch.equal(mixed[name], value)
@@ -196,7 +200,7 @@ def test_buffers_are_no_part_of_a_mixture(tmp_path: Path) -> None:
     assert torch.equal(mixed["tied.weight"], mixed["linear.weight"])
     save_checkpoint(tmp_path / "snapshots", 2, {"ema-sigma_rel-0.1": {"other": torch.zeros(2)}}, lock)
     with pytest.raises(InputError, match="step-00000002 is of another network"):
-        reconstructed(0.07, 3, current, tmp_path / "snapshots", network)
+        Snapshots(tmp_path / "snapshots").posthoc_average(0.07, 3, current, network)
 
 
 class Brightness:

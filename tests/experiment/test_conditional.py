@@ -65,5 +65,5 @@ def test_the_command_draws_one_class(run: ddpmkit.Run, tmp_path: Path) -> None:
 
 def test_a_run_without_labels_says_so(tmp_path: Path, small: Callable[..., dict[str, Any]]) -> None:
     plain = ddpmkit.run(small(train={"steps": 1}), tmp_path / "plain")
-    with pytest.raises(InputError, match="knows no classes"):
+    with pytest.raises(InputError, match="does not support class conditioning"):
         plain.sample(1, class_name="cat")

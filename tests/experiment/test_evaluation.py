@@ -232,7 +232,7 @@ def test_a_score_that_is_no_finite_number_is_shown_named_and_never_ranked(
 ) -> None:
     run = train({"answer": answer})
     assert run.ended is not None
-    assert any(f"metric 'local/level' gave level = {shown} at step 2" in problem for problem in run.ended.problems)
+    assert any(f"metric 'local/level' returned level = {shown} at step 2" in problem for problem in run.ended.problems)
     (scores,) = found(tmp_path)
     assert scores.unusable == {"level": shown}
     assert set(scores.values) == {"fine"}
@@ -250,7 +250,7 @@ def test_a_log_that_cannot_be_written_costs_no_score(
     (scores,) = run.evaluate()
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert scores.values["level"] > 0
-    assert "the scores are shown, and not kept" in caplog.text
+    assert "the scores are shown, but not stored" in caplog.text
     assert len(found(tmp_path)) == 1
 
 

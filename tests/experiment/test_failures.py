@@ -356,8 +356,8 @@ def test_whatever_a_sampler_or_a_metric_raises_it_is_reported_and_the_run_goes_o
     two = ended(run(metric=[metric]))
     assert (one.status, two.status, len(one.problems), len(two.problems)) == ("finished", "finished", 2, 1)
     text = f", with {RAISED[how][1]}"
-    assert f"sampler 'local/broken' failed while drawing the samples of step 20{text}" in one.problems[0]
-    assert f"metric 'local/broken' failed while scoring step 20 by local/broken{text}" in two.problems[0]
+    assert f"sampler 'local/broken' failed while generating the samples of step 20{text}" in one.problems[0]
+    assert f"metric 'local/broken' failed while evaluating step 20 by local/broken{text}" in two.problems[0]
 
 
 @pytest.mark.parametrize("how", RAISED)
@@ -389,7 +389,7 @@ def test_whatever_a_schedule_or_a_dataset_raises_is_a_failure_with_its_name(
     [
         ("no fingerprint", ["one"], "its fingerprint must be a text of printable characters, not None"),
         ("unprintable", ["one"], "its fingerprint must be a text of printable characters, not 'a\\udc80'"),
-        ("fine", ["one", "two"], "it must have the 2 classes that it is asked for, not 1"),
+        ("fine", ["one", "two"], "it must have the 2 requested classes, not 1"),
         # To the network this is the label of an image whose class it is not told.
         ("no class", ["one"], "labels must lie in 0 .. 0, one for each class, not in 1 .. 1"),
         ("below", ["one"], "labels must lie in 0 .. 0, one for each class, not in -1 .. -1"),
@@ -587,18 +587,18 @@ def test_what_fails_in_a_run_that_is_opened_is_named(run: RunWith, registry: Reg
     opened = ddpmkit.load(tmp_path, overrides=["sampler.use=local/broken", metric], registry=registry)
     picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
     for doing, work in {
-        "drawing 3 samples": lambda: opened.sample(3),
-        "drawing 2 samples": lambda: opened.edit(picture, 2),
-        "drawing 1 sample": lambda: opened.inpaint(picture, torch.ones(8, 8, dtype=torch.bool), 1),
-        "drawing 4 samples": lambda: opened.interpolate(0, 1, 4),
-        "drawing the forward and the reverse process": opened.visualize,
-        "scoring by local/broken": opened.evaluate,
+        "generating 3 samples": lambda: opened.sample(3),
+        "generating 2 samples": lambda: opened.edit(picture, 2),
+        "generating 1 sample": lambda: opened.inpaint(picture, torch.ones(8, 8, dtype=torch.bool), 1),
+        "generating 4 samples": lambda: opened.interpolate(0, 1, 4),
+        "visualizing the forward and the reverse process": opened.visualize,
+        "evaluating by local/broken": opened.evaluate,
     }.items():
         with pytest.raises(RunFailed) as caught:
             work()
         assert f"sampler 'local/broken' failed while {doing}, with KeyError: 'beta'" in caught.value.message
     opened = ddpmkit.load(tmp_path, overrides=['metric=[{use="local/broken", num_samples=4}]'], registry=registry)
-    with pytest.raises(RunFailed, match="metric 'local/broken' failed while scoring by local/broken, with KeyError"):
+    with pytest.raises(RunFailed, match="metric 'local/broken' failed while evaluating by local/broken, with KeyError"):
         opened.evaluate()
 
 
@@ -609,9 +609,9 @@ def test_a_metric_that_fails_is_reported_and_the_run_goes_on(
     done = run(metric=[metric])
     assert done.step == 20
     first, last = ended(done).problems
-    assert first.startswith("metric 'local/broken' failed while scoring step 10 by local/broken, with KeyError")
-    assert last.startswith("metric 'local/broken' failed while scoring step 20 by local/broken, with KeyError")
-    assert "The run goes on." in caplog.text
+    assert first.startswith("metric 'local/broken' failed while evaluating step 10 by local/broken, with KeyError")
+    assert last.startswith("metric 'local/broken' failed while evaluating step 20 by local/broken, with KeyError")
+    assert "The run continues." in caplog.text
     assert [(entry["event"], entry["step"]) for entry in incidents(tmp_path)] == [("failed", 10), ("failed", 20)]
     assert (tmp_path / "report.html").exists()
     # The same command tries the score that is missing at the end once more; the metric has been mended meanwhile.
@@ -624,8 +624,8 @@ def test_a_sampler_that_fails_costs_pictures_and_no_training(run: RunWith, tmp_p
     done = run(sampler={"use": "local/broken", "count": 4})
     assert done.step == 20
     assert [text.partition(", with KeyError")[0] for text in ended(done).problems] == [
-        "sampler 'local/broken' failed while drawing the samples of step 20",
-        "sampler 'local/broken' failed while drawing the forward and the reverse process",
+        "sampler 'local/broken' failed while generating the samples of step 20",
+        "sampler 'local/broken' failed while visualizing the forward and the reverse process",
     ]
     assert newest_checkpoint(tmp_path / "checkpoints") is not None
 
@@ -673,7 +673,7 @@ def test_out_of_memory_in_training_names_the_keys_that_help(run: RunWith, tmp_pa
 
 def test_out_of_memory_in_sampling_is_reported_and_the_run_goes_on(run: RunWith) -> None:
     done = run(sampler={"use": "local/broken", "count": 4, "how": "memory"})
-    assert any("out of memory while drawing the samples of step 20" in text for text in ended(done).problems)
+    assert any("out of memory while generating the samples of step 20" in text for text in ended(done).problems)
 
 
 def test_an_error_of_our_own_is_not_laid_at_a_plugins_door(run: RunWith, monkeypatch: pytest.MonkeyPatch) -> None:

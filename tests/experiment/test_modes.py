@@ -87,4 +87,4 @@ def test_a_grayscale_run_takes_coloured_pictures(
     mask = torch.eye(8, dtype=torch.bool)
     painted = grey.inpaint(tmp_path / "picture.png", mask, 2)
     assert painted.shape == (2, 1, 8, 8)
-    assert torch.equal(painted[0][:, ~mask], grey.picture(tmp_path / "picture.png")[:, ~mask])
+    assert torch.equal(painted[0][:, ~mask], grey.open_image(tmp_path / "picture.png")[:, ~mask])

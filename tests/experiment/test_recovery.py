@@ -48,8 +48,8 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
         Component(
             kind="loss",
             name="unlucky",
-            target="stress_plugin:Unlucky",
-            config="stress_plugin:UnluckyConfig",
+            target="stress_parts:Unlucky",
+            config="stress_parts:UnluckyConfig",
             summary="NaN for some batches",
         ),
         Component(kind="loss", name="blind", target=f"{__name__}:BlindOutside", summary="infinite without gradients"),
@@ -108,7 +108,7 @@ def test_skip_passes_over_the_batch_and_over_nothing_else(small: Recipe, registr
     run = ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path, registry=registry)
     passed = {incident["step"] for incident in incidents(tmp_path)}
     assert 1 <= len(passed) < 10
-    assert {incident["done"] for incident in incidents(tmp_path)} == {"passed over the batch"}
+    assert {incident["done"] for incident in incidents(tmp_path)} == {"skipped the batch"}
     assert {record["step"] for record in logged(tmp_path)} == set(range(1, 21)) - passed
     assert run.step == 20
     counts = {value.item() for key, value in tensors(tmp_path).items() if key.endswith("/step")}
@@ -161,7 +161,7 @@ def test_a_run_goes_back_to_the_same_checkpoints_wherever_it_was_stopped(
 def test_skip_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="step 4"):
         ddpmkit.run(unlucky(small, above=-100, on_nonfinite="skip", nonfinite_limit=3), tmp_path, registry=registry)
-    assert [incident["done"] for incident in incidents(tmp_path)] == [*["passed over the batch"] * 3, "stopped"]
+    assert [incident["done"] for incident in incidents(tmp_path)] == [*["skipped the batch"] * 3, "stopped"]
 
 
 def test_rollback_goes_on_from_the_last_checkpoint_with_other_batches(
@@ -174,7 +174,7 @@ def test_rollback_goes_on_from_the_last_checkpoint_with_other_batches(
     assert int(tensors(tmp_path)["progress/detours"]) == len(went) > 0
     for incident in went:
         back = (incident["step"] - 1) // 2 * 2
-        assert incident["done"] == f"went back to step {back}, to go on with other batches"
+        assert incident["done"] == f"rolled back to step {back}, continues with other batches"
 
 
 def test_rollback_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_beyond_its_end_shows_the_new_end_even_if_cut_off_the
     strip = tmp_path / "viz" / "backward.png"
     before = strip.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("ddpmkit.experiment.session.visualize", cut_off)
+        patch.setattr("ddpmkit.experiment.outputs.visualize", cut_off)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, steps=6)
     train(tmp_path, steps=6)

@@ -16,7 +16,7 @@ from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_check
 from ddpmkit.contracts import MetricProtocol
 from ddpmkit.display import SilentDisplay
 from ddpmkit.errors import InputError, RunFailed
-from ddpmkit.experiment.saving import check_space, superseded
+from ddpmkit.experiment.retention import check_space, superseded
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import TrainSection

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ddpmkit.atomic_io import fsync_folder
 from ddpmkit.checkpoint import save_checkpoint
-from ddpmkit.experiment.build import build_images, build_model
+from ddpmkit.experiment.build import build_images
+from ddpmkit.experiment.model import build_model
 from ddpmkit.experiment.saving import copied
 from ddpmkit.recipe import read_recipe
 from ddpmkit.training.state import state_tensors

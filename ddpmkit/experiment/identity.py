@@ -1,0 +1,50 @@
+"""What generated images depend on besides the weights, as plain JSON data.
+
+Images and scores are stored with it, so that a resumed run detects which of them are missing or out of date.
+"""
+
+from typing import Any
+
+from ddpmkit.experiment.model import Model
+from ddpmkit.recipe import Part, Recipe, parse_weights
+
+__all__ = ["component_identity", "grid_identity", "sampling_identity", "strips_identity"]
+
+
+def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
+    """Everything that images generated with these weights depend on, except their number."""
+    recipe = model.recipe
+    settings = recipe.sampler.settings
+    return {
+        "sampler": {
+            **component_identity(recipe.sampler),
+            "steps": model.sampling_steps,
+            "guidance": settings.guidance,
+        },
+        "weights": _canonical(weights, recipe),
+        "seed": recipe.train.seed,
+        "precision": str(model.runtime.dtype).removeprefix("torch."),
+    }
+
+
+def grid_identity(model: Model) -> dict[str, Any]:
+    """What a grid of samples depends on."""
+    settings = model.recipe.sampler.settings
+    return {"count": settings.count, **sampling_identity(model, settings.weights)}
+
+
+def strips_identity(model: Model) -> dict[str, Any]:
+    """What the strips of the forward and the reverse process depend on, except the seed, which a user may choose."""
+    identity = sampling_identity(model, model.recipe.sampler.settings.weights)
+    return {name: value for name, value in identity.items() if name != "seed"}
+
+
+def component_identity(part: Part[Any]) -> dict[str, Any]:
+    """A component by its name, the version of its code, and the keys that a result depends on."""
+    component = part.component
+    return {"use": component.use, "version": component.plugin.version, "config": part.keys_with_effect()}
+
+
+def _canonical(weights: str, recipe: Recipe) -> str:
+    """`ema` and `decay=D` are the same average if D is the recipe's decay."""
+    return str(recipe.train.stored_average(parse_weights(weights)) or weights)

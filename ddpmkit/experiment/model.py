@@ -1,0 +1,166 @@
+"""Builds what trains and generates: the diffusion process, the network, the loss and the sampler of a recipe."""
+
+import contextlib
+import shlex
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from ddpmkit.contracts import Loss, Sampler, Schedule
+from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
+from ddpmkit.errors import InputError, PluginError, RunFailed, error_text
+from ddpmkit.global_state import Around, StateKeeper
+from ddpmkit.interrupts import is_interrupt
+from ddpmkit.randomness import Purpose, stream
+from ddpmkit.recipe import Recipe, toml_value
+from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
+from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.training.objective import Objective
+from ddpmkit.training.state import first_not_finite
+
+__all__ = ["Model", "build_model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The diffusion process, the network and the device they are on."""
+
+    recipe: Recipe
+    runtime: Runtime
+    process: GaussianDiffusion
+    network: nn.Module = field(repr=False)
+    around: Around = contextlib.nullcontext
+    """Entered around each call of a component with its kind; restores process-wide settings that the call changed."""
+
+    def objective(self) -> Objective:
+        """The recipe's training objective."""
+        diffusion = self.recipe.diffusion
+        with self.around("loss"):
+            loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
+        return Objective(
+            self.process,
+            loss,
+            self.runtime,
+            offset_noise=diffusion.offset_noise,
+            num_classes=self.recipe.data.settings.num_classes,
+            label_dropout=self.recipe.train.label_dropout,
+            around=self.around,
+        )
+
+    def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
+        """A generator of images from `network`, with the recipe's sampler and number of steps, or with others.
+
+        Raises InputError if `steps` is not in 1 .. T, RunFailed if a weight is NaN or infinity.
+        """
+        if (name := first_not_finite(network.state_dict())) is not None:
+            raise RunFailed(
+                f"these weights cannot generate images: tensor {name!r} contains NaN or infinity.",
+                remedies=["use an earlier checkpoint: give its folder, RUN/checkpoints/step-N, instead of RUN"],
+            )
+        settings = self.recipe.sampler.settings
+        steps, timesteps = steps or self.sampling_steps, self.process.timesteps
+        if not 1 <= steps <= timesteps:
+            raise InputError(f"sampler.steps = {steps} is not between 1 and diffusion.timesteps = {timesteps}.")
+        return ImageGenerator(
+            network=network,
+            process=self.process,
+            sampler=sampler or self._sampler(),
+            image_shape=self.recipe.data.settings.image_shape,
+            steps=steps,
+            batch_size=settings.batch_size,
+            runtime=self.runtime,
+            num_classes=self.recipe.data.settings.num_classes,
+            guidance=settings.guidance,
+            around=self.around,
+        )
+
+    @property
+    def sampling_steps(self) -> int:
+        """The recipe's number of sampling steps."""
+        return self.recipe.sampler.settings.steps or self.process.timesteps
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the network."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+    def _sampler(self) -> Sampler:
+        with self.around("sampler"):
+            sampler: Sampler = self.recipe.sampler.build()
+        return sampler
+
+
+def build_model(recipe: Recipe, device: str | None = None) -> Model:
+    """The diffusion process, and the network with its initial weights, which are a function of the recipe's seed.
+
+    Raises PluginError for a component that fails, or a schedule that is not valid.
+    """
+    runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
+    if runtime.device.type == "cpu":
+        keep_freed_memory()
+    around = _restoring_settings(recipe)
+    process = _process(recipe, around).to(runtime.device)
+    data = recipe.data.settings
+    learns_variance = "learned-variance" in recipe.loss.component.component.provides
+    # Under self-conditioning the estimate of x0 follows the image in the channels.
+    in_channels = (2 if recipe.diffusion.self_conditioning else 1) * data.channels
+    # torch's generator takes a 64-bit seed. It comes from a stream of its own, independent of all other randomness.
+    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), around("backbone"):
+        network: nn.Module = recipe.backbone.build(
+            image_shape=data.image_shape._replace(channels=in_channels),
+            num_classes=data.num_classes,
+            out_channels=2 * data.channels if learns_variance else data.channels,
+        )
+    return Model(recipe, runtime, process, network.to(runtime.device), around)
+
+
+def _process(recipe: Recipe, around: Around) -> GaussianDiffusion:
+    diffusion = recipe.diffusion
+    with around("schedule"):
+        alphas_cumprod = _alphas_cumprod(recipe)
+    if diffusion.zero_terminal_snr:
+        if diffusion.timesteps < 2:
+            raise InputError("diffusion.zero_terminal_snr needs diffusion.timesteps of 2 or more.")
+        alphas_cumprod = with_zero_terminal_snr(alphas_cumprod)
+    if float(alphas_cumprod[-1]) == 0 and diffusion.prediction == "epsilon":
+        raise InputError(
+            f"schedule {recipe.schedule.component.use!r} ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
+            remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+        )
+    return GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning)
+
+
+def _restoring_settings(recipe: Recipe) -> Around:
+    """Restores settings around a call; a component is named by its kind, or by the text given."""
+    keeper = StateKeeper()
+    parts = (recipe.schedule, recipe.backbone, recipe.loss, recipe.sampler, recipe.data)
+    names = {part.component.kind: f"{part.component.kind} {part.component.use!r}" for part in parts}
+    return lambda who: keeper.around(names.get(who, who))
+
+
+def _alphas_cumprod(recipe: Recipe) -> Tensor:
+    """alpha_bar float64 [T] of the recipe's schedule. Raises PluginError, which names the schedule, for any failure."""
+    timesteps, component = recipe.diffusion.timesteps, recipe.schedule.component
+    schedule: Schedule = recipe.schedule.build(timesteps=timesteps)
+    try:
+        alphas_cumprod = schedule.alphas_cumprod()
+        check_alphas_cumprod(alphas_cumprod, timesteps)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        failed = f"its alphas_cumprod() failed with {error_text(error)}"
+        reason = error.message if isinstance(error, InputError) else failed
+        raise PluginError(
+            f"schedule {component.use!r} ({component.origin}): {reason}",
+            remedies=[f"{_check_command(recipe)}  says more", "use another schedule"],
+        ) from error
+    return alphas_cumprod
+
+
+def _check_command(recipe: Recipe) -> str:
+    """The command that checks the recipe's schedule with the recipe's keys and T."""
+    component, config = recipe.schedule.component, recipe.schedule.config
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    options = [part for name, value in settings.items() for part in ("--set", f"{name}={toml_value(value)}")]
+    options += ["--timesteps", str(recipe.diffusion.timesteps), *component.plugin.options]
+    return shlex.join(["ddpmkit", "plugins", "check", component.use, "--kind", "schedule", *options])

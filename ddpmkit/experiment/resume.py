@@ -1,0 +1,105 @@
+"""Finds the checkpoint to resume from, and rejects one of another experiment."""
+
+from collections.abc import Sequence
+
+from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
+from ddpmkit.display import Display
+from ddpmkit.errors import InputError
+from ddpmkit.experiment.model import Model
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe import Provenance, differences, read_lock
+from ddpmkit.run_folder import RunFolder
+
+__all__ = ["check_alpha_bar", "checkpoint_to_resume"]
+
+
+def checkpoint_to_resume(
+    folder: RunFolder,
+    model: Model,
+    now: Provenance,
+    registry: Registry | None,
+    display: Display,
+    *,
+    accept_changes: bool,
+) -> Checkpoint | None:
+    """The newest intact checkpoint; None if there is none.
+
+    Shows what has changed since it was saved. Raises InputError if recipe, data or the schedule's code have changed so
+    that the weights would no longer be those that the recipe defines.
+    """
+    checkpoint = resumable_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        return None
+    recipe, lock = model.recipe, read_lock(checkpoint.lock, registry)
+    changes = differences(lock.recipe.as_data(), recipe.as_data())
+    new_run = ["--out DIR starts another run", f"remove {folder.path} to start over"]
+    accept = ["--accept-changes continues anyway, and records the change"]
+    if refused := [
+        change for change in changes if change.affects_model and not (accept_changes and change.is_acceptable)
+    ]:
+        raise InputError(
+            f"{folder.path} contains a run with another recipe, at step {checkpoint.step}:\n"
+            + "\n".join(f"    {change}" for change in refused),
+            remedies=[
+                *new_run,
+                "restore the recipe to resume this run",
+                *(accept if all(change.is_acceptable for change in refused) else []),
+            ],
+        )
+    other_images = lock.provenance.dataset_fingerprint != now.dataset_fingerprint
+    if other_images and not accept_changes:
+        raise InputError(
+            f"the training images are not those that {folder.path} was trained on.", remedies=[*new_run, *accept]
+        )
+    check_alpha_bar(model, lock.provenance, checkpoint)
+    if checkpoint.step > recipe.train.steps:
+        raise InputError(
+            f"train.steps = {recipe.train.steps} is lower than the step already reached: {folder.path} is at step "
+            f"{checkpoint.step}.",
+            remedies=new_run,
+        )
+    # Other validation images do not change the weights. The validation losses are another series from here on.
+    other_validation = lock.provenance.validation_change(now)
+    noted = [
+        *map(str, changes),
+        *(["the training images"] if other_images else []),
+        *([other_validation] if other_validation is not None else []),
+    ]
+    versions = list(lock.provenance.version_changes(now, [part.component.plugin for part in recipe.parts]))
+    arithmetic = list(lock.provenance.arithmetic_changes(now))
+    _show_changes(display, noted, versions, arithmetic)
+    if noted or versions or arithmetic:
+        folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions, *arithmetic]})
+    display.message(f"resuming from {checkpoint.path}")
+    return checkpoint
+
+
+def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint) -> None:
+    """Raise InputError if the schedule's code has changed so that alpha_bar differs from that of the training.
+
+    The recipe does not show such a change, and the weights are useless with another alpha_bar.
+    """
+    if provenance.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
+        return
+    schedule = model.recipe.schedule.component
+    raise InputError(
+        f"{checkpoint.path} was trained with another alpha_bar than schedule {schedule.use!r} ({schedule.origin}) "
+        "returns now for the same recipe: the schedule's code has changed.",
+        remedies=["ddpmkit run RECIPE --out DIR starts another run", *provenance.restore_hints(schedule.plugin)],
+    )
+
+
+def _show_changes(display: Display, noted: Sequence[str], versions: Sequence[str], arithmetic: Sequence[str]) -> None:
+    for change in noted:
+        display.message(f"changed since the last start: {change}")
+    for change in versions:
+        display.message(
+            f"warning: another version than at the last checkpoint: {change}; the run continues, but its weights and "
+            "images may differ from those of an uninterrupted run"
+        )
+    for change in arithmetic:
+        hint = "; OMP_NUM_THREADS in the environment sets the threads" if change.startswith("threads") else ""
+        display.message(
+            f"warning: not as at the last checkpoint: {change}; sums are rounded differently. The run continues, but "
+            f"its weights and images are no longer, bit for bit, those of an uninterrupted run{hint}"
+        )

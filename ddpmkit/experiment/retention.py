@@ -1,0 +1,55 @@
+"""Which checkpoints a run keeps, and how much disk space they need."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddpmkit.errors import InputError
+from ddpmkit.recipe import TrainSection
+
+__all__ = ["check_space", "superseded"]
+
+
+def superseded(
+    steps: Sequence[int],
+    settings: TrainSection,
+    best: int | None,
+    is_regular: Callable[[int], bool] = lambda _step: True,
+) -> list[int]:
+    """The checkpoints at `steps` (ascending) that the recipe does not keep.
+
+    A run that may roll back keeps the newest checkpoint, and those that it would have if it had never been stopped.
+    """
+    if settings.keep_last == 0:
+        return []
+    counted = list(filter(is_regular, steps)) if settings.on_nonfinite == "rollback" else steps
+    kept = {*counted[-settings.keep_last :], *steps[-1:], best}
+    return [
+        step for step in steps if step not in kept and not (settings.keep_every and step % settings.keep_every == 0)
+    ]
+
+
+def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | None:
+    """A warning if the disk may become full; None if there is enough space.
+
+    Raises InputError if not even two checkpoints fit: the last one and the next.
+    """
+    widths = len(settings.ema_sigma_rels)
+    one = 4 * parameters * (3 + bool(settings.ema_decay) + len(settings.ema_decays) + widths)
+    free = shutil.disk_usage(folder).free
+    if free < 2 * one:
+        raise InputError(
+            f"{folder.resolve()} has {_megabytes(free)} free; a checkpoint takes {_megabytes(one)}, and two must fit.",
+            remedies=["free some space", "--out DIR names another folder"],
+        )
+    every = settings.checkpoint_every or settings.steps
+    needed = one * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)
+    if widths and settings.ema_snapshot_every:
+        needed += 4 * parameters * widths * (settings.steps // settings.ema_snapshot_every)
+    if free < needed:
+        return f"checkpoints may take {_megabytes(needed)}, and {_megabytes(free)} are free in {folder}"
+    return None
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

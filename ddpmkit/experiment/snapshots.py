@@ -1,0 +1,106 @@
+"""Snapshots of averages of the weights, and the post-hoc EMA that is mixed from them.
+
+Karras et al. (2024), "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.2
+(https://arxiv.org/abs/2312.02696).
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddpmkit.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    checkpoint_folders,
+    open_checkpoint,
+    remove_checkpoint,
+    step_of,
+)
+from ddpmkit.errors import InputError
+from ddpmkit.recipe import WeightsChoice
+from ddpmkit.training.posthoc_ema import Profile, mixture
+from ddpmkit.training.state import average_part
+
+__all__ = ["Snapshots"]
+
+_LARGEST_ERROR = 0.1
+"""Relative error of a profile beyond which it counts as another one than requested."""
+
+_log = logging.getLogger(__name__)
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The folder of a run's snapshots."""
+
+    folder: Path
+
+    def remove_after(self, step: int) -> None:
+        """Remove the snapshots of later steps: a run that resumes at `step` takes them again."""
+        for path in checkpoint_folders(self.folder):
+            if step_of(path) > step:
+                remove_checkpoint(path)
+
+    def posthoc_average(self, sigma_rel: float, step: int, current: Mapping[float, State], network: nn.Module) -> State:
+        """The average of any width at `step`, mixed from those stored there (`current`, by width) and from snapshots.
+
+        Only the parameters of `network` are mixed; buffers are as in `current`. Raises InputError if the mixture would
+        be far from the requested width, or if a snapshot has other tensors.
+        """
+        now: list[tuple[Profile, State | Checkpoint]] = [
+            (Profile(step, width), tensors) for width, tensors in current.items()
+        ]
+        earlier: list[tuple[Profile, State | Checkpoint]] = [
+            (Profile(snapshot.step, width), snapshot)
+            for snapshot in self._before(step)
+            for width in current
+            if snapshot.has(_part(width))
+        ]
+        mixed = mixture([profile for profile, _ in [*now, *earlier]], Profile(step, sigma_rel))
+        if mixed.error > _LARGEST_ERROR:
+            raise InputError(
+                f"an average of sigma_rel = {sigma_rel} at step {step} cannot be made from the stored widths "
+                f"{', '.join(map(str, current))} and {len(earlier)} earlier snapshots: its error would be "
+                f"{mixed.error:.0%}.",
+                remedies=[
+                    "use a width nearer to the stored ones",
+                    "a smaller train.ema_snapshot_every in a new run stores more snapshots",
+                ],
+            )
+        latest = next(iter(current.values()))
+        names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
+        # Coefficients of both signs cancel, which would show in float32.
+        sums = {name: torch.zeros(latest[name].shape, dtype=torch.float64) for name in names}
+        for coefficient, (profile, source) in zip(mixed.coefficients, [*now, *earlier], strict=True):
+            for name, value in _tensors(source, profile, latest).items():
+                if name in sums:
+                    sums[name].add_(value.detach().cpu().double(), alpha=float(coefficient))
+        return {**latest, **{name: value.to(latest[name].dtype) for name, value in sums.items()}}
+
+    def _before(self, step: int) -> Iterator[Checkpoint]:
+        for path in checkpoint_folders(self.folder):
+            if step_of(path) < step:
+                try:
+                    yield open_checkpoint(path, load=True)
+                except DamagedCheckpoint as error:
+                    _log.warning("%s It is not used.", error.message)
+
+
+def _tensors(source: State | Checkpoint, profile: Profile, like: State) -> State:
+    """Raises InputError if the tensors are those of another network."""
+    if not isinstance(source, Checkpoint):
+        return source
+    tensors = source.tensors(_part(profile.sigma_rel))
+    if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in like.items()}:
+        raise InputError(f"the snapshot {source.path} is of another network.", remedies=[f"remove {source.path}"])
+    return tensors
+
+
+def _part(width: float) -> str:
+    return average_part(WeightsChoice("sigma_rel", width))
