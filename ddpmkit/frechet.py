@@ -1,6 +1,6 @@
-"""The Fréchet distance between two Gaussians: Dowson & Landau (1982), as used by Heusel et al. (2017), eq. 6.
+"""The Fréchet distance between two Gaussians: Dowson & Landau (1982), as in Heusel et al. (2017), eq. 6.
 
-Sums stand in for features, so that the states of batches and of ranks add up. It does not know whose features they are.
+It is computed from sums over features, so that the results of batches and of ranks can be added.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ __all__ = ["Moments", "added", "distance_between", "feature_sums", "frechet_dist
 
 
 def feature_sums(features: Tensor) -> dict[str, Tensor]:
-    """Of features float64 [B, D]: their number `n` [], their `sum` [D], the sum of their `outer` products [D, D]."""
+    """The count `n` [], `sum` [D] and sum of `outer` products [D, D] of features float64 [B, D]; all float64."""
     return {
         "n": torch.tensor(len(features), dtype=torch.float64),
         "sum": features.sum(dim=0),
@@ -25,16 +25,19 @@ def feature_sums(features: Tensor) -> dict[str, Tensor]:
 
 
 def added(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The sums of both."""
+    """The feature sums of both sets together."""
     return {name: first[name] + second[name] for name in first}
 
 
 def distance_between(real: Mapping[str, Tensor], generated: Mapping[str, Tensor]) -> float:
-    """The Fréchet distance of two `feature_sums`. Raises InputError when a side has fewer than 2 images."""
+    """The Fréchet distance between two sets, given their `feature_sums`.
+
+    Raises InputError if a set has fewer than 2 images.
+    """
     for side, sums in (("real", real), ("generated", generated)):
         if (count := int(sums["n"])) < 2:
             raise InputError(
-                f"a Fréchet distance needs at least 2 {side} images for a covariance; it got {count}.",
+                f"a Fréchet distance needs at least 2 {side} images for a covariance, not {count}.",
                 remedies=["metric.num_samples = 5000" if side == "generated" else "more images in the training set"],
             )
     first, second = (moments(int(sums["n"]), sums["sum"], sums["outer"]) for sums in (real, generated))
@@ -42,10 +45,10 @@ def distance_between(real: Mapping[str, Tensor], generated: Mapping[str, Tensor]
 
 
 class Moments(NamedTuple):
-    """Mean and covariance of vectors."""
+    """Mean and covariance of feature vectors."""
 
     n: int
-    """How many there are."""
+    """Number of vectors."""
     mean: Tensor
     """float64 [D]."""
     covariance: Tensor
@@ -53,20 +56,20 @@ class Moments(NamedTuple):
 
 
 def moments(n: int, total: Tensor, outer: Tensor) -> Moments:
-    """From the sum [D] and the sum of outer products [D, D] of `n` > 1 vectors, float64."""
+    """Mean and covariance from the sum [D] and the sum of outer products [D, D] of `n` > 1 vectors, float64."""
     mean = total / n
     return Moments(n, mean, (outer - n * torch.outer(mean, mean)) / (n - 1))
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2).
+    """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), for means m [D] and covariances S [D, D].
 
-    With S1 = F F^T, S1 S2 has the eigenvalues of F^T S2 F, which is symmetric: its root needs no general sqrtm, and
-    singular covariances (fewer images than features) need no offset.
+    With S1 = F F^T, S1 S2 has the same nonzero eigenvalues as the symmetric matrix F^T S2 F. This needs no general
+    matrix square root, and no offset for singular covariances (fewer images than features).
     """
     shift = first.mean - second.mean
-    # Where a rank is deficient, the square root would turn rounding of 1e-16 into 1e-8 for every empty direction. The
-    # side of fewer images has fewer directions, and `_factor` leaves out its empty ones.
+    # If a covariance is singular, the square root turns rounding errors of 1e-16 into 1e-8 in each null direction. The
+    # set with fewer images has a lower rank, and `_factor` omits its null directions.
     narrow, wide = sorted((first, second), key=lambda moments: moments.n)
     with _one_thread():
         columns = _factor(narrow.covariance)
@@ -77,9 +80,9 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """F [D, r] with F F^T = covariance [D, D], r its numerical rank."""
+    """F [D, r] with F F^T = covariance [D, D], where r is its numerical rank."""
     variances, directions = torch.linalg.eigh(covariance)
-    # The cut of numpy.linalg.matrix_rank.
+    # The threshold of numpy.linalg.matrix_rank.
     kept = variances > variances[-1] * len(variances) * torch.finfo(variances.dtype).eps
     columns: Tensor = directions[:, kept] * variances[kept].sqrt()
     return columns
@@ -87,10 +90,11 @@ def _factor(covariance: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads of an eigendecomposition wait for each other at every column, and a busy core stops them all.
+    """Limit torch to one thread.
 
-    Measured at D = 2048 on two cores: 0.6 s with two threads when idle, 28 s beside another program; 1.1 s with one
-    thread, always.
+    The threads of an eigendecomposition wait for each other at every column, so one busy core delays all of them.
+    Measured at D = 2048 on two cores: with two threads 0.6 s on an idle machine and 28 s next to another program; with
+    one thread always 1.1 s.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

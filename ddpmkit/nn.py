@@ -39,7 +39,7 @@ class LabelEmbedding(nn.Embedding):
     """A vector for each class and one for the null label, which means "unconditional"."""
 
     def __init__(self, num_classes: int, dim: int) -> None:
-        """The weight is [num_classes + 1, dim]; its last row is that of the null label, `num_classes`."""
+        """The weight is [num_classes + 1, dim]. Its last row belongs to the null label, `num_classes`."""
         super().__init__(num_classes + 1, dim)
 
     def forward(self, input: Tensor | None) -> Tensor:

@@ -1,9 +1,9 @@
-"""Stateless randomness: every draw is a pure function of the seed and of what it is for.
+"""Stateless random numbers: each is a pure function of the seed, its purpose and its counters.
 
-The streams are Philox4x64 counters (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the key is
-(seed, purpose), the counter names the draw. So a resume needs no stored generator, image 17 has the same noise whatever
-the batch size, and two ranks see what one would have seen. Numbers are drawn on the CPU, so that the device does not
-change them.
+The generator is the counter-based Philox4x64 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the
+key is (seed, purpose), and the counters are for example the training step and the index in the batch. So a resume needs
+no saved generator state, an image has the same noise in every batch, and two ranks together see the numbers that one
+would see. Numbers are generated on the CPU, so they do not depend on the device.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["ImageNoise", "Purpose", "normal", "permutation", "stream", "uniform_
 
 
 class Purpose(IntEnum):
-    """What a stream is for; streams of unlike purpose never overlap. The numbers are part of the seed's meaning."""
+    """What a stream is for. Streams of different purposes do not overlap. A changed value changes what seeds mean."""
 
     ORDER = 1
     TIMESTEP = 2
@@ -38,28 +38,28 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
-    """The generator for one draw, named by up to three counters (step, index in the global batch, ...).
+    """The generator at up to three counters, such as step and index in the global batch.
 
-    Seed and counters are 0 .. 2**63 - 1; a counter left out is 0. Raises ValueError when there are more than three.
+    Seed and counters are in 0 .. 2**63 - 1; missing counters are 0. Raises ValueError for more than three.
     """
     unused = 3 - len(counters)
-    # Word 0 of the counter advances as numbers are taken; the other three name the draw.
+    # Word 0 of Philox's counter advances as numbers are generated. The other three are ours.
     return Generator(Philox(key=[seed, int(purpose)], counter=[0, *counters, *[0] * unused]))
 
 
 def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """The order of images in one epoch: int64 [length]."""
+    """The order of images in an epoch, int64 [length]."""
     return stream(seed, Purpose.ORDER, epoch).permutation(length)
 
 
 def uniform_integers(seed: int, purpose: Purpose, step: int, indices: Sequence[int], high: int) -> Tensor:
-    """One integer in 0 .. high-1 per index: int64 [len(indices)]."""
-    draws = [int(stream(seed, purpose, step, index).integers(high)) for index in indices]
-    return torch.tensor(draws, dtype=torch.int64)
+    """An integer in 0 .. high-1 for each index, int64 [len(indices)], on the CPU."""
+    integers = [int(stream(seed, purpose, step, index).integers(high)) for index in indices]
+    return torch.tensor(integers, dtype=torch.int64)
 
 
 def normal(seed: int, purpose: Purpose, step: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise per index: float32 [len(indices), *shape], on the CPU."""
+    """Standard normal noise for each index, float32 [len(indices), *shape], on the CPU."""
     out = np.empty((len(indices), *shape), dtype=np.float32)
     for row, index in enumerate(indices):
         stream(seed, purpose, step, index).standard_normal(dtype=np.float32, out=out[row])
@@ -68,7 +68,7 @@ def normal(seed: int, purpose: Purpose, step: int, indices: Sequence[int], shape
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """Noise of generated images: a function of (seed, image index, draw). A `ddpmkit.contracts.NoiseSource`."""
+    """The noise of generated images, by (seed, image index, draw). A `ddpmkit.contracts.NoiseSource`."""
 
     seed: int
     indices: Sequence[int]
@@ -76,5 +76,5 @@ class ImageNoise:
     device: torch.device
 
     def __call__(self, draw: int) -> Tensor:
-        """Float32 [len(indices), *shape] on `device`."""
+        """Standard normal noise, float32 [len(indices), *shape], on `device`."""
         return normal(self.seed, Purpose.SAMPLE, draw, self.indices, self.shape).to(self.device)

@@ -1,7 +1,4 @@
-"""Where the arithmetic happens: device, precision, repeatability.
-
-The one place that asks torch what the machine has. It does not know what is computed.
-"""
+"""The device and precision that a run computes with, and the settings that make it deterministic."""
 
 import contextlib
 import ctypes
@@ -25,26 +22,26 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device and the number format of the network's forward pass on it."""
+    """A device, and the dtype of the network's forward pass."""
 
     device: torch.device
     dtype: torch.dtype
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Mixed precision where `dtype` asks for it; weights and losses stay float32."""
+        """Mixed precision if `dtype` is bfloat16; weights and losses stay float32."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     @property
     def arithmetic(self) -> dict[str, str]:
-        """What the last digit of a sum depends on here, beside torch's version: device, precision, threads."""
+        """What rounding depends on, in addition to the version of torch: device, precision, number of threads."""
         precision = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cuda":
             return {"device": torch.cuda.get_device_name(self.device), "precision": precision}
         if self.device.type != "cpu":
             return {"device": self.device.type, "precision": precision}
-        # A sum is split among threads, and each part added up in vectors of the processor's width.
+        # A sum is split among threads, and each part is added in vectors of the width of the processor.
         return {
             "device": f"cpu ({torch.backends.cpu.get_cpu_capability()})",
             "precision": precision,
@@ -52,12 +49,12 @@ class Runtime:
         }
 
     def synchronize(self) -> None:
-        """Wait until the device has done all it was given."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def peak_memory(self) -> int | None:
-        """Bytes: the most that the device held, or, on a CPU, the whole process. None where the system does not say."""
+        """Peak memory in bytes: of the device, or on a CPU of the process. None if the system does not report it."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         try:
@@ -67,7 +64,7 @@ class Runtime:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def matmul_rate(self, size: int = 2048) -> float:
-        """FLOP/s of a matrix product in this number format: what the device can do at best, here and now."""
+        """FLOP/s of a matrix product [size, size] in `dtype`, the best of 6: what this device reaches at most now."""
         a = torch.randn(size, size, device=self.device, dtype=self.dtype)
         seconds = []
         for _ in range(6):
@@ -80,7 +77,7 @@ class Runtime:
 
     @contextlib.contextmanager
     def deterministic(self) -> Iterator[None]:
-        """Keep cuDNN to algorithms that give the same bits each time, and put its settings back afterwards."""
+        """Limit cuDNN to deterministic algorithms, and restore its settings afterwards."""
         before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         try:
@@ -90,9 +87,10 @@ class Runtime:
 
 
 def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Runtime:
-    """`auto` is the accelerator when there is one, and bfloat16 where it is native (CUDA, compute capability 8).
+    """The runtime of a device and precision of a recipe.
 
-    Raises InputError for a device that torch does not know or does not have here.
+    Device `auto` is CUDA if it is available, else the CPU. Precision `auto` is bfloat16 if the device supports it
+    natively (CUDA, compute capability 8 or more), else float32. Raises InputError if the device is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -101,8 +99,8 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"train.device = {device!r} cannot be used here: {str(error).splitlines()[0]}",
-            remedies=['train.device = "auto" takes what there is', 'train.device = "cpu" always works'],
+            f"train.device = {device!r} is not available: {str(error).splitlines()[0]}",
+            remedies=['train.device = "auto" uses an available device', 'train.device = "cpu" always works'],
         ) from error
     if precision == "auto":
         native = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
@@ -112,7 +110,7 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
 
 @contextlib.contextmanager
 def seeded_step(seed: int, device: torch.device) -> Iterator[None]:
-    """Let a network that draws for itself, as dropout does, draw from `seed`; torch's generators are left as found."""
+    """Seed torch's global generators, for networks that use them (dropout), and restore their state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -123,27 +121,27 @@ def seeded_step(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded_build(seed: int) -> Iterator[None]:
-    """Build modules from torch's own generator at `seed`, and leave that generator as it was found."""
+    """Seed torch's global CPU generator, which initializes weights, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: that one seeds every accelerator's generator too, and nothing would put those back.
+        # Not torch.manual_seed: it also seeds the generators of all accelerators, which are not restored here.
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device, or the machine, had no memory left; torch says so of a CPU and of MPS only in words."""
+    """Whether the device or the machine ran out of memory. For CPU and MPS, torch reports it only in the message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in safe_str(error) for words in _OUT_OF_MEMORY)
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next step, instead of giving it back to the system.
+    """Have the C library keep freed memory for the next training step, instead of returning it to the system.
 
-    A step on a CPU allocates and frees all its activations; asking the system for them anew, page by page, takes a
-    tenth of the time or more. Works with glibc, for the whole process; elsewhere nothing happens.
+    A step on a CPU allocates and frees all its activations. Requesting them again from the system, page by page, takes
+    a tenth of the time or more. The setting applies to the entire process. It has no effect without glibc.
     """
-    # Windows has no name for the process itself as a library.
+    # On Windows the process cannot be opened as a library.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform != "win32" else None
     if mallopt is None:
         return

@@ -23,7 +23,7 @@ UNCHECKED = [
 
 INSTEAD = {
     "does not know|knows nothing": "delete the sentence, or write: does not depend on",
-    "(?<!there )(?:is|are|was) no (?!longer|more|less|fewer|way|need)": "is not a",
+    "(?<!there )(?:is|are|was|were) no(?! (?:longer|more|less|fewer|faster|better|worse|exception|need))": "is not a",
     "(?:is|are) none": "does not exist, there is no",
     "(?:to|can|cannot|could|might) be had|had from": "available",
     "(?:go|goes|gone|going|went) on(?= with| from| by| all|[.,;:])": "resume, continue",

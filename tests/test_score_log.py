@@ -29,12 +29,12 @@ def log_of(path: Path, *records: Scores) -> RunLog:
     return log
 
 
-def test_scores_are_read_as_they_were_written_by_step(tmp_path: Path) -> None:
+def test_scores_are_read_sorted_by_step(tmp_path: Path) -> None:
     late, early, again = scores(20, 5.0), scores(10, 9.0, unusable={"x": "nan"}), scores(20, 4.0)
     assert read_scores(log_of(tmp_path, late, early, again)) == [early, late, again]
 
 
-def test_the_newest_is_that_of_the_last_step_and_of_one_step_the_last_written(tmp_path: Path) -> None:
+def test_the_latest_scores_are_those_of_the_last_step_written_last(tmp_path: Path) -> None:
     log = log_of(tmp_path, scores(20, 5.0), scores(20, 4.0), scores(10, 9.0))
     assert latest_scores(read_scores(log))["clean-fid"].values == {"fid": 4.0}
 
@@ -49,7 +49,7 @@ def test_a_line_of_an_earlier_version_is_read_as_a_score_of_the_run(tmp_path: Pa
     assert made_by_run([found]) == [found]
 
 
-def test_a_line_that_is_no_score_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_that_is_not_a_score_is_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = log_of(tmp_path, scores(10))
     with log.path.open("a") as file:
         for line in ({"step": 20}, {**asdict(scores(20)), "values": "many"}, {**asdict(scores(30)), "identity": [1]}):
@@ -63,7 +63,7 @@ def test_a_line_that_is_no_score_is_skipped_and_said(tmp_path: Path, caplog: pyt
     "metric",
     ["clean-fid", {"use": "clean-fid"}, *({**IDENTITY["metric"], key: 7} for key in ("use", "version", "config"))],  # type: ignore[dict-item]
 )
-def test_an_identity_of_another_shape_counts_as_none_and_nan_as_no_value(tmp_path: Path, metric: object) -> None:
+def test_an_invalid_identity_and_nan_are_dropped(tmp_path: Path, metric: object) -> None:
     identity = {**IDENTITY, "metric": metric}
     line = {**asdict(scores(20)), "identity": identity, "values": {"fid": float("nan"), "kid": 1.0}}
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"event": "scores", **line}) + "\n")
@@ -71,7 +71,7 @@ def test_an_identity_of_another_shape_counts_as_none_and_nan_as_no_value(tmp_pat
     assert (found.identity, found.values) == ({}, {"kid": 1.0})
 
 
-def test_scores_are_one_series_if_nothing_differs_but_the_step_and_the_values() -> None:
+def test_scores_that_differ_only_in_step_and_values_are_one_series() -> None:
     first = scores(10)
     assert series_key(first) == series_key(scores(20, 3.0))
     for change in (
@@ -86,7 +86,7 @@ def test_scores_are_one_series_if_nothing_differs_but_the_step_and_the_values() 
 
 
 @pytest.mark.parametrize(("better", "best"), [("lower", 20), ("higher", 10)])
-def test_the_best_step_is_among_those_given_and_the_earlier_of_equals(better: str, best: int) -> None:
+def test_the_best_step_is_the_earliest_best_one_among_those_given(better: str, best: int) -> None:
     found = [
         scores(step, value, better={"fid": better}) for step, value in ((10, 9.0), (20, 4.0), (30, 4.0), (40, 1.0))
     ]
@@ -95,7 +95,7 @@ def test_the_best_step_is_among_those_given_and_the_earlier_of_equals(better: st
     assert best_step(found, "fid", []) is None
 
 
-def test_a_use_is_named_by_itself_if_it_is_alone_and_else_by_what_differs() -> None:
+def test_a_metric_used_once_keeps_its_name_and_others_add_the_keys_that_differ() -> None:
     assert distinct_names([("fd", {"size": 3}), ("kid", {})]) == ["fd", "kid"]
     assert distinct_names([("fd", {"size": 3, "mean": [1]}), ("fd", {"size": 4, "mean": [1]})]) == [
         "fd[size=3]",

@@ -52,7 +52,7 @@ def test_a_command_works_without_the_modules_of_unix(arguments: list[str]) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_run_and_its_continuation_work_without_what_unix_alone_has(tmp_path: Path) -> None:
+def test_a_run_and_its_resume_work_without_unix_only_calls(tmp_path: Path) -> None:
     data = ["data.use=critters", "data.size=4", "data.val_size=1", "data.image_size=8", "diffusion.timesteps=4"]
     settings = [*data, "backbone.use=attention-unet", "backbone.dim=8", "train.batch_size=2"]
     options = ["--out", str(tmp_path / "run"), *(word for setting in settings for word in ("--set", setting))]
@@ -78,7 +78,7 @@ def test_a_module_can_be_imported_without_the_modules_of_unix(module: str) -> No
     assert done.returncode == 0, done.stderr
 
 
-def test_locks_are_filelock_s_alone() -> None:
+def test_only_filelock_is_used_for_locks() -> None:
     for file in [*(ROOT / "ddpmkit").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}

@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
 
 
 class Denoiser(Protocol):
-    """Estimates of x0 and eps, whatever the network predicts. The core implements it in `ddpmkit.diffusion`."""
+    """Estimates x0 and eps, for a network that predicts eps, x0 or v. See `ddpmkit.diffusion.Denoiser`."""
 
     @property
     def process(self) -> DiffusionProcess:
@@ -89,5 +89,5 @@ class DiffusionProcess(Protocol):
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
     ) -> Tensor:
-        """One ancestral step from x_t to x_s (t - 1 by default). `spread`: that of `Denoised`."""
+        """One ancestral step from x_t to x_s (t - 1 by default). `spread`: see `Denoised`."""
         ...

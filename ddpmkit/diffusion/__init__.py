@@ -1,6 +1,6 @@
 """The Gaussian diffusion process: coefficients, noising, conversions between eps, x0 and v, and the reverse step.
 
-The notation is that of Ho et al. (2020), "Denoising Diffusion Probabilistic Models" (https://arxiv.org/abs/2006.11239).
+The notation follows Ho et al. (2020), "Denoising Diffusion Probabilistic Models" (https://arxiv.org/abs/2006.11239).
 Timesteps are counted from 0, so timestep t here is t + 1 in the paper.
 """
 

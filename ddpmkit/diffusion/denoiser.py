@@ -49,11 +49,11 @@ class KnownPixels(NamedTuple):
 
 
 class Denoiser:
-    """Estimates x0 and eps at (x, t) from a network, whatever the network predicts. A `ddpmkit.contracts.Denoiser`.
+    """Estimates x0 and eps at (x, t) from a network that predicts eps, x0 or v. A `ddpmkit.contracts.Denoiser`.
 
-    `network` is called as `(x, t int64 [B], label)`. The estimates have the dtype of x, whatever the dtype of the
-    network's output. With self-conditioning each call passes the x0 of the call before to the network, and the first
-    call passes none. One denoiser therefore serves one batch, from noise to image, in the order of the timesteps.
+    `network` is called as `(x, t int64 [B], label)`; its output is converted to the dtype of x. With
+    self-conditioning, the network receives the x0 of the call before, and none in the first call. So a denoiser is for
+    one batch only, from noise to image, in the order of the timesteps.
     """
 
     def __init__(

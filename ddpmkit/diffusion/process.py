@@ -145,8 +145,8 @@ class GaussianDiffusion(nn.Module):
     ) -> Tensor:
         """One ancestral step from x_t to x_s, given the estimate x0_hat: Ho et al. (2020), algorithm 2.
 
-        `s` is t - 1 by default. The variance is that of the posterior, which is 0 if s = -1; with `spread`
-        [B, C, H, W] it is the learned one of Nichol & Dhariwal (2021), eq. 15.
+        `s` is t - 1 by default. The variance is the posterior variance, which is 0 if s = -1; with `spread`
+        [B, C, H, W] it is the learned variance of Nichol & Dhariwal (2021), eq. 15.
         """
         s = t - 1 if s is None else s
         mean, variance = self.posterior(x0_hat, x, t, s)
@@ -162,8 +162,8 @@ class GaussianDiffusion(nn.Module):
     def posterior_log_variance(self, t: Tensor) -> Tensor:
         """The log variance [B, 1, 1, 1] of `posterior` at s = t - 1, with t int64 [B].
 
-        At t = 0, where it is minus infinity, the value of t = 1: Nichol & Dhariwal (2021), section 3.1. If T = 1, the
-        logarithm of beta.
+        At t = 0 it would be minus infinity, and the value at t = 1 is used: Nichol & Dhariwal (2021), section 3.1. If
+        T = 1, it is the logarithm of beta.
         """
         return _at(self.log_posterior_variance, t)
 

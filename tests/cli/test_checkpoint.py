@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_whole_checkpoints_are_whole(run: Path) -> None:
+def test_undamaged_checkpoints_are_intact(run: Path) -> None:
     result = verify(run)
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
@@ -30,7 +30,7 @@ def test_whole_checkpoints_are_whole(run: Path) -> None:
     ]
 
 
-def test_a_damaged_one_is_named_and_left_where_it_is(run: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_not_moved(run: Path) -> None:
     file = run / "checkpoints" / "step-00000002" / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -43,14 +43,14 @@ def test_a_damaged_one_is_named_and_left_where_it_is(run: Path) -> None:
     assert verify(run / "checkpoints" / "step-00000002").exit_code == 1
 
 
-def test_snapshots_of_averages_are_read_too(run: Path) -> None:
+def test_snapshots_are_verified_too(run: Path) -> None:
     snapshot = save_checkpoint(run / "snapshots", 1, {"ema": {"weight": torch.ones(3)}}, run / "recipe.lock.toml").path
     assert verify(run).stdout.splitlines()[2].split() == ["snapshots/step-00000001", "intact"]
     (snapshot / "ema.safetensors").write_bytes(b"")
     assert verify(run).exit_code == 1
 
 
-def test_a_folder_without_checkpoints_is_bad_input(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoints_exits_2(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.exit_code == 2
     assert "contains no checkpoint" in result.stderr

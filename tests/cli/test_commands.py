@@ -35,7 +35,7 @@ def finished(made) -> Path:
     return made[0]
 
 
-def test_a_run_says_what_it_made_and_what_to_try_next(made):
+def test_the_summary_lists_the_files_and_the_next_commands(made):
     folder, result = made
     assert result.exit_code == 0, result.stderr
     first, *_, sample, evaluate = result.stdout.splitlines()
@@ -48,13 +48,13 @@ def test_a_run_says_what_it_made_and_what_to_try_next(made):
     assert "\x1b" not in result.stderr + result.stdout
 
 
-def test_without_its_plugin_a_run_is_not_opened_and_the_option_is_told(finished):
+def test_a_run_without_its_plugin_is_an_error_that_names_the_option(finished):
     result = invoke("sample", finished)
     assert result.exit_code == 2
     assert result.stderr.count(f"--plugin {PARTS}  loads what the run was made with") == 3
 
 
-def test_the_same_command_again_finds_the_run_complete(recipe, finished):
+def test_a_finished_run_is_already_complete_when_run_again(recipe, finished):
     result = invoke("run", recipe, "--out", finished, "--plugin", PARTS)
     assert result.exit_code == 0
     assert result.stdout.startswith("already complete: all 4 steps were done before")
@@ -89,32 +89,32 @@ def test_a_recipe_with_errors_exits_2_before_torch_is_imported(tmp_path):
     assert marker.index("^") == source.index("stepz")
 
 
-def test_a_recipe_that_is_not_there_exits_2(tmp_path):
+def test_a_missing_recipe_exits_2(tmp_path):
     result = invoke("run", tmp_path / "none.toml")
     assert result.exit_code == 2
     assert result.stderr.startswith("error:")
 
 
-def test_a_local_part_needs_its_file(recipe, tmp_path):
+def test_a_local_component_needs_its_plugin_file(recipe, tmp_path):
     result = invoke("run", recipe, "--out", tmp_path)
     assert result.exit_code == 2
     assert "local/greys" in result.stderr
 
 
-def test_a_plugin_file_that_is_not_there_exits_2(recipe):
+def test_a_missing_plugin_file_exits_2(recipe):
     result = invoke("run", recipe, "--plugin", "none.py")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --plugin none.py: no such file")
 
 
-def test_a_failed_run_exits_1_and_says_how_to_go_on(recipe, tmp_path):
+def test_a_failed_run_exits_1_and_has_a_summary(recipe, tmp_path):
     result = invoke("run", recipe, "--out", tmp_path, "--plugin", PARTS, "--set", "train.learning_rate=1e300")
     assert result.exit_code == 1
     assert result.stdout.startswith("failed at step ")
     assert "error: step " in result.stderr
 
 
-def test_samples_do_not_depend_on_how_many_are_asked_for(finished, tmp_path):
+def test_samples_do_not_depend_on_their_number(finished, tmp_path):
     few, many = tmp_path / "few", tmp_path / "many"
     result = invoke("sample", finished, "-n", 2, "--separate", "--out", few, "--plugin", PARTS)
     assert (result.exit_code, result.stdout) == (0, f"2 images in {few}\n")
@@ -127,13 +127,13 @@ def test_samples_do_not_depend_on_how_many_are_asked_for(finished, tmp_path):
     assert (few / "00000.png").read_bytes() != (few / "00001.png").read_bytes()
 
 
-def test_samples_of_the_runs_own_seed_are_its_own_grid(finished, tmp_path):
+def test_samples_from_the_seed_of_the_run_equal_its_grid(finished, tmp_path):
     invoke("sample", finished, "-n", 4, "--out", tmp_path / "grid.png", "--plugin", PARTS)
     with Image.open(tmp_path / "grid.png") as drawn, Image.open(finished / "samples" / "step-00000004.png") as own:
         assert drawn.tobytes() == own.tobytes()
 
 
-def test_what_is_drawn_is_named_by_all_it_depends_on(finished):
+def test_the_file_name_contains_everything_that_the_samples_depend_on(finished):
     result = invoke(
         "sample", finished, "--seed", 7, "--steps", 3, "--weights", "raw", "--plugin", PARTS
     )  # fmt: skip
@@ -142,7 +142,7 @@ def test_what_is_drawn_is_named_by_all_it_depends_on(finished):
     assert path.exists()
 
 
-def test_another_sampler_draws_from_the_same_weights(finished):
+def test_another_sampler_can_be_used_with_the_same_weights(finished):
     result = invoke("sample", finished, "-n", 2, "--set", "sampler.use=ddim", "--plugin", PARTS)
     assert result.stdout.strip().endswith("-n-2-at-00000004-sampler.use=ddim.png")
     refused = invoke("sample", finished, "--set", "schedule.use=linear", "--plugin", PARTS)
@@ -175,7 +175,7 @@ def test_a_key_without_effect_cannot_be_set(finished):
     assert "`churn_to` in [sampler] has no effect: churn = 0" in refused.stderr
 
 
-def test_a_grid_in_a_folder_of_ones_own(finished, tmp_path):
+def test_a_grid_can_be_written_to_another_folder(finished, tmp_path):
     result = invoke("sample", finished, "-n", 1, "--out", tmp_path / "mine", "--plugin", PARTS)
     assert result.stdout == f"{tmp_path}/mine/seed-0-n-1-at-00000004.png\n"
 
@@ -220,7 +220,7 @@ def ddpmkit_components():
 """
 
 
-def test_evaluate_says_that_it_made_no_score(finished, tmp_path):
+def test_evaluate_reports_that_no_metric_is_available(finished, tmp_path):
     (tmp_path / "offline.py").write_text(OFFLINE)
     plugins = ["--plugin", PARTS, "--plugin", tmp_path / "offline.py"]
     asked = ["--set", 'metric=[{use="local/offline"}]', "--skip-unavailable-metrics"]
@@ -232,7 +232,7 @@ def test_evaluate_says_that_it_made_no_score(finished, tmp_path):
     ]
 
 
-def test_evaluate_says_its_cost_first_and_every_rule_after(finished):
+def test_evaluate_prints_the_cost_first_and_all_facts_of_the_scores(finished):
     result = invoke("evaluate", finished, "--num-samples", 16, "--plugin", PARTS)
     assert result.exit_code == 0, result.stderr
     assert result.stderr.index("16 samples, 5 network calls") < result.stderr.index("samples ...")
@@ -247,7 +247,7 @@ def test_visualize_names_both_strips(finished):
     assert result.stdout.splitlines() == [f"{finished}/viz/forward.png", f"{finished}/viz/backward.png"]
 
 
-def test_critters_from_the_shell(tmp_path):
+def test_the_critters_dataset_works_from_the_command_line(tmp_path):
     (tmp_path / "critters.toml").write_text(
         '[data]\nuse = "critters"\nimage_size = 8\n[diffusion]\ntimesteps = 4\n[backbone]\ndim = 8\n'
         '[train]\nsteps = 4\nbatch_size = 4\ndevice = "cpu"\n'

@@ -29,7 +29,7 @@ def printed(shown: object, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_ten_runs_fit_any_width_with_every_name_and_number_whole(width: int) -> None:
+def test_scores_of_ten_runs_fit_any_width_without_breaking_names_or_numbers(width: int) -> None:
     text = "".join(printed(table, width) for table in score_tables(NAMES, COLUMNS, width))
     assert max(map(len, text.splitlines())) <= width
     for run, name in enumerate(NAMES):
@@ -39,7 +39,7 @@ def test_ten_runs_fit_any_width_with_every_name_and_number_whole(width: int) -> 
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_what_differs_between_ten_runs_is_a_list_of_values_with_their_runs(width: int) -> None:
+def test_differences_of_ten_runs_are_a_list_of_values_with_their_runs(width: int) -> None:
     lines = "".join(printed(shown, width) for shown in differences(NAMES, [("loss.use", LOSSES)], width)).splitlines()
     assert lines == [
         "loss.use",
@@ -50,7 +50,7 @@ def test_what_differs_between_ten_runs_is_a_list_of_values_with_their_runs(width
     ]
 
 
-def test_names_are_never_broken_where_many_runs_share_a_value() -> None:
+def test_names_are_not_broken_if_many_runs_share_a_value() -> None:
     values = ["1"] * 5 + ["2"] * 5
     lines = "".join(printed(shown, 60) for shown in differences(NAMES, [("train.seed", values)], 60)).splitlines()
     assert max(map(len, lines)) <= 60
@@ -58,7 +58,7 @@ def test_names_are_never_broken_where_many_runs_share_a_value() -> None:
     assert told == NAMES
 
 
-def test_a_value_wider_than_the_screen_is_on_lines_of_its_own() -> None:
+def test_a_value_wider_than_the_terminal_wraps_on_its_own_lines() -> None:
     values = [*["short"] * 9, "word " * 30]
     lines = "".join(printed(shown, 60) for shown in differences(NAMES, [("key", values)], 60)).splitlines()
     assert max(map(len, lines)) <= 60
@@ -74,7 +74,7 @@ def test_one_wide_value_does_not_turn_the_other_keys_into_a_list() -> None:
     assert max(len(line) for line in "".join(printed(shown, 60) for shown in [table, *listed]).splitlines()) <= 60
 
 
-def test_two_runs_stand_beside_each_other() -> None:
+def test_two_runs_are_columns_of_one_table() -> None:
     (table,) = differences(["a", "b"], [("loss.use", ['"l1"', '"l2"'])], 80)
     text = printed(table, 80)
     assert text.split()[:3] == ["key", "a", "b"]

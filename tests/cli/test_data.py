@@ -28,7 +28,7 @@ def fetched(monkeypatch):
     return asked
 
 
-def test_the_default_is_where_the_recipes_look(fetched):
+def test_the_default_folder_is_the_one_that_the_recipes_use(fetched):
     result = CliRunner().invoke(main, ["data", "fetch", "afhq"])
     assert (result.exit_code, result.stdout) == (0, "data/afhq\n")
     assert fetched == [(Path("data/afhq"), 1, None)]
@@ -37,14 +37,14 @@ def test_the_default_is_where_the_recipes_look(fetched):
     assert result.stderr.endswith("next: ddpmkit run recipes/afhq_cat_warmup.toml\n")
 
 
-def test_another_version_place_and_source(fetched):
+def test_version_folder_and_url_can_be_chosen(fetched):
     arguments = ["--version", "2", "--out", "cats", "--url", "http://localhost/a.zip"]
     result = CliRunner().invoke(main, ["data", "fetch", "afhq", *arguments])
     assert result.stderr.endswith(" --set data.root=cats\n")
     assert fetched == [(Path("cats"), 2, "http://localhost/a.zip")]
 
 
-def test_an_unknown_data_set_exits_2(fetched):
+def test_an_unknown_dataset_exits_2(fetched):
     result = CliRunner().invoke(main, ["data", "fetch", "imagenet"])
     assert result.exit_code == 2
     assert fetched == []
@@ -66,7 +66,7 @@ def check(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["data", "check", *arguments, "--no-plugins"])
 
 
-def test_clean_pictures_are_counted_and_nothing_else_is_said(pets):
+def test_valid_images_are_only_counted(pets):
     result = check("pets")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
@@ -79,7 +79,7 @@ def test_clean_pictures_are_counted_and_nothing_else_is_said(pets):
     )
 
 
-def test_bad_files_are_all_listed_and_end_with_1(pets):
+def test_all_unusable_files_are_listed_and_the_exit_code_is_1(pets):
     (pets / "train" / "cat" / "page.jpg").write_text("<html>")
     (pets / "train" / "dog" / "a.jpg").symlink_to("a.jpg")
     for number in range(30):
@@ -96,7 +96,7 @@ def test_bad_files_are_all_listed_and_end_with_1(pets):
     assert len(lines) == 6 + 32
 
 
-def test_what_is_there_twice_is_a_note(pets):
+def test_a_duplicate_is_a_note(pets):
     shutil.copy(pets / "train" / "dog" / "0.png", pets / "val" / "cat" / "dog.png")
     result = check("pets")
     assert result.exit_code == 0
@@ -107,7 +107,7 @@ def test_what_is_there_twice_is_a_note(pets):
     ]
 
 
-def test_of_many_that_are_there_twice_some_are_named(pets):
+def test_of_many_duplicates_some_are_listed(pets):
     for number in range(25):
         name = f"{number}.bmp"
         Image.new("RGB", (9, 9), (number, 0, 0)).save(pets / "train" / "dog" / name)
@@ -118,14 +118,14 @@ def test_of_many_that_are_there_twice_some_are_named(pets):
     assert lines[-1] == "    ... and 5 more"
 
 
-def test_a_name_that_is_no_text_can_be_printed(pets):
+def test_a_file_name_that_is_not_text_can_be_printed(pets):
     (pets / "train" / "cat" / os.fsdecode(b"caf\xe9.jpg")).touch()
     result = check("pets")
     assert result.exit_code == 1
     assert "    'pets/train/cat/caf\\udce9.jpg'  it is empty\n" in result.stdout
 
 
-def test_what_a_recipe_trains_on_is_checked_with_its_keys(pets):
+def test_the_images_of_a_recipe_are_checked_with_its_keys(pets):
     (pets / "train" / "dog" / "empty.jpg").touch()
     Path("mine.toml").write_text('[data]\nuse = "image-folder"\nroot = "pets"\nclasses = ["cat"]')
     only_cats = check("mine.toml")
@@ -144,13 +144,13 @@ def test_what_a_recipe_trains_on_is_checked_with_its_keys(pets):
         (["pets", "--set", "data.use=critters"], "dataset 'critters' (ddpmkit 0.1.0) offers no look at its files"),
     ],
 )
-def test_nothing_to_check_ends_with_2(pets, arguments, said):
+def test_a_missing_folder_exits_2(pets, arguments, said):
     result = check(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
 
 
-def test_on_a_terminal_there_is_a_bar_while_it_reads(pets, monkeypatch):
+def test_a_terminal_shows_a_progress_bar(pets, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     result = check("pets")

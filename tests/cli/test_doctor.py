@@ -31,7 +31,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return run
 
 
-def test_an_answer_is_a_line_and_each_way_out_one_below(doctor: Callable[..., Result]) -> None:
+def test_each_diagnosis_is_a_line_followed_by_its_remedies(doctor: Callable[..., Result]) -> None:
     found = doctor(FINE, HALF)
     assert found.exit_code == 0
     assert found.stdout == (
@@ -46,7 +46,7 @@ def test_an_answer_is_a_line_and_each_way_out_one_below(doctor: Callable[..., Re
     assert doctor(FINE).stdout.endswith("\neverything works\n")
 
 
-def test_a_problem_ends_with_1_and_its_traceback_is_there_for_the_asking(doctor: Callable[..., Result]) -> None:
+def test_a_problem_exits_1_and_verbose_shows_its_traceback(doctor: Callable[..., Result]) -> None:
     found = doctor(FINE, LONG, HALF, HALF)
     assert found.exit_code == 1
     assert found.stdout.splitlines()[1] == f"✗ plugin        {LONG.finding}"  # a pipe has no width
@@ -58,7 +58,7 @@ def test_a_problem_ends_with_1_and_its_traceback_is_there_for_the_asking(doctor:
     assert verbose.stderr == ""
 
 
-def test_the_same_as_json(doctor: Callable[..., Result]) -> None:
+def test_the_results_as_json(doctor: Callable[..., Result]) -> None:
     found = doctor(HALF, LONG, arguments=("doctor", "--json"))
     assert found.exit_code == 1
     first, second = json.loads(found.stdout)
@@ -73,7 +73,7 @@ def test_the_same_as_json(doctor: Callable[..., Result]) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_on_a_terminal_findings_keep_their_column(
+def test_findings_wrap_in_their_column_on_a_terminal(
     doctor: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -124,7 +124,7 @@ def environment(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def test_it_works_without_torch(environment: Callable[..., dict[str, Any]]) -> None:
+def test_doctor_works_without_torch(environment: Callable[..., dict[str, Any]]) -> None:
     found = environment(hide=("torch",))
     assert (found["torch"]["state"], found["torch"]["finding"]) == ("problem", "not installed")
     assert found["torch"]["remedies"] == ["pip install 'torch>=2.10' torchvision"]
@@ -133,7 +133,7 @@ def test_it_works_without_torch(environment: Callable[..., dict[str, Any]]) -> N
     assert found["inception"]["state"] == "note"
 
 
-def test_it_works_with_a_torch_that_cannot_load(environment: Callable[..., dict[str, Any]]) -> None:
+def test_doctor_works_with_a_torch_that_cannot_be_imported(environment: Callable[..., dict[str, Any]]) -> None:
     library = "libcudart.so.13: cannot open shared object file: No such file or directory"
     found = environment(source={"torch": f"raise OSError({library!r})"})
     assert found["torch"]["state"] == "problem"
@@ -143,7 +143,7 @@ def test_it_works_with_a_torch_that_cannot_load(environment: Callable[..., dict[
     assert found["device"]["state"] == "note"
 
 
-def test_a_torchvision_whose_library_does_not_load_beside_this_torch(
+def test_a_torchvision_that_does_not_match_torch_is_named(
     environment: Callable[..., dict[str, Any]],
 ) -> None:
     # What a +cpu torch beside a CUDA torchvision comes to: the library is passed over, then its operators are missing.

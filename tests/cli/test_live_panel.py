@@ -60,7 +60,7 @@ def test_the_panel(width, clock, started, record, scores, run_folder):
     assert run_folder.name in bottom
 
 
-def test_finished_work_leaves_the_panel(clock, started):
+def test_a_finished_progress_bar_is_removed_from_the_panel(clock, started):
     display = LiveDisplay(console(80), clock)
     display.run_started(started())
     with display.progress("16 samples", 50):
@@ -68,7 +68,7 @@ def test_finished_work_leaves_the_panel(clock, started):
     assert not any("16 samples" in line for line in drawn(display, 80))
 
 
-def test_work_without_a_run_stands_alone():
+def test_progress_without_a_run_is_shown_without_a_panel():
     display = LiveDisplay(console(80))
     assert "preparing" in drawn(display, 80)[0]
     with display.progress("64 samples", 100):
@@ -76,7 +76,7 @@ def test_work_without_a_run_stands_alone():
     assert line.startswith("64 samples")
 
 
-def test_remarks_and_warnings_stand_above_the_panel_and_stay(started):
+def test_messages_and_warnings_stay_above_the_panel(started):
     terminal = Terminal(err=console(80))
     with terminal.logging(), LiveDisplay(terminal.err) as display:
         display.run_started(started())
@@ -89,7 +89,7 @@ def test_remarks_and_warnings_stand_above_the_panel_and_stay(started):
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
-def test_steps_are_drawn_and_not_printed(started, record):
+def test_steps_update_the_panel_and_print_nothing(started, record):
     paper = console(80)
     display = LiveDisplay(paper)
     display.run_started(started())

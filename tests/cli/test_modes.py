@@ -41,7 +41,7 @@ def drawn(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in files])
 
 
-def test_a_mask_keeps_what_is_black(finished, pictures, tmp_path):
+def test_the_black_area_of_a_mask_is_kept(finished, pictures, tmp_path):
     result = invoke(
         "sample", finished, "--from", pictures / "cat.png", "--mask", pictures / "mask.png",
         "-n", 3, "--separate", "--out", tmp_path / "out",
@@ -67,7 +67,7 @@ def test_a_small_strength_changes_little(finished, pictures, tmp_path):
     assert (drawn(tmp_path / "plain") == drawn(tmp_path / "out1")).all()
 
 
-def test_the_name_says_what_the_images_are_made_of(finished, pictures):
+def test_the_file_name_contains_image_mask_and_strength(finished, pictures):
     options = ["--from", pictures / "cat.png", "--mask", pictures / "mask.png", "--strength", 0.5, "--resample", 2]
     result = invoke("sample", finished, "-n", 2, *options)
     name = "seed-0-n-2-at-00000004-from=cat-mask=mask-strength=0.5-resample=2.png"
@@ -76,7 +76,7 @@ def test_the_name_says_what_the_images_are_made_of(finished, pictures):
     assert result.stdout == f"{finished}/samples/seed-0-n-8-at-00000004-from=cat-to=dog-strength=0.4.png\n"
 
 
-def test_a_row_leads_from_sample_to_sample(finished, tmp_path):
+def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
     result = invoke("interpolate", finished, 1, 3, "-n", 5, "--separate", "--out", tmp_path / "row")
     assert result.exit_code == 0, result.stderr
     invoke("sample", finished, "-n", 4, "--separate", "--out", tmp_path / "samples")
@@ -107,7 +107,7 @@ def test_a_row_leads_from_sample_to_sample(finished, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_drawn_exits_2(finished, pictures, monkeypatch, command, arguments, text):
+def test_invalid_sampling_arguments_exit_2(finished, pictures, monkeypatch, command, arguments, text):
     (pictures / "text.png").write_text("not a picture")
     monkeypatch.chdir(pictures)
     result = invoke(command, finished, *arguments)

@@ -32,7 +32,7 @@ def photo(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("command", [["run", "--out", "own"], ["sweep", "--out", "."]], ids=["run", "sweep"])
-def test_a_run_into_someone_s_own_folder_is_refused(
+def test_a_run_into_a_folder_with_other_files_is_refused(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,7 @@ def test_a_run_into_someone_s_own_folder_is_refused(
     assert len([path for path in own.rglob("*") if path.is_file()]) == 3
 
 
-def test_someone_s_own_files_inside_the_folder_of_a_run_stay(finished: Path, recipe: Path) -> None:
+def test_other_files_in_a_run_folder_are_kept(finished: Path, recipe: Path) -> None:
     mine = [finished / "viz" / "holiday.png", finished / "samples" / "step-zebra.png", finished / "notes.txt"]
     before = {path: photo(path) if path.suffix == ".png" else path.touch() for path in mine}
     result = invoked("run", str(recipe), "--out", str(finished), "--set", "train.steps=6")
@@ -64,7 +64,7 @@ def test_someone_s_own_files_inside_the_folder_of_a_run_stay(finished: Path, rec
     ],
     ids=["a grid", "separate images", "a row", "a page"],
 )
-def test_a_file_of_someone_else_is_not_replaced_and_one_of_ours_is(
+def test_only_files_written_by_ddpmkit_are_replaced(
     finished: Path, tmp_path: Path, command: Callable[[str], list[str]], out: str
 ) -> None:
     place = tmp_path / out
@@ -81,7 +81,7 @@ def test_a_file_of_someone_else_is_not_replaced_and_one_of_ours_is(
     assert own.read_bytes() != mine
 
 
-def test_a_grid_goes_beside_the_files_of_a_folder(finished: Path, tmp_path: Path) -> None:
+def test_a_grid_is_added_to_a_folder_with_other_files(finished: Path, tmp_path: Path) -> None:
     mine = photo(tmp_path / "photos" / "cat.png")
     result = invoked("sample", str(finished), "-n", "1", "--out", str(tmp_path / "photos"))
     assert result.exit_code == 0, result.output
@@ -89,7 +89,7 @@ def test_a_grid_goes_beside_the_files_of_a_folder(finished: Path, tmp_path: Path
     assert (tmp_path / "photos" / "cat.png").read_bytes() == mine
 
 
-def test_a_link_is_not_taken_for_a_file_of_ours(finished: Path, tmp_path: Path) -> None:
+def test_a_link_does_not_count_as_a_file_written_by_ddpmkit(finished: Path, tmp_path: Path) -> None:
     photo(tmp_path / "cat.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "cat.png")
     result = invoked("sample", str(finished), "-n", "1", "--out", str(tmp_path / "link.png"))
@@ -98,7 +98,9 @@ def test_a_link_is_not_taken_for_a_file_of_ours(finished: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", ["sample", "visualize", "evaluate"])
-def test_beside_a_checkpoint_that_lies_alone_nothing_is_written(finished: Path, tmp_path: Path, command: str) -> None:
+def test_nothing_is_written_next_to_a_checkpoint_outside_a_run_folder(
+    finished: Path, tmp_path: Path, command: str
+) -> None:
     step = max((finished / "checkpoints").iterdir())
     alone = tmp_path / "downloads" / step.name
     alone.parent.mkdir()
@@ -121,9 +123,7 @@ def test_beside_a_checkpoint_that_lies_alone_nothing_is_written(finished: Path, 
         ("data", "fetch", "afhq", "--out", ""),
     ],
 )
-def test_an_empty_name_is_not_the_current_folder(
-    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_path_is_an_error(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2

@@ -17,7 +17,7 @@ def display(out, clock):
     return PlainDisplay(Console(file=out, soft_wrap=True, highlight=False, markup=False), clock)
 
 
-def test_a_short_run(display, out, clock, started, record, scores, run_folder):
+def test_the_lines_of_a_short_run(display, out, clock, started, record, scores, run_folder):
     with display:
         display.message("[data] is not markup")
         display.run_started(started())
@@ -39,17 +39,17 @@ def test_a_short_run(display, out, clock, started, record, scores, run_folder):
     ]
 
 
-def test_a_resumed_run_says_where_it_goes_on(display, out, started):
+def test_a_resumed_run_shows_its_first_step(display, out, started):
     display.run_started(started(first_step=400))
     assert "from step 400 to 1,000, in" in out.getvalue()
 
 
-def test_a_complete_run_names_no_step_to_go_to(display, out, started, run_folder):
+def test_a_complete_run_shows_that_its_steps_are_done(display, out, started, run_folder):
     display.run_started(started(first_step=1000))
     assert out.getvalue() == f"cats: 2.47 M parameters, all 1,000 steps done already, in {run_folder}\n"
 
 
-def test_a_long_run_is_told_in_few_lines(display, out, clock, started, record):
+def test_a_long_run_prints_few_lines(display, out, clock, started, record):
     display.run_started(started(last_step=10_000))
     for step in range(10, 10_001, 10):
         clock.now += 10
@@ -60,14 +60,14 @@ def test_a_long_run_is_told_in_few_lines(display, out, clock, started, record):
     assert lines[-1].startswith("step 10,000/10,000")
 
 
-def test_validation_is_always_told(display, out, started, record):
+def test_steps_with_a_validation_loss_are_always_printed(display, out, started, record):
     display.run_started(started())
     for step in range(10, 60, 10):
         display.step(record(step, validation_loss=step / 100))
     assert out.getvalue().count("validation 0.") == 5
 
 
-def test_long_work_is_told_on_the_way(display, out, clock):
+def test_long_work_prints_its_progress(display, out, clock):
     with display.progress("clean-fid: samples", 1000) as advance:
         for _ in range(10):
             clock.now += 6
@@ -77,14 +77,14 @@ def test_long_work_is_told_on_the_way(display, out, clock):
     assert "clean-fid: samples: 1,000 of 1,000" not in lines  # the last line says so
 
 
-def test_short_work_is_told_in_one_line(display, out, clock):
+def test_short_work_prints_one_line(display, out, clock):
     with display.progress("16 samples", 50) as advance:
         clock.now += 1
         advance(50)
     assert out.getvalue() == "16 samples ...\n"
 
 
-def test_work_that_failed_is_not_called_done(display, out, clock):
+def test_failed_work_is_not_reported_as_done(display, out, clock):
     def fail_late():
         with display.progress("16 samples", 50):
             clock.now += 60
@@ -95,7 +95,7 @@ def test_work_that_failed_is_not_called_done(display, out, clock):
     assert "done" not in out.getvalue()
 
 
-def test_no_control_characters(display, out, started, record, scores):
+def test_plain_lines_contain_no_control_characters(display, out, started, record, scores):
     with display:
         display.run_started(started())
         display.step(record(10))

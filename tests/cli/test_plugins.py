@@ -63,7 +63,7 @@ def section(output: str, title: str) -> list[str]:
     return below[: next((number for number, line in enumerate(below) if not line.startswith(" ")), None)]
 
 
-def test_every_kind_is_listed_with_its_components_and_where_they_come_from(plugins: Callable[..., Result]) -> None:
+def test_list_shows_the_components_of_each_kind_with_their_origin(plugins: Callable[..., Result]) -> None:
     output = plugins("list", "--plugin", "zig.py").output
     samplers = [line.split()[:3] for line in section(output, "sampler")]
     assert samplers[:2] == [["ancestral", "ddpmkit", "0.1.0"], ["ddim", "ddpmkit", "0.1.0"]]
@@ -74,7 +74,7 @@ def test_every_kind_is_listed_with_its_components_and_where_they_come_from(plugi
     assert "conflicts" not in output
 
 
-def test_what_was_set_aside_is_listed_with_its_reason_and_on_request_its_traceback(
+def test_plugins_that_failed_to_load_are_listed_with_the_reason(
     plugins: Callable[..., Result],
 ) -> None:
     brief, verbose = (plugins("list", "--plugin", "broken.py", verbose=verbose) for verbose in (False, True))
@@ -86,7 +86,7 @@ def test_what_was_set_aside_is_listed_with_its_reason_and_on_request_its_traceba
     assert 'broken.py", line 1, in <module>' in verbose.output
 
 
-def test_a_name_claimed_twice_can_be_looked_at_and_nothing_else(plugins: Callable[..., Result]) -> None:
+def test_a_name_conflict_is_listed_and_every_other_command_fails(plugins: Callable[..., Result]) -> None:
     both = ("--plugin", "zig.py", "--plugin", "rival.py")
     listed = plugins("list", *both)
     assert listed.exit_code == 0
@@ -97,7 +97,7 @@ def test_a_name_claimed_twice_can_be_looked_at_and_nothing_else(plugins: Callabl
     assert "is claimed by" in refused.output
 
 
-def test_what_is_switched_off_is_listed(plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_plugins_are_listed(plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
     output = plugins("list").output
     assert "  ddpmkit.cosine (ddpmkit 0.1.0)" in section(output, "disabled")
@@ -123,7 +123,7 @@ def test_a_component_is_shown_with_every_key(plugins: Callable[..., Result]) -> 
     assert plugins("show", "l1").output.endswith("  no keys\n")
 
 
-def test_a_name_that_is_not_there_is_answered_with_the_nearest(plugins: Callable[..., Result]) -> None:
+def test_an_unknown_component_is_an_error_with_the_closest_name(plugins: Callable[..., Result]) -> None:
     for arguments in (["show", "cosin"], ["check", "cosin"]):
         done = plugins(*arguments)
         assert done.exit_code == 2
@@ -143,7 +143,7 @@ def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
     assert (empty, summary) == ("", f"{len(lines)} passed")
 
 
-def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callable[..., Result]) -> None:
+def test_settings_for_a_check_are_given_with_set(plugins: Callable[..., Result]) -> None:
     bare = plugins("check", "local/zig", "--plugin", "zig.py")
     assert bare.exit_code == 2
     assert "settings: loss `local/zig` lacks `file`" in bare.output
@@ -152,7 +152,7 @@ def test_a_check_is_given_the_settings_that_the_component_needs(plugins: Callabl
     assert "✓ loss.grows" in good.output
 
 
-def test_what_is_not_asked_is_not_said_to_pass(plugins: Callable[..., Result]) -> None:
+def test_checks_that_are_not_applicable_do_not_count_as_passed(plugins: Callable[..., Result]) -> None:
     done = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
     assert done.exit_code == 0
     unasked = [line.split(maxsplit=2) for line in done.output.splitlines() if line.startswith("  - ")]
@@ -173,7 +173,7 @@ def bad() -> str:
     return "bad.py"
 
 
-def test_a_check_that_fails_says_what_was_seen_and_ends_with_1(plugins: Callable[..., Result], bad: str) -> None:
+def test_a_failed_check_shows_what_was_seen_and_exits_1(plugins: Callable[..., Result], bad: str) -> None:
     done = plugins("check", "local/zig", "--plugin", bad, "--set", "file=here")
     assert done.exit_code == 1
     assert section(done.output, "  ✗ loss.per-sample")[:2] == [
@@ -208,7 +208,7 @@ def ddpmkit_components():
 """
 
 
-def test_the_check_that_a_refused_schedule_names_finds_what_the_run_found(plugins: Callable[..., Result]) -> None:
+def test_the_check_that_a_schedule_error_suggests_finds_the_same_error(plugins: Callable[..., Result]) -> None:
     Path("flat.py").write_text(FLAT)
     Path("flat.toml").write_text(
         '[schedule]\nuse = "local/flat"\nuntil = 2500\n[diffusion]\ntimesteps = 3000\n'
@@ -225,14 +225,14 @@ def test_the_check_that_a_refused_schedule_names_finds_what_the_run_found(plugin
     assert "steps at T = 3000, first from 1e-06 to 1e-06 at t = 2500" in seen
 
 
-def test_timesteps_are_for_a_schedule(plugins: Callable[..., Result]) -> None:
+def test_timesteps_are_only_for_schedules(plugins: Callable[..., Result]) -> None:
     other = plugins("check", "l2", "--timesteps", "3000")
     assert other.exit_code == 2
     assert "loss 'l2' is not a schedule" in other.stderr
     assert "--timesteps needs the NAME" in plugins("check", "--timesteps", "3000").stderr
 
 
-def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
+def test_an_expected_failure_is_shown_with_its_reason(plugins: Callable[..., Result], bad: str) -> None:
     arguments = ("check", "local/zig", "--plugin", bad, "--set", "file=here", "--xfail", "loss.per-sample=until 2.0")
     done = plugins(*arguments)
     assert done.exit_code == 0, done.output
@@ -247,7 +247,7 @@ def test_a_failure_that_is_expected_is_shown_with_its_reason(plugins: Callable[.
     assert "found     it passes, but was declared to fail: it never did" in passing.output
 
 
-def test_what_a_component_prints_does_not_disturb_the_table(plugins: Callable[..., Result]) -> None:
+def test_printed_text_of_a_component_does_not_disturb_the_table(plugins: Callable[..., Result]) -> None:
     Path("loud.py").write_text(ZIG.replace("        return (", "        print('look at me')\n        return ("))
     done = plugins("check", "local/zig", "--plugin", "loud.py", "--set", "file=here")
     assert done.exit_code == 1
@@ -294,7 +294,7 @@ def raising() -> str:
     return "raising.py"
 
 
-def test_what_raises_is_shown_with_its_place_and_was_not_checked(plugins: Callable[..., Result], raising: str) -> None:
+def test_an_error_in_the_constructor_is_shown_with_its_place(plugins: Callable[..., Result], raising: str) -> None:
     done = plugins("check", "local/zig", "--plugin", raising)
     assert done.exit_code == 1
     raised = "AttributeError: 'Config' object has no attribute 'pow', raised at raising.py:10 in __init__"
@@ -307,14 +307,14 @@ def test_what_raises_is_shown_with_its_place_and_was_not_checked(plugins: Callab
     assert "Traceback" in plugins("check", "local/zig", "--plugin", raising, verbose=True).output
 
 
-def test_of_all_one_that_could_not_be_checked_is_no_success(plugins: Callable[..., Result], raising: str) -> None:
+def test_a_component_that_could_not_be_checked_exits_1(plugins: Callable[..., Result], raising: str) -> None:
     done = plugins("check", "--kind", "loss", "--plugin", raising)
     assert done.exit_code == 1
     assert next(line for line in done.output.splitlines() if "local/zig" in line).startswith("? loss")
     assert "1 not checked" in done.output
 
 
-def test_code_that_cannot_be_imported_is_told_once(plugins: Callable[..., Result]) -> None:
+def test_an_import_error_is_shown_once(plugins: Callable[..., Result]) -> None:
     Path("gone.py").write_text(ZIG.replace(':Zig"', ':Zag"').replace("    file: str\n    '''Where it is.'''\n", ""))
     done = plugins("check", "local/zig", "--plugin", "gone.py")
     assert done.exit_code == 1
@@ -327,7 +327,7 @@ def test_code_that_cannot_be_imported_is_told_once(plugins: Callable[..., Result
     assert "failed with AttributeError" in line
 
 
-def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[..., Result]) -> None:
+def test_the_list_of_checks_is_the_documentation_page(plugins: Callable[..., Result]) -> None:
     assert plugins("check", "--list").output == checks_text()
     assert plugins("check", "--list", "--kind", "loss").output == checks_text(["loss"])
 
@@ -346,13 +346,13 @@ def test_the_list_of_checks_is_the_page_of_the_documentation(plugins: Callable[.
         (["cosine", "--xfail", "schedule.sn=because"], "did you mean 'schedule.snr'?"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(plugins: Callable[..., Result], arguments: list[str], said: str) -> None:
+def test_invalid_options_exit_2(plugins: Callable[..., Result], arguments: list[str], said: str) -> None:
     done = plugins("check", *arguments)
     assert done.exit_code == 2
     assert said in done.output
 
 
-def test_all_are_checked_that_can_be_without_settings(
+def test_all_components_without_required_settings_are_checked(
     plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("gone.py").write_text(
@@ -375,14 +375,14 @@ def test_all_are_checked_that_can_be_without_settings(
     assert "not checked" not in totals
 
 
-def test_of_one_kind_all_are_checked(plugins: Callable[..., Result]) -> None:
+def test_all_components_of_a_kind_are_checked(plugins: Callable[..., Result]) -> None:
     kinds = {
         line.split()[1] for line in plugins("check", "--kind", "schedule").output.splitlines() if "passed in" in line
     }
     assert kinds == {"schedule"}
 
 
-def test_a_plugin_is_begun_and_the_next_commands_are_named(plugins: Callable[..., Result], folder: Path) -> None:
+def test_new_writes_a_package_and_prints_the_next_commands(plugins: Callable[..., Result], folder: Path) -> None:
     done = CliRunner().invoke(main, ["plugins", "new", "acme/zigzag", "--kind", "schedule"])
     assert done.exit_code == 0, done.output
     written = [
@@ -404,7 +404,7 @@ def test_a_plugin_is_begun_and_the_next_commands_are_named(plugins: Callable[...
     assert Path("my loss/ddpmkit_acme_zigzag/loss.py").is_file()
 
 
-def test_a_bad_name_is_refused_with_a_sentence_and_nothing_is_written() -> None:
+def test_an_invalid_name_is_an_error_and_nothing_is_written() -> None:
     before = sorted(Path().iterdir())
     for name in ("zigzag", "ddpmkit/zigzag", "Acme/zigzag", "acme/zig_zag", "../x/y"):
         done = CliRunner().invoke(main, ["plugins", "new", name, "--kind", "loss"])
@@ -445,7 +445,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_plugin_without_components_is_listed_by_what_it_offers() -> None:
+def test_commands_and_diagnoses_of_plugins_are_listed() -> None:
     Path("half.py").write_text(DIAGNOSIS)
     output = CliRunner().invoke(main, ["plugins", "list", "--plugin", "half.py"]).stdout
     assert section(output, "command")[0].split(maxsplit=3) == ["zigzag", "ddpmkit-acme", "1.0", "Go this way and that."]
@@ -455,20 +455,20 @@ def test_a_plugin_without_components_is_listed_by_what_it_offers() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_command_whose_name_is_taken_is_listed_and_told_to_whoever_uses_plugins() -> None:
+def test_a_command_whose_name_is_taken_is_listed_and_triggers_a_warning() -> None:
     said = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is rejected: the name is taken by ddpmkit itself"
     assert f"  {said}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "rejected")
     assert CliRunner().invoke(main, ["plugins", "show", "cosine"]).stderr.count(f"warning: {said}\n") == 1
 
 
-def test_a_command_of_a_file_is_not_promised(plugins: Callable[..., Result]) -> None:
+def test_a_command_of_a_plugin_file_is_rejected(plugins: Callable[..., Result]) -> None:
     Path("commands.py").write_text(COMMANDS)
     output = plugins("list", "--plugin", "commands.py").stdout
     assert "command 'zigzag' of plugin local.commands (commands.py) is rejected: only installed plugins" in output
     assert "\ncommand\n" not in output
 
 
-def test_a_name_to_be_switched_off_that_is_none_is_told_with_the_nearest(
+def test_an_unknown_plugin_in_the_list_of_disabled_ones_is_named_with_the_closest(
     plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosin, local.zig, ddpmkit.linear")

@@ -9,7 +9,7 @@ from ddpmkit.cli import main
 PARTS = str(Path(__file__).with_name("parts.py"))
 
 
-def test_a_step_is_taken_apart(recipe: Path) -> None:
+def test_the_phases_of_a_step_add_up(recipe: Path) -> None:
     result = CliRunner().invoke(main, ["profile", str(recipe), "--steps", "3", "--plugin", PARTS])
     assert result.exit_code == 0, result.stderr
     rows = {line[:18].strip(): line[18:].strip() for line in result.stdout.splitlines()}
@@ -21,7 +21,7 @@ def test_a_step_is_taken_apart(recipe: Path) -> None:
     assert re.fullmatch(r"[\d,]+ GFLOP/s; a step reaches \d+% of it", rows["matmul rate"])
 
 
-def test_nothing_is_written(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profile_writes_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["profile", str(recipe), "--steps", "1", "--plugin", PARTS])
     assert result.exit_code == 0

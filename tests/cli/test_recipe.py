@@ -31,7 +31,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Res
     return lambda *args: CliRunner().invoke(main, ["recipe", *args, "--plugin", "blank.py", "--no-plugins"])
 
 
-def test_check_says_what_a_good_recipe_is(recipe: Callable[..., Result]) -> None:
+def test_check_prints_a_summary_of_a_valid_recipe(recipe: Callable[..., Result]) -> None:
     result = recipe("check", "good.toml", "--set", "train.steps=7", "--set", "schedule.use=linear")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -41,7 +41,7 @@ def test_check_says_what_a_good_recipe_is(recipe: Callable[..., Result]) -> None
     )
 
 
-def test_check_shows_every_bad_recipe_and_exits_with_2(recipe: Callable[..., Result]) -> None:
+def test_check_shows_all_invalid_recipes_and_exits_2(recipe: Callable[..., Result]) -> None:
     result = recipe("check", "bad.toml", "missing.toml", "good.toml")
     assert result.exit_code == 2
     assert "bad.toml:2:1: unknown key `stps` in [train]\n     2 | stps = 5\n       | ^^^^\n" in result.stderr
@@ -64,7 +64,7 @@ def test_check_shows_every_bad_recipe_and_exits_with_2(recipe: Callable[..., Res
         ('target=f"{__name__}:Blanc"', "has no attribute 'Blanc'; did you mean 'Blank'?\n"),
     ],
 )
-def test_check_tells_of_code_that_is_not_there_where_the_recipe_asks_for_it(
+def test_check_shows_missing_code_at_its_line_in_the_recipe(
     recipe: Callable[..., Result], declared: str, said: str
 ) -> None:
     Path("blank.py").write_text(PLUGIN.replace('target=f"{__name__}:Blank"', declared))
@@ -78,7 +78,7 @@ def test_check_tells_of_code_that_is_not_there_where_the_recipe_asks_for_it(
     assert recipe("show", "good.toml").exit_code == 0
 
 
-def test_check_tells_of_code_that_is_not_there_once_for_a_sweep(recipe: Callable[..., Result]) -> None:
+def test_check_shows_missing_code_once_for_a_sweep(recipe: Callable[..., Result]) -> None:
     Path("blank.py").write_text(PLUGIN.replace(":Blank", ":Blanc"))
     Path("sweep.toml").write_text('extends = "good.toml"\n[sweep.over]\ntrain.seed = [1, 2]\n')
     result = recipe("check", "sweep.toml")
@@ -96,7 +96,7 @@ def test_show_prints_a_recipe_that_resolves_to_itself(recipe: Callable[..., Resu
     assert shown == read_recipe("good.toml", registry=registry)
 
 
-def test_show_tells_origins_in_one_column(recipe: Callable[..., Result]) -> None:
+def test_show_prints_origins_in_one_column(recipe: Callable[..., Result]) -> None:
     result = recipe("show", "good.toml", "--origins", "--set", "train.steps=7")
     lines = [line for line in result.stdout.splitlines() if "=" in line]
     told = {line.split("#")[0].strip(): line.split("# ")[1] for line in lines}
@@ -108,7 +108,7 @@ def test_show_tells_origins_in_one_column(recipe: Callable[..., Result]) -> None
     assert tomllib.loads(result.stdout)["train"]["seed"] == 5
 
 
-def test_show_of_a_bad_recipe_exits_with_2(recipe: Callable[..., Result]) -> None:
+def test_show_of_an_invalid_recipe_exits_2(recipe: Callable[..., Result]) -> None:
     result = recipe("show", "bad.toml")
     assert result.exit_code == 2
     assert "did you mean `steps`" in result.stderr

@@ -43,7 +43,7 @@ def raising(error: BaseException) -> click.Command:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["data", "fetch", "--help"]])
-def test_help_comes_quickly_and_without_torch(arguments):
+def test_help_is_fast_and_imports_no_torch(arguments):
     heavy = "{'torch', 'wandb', 'PIL', 'scipy', 'torchvision'}"
     code = (
         "import sys, atexit\n"
@@ -57,7 +57,7 @@ def test_help_comes_quickly_and_without_torch(arguments):
     assert time.monotonic() - began < 3
 
 
-def test_help_lists_every_command_in_the_order_of_need():
+def test_help_lists_every_command_in_order():
     text = CliRunner().invoke(main, ["--help"]).output
     commands = text.partition("Commands:\n")[2]
     listed = [line.split()[0] for line in commands.splitlines()]
@@ -70,12 +70,12 @@ def test_every_command_shows_an_example():
         assert f"  ddpmkit {name} " in CliRunner().invoke(main, [name, "--help"]).output
 
 
-def test_as_a_module():
+def test_ddpmkit_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "ddpmkit", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ddpmkit, version ")
 
 
-def test_an_unknown_command_exits_2_and_names_the_nearest():
+def test_an_unknown_command_exits_2_and_names_the_closest():
     result = CliRunner().invoke(main, ["smaple"])
     assert result.exit_code == 2
     assert "No such command 'smaple'. Did you mean 'sample'?" in result.stderr
@@ -102,7 +102,7 @@ def test_a_plugin_cannot_take_a_command_of_ours(offer, caplog):
     )
 
 
-def test_two_plugins_with_one_name_are_both_refused(offer, caplog):
+def test_two_plugin_commands_with_one_name_are_both_rejected(offer, caplog):
     offer(("acme.a", click.Command("zigzag")), ("other.b", click.Command("zigzag")))
     assert CliRunner().invoke(main, ["zigzag"]).exit_code == 2
     assert len(caplog.messages) == 2
@@ -118,7 +118,7 @@ def test_two_plugins_with_one_name_are_both_refused(offer, caplog):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_errors_for_people(offer, error, exit_code, text):
+def test_errors_are_printed_with_their_remedies(offer, error, exit_code, text):
     offer(("acme.zigzag", raising(error)))
     result = CliRunner().invoke(main, ["zigzag"])
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", text)
@@ -134,7 +134,7 @@ def test_a_bug_shows_its_traceback(offer):
     )
 
 
-def test_a_bug_of_our_own_says_so(monkeypatch):
+def test_an_unexpected_error_is_reported_as_a_bug(monkeypatch):
     monkeypatch.setitem(root.COMMANDS, "zigzag", f"{__name__}:broken")
     result = CliRunner().invoke(main, ["zigzag"])
     assert result.exit_code == 1
@@ -158,7 +158,7 @@ class Textless(Exception):
     ],
     ids=["interrupt", "generator", "textless"],
 )
-def test_whatever_a_plugins_command_raises_is_a_failure_with_its_name(offer, error, said):
+def test_any_exception_of_a_plugin_command_is_a_failure_with_its_name(offer, error, said):
     offer(("acme.zigzag", raising(error)))
     result = CliRunner().invoke(main, ["zigzag"])
     assert result.exit_code == 1
@@ -172,7 +172,7 @@ def test_a_plugins_command_may_choose_its_exit_code(offer):
     assert CliRunner().invoke(main, ["zigzag"]).exit_code == 3
 
 
-def test_an_error_of_a_plugin_that_is_none_is_no_success(offer):
+def test_an_error_class_with_exit_code_0_still_exits_1(offer):
     class Fine(InputError):
         exit_code = 0
 
@@ -186,7 +186,7 @@ def test_verbose_shows_the_traceback_of_bad_input(offer):
     assert "InputError: bad input" in CliRunner().invoke(main, ["-v", "zigzag"]).stderr
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path):
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path):
     plugin = tmp_path / "pipe.py"
     plugin.write_text(
         "import sys, os\nfrom ddpmkit.cli import main, root\nimport click\n"

@@ -23,7 +23,7 @@ def test_nothing_is_estimated_before_the_first_record(started, clock):
 
 
 @pytest.mark.parametrize(("step", "samples"), [(0, 400), (399, 400), (400, 800), (801, 1000), (1000, None)], ids=str)
-def test_what_is_due_next(started, record, step, samples):
+def test_upcoming_samples_and_evaluations(started, record, step, samples):
     status = RunStatus()
     status.begin(started())
     if step:

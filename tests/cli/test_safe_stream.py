@@ -32,7 +32,7 @@ def made(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_display_that_fails_costs_no_image_no_report_and_no_exit_code(recipe: Path, tmp_path: Path) -> None:
+def test_a_failing_display_loses_no_image_report_or_exit_code(recipe: Path, tmp_path: Path) -> None:
     name = tmp_path / "mänadé-猫"
     processes = {}
     for case, (command, environment) in {"healthy": (RUN, {}), **DISPLAYS}.items():
@@ -58,7 +58,7 @@ def test_a_display_that_fails_costs_no_image_no_report_and_no_exit_code(recipe: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("arguments", ["recipe keys", "plugins list", "--help"])
-def test_a_command_that_only_shows_fails_when_nothing_can_be_shown(arguments: str) -> None:
+def test_a_command_that_only_prints_fails_if_nothing_can_be_printed(arguments: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m ddpmkit {arguments} > /dev/full"],
         capture_output=True,
@@ -70,7 +70,7 @@ def test_a_command_that_only_shows_fails_when_nothing_can_be_shown(arguments: st
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_outside_the_encoding_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="latin-1"))
     stream = SafeStream("stdout")
@@ -79,7 +79,7 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> N
     assert stream.failure is None
 
 
-def test_a_stream_that_is_closed_or_missing_costs_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_or_missing_stream_loses_only_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = SafeStream("stderr")
     monkeypatch.setattr(sys, "stderr", None)
     assert (stream.write("lost"), stream.isatty(), stream.failure) == (4, False, None)
@@ -115,7 +115,7 @@ def test_names_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_
         assert "[2J" in result.stderr.replace("\n", "")
 
 
-def test_colours_of_our_own_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_colours_are_not_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(sys, "stderr", written)
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -68,7 +68,7 @@ def saved_step(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), SIGNALS)
-def test_in_training_the_step_is_finished_and_saved(
+def test_a_signal_in_training_finishes_the_step_and_saves(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
     with started(command(*EVERLASTING)) as process:
@@ -87,7 +87,7 @@ def test_in_training_the_step_is_finished_and_saved(
 
 
 @pytest.mark.parametrize(("number", "exit_code"), SIGNALS[:3])
-def test_in_sampling_the_weights_are_saved_and_the_grid_is_made_later(
+def test_a_signal_in_sampling_saves_and_the_resumed_run_makes_the_grid(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
     endless = ("train.sample_every=2", "sampler.count=1000000", "sampler.batch_size=1")
@@ -106,7 +106,7 @@ def test_in_sampling_the_weights_are_saved_and_the_grid_is_made_later(
 
 
 @pytest.mark.parametrize(("number", "exit_code"), SIGNALS[:3])
-def test_in_an_evaluation_the_weights_are_saved_and_the_score_is_taken_later(
+def test_a_signal_in_an_evaluation_saves_and_the_resumed_run_evaluates(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
     metric = 'metric=[{{use="local/brightness", every=2, num_samples={}}}]'
@@ -122,7 +122,7 @@ def test_in_an_evaluation_the_weights_are_saved_and_the_score_is_taken_later(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_signal_that_the_process_ignores_from_its_start_stays_ignored(
+def test_a_signal_ignored_at_the_start_of_the_process_stays_ignored(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
     """As under `nohup`, or for a shell script's job in the background."""
@@ -139,7 +139,7 @@ def test_a_signal_that_the_process_ignores_from_its_start_stays_ignored(
     assert saved_step(tmp_path / "run") > 0
 
 
-def test_a_second_ctrl_c_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_the_run_immediately(command: Callable[..., list[str]], tmp_path: Path) -> None:
     """The second comes while a unit of work that takes minutes is under way."""
     with started(
         command(*EVERLASTING, "train.sample_every=2", "sampler.count=4000000", "sampler.batch_size=4000000")
@@ -154,9 +154,7 @@ def test_a_second_ctrl_c_ends_it_at_once(command: Callable[..., list[str]], tmp_
     assert time.monotonic() - began < 20
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_trackers_still_end_their_run(
-    command: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_trackers_finish_after_ctrl_c_for_the_process_group(command: Callable[..., list[str]], tmp_path: Path) -> None:
     tracker = 'tracker=[{use="wandb", mode="offline"}]'
     with started(command(*EVERLASTING, tracker)) as process:
         wait_for(process, "step")
@@ -170,7 +168,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_trackers_still_end_the
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_tracker_that_hangs_at_the_end_does_not_hold_up_a_signal(
+def test_a_tracker_that_hangs_at_the_end_does_not_block_a_signal(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
     with started(command('tracker=[{use="local/lingering"}]')) as process:
@@ -182,7 +180,7 @@ def test_a_tracker_that_hangs_at_the_end_does_not_hold_up_a_signal(
     assert "tracker local/lingering has not finished after" in err
 
 
-def test_a_tracker_cannot_take_ctrl_c(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_tracker_cannot_install_a_handler_of_ctrl_c(command: Callable[..., list[str]], tmp_path: Path) -> None:
     with started(command(*EVERLASTING, 'tracker=[{use="local/grabbing"}]')) as process:
         wait_for(process, "warning: tracker local/grabbing failed with ValueError: signal only works in main thread")
         wait_for(process, "step")
@@ -203,7 +201,7 @@ def test_a_loss_that_ends_the_process_is_a_failure_with_its_name(
     assert saved_step(tmp_path / "run") == 2
 
 
-def test_the_second_of_two_processes_is_told_who_holds_the_folder(command: Callable[..., list[str]]) -> None:
+def test_a_second_process_in_a_run_folder_is_an_error_that_names_the_first(command: Callable[..., list[str]]) -> None:
     with started(command(*EVERLASTING)) as process:
         wait_for(process, "step")
         second = subprocess.run(command(), capture_output=True, text=True, check=False, timeout=60)

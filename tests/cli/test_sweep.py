@@ -45,7 +45,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE)
 
 
-def test_a_dry_run_shows_the_table_and_makes_nothing() -> None:
+def test_a_dry_run_prints_the_runs_and_starts_none() -> None:
     done = sweep("--dry-run")
     assert done.exit_code == 0
     assert "loss.use" in done.output
@@ -53,7 +53,7 @@ def test_a_dry_run_shows_the_table_and_makes_nothing() -> None:
     assert not Path("results").exists()
 
 
-def test_every_run_is_an_ordinary_folder_and_the_table_has_their_numbers() -> None:
+def test_every_run_has_its_folder_and_its_row_in_the_table() -> None:
     done = sweep()
     assert done.exit_code == 0, done.output
     folders = sorted(path.name for path in Path("results/tiny").iterdir())
@@ -68,7 +68,7 @@ def test_every_run_is_an_ordinary_folder_and_the_table_has_their_numbers() -> No
     assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3]
 
 
-def test_one_that_fails_does_not_stop_the_others() -> None:
+def test_a_failed_run_does_not_stop_the_sweep() -> None:
     Path("results/tiny").mkdir(parents=True)
     Path("results/tiny/2-l1-1").write_text("in the way")
     done = sweep()

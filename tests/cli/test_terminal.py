@@ -32,7 +32,7 @@ def test_only_the_head_is_coloured():
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_tracebacks_are_for_those_who_ask(verbose):
+def test_tracebacks_are_shown_with_verbose(verbose):
     shown = terminal(verbose=verbose)
     try:
         raise InputError("no")
@@ -41,7 +41,7 @@ def test_tracebacks_are_for_those_who_ask(verbose):
     assert ("Traceback" in shown.err.file.getvalue()) == verbose
 
 
-def test_the_system_says_what_it_is_about():
+def test_an_os_error_is_shown_with_its_file():
     shown = terminal()
     shown.show_os_error(OSError(28, "No space left on device", "results/x/samples/a.png"))
     assert shown.err.file.getvalue() == "error: results/x/samples/a.png: No space left on device\n"

@@ -8,7 +8,7 @@ from ddpmkit.contracts import ImageShape
 from ddpmkit.evaluation import EvaluationCost, estimate_cost
 
 
-def test_the_estimate_counts_drawing_and_measuring(new_metric, monkeypatch):
+def test_the_estimate_includes_sampling_and_measuring(new_metric, monkeypatch):
     metric = new_metric()
     # Measured on the second of two batches of 16, which here takes 4 seconds: 0.25 s an image.
     ticks = iter([100.0, 104.0])
@@ -39,6 +39,6 @@ def test_the_cost_is_one_sentence(seconds, words):
     )
 
 
-def test_what_is_not_known_or_not_needed_is_not_said():
+def test_unknown_or_unneeded_parts_are_not_in_the_sentence():
     cost = EvaluationCost("clean-fid", "original", 512, 50, 512)
     assert cost.describe() == "clean-fid (original): 512 samples, 50 network calls in batches of 512"

@@ -32,7 +32,7 @@ def evaluate(new_metric, new_source):
     return call
 
 
-def test_the_scores_are_those_of_all_images_against_the_reference(evaluate, images, new_source):
+def test_scores_compare_all_images_with_the_reference(evaluate, images, new_source):
     progress = []
     scores = evaluate(images.split(10), progress=progress.append)
     real = torch.from_numpy(new_source(20).dataset.pictures).double().mean(dim=(1, 2, 3))
@@ -50,7 +50,7 @@ def test_the_batch_size_changes_nothing(evaluate, images):
         assert evaluate(images.split(size)).values == pytest.approx(whole.values, rel=1e-9)
 
 
-def test_a_score_carries_its_rules(evaluate, images):
+def test_a_score_contains_its_protocol(evaluate, images):
     scores = evaluate([images])
     assert (scores.step, scores.metric, scores.protocol, scores.comparable) == (300, "mean-variance", "plain", True)
     assert (scores.num_samples, scores.num_reference) == (37, 20)
@@ -64,7 +64,7 @@ def test_a_score_carries_its_rules(evaluate, images):
 
 
 @pytest.mark.parametrize("num_samples", [36, 38])
-def test_another_number_of_images_than_agreed_is_refused(evaluate, images, num_samples):
+def test_an_unexpected_number_of_images_is_an_error(evaluate, images, num_samples):
     with pytest.raises(ValueError, match=f"expected {num_samples} samples, received 37"):
         evaluate([images], num_samples=num_samples)
 
@@ -77,6 +77,6 @@ def test_another_number_of_images_than_agreed_is_refused(evaluate, images, num_s
         ([], "no images"),
     ],
 )
-def test_what_is_no_batch_of_uint8_images_is_refused(evaluate, batches, complaint):
+def test_a_batch_that_is_not_uint8_images_is_an_error(evaluate, batches, complaint):
     with pytest.raises(ValueError, match=complaint):
         evaluate(batches)

@@ -18,7 +18,7 @@ def measure(metric, source, settings=SETTINGS, progress=lambda more: None, versi
     return reference_states(metric, source, name="mean-variance", version=version, settings=settings, progress=progress)
 
 
-def test_the_reference_is_all_real_images_each_once(new_metric, new_source):
+def test_the_reference_contains_every_real_image_once(new_metric, new_source):
     source, metric, progress = new_source(151), new_metric(), []
     reference = measure(metric, source, progress=progress.append)
     assert reference.num_images == float(reference.state["n"]) == sum(metric.measured) == sum(progress) == 151
@@ -39,20 +39,20 @@ def test_the_floor_is_the_score_between_two_random_halves(new_metric, new_source
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_too_few_images_to_halve_have_no_floor(new_metric, new_source, count):
+def test_too_few_images_have_no_floor(new_metric, new_source, count):
     reference = measure(new_metric(), new_source(count))
     assert reference.num_images == float(reference.state["n"]) == count
     assert reference.floor == {}
     assert "none" in reference.facts["floor"]
 
 
-def test_no_images_are_an_error_for_people(new_metric, new_source):
+def test_no_images_are_an_error(new_metric, new_source):
     with pytest.raises(InputError, match="no real images"):
         measure(new_metric(), new_source(0))
 
 
 @pytest.mark.parametrize("count", [2, 151])
-def test_a_reference_from_disk_equals_a_fresh_one(new_metric, new_source, count):
+def test_a_stored_reference_equals_a_measured_one(new_metric, new_source, count):
     fresh = measure(new_metric(), new_source(count))
     later, progress = new_metric(), []
     cached = measure(later, new_source(count), progress=progress.append)
@@ -64,7 +64,7 @@ def test_a_reference_from_disk_equals_a_fresh_one(new_metric, new_source, count)
         torch.testing.assert_close(cached.state[name], tensor, rtol=0, atol=0)
 
 
-def test_whether_a_reference_is_on_disk_can_be_asked_without_measuring(new_metric, new_source):
+def test_a_stored_reference_can_be_looked_up_without_measuring(new_metric, new_source):
     metric, source = new_metric(), new_source(20)
     assert cached_reference(metric, source, name="mean-variance", version="1", settings=SETTINGS) is None
     assert metric.measured == []
@@ -94,7 +94,7 @@ def test_another_version_of_the_metrics_code_is_another_reference(new_metric, ne
     assert sum(metric.measured) == 20
 
 
-def test_a_state_that_still_has_its_gradient_is_kept_without_it(new_metric, new_source):
+def test_a_state_with_gradients_is_stored_without_them(new_metric, new_source):
     """A metric that asks a network of its own, and forgets `torch.no_grad()`."""
     metric = new_metric()
     weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
@@ -106,7 +106,7 @@ def test_a_state_that_still_has_its_gradient_is_kept_without_it(new_metric, new_
 
 
 @pytest.mark.parametrize("answer", [None, [1.0], {"sum": 1.0}])
-def test_a_metric_that_measures_no_tensors_by_name_is_named(new_metric, new_source, answer):
+def test_a_metric_that_does_not_measure_tensors_is_named(new_metric, new_source, answer):
     metric = new_metric()
     metric.measure_real = lambda images: answer
     with pytest.raises(
@@ -115,14 +115,14 @@ def test_a_metric_that_measures_no_tensors_by_name_is_named(new_metric, new_sour
         measure(metric, new_source(20))
 
 
-def test_a_metric_that_merges_two_states_into_none_is_named(new_metric, new_source):
+def test_a_metric_whose_merge_returns_none_is_named(new_metric, new_source):
     metric = new_metric()
     metric.merge = lambda first, second: None
     with pytest.raises(RunFailed, match=r"its merge\(\) returned NoneType, not a mapping of names to tensors"):
         measure(metric, new_source(200))
 
 
-def test_a_score_whose_name_no_file_can_hold_costs_the_cache_and_no_score(new_metric, new_source, caplog):
+def test_a_name_that_cannot_be_stored_prevents_caching_but_no_score(new_metric, new_source, caplog):
     metric = new_metric()
     metric.scores = lambda real, generated: {"half a pair \ud800": 1.0}
     assert measure(metric, new_source(20)).floor == {"half a pair \ud800": 1.0}
@@ -134,7 +134,7 @@ def flip_a_bit(content):
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, lambda content: content[:-5], lambda content: b""])
-def test_a_damaged_file_is_measured_again_not_believed(new_metric, new_source, cache_folder, caplog, damage):
+def test_a_damaged_reference_is_measured_again(new_metric, new_source, cache_folder, caplog, damage):
     fresh = measure(new_metric(), new_source(151))
     (file,) = cache_folder.rglob("*.safetensors")
     file.write_bytes(damage(file.read_bytes()))
@@ -148,13 +148,13 @@ def test_a_damaged_file_is_measured_again_not_believed(new_metric, new_source, c
     assert unasked.measured == []
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_survived(new_metric, new_source, cache_folder, caplog):
+def test_a_cache_that_cannot_be_written_is_a_warning(new_metric, new_source, cache_folder, caplog):
     cache_folder.write_text("a file where the folder should be")
     assert measure(new_metric(), new_source(20)).num_images == 20
     assert "cannot be stored" in caplog.text
 
 
-def test_nothing_but_the_reference_stays_in_the_cache(new_metric, new_source, cache_folder):
+def test_the_cache_contains_only_the_reference(new_metric, new_source, cache_folder):
     measure(new_metric(), new_source(20))
     (entry,) = (cache_folder / "references").iterdir()
     assert entry.suffix == ".safetensors"

@@ -29,7 +29,7 @@ class Trap:
         return exec, ("raise SystemExit('executed')",)
 
 
-def test_what_was_stored_is_fetched(file: Path) -> None:
+def test_a_stored_reference_is_loaded(file: Path) -> None:
     found = load("key")
     assert isinstance(found, Entry)
     assert (found.num_images, found.floor) == (12, {"fid": 3.5})
@@ -48,7 +48,7 @@ def test_the_mode_of_a_reference_follows_the_umask(file: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7])
-def test_every_flipped_byte_is_found_with_one_line(file: Path, step: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_flipped_byte_is_found_with_one_warning(file: Path, step: int, caplog: pytest.LogCaptureFixture) -> None:
     whole = file.read_bytes()
     for place in range(0, len(whole), step):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ step]) + whole[place + 1 :])
@@ -96,7 +96,7 @@ NO_REFERENCES = {
 
 
 @pytest.mark.parametrize("content", NO_REFERENCES.values(), ids=NO_REFERENCES.keys())
-def test_what_is_no_reference_is_never_executed_and_measured_again(
+def test_a_file_that_is_not_a_reference_is_not_executed_and_measured_again(
     file: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.write_bytes(content)
@@ -108,7 +108,7 @@ def test_what_is_no_reference_is_never_executed_and_measured_again(
 
 
 @pytest.mark.parametrize("what", ["pipe", "folder", "device"])
-def test_what_has_no_end_is_not_waited_for(file: Path, what: str) -> None:
+def test_a_pipe_in_the_cache_is_not_read(file: Path, what: str) -> None:
     file.unlink()
     if what == "pipe":
         os.mkfifo(file)
@@ -119,14 +119,14 @@ def test_what_has_no_end_is_not_waited_for(file: Path, what: str) -> None:
     assert load("key") is None
 
 
-def test_a_terabyte_of_nothing_is_not_read(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sparse_terabyte_is_not_read(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.truncate(file, 10**12)
     assert load("key") is None
     (line,) = caplog.messages
     assert "measured again" in line
 
 
-def test_tensors_of_someone_else_have_no_digest_that_fits(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_tensors_have_no_matching_digest(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     tensors = load_file(file)
     tensors["state.sum"] += 1
     save_file(tensors, file)

@@ -14,7 +14,7 @@ def test_numbers_of_any_library_are_values() -> None:
     assert all(type(value) is float for value in found.values.values())
 
 
-def test_what_is_no_finite_number_is_kept_apart_as_text() -> None:
+def test_values_that_are_not_finite_numbers_are_stored_as_text() -> None:
     answer = {"a": math.nan, "b": -math.inf, "c": "good", "d": None, "e": torch.zeros(2), "f": 1.0}
     found = check_scores("m", answer)
     assert found.values == {"f": 1.0}
@@ -23,6 +23,6 @@ def test_what_is_no_finite_number_is_kept_apart_as_text() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, 3.0, [1.0]])
-def test_an_answer_that_is_no_mapping_names_the_metric(answer: object) -> None:
+def test_a_return_value_that_is_not_a_mapping_names_the_metric(answer: object) -> None:
     with pytest.raises(RunFailed, match=r"metric 'fd': its scores\(\) returned \w+, not a mapping of names to numbers"):
         check_scores("fd", answer)

@@ -48,8 +48,8 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
         Component(
             kind="loss",
             name="unlucky",
-            target="stress_parts:Unlucky",
-            config="stress_parts:UnluckyConfig",
+            target="stress_plugin:Unlucky",
+            config="stress_plugin:UnluckyConfig",
             summary="NaN for some batches",
         ),
         Component(kind="loss", name="blind", target=f"{__name__}:BlindOutside", summary="infinite without gradients"),

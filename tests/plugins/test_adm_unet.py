@@ -21,8 +21,8 @@ def unet(config: AdmUnetConfig = SMALL, shape: ImageShape = SHAPE, num_classes: 
     return AdmUnet(config, image_shape=shape, num_classes=num_classes, out_channels=out)
 
 
-def awake(network: AdmUnet) -> AdmUnet:
-    """Much of it starts at zero: nudge every weight, so that something can be seen."""
+def with_nonzero_weights(network: AdmUnet) -> AdmUnet:
+    """Add noise to all weights, because many are initialized to 0."""
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn(weight.shape))
@@ -38,7 +38,7 @@ def awake(network: AdmUnet) -> AdmUnet:
     ],
     ids=["ImageNet-64", "ImageNet-128", "ImageNet-256"],
 )
-def test_it_has_as_many_weights_as_the_networks_of_the_paper(millions: int, keys: dict[str, object]) -> None:
+def test_it_has_as_many_parameters_as_the_networks_of_the_paper(millions: int, keys: dict[str, object]) -> None:
     # Dhariwal & Nichol (2021), appendix I: the networks with labels and 6 output channels.
     with torch.device("meta"):
         network = AdmUnet(
@@ -51,14 +51,14 @@ def test_it_has_as_many_weights_as_the_networks_of_the_paper(millions: int, keys
 
 
 def part(layer: nn.Conv2d, index: int) -> nn.Conv2d:
-    """One third of a convolution to queries, keys and values."""
+    """The convolution for queries (0), keys (1) or values (2)."""
     third = nn.Conv2d(layer.in_channels, layer.out_channels // 3, 1)
     third.weight.data, third.bias.data = layer.weight.chunk(3)[index], layer.bias.chunk(3)[index]  # type: ignore[union-attr]
     return third
 
 
 def pairs(ours: AdmUnet, theirs: UNet2DModel) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """Each of our layers with weights beside the one of diffusers that does the same."""
+    """Pairs of corresponding layers with weights."""
     yield from ((ours.time[1], theirs.time_embedding.linear_1), (ours.time[3], theirs.time_embedding.linear_2))
     yield from ((ours.stem, theirs.conv_in), (ours.norm, theirs.conv_norm_out), (ours.out, theirs.conv_out))
     yield ours.label, theirs.class_embedding
@@ -88,9 +88,9 @@ def pairs(ours: AdmUnet, theirs: UNet2DModel) -> Iterator[tuple[nn.Module, nn.Mo
             yield part(attention.to_qkv, index), layer
 
 
-def test_it_equals_the_same_network_built_of_diffusers_blocks() -> None:
+def test_it_equals_the_same_network_of_diffusers() -> None:
     config = AdmUnetConfig(dim=16, multipliers=(1, 2, 3), blocks=2, attention_levels=(1, 2), head_dim=16, groups=4)
-    ours = awake(unet(config, num_classes=4)).eval()
+    ours = with_nonzero_weights(unet(config, num_classes=4)).eval()
     theirs = UNet2DModel(
         in_channels=3,
         out_channels=3,
@@ -116,7 +116,7 @@ def test_it_equals_the_same_network_built_of_diffusers_blocks() -> None:
 
 
 @pytest.mark.parametrize("levels", [(), (0,), (1, 2)])
-def test_attention_stands_on_the_levels_that_are_named_and_in_the_middle(levels: tuple[int, ...]) -> None:
+def test_the_chosen_levels_and_the_middle_have_attention(levels: tuple[int, ...]) -> None:
     config = AdmUnetConfig(dim=16, multipliers=(1, 2, 2), blocks=2, attention_levels=levels, head_dim=16)
     network = unet(config, ImageShape(3, 32, 32))
     seen: list[int] = []
@@ -124,7 +124,7 @@ def test_attention_stands_on_the_levels_that_are_named_and_in_the_middle(levels:
         if isinstance(module, SelfAttention):
             module.register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0].shape[-1]))
     network(torch.randn(1, 3, 32, 32), torch.tensor([3]), None)
-    expected = [32 >> level for level in levels for _ in range(2 + 3)]  # two on the way down, three on the way up
+    expected = [32 >> level for level in levels for _ in range(2 + 3)]  # two in the encoder, three in the decoder
     assert sorted(seen) == sorted([*expected, 8])
 
 
@@ -133,7 +133,7 @@ def test_attention_has_heads_of_head_dim_channels() -> None:
     assert heads == {1, 2}  # of 64 channels each, at widths 64 and 128
 
 
-def test_attention_of_two_heads_is_the_formula() -> None:
+def test_attention_with_two_heads_equals_the_formula() -> None:
     torch.manual_seed(0)
     layer = SelfAttention(8, head_dim=4, groups=2)
     layer.to_out = nn.Identity()  # type: ignore[assignment]
@@ -144,7 +144,7 @@ def test_attention_of_two_heads_is_the_formula() -> None:
 
 
 @pytest.mark.parametrize(("resample", "expected"), [("down", [[2.5]]), ("up", None), (None, None)])
-def test_a_new_block_is_its_skip_alone(resample: str | None, expected: list[list[float]] | None) -> None:
+def test_a_new_block_returns_its_skip(resample: str | None, expected: list[list[float]] | None) -> None:
     block = ResidualBlock(8, 8, time_dim=4, groups=4, dropout=0.0, resample=resample)  # type: ignore[arg-type]
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(1, 8, 2, 2)
     out = block(x, torch.randn(1, 4))
@@ -153,7 +153,7 @@ def test_a_new_block_is_its_skip_alone(resample: str | None, expected: list[list
     assert out[0, 0].tolist() == (expected or x[0, 0].tolist())
 
 
-def test_adaptive_group_norm_scales_by_one_plus_scale_and_shifts() -> None:
+def test_adaptive_group_norm_multiplies_by_1_plus_scale_and_adds_shift() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(8, 8, time_dim=4, groups=4, dropout=0.0)
     nn.init.normal_(block.conv2.weight)
@@ -166,17 +166,17 @@ def test_adaptive_group_norm_scales_by_one_plus_scale_and_shifts() -> None:
     torch.testing.assert_close(block(x, torch.zeros(1, 4)), x + block.conv2(inner))
 
 
-def test_dropout_is_for_training_only() -> None:
-    network = awake(unet(SMALL.model_copy(update={"dropout": 0.5})))
+def test_dropout_applies_in_training_only() -> None:
+    network = with_nonzero_weights(unet(SMALL.model_copy(update={"dropout": 0.5})))
     x, t = torch.randn(1, *SHAPE), torch.tensor([3])
     assert not torch.equal(network(x, t), network(x, t))
     network.eval()
     assert torch.equal(network(x, t), network(x, t))
-    assert torch.equal(awake(unet())(x, t), network(x, t))
+    assert torch.equal(with_nonzero_weights(unet())(x, t), network(x, t))
 
 
-def test_stages_take_their_skips_in_reverse() -> None:
-    # The first stage on the way up sees the widest, the last one the stem's.
+def test_the_decoder_uses_skips_in_reverse_order() -> None:
+    # The first stage of the decoder receives the widest skip, the last one receives that of the stem.
     network = unet(AdmUnetConfig(dim=8, multipliers=(1, 2, 3), blocks=1, attention_levels=(), head_dim=8, groups=4))
     taken = [part.block.conv1.in_channels for part in network.up if isinstance(part, Stage)]
     assert taken == [24 + 24, 24 + 16, 24 + 16, 16 + 8, 16 + 8, 8 + 8]
@@ -196,13 +196,13 @@ def test_the_time_embedding_is_cosines_then_sines() -> None:
         {"multipliers": (1, 0)},
         {"multipliers": ()},
         {"attention_levels": (3,)},
-        {"attention_levels": (0,)},  # 32 channels are not whole heads of 64
-        {"multipliers": (1, 2, 3)},  # nor are 96, in the middle
+        {"attention_levels": (0,)},  # 32 channels are less than a head of 64
+        {"multipliers": (1, 2, 3)},  # 96 channels in the middle are not a multiple of 64
         {"groups": 5},
         {"groups": 32},
         {"dropout": 1.0},
     ],
 )
-def test_configs_that_cannot_be_built_are_refused(keys: dict[str, object]) -> None:
+def test_an_invalid_config_is_rejected(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         AdmUnetConfig(**keys)  # type: ignore[arg-type]

@@ -18,14 +18,14 @@ def unet(shape: ImageShape, config: AttentionUnetConfig | None = None, num_class
     return AttentionUnet(config, image_shape=shape, num_classes=num_classes, out_channels=shape.channels)
 
 
-def test_it_has_the_size_of_the_network_it_descends_from() -> None:
+def test_it_has_as_many_parameters_as_the_original_network() -> None:
     config = AttentionUnetConfig(dim=16, linear_attention_levels=(0, 1, 2, 3))
     parameters = sum(weight.numel() for weight in unet(ImageShape(3, 32, 32), config).parameters())
     assert parameters == pytest.approx(2.47e6, rel=0.005)
 
 
 @pytest.mark.parametrize("levels", [(), (0,), (1, 3), (0, 1, 2, 3)])
-def test_linear_attention_stands_on_the_levels_that_are_named(levels: tuple[int, ...]) -> None:
+def test_the_chosen_levels_have_linear_attention(levels: tuple[int, ...]) -> None:
     network = unet(ImageShape(3, 32, 32), AttentionUnetConfig(dim=8, linear_attention_levels=levels))
     seen: dict[int, int] = {}
     for module in network.modules():
@@ -37,7 +37,7 @@ def test_linear_attention_stands_on_the_levels_that_are_named(levels: tuple[int,
     assert seen == {32 >> level: 2 for level in levels}
 
 
-def test_filters_are_standardized_whatever_the_weights() -> None:
+def test_convolution_filters_are_standardized() -> None:
     torch.manual_seed(0)
     conv = WeightStandardizedConv2d(6, 4, 3, padding=1)
     x = torch.randn(2, 6, 8, 8)
@@ -48,7 +48,7 @@ def test_filters_are_standardized_whatever_the_weights() -> None:
     torch.testing.assert_close(conv(x).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_film_scales_by_one_plus_scale_and_shifts() -> None:
+def test_film_multiplies_by_1_plus_scale_and_adds_shift() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(8, 8, time_dim=4, groups=8)
     nn.init.zeros_(block.film.weight)
@@ -61,7 +61,7 @@ def test_film_scales_by_one_plus_scale_and_shifts() -> None:
     torch.testing.assert_close(block(x, torch.zeros(1, 4)), expected)
 
 
-def test_linear_attention_is_the_formula_of_efficient_attention() -> None:
+def test_linear_attention_equals_the_formula_of_efficient_attention() -> None:
     torch.manual_seed(0)
     layer = LinearAttention(8, heads=2, head_dim=4)
     layer.norm_out = nn.Identity()  # type: ignore[assignment]
@@ -88,6 +88,6 @@ def test_the_time_embedding_is_sines_then_cosines_down_to_1_over_10000() -> None
 @pytest.mark.parametrize(
     "keys", [{"dim": 12}, {"dim": 0}, {"linear_attention_levels": (4,)}, {"multipliers": (1, 0)}, {"groups": 5}]
 )
-def test_configs_that_cannot_be_built_are_refused(keys: dict[str, object]) -> None:
+def test_an_invalid_config_is_rejected(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         AttentionUnetConfig(**keys)  # type: ignore[arg-type]

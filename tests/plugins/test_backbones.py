@@ -1,4 +1,4 @@
-"""What the backbones have in common; the checks that every plugin runs, at more sizes and with more weights awake."""
+"""What all backbones must do, at more sizes than the conformance checks and with all weights nonzero."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ BACKBONES: dict[str, Build] = {
 
 @pytest.fixture(params=BACKBONES)
 def build(request: pytest.FixtureRequest) -> Build:
-    """A backbone for images of this shape, with the same weights each time."""
+    """Build a backbone with the same weights in each call."""
 
     def build(shape: ImageShape = SHAPE, num_classes: int = 0, out_channels: int = 3) -> nn.Module:
         torch.manual_seed(0)
@@ -45,8 +45,8 @@ def build(request: pytest.FixtureRequest) -> Build:
     return build
 
 
-def awake(network: nn.Module) -> nn.Module:
-    """Much of it starts at zero: nudge every weight, so that something can be seen."""
+def with_nonzero_weights(network: nn.Module) -> nn.Module:
+    """Add noise to all weights, because many are initialized to 0."""
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn(weight.shape))
@@ -55,25 +55,25 @@ def awake(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (36, 36), (20, 33)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_size_from_eight_up_keeps_its_shape(build: Build, height: int, width: int, channels: int) -> None:
+def test_the_output_has_the_size_of_the_input(build: Build, height: int, width: int, channels: int) -> None:
     shape = ImageShape(channels, height, width)
     out = build(shape, out_channels=2 * channels)(torch.randn(2, *shape), torch.tensor([0, 49]), None)
     assert out.shape == (2, 2 * channels, height, width)
 
 
-def test_it_starts_by_predicting_zero(build: Build) -> None:
+def test_a_new_network_predicts_zero(build: Build) -> None:
     assert torch.count_nonzero(build()(torch.randn(2, *SHAPE), torch.tensor([0, 9]), None)) == 0
 
 
-def test_images_of_a_batch_do_not_see_each_other(build: Build) -> None:
-    network = awake(build())
+def test_images_of_a_batch_are_independent(build: Build) -> None:
+    network = with_nonzero_weights(build())
     x, t = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40])
     alone = torch.cat([network(x[i : i + 1], t[i : i + 1], None) for i in range(3)])
     torch.testing.assert_close(network(x, t, None), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_time_and_label_matter_and_gradients_reach_every_weight(build: Build) -> None:
-    network = awake(build(num_classes=2))
+def test_t_and_label_have_an_effect_and_every_weight_has_a_gradient(build: Build) -> None:
+    network = with_nonzero_weights(build(num_classes=2))
     x, t, label = torch.randn(3, *SHAPE), torch.tensor([1, 20, 40]), torch.tensor([0, 1, 2])
     out = network(x, t, label)
     assert not torch.allclose(out, network(x, t.flip(0), label))
@@ -84,15 +84,15 @@ def test_time_and_label_matter_and_gradients_reach_every_weight(build: Build) ->
         assert weight.grad.any(), name
 
 
-def test_no_label_is_the_label_beyond_the_last(build: Build) -> None:
-    network = awake(build(num_classes=3))
+def test_no_label_means_the_null_label(build: Build) -> None:
+    network = with_nonzero_weights(build(num_classes=3))
     x, t = torch.randn(2, *SHAPE), torch.tensor([1, 40])
-    untold = network(x, t, None)
-    assert torch.equal(untold, network(x, t, torch.tensor([3, 3])))
-    assert not torch.allclose(untold, network(x, t, torch.tensor([2, 2])))
+    unconditional = network(x, t, None)
+    assert torch.equal(unconditional, network(x, t, torch.tensor([3, 3])))
+    assert not torch.allclose(unconditional, network(x, t, torch.tensor([2, 2])))
 
 
-def test_labels_are_ignored_where_there_are_no_classes(build: Build) -> None:
-    network = awake(build())
+def test_an_unconditional_network_ignores_labels(build: Build) -> None:
+    network = with_nonzero_weights(build())
     x, t = torch.randn(2, *SHAPE), torch.tensor([3, 40])
     assert torch.equal(network(x, t, torch.tensor([0, 1])), network(x, t, None))

@@ -130,7 +130,7 @@ def clean_fid(real, generated):
     ],
 )
 @pytest.mark.usefixtures("sqrtm_with_disp")
-def test_the_score_is_clean_fids_with_more_and_with_fewer_images_than_features(tmp_path, num_real, num_generated, live):
+def test_the_score_equals_clean_fid_with_more_and_fewer_images_than_features(tmp_path, num_real, num_generated, live):
     file = save_script(SmallInception(live), tmp_path / "network.pt")
     metric = CleanFid(CleanFidConfig(inception=str(file)), device=CPU)
     real, generated = pictures(num_real, seed=1), pictures(num_generated, seed=3)
@@ -140,7 +140,7 @@ def test_the_score_is_clean_fids_with_more_and_with_fewer_images_than_features(t
     assert fid(metric, real, generated) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_sums_are_those_of_clean_fids_features(metric, inception_file, tmp_path):
+def test_the_sums_equal_those_of_clean_fid_features(metric, inception_file, tmp_path):
     images = pictures(40, seed=1)
     features = clean_fid_features(images, inception_file, tmp_path)
     state = metric.measure_generated(images)
@@ -164,14 +164,14 @@ def test_grayscale_is_measured_as_three_equal_channels(metric):
 
 
 @pytest.mark.parametrize("side", ["real", "generated"])
-def test_one_image_has_no_covariance_and_that_is_said(metric, side):
+def test_one_image_is_an_error_because_it_has_no_covariance(metric, side):
     one, several = metric.measure_real(pictures(1, seed=1)), metric.measure_real(pictures(4, seed=1))
     states = (one, several) if side == "real" else (several, one)
     with pytest.raises(InputError, match=f"at least 2 {side} images.*got 1"):
         metric.scores(*states)
 
 
-def test_the_standard_protocol_is_comparable_and_names_its_rules(metric, inception_file):
+def test_the_standard_protocol_is_comparable_and_lists_its_facts(metric, inception_file):
     assert isinstance(metric, Metric)
     assert metric.better == {"fid": "lower"}
     protocol = metric.protocol
@@ -183,13 +183,13 @@ def test_the_standard_protocol_is_comparable_and_names_its_rules(metric, incepti
     assert protocol.facts["clean-fid"] == importlib.metadata.version("clean-fid")
 
 
-def test_the_standard_protocol_looks_at_real_images_as_they_are(metric):
+def test_the_standard_protocol_uses_real_images_unchanged(metric):
     images = pictures(6, seed=1)
     torch.testing.assert_close(metric.measure_real(images), metric.measure_generated(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_the_original_protocol_looks_at_real_images_as_jpegs(inception_file, channels, mode):
+def test_the_original_protocol_encodes_real_images_as_jpeg(inception_file, channels, mode):
     metric = CleanFid(CleanFidConfig(protocol="original", inception=str(inception_file)), device=CPU)
     images = pictures(6, seed=1, channels=channels)
     decoded = []
@@ -230,7 +230,7 @@ def test_the_network_file_is_looked_for_in_order(inception_file, cache_folder, t
 
 
 @pytest.mark.parametrize("failure", [InputError("no network"), OSError("no network")])
-def test_a_network_that_is_not_to_be_had_is_said_while_building(cache_folder, monkeypatch, failure):
+def test_an_unavailable_network_is_an_error_when_the_metric_is_built(cache_folder, monkeypatch, failure):
     def fetch(url, destination, *, sha256):
         raise failure
 
@@ -247,7 +247,7 @@ def test_a_network_that_is_not_to_be_had_is_said_while_building(cache_folder, mo
     assert "--skip-unavailable-metrics" in without
 
 
-def test_a_named_file_that_is_not_there_is_an_error_not_a_reason_to_look_elsewhere(
+def test_a_missing_named_file_is_an_error_and_nothing_else_is_tried(
     inception_file, cache_folder, tmp_path, monkeypatch
 ):
     cache_folder.mkdir()
@@ -273,7 +273,7 @@ def test_a_file_that_is_not_the_network_is_named(tmp_path):
             CleanFid(CleanFidConfig(inception=str(file)), device=CPU)
 
 
-def test_a_system_without_links_gets_a_copy(inception_file, monkeypatch):
+def test_a_system_without_links_uses_a_copy(inception_file, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("a required privilege is not held by the client")
 

@@ -35,7 +35,7 @@ def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "torchvision" / "__init__.py"
 
 
-def test_a_network_that_is_not_here_is_a_note_that_says_where_it_was_looked_for(cached: Path) -> None:
+def test_a_missing_network_is_a_note_with_the_searched_paths(cached: Path) -> None:
     found = inception_file()
     assert found.state == "note"
     assert str(cached) in found.finding
@@ -44,7 +44,7 @@ def test_a_network_that_is_not_here_is_a_note_that_says_where_it_was_looked_for(
     assert not cached.parent.exists()
 
 
-def test_the_published_network_is_fine_wherever_it_is(
+def test_the_published_network_is_accepted_at_any_path(
     cached: Path, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached.parent.mkdir()
@@ -66,7 +66,7 @@ def test_another_file_is_a_problem(cached: Path, published: Path, monkeypatch: p
     assert found.remedies == (f"rm '{cached}'  ddpmkit downloads it again",)
 
 
-def test_a_named_file_that_is_not_there_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_named_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_INCEPTION", str(tmp_path / "gone.pt"))
     found = inception_file()
     assert found.state == "problem"
@@ -74,7 +74,7 @@ def test_a_named_file_that_is_not_there_is_a_problem(tmp_path: Path, monkeypatch
     assert "correct the path" in found.remedies
 
 
-def test_the_installed_pair_goes_together() -> None:
+def test_the_installed_torch_and_torchvision_match() -> None:
     assert torchvision_package().state == "ok"
 
 
@@ -97,7 +97,7 @@ def test_the_installed_pair_goes_together() -> None:
         ("ImportError('no numpy')", "ImportError: no numpy"),
     ],
 )
-def test_a_pair_that_does_not_go_together_is_named_with_its_cause_and_the_fix(
+def test_a_torchvision_that_does_not_match_is_named_with_cause_and_fix(
     torchvision: Path, error: str, said: str
 ) -> None:
     torchvision.write_text(f"raise {error}")
@@ -109,7 +109,7 @@ def test_a_pair_that_does_not_go_together_is_named_with_its_cause_and_the_fix(
     assert "Traceback" in found.details
 
 
-def test_a_cpu_build_beside_a_torch_for_cuda_is_a_note(torchvision: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_torchvision_with_a_cuda_torch_is_a_note(torchvision: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torchvision.write_text("class version: cuda = None\n__version__ = '0.29+cpu'")
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     assert torchvision_package().state == "note"
@@ -118,7 +118,7 @@ def test_a_cpu_build_beside_a_torch_for_cuda_is_a_note(torchvision: Path, monkey
     assert torchvision_package().state == "ok"
 
 
-def test_none_at_all_is_a_note_for_the_metric_works_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torchvision_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise diagnosis.importlib.metadata.PackageNotFoundError(name)
 

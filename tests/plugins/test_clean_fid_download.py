@@ -97,7 +97,7 @@ def flipped(content: bytes) -> bytes:
     return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
-def test_a_download_cut_short_is_never_used_and_goes_on(server: Server, cached: Path, network: bytes) -> None:
+def test_an_incomplete_download_is_not_used_and_resumes(server: Server, cached: Path, network: bytes) -> None:
     server.cut_at = len(network) // 3
     with pytest.raises(ComponentUnavailable, match="broke off"):
         CleanFid(CleanFidConfig(), device=CPU)
@@ -109,7 +109,7 @@ def test_a_download_cut_short_is_never_used_and_goes_on(server: Server, cached: 
 
 
 @pytest.mark.parametrize("body", [b"<html>please log in</html>", b"", None])
-def test_another_file_than_the_published_one_is_never_used(
+def test_a_file_other_than_the_published_one_is_not_used(
     server: Server, cached: Path, network: bytes, body: bytes | None
 ) -> None:
     server.body = flipped(network) if body is None else body
@@ -119,7 +119,7 @@ def test_another_file_than_the_published_one_is_never_used(
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_a_server_that_refuses_is_said_with_the_ways_on(server: Server, cached: Path, status: int) -> None:
+def test_a_server_error_is_shown_with_remedies(server: Server, cached: Path, status: int) -> None:
     server.status = status
     with pytest.raises(
         ComponentUnavailable, match=f"not there, and downloading .* failed: .* answers {status}"
@@ -130,7 +130,7 @@ def test_a_server_that_refuses_is_said_with_the_ways_on(server: Server, cached: 
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1000], flipped, lambda _content: b""])
-def test_a_damaged_copy_in_the_cache_is_downloaded_again_with_one_line(
+def test_a_damaged_copy_in_the_cache_is_downloaded_again_with_one_warning(
     server: Server, cached: Path, network: bytes, damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     cached.write_bytes(damage(network))

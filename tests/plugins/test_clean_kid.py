@@ -17,14 +17,14 @@ def vectors(count: int, seed: int, shift: float = 0.0, features: int = 16) -> to
     return torch.randn((count, features), generator=draw, dtype=torch.float64) + shift
 
 
-def test_of_one_subset_the_kernel_distance_is_clean_fids() -> None:
+def test_on_one_subset_the_kernel_distance_equals_clean_fid() -> None:
     x, y = vectors(50, 0), vectors(50, 1, shift=0.3)
     # Asked for one subset as large as the sets, it draws all of them.
     expected = cleanfid.fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=1, max_subset_size=50)
     assert squared_discrepancy(x, y) == pytest.approx(expected, rel=1e-9)
 
 
-def test_of_sets_of_unlike_size_it_is_the_mean_over_all_pairs() -> None:
+def test_with_sets_of_different_sizes_it_is_the_mean_over_all_pairs() -> None:
     x, y = vectors(7, 0), vectors(5, 1, shift=0.5)
 
     def kernel(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -38,7 +38,7 @@ def test_of_sets_of_unlike_size_it_is_the_mean_over_all_pairs() -> None:
     assert squared_discrepancy(x, y) == pytest.approx(expected, rel=1e-12)
 
 
-def test_without_a_difference_it_is_nought_on_average_at_any_size() -> None:
+def test_without_a_difference_its_mean_is_zero_at_any_size() -> None:
     found = [squared_discrepancy(vectors(20, 2 * seed), vectors(20, 2 * seed + 1)) for seed in range(200)]
     assert min(found) < 0 < max(found)
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
@@ -53,7 +53,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert covered(x, y, 3) == share
 
 
-def test_a_manifold_covers_what_lies_in_its_balls() -> None:
+def test_a_manifold_covers_the_points_in_its_balls() -> None:
     # On a line: neighbours at distance 1, but for the last, whose nearest is 5 away.
     manifold = torch.tensor([[0.0], [1.0], [2.0], [7.0]]).double()
     points = torch.tensor([[-0.9], [-1.1], [2.5], [3.5], [12.0], [12.1]]).double()
@@ -64,7 +64,7 @@ def test_a_manifold_covers_what_lies_in_its_balls() -> None:
 
 
 @pytest.mark.parametrize("neighbours", [1, 3])
-def test_precision_is_brute_force(neighbours: int) -> None:
+def test_precision_equals_brute_force(neighbours: int) -> None:
     real, generated = vectors(40, 0, features=3).numpy(), vectors(30, 1, shift=1.0, features=3).numpy()
     radii = [sorted(np.linalg.norm(real - image, axis=1))[neighbours] for image in real]
     expected = np.mean([any(np.linalg.norm(real - image, axis=1) <= radii) for image in generated])
@@ -92,7 +92,7 @@ def test_lost_modes_cost_recall_and_noise_costs_precision() -> None:
     assert noisy["recall"] > 0.7
 
 
-def test_a_set_is_all_of_itself() -> None:
+def test_a_set_covers_itself() -> None:
     same = {"features": vectors(50, 0)}
     assert kept(PrecisionRecall, neighbours=3).scores(same, same) == {"precision": 1.0, "recall": 1.0}
 

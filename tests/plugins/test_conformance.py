@@ -1,4 +1,4 @@
-"""Every built-in passes every check, with no exemption: what one cannot do without, it is given."""
+"""Every built-in component passes every conformance check. Components with required keys receive them here."""
 
 import shutil
 from collections.abc import Callable
@@ -20,12 +20,12 @@ BUILT_INS = discover(third_party=False).components
 
 
 class Features(nn.Module):
-    """Stands in for the layers of the Inception file: 2048 numbers an image from [B, 3, 299, 299] in -1 .. 1."""
+    """Replaces the layers of the Inception file: [B, 3, 299, 299] in -1 .. 1 -> features [B, 2048]."""
 
     def __init__(self) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(2048, 3 * 16, generator=draw))
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(2048, 3 * 16, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
@@ -43,7 +43,7 @@ class Inception(nn.Module):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """What a component cannot do without: a folder of pictures, a network file, a mode without a server."""
+    """The settings that a component needs: a folder of images, a network file, a mode without a server."""
 
     def for_component(use: str) -> dict[str, Any]:
         if use in ("image-folder", "image-archive"):
@@ -53,13 +53,11 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
                 pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(path)
             if use == "image-archive":
-                return {"path": shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path, "train")}
+                return {"path": shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path, "train")}
             return {"root": str(tmp_path)}
         if use == "huggingface":
-            pictures = [
-                {"image": Image.effect_noise((20, 24), sigma), "label": f"{sigma % 2}"} for sigma in range(40, 44)
-            ]
-            datasets.Dataset.from_list(pictures).save_to_disk(tmp_path / "saved")
+            rows = [{"image": Image.effect_noise((20, 24), sigma), "label": f"{sigma % 2}"} for sigma in range(40, 44)]
+            datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
             return {"path": str(tmp_path / "saved")}
         if use in ("clean-fid", "clean-kid", "precision-recall"):
             file = tmp_path / "inception-2015-12-05.pt"
@@ -77,12 +75,12 @@ def settings(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("entry", BUILT_INS, ids=lambda entry: f"{entry.kind}-{entry.component.name}")
-# torch.jit announces its own end; the published Inception file is what it is.
+# torch.jit is deprecated, but the published Inception file is in this format.
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_every_built_in_passes_every_check(
     entry: RegisteredComponent, settings: Callable[[str], dict[str, Any]]
 ) -> None:
     checks = conformance_checks(entry, settings=settings(entry.use))
-    assert len(checks) >= 5  # the manners, and some of its kind
+    assert len(checks) >= 5  # the general checks, and those of its kind
     for check in checks:
         check.run()

@@ -16,7 +16,7 @@ def alpha_bar(timesteps: int, config: CosineConfig | None = None) -> Tensor:
 
 
 @pytest.mark.parametrize("timesteps", [50, 1000])
-def test_it_agrees_with_diffusers_to_a_millionth(timesteps: int) -> None:
+def test_it_equals_diffusers_within_1e_6(timesteps: int) -> None:
     theirs = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule="squaredcos_cap_v2")
     variance = torch.stack([theirs._get_variance(t) for t in range(timesteps)])
     ours = GaussianDiffusion(alpha_bar(timesteps))
@@ -25,34 +25,34 @@ def test_it_agrees_with_diffusers_to_a_millionth(timesteps: int) -> None:
     torch.testing.assert_close(ours.posterior_variance, variance, rtol=0, atol=1e-6)
 
 
-def test_it_is_eq_17_until_the_betas_are_clipped() -> None:
+def test_it_equals_eq_17_before_the_betas_are_clipped() -> None:
     def f(t: int) -> float:
         return math.cos((t / 50 + 0.008) / 1.008 * math.pi / 2) ** 2
 
     assert alpha_bar(50)[:-1].tolist() == pytest.approx([f(t) / f(0) for t in range(1, 50)], rel=1e-12)
 
 
-def test_at_fifty_steps_the_last_one_amplifies_a_thousandfold() -> None:
+def test_with_50_timesteps_the_last_one_amplifies_errors_a_thousand_times() -> None:
     last = alpha_bar(50)[-1].item()
     assert last == pytest.approx(9.7e-7, rel=2e-3)
     assert 1 / math.sqrt(last) == pytest.approx(1015, rel=1e-3)
 
 
 @pytest.mark.parametrize("timesteps", [1, 2, 50, 4000])
-def test_no_step_replaces_more_than_max_beta(timesteps: int) -> None:
-    """The cosine itself ends at 0, so that its last beta is 1: that one is always clipped."""
-    for most in (0.999, 0.9):
-        beta = 1 - coefficients(alpha_bar(timesteps, CosineConfig(max_beta=most)))["alpha_t"]
-        assert beta.max().item() == beta[-1].item() == pytest.approx(most, rel=1e-12)
+def test_no_beta_exceeds_max_beta(timesteps: int) -> None:
+    """The cosine ends at 0, so the last beta would be 1 and is always clipped."""
+    for max_beta in (0.999, 0.9):
+        beta = 1 - coefficients(alpha_bar(timesteps, CosineConfig(max_beta=max_beta)))["alpha_t"]
+        assert beta.max().item() == beta[-1].item() == pytest.approx(max_beta, rel=1e-12)
 
 
-def test_the_offset_keeps_the_first_steps_noisy() -> None:
+def test_the_offset_adds_noise_to_the_first_timesteps() -> None:
     with_offset, without = alpha_bar(1000)[0].item(), alpha_bar(1000, CosineConfig(s=0.0))[0].item()
     assert 1 - without == pytest.approx((math.pi / 2 / 1000) ** 2, rel=1e-5)
     assert 1 - with_offset > 10 * (1 - without)
 
 
 @pytest.mark.parametrize("wrong", [{"s": -0.1}, {"max_beta": 0.0}, {"max_beta": 1.0}])
-def test_its_config_refuses_what_gives_no_schedule(wrong: dict[str, float]) -> None:
+def test_an_invalid_config_is_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         CosineConfig(**wrong)

@@ -85,13 +85,13 @@ def test_a_score_is_a_row_with_its_floor_and_its_rules(tmp_path: Path) -> None:
     assert (kid["score"], kid["value"], kid["floor"], kid["better"]) == ("kid", "-0.002", "", "")
 
 
-def test_both_tables_are_there_from_the_start(tmp_path: Path) -> None:
+def test_both_tables_exist_from_the_start(tmp_path: Path) -> None:
     started(tmp_path)
     assert {path.name: rows(path) for path in tmp_path.iterdir()} == {"metrics.csv": [], "scores.csv": []}
 
 
 @pytest.mark.parametrize("resumed_at", [0, 15, 20, 40, 60])
-def test_a_run_that_goes_on_writes_the_tables_that_an_unbroken_one_would(tmp_path: Path, resumed_at: int) -> None:
+def test_a_resumed_run_writes_the_tables_of_an_uninterrupted_one(tmp_path: Path, resumed_at: int) -> None:
     for folder in ("broken", "whole"):
         (tmp_path / folder).mkdir()
     a_run(tmp_path / "whole", 0, 100)
@@ -107,7 +107,7 @@ def test_a_run_that_goes_on_writes_the_tables_that_an_unbroken_one_would(tmp_pat
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
+def test_an_incomplete_row_is_dropped(tmp_path: Path) -> None:
     a_run(tmp_path, 0, 40)
     whole = (tmp_path / "metrics.csv").read_bytes()
     with (tmp_path / "metrics.csv").open("ab") as file:
@@ -117,13 +117,13 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 7])
-def test_a_header_that_was_cut_short_is_written_again(tmp_path: Path, left: int) -> None:
+def test_an_incomplete_header_is_written_again(tmp_path: Path, left: int) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"step,loss"[:left])
     started(tmp_path).step(record(1))
     assert [row["step"] for row in rows(tmp_path / "metrics.csv")] == ["1"]
 
 
-def test_a_run_that_goes_back_by_itself_leaves_no_row_of_the_detour(tmp_path: Path) -> None:
+def test_a_rollback_removes_the_rows_after_its_checkpoint(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     for step in (10, 20, 30, 40):
         tracker.step(record(step))
@@ -136,7 +136,7 @@ def test_a_run_that_goes_back_by_itself_leaves_no_row_of_the_detour(tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://x";"y")', " =1", "\u00a0=1"]
 )
-def test_no_text_is_a_formula_wherever_it_stands(tmp_path: Path, text: str) -> None:
+def test_no_text_is_a_formula(tmp_path: Path, text: str) -> None:
     started(tmp_path).scores(scores(20, metric=text, protocol=text, values={text: 1.5}, floor={}))
     (row,) = rows(tmp_path / "scores.csv")
     for column in ("metric", "score", "protocol"):
@@ -145,7 +145,7 @@ def test_no_text_is_a_formula_wherever_it_stands(tmp_path: Path, text: str) -> N
     assert row["value"] == "1.5"
 
 
-def test_a_row_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
+def test_a_row_is_always_one_line(tmp_path: Path) -> None:
     text = 'a,b;"c"\r\n7,\u2028d\x00\x85'
     started(tmp_path).scores(scores(20, protocol=text, values={"fid": 1.0}))
     assert (tmp_path / "scores.csv").read_bytes().count(b"\n") == 2
@@ -153,20 +153,20 @@ def test_a_row_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
     assert row["protocol"] == 'a,b;"c"  7, d  '
 
 
-def test_numbers_that_are_none_are_named(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_written_as_text(tmp_path: Path) -> None:
     started(tmp_path).scores(scores(20, values={"fid": math.nan, "is": -math.inf}))
     assert [row["value"] for row in rows(tmp_path / "scores.csv")] == ["nan", "-inf"]
 
 
 @pytest.mark.parametrize("content", ["name,price\ntea,3\n", "step,loss\r\n10,0.1\r\n"])
-def test_a_table_of_someone_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+def test_a_table_of_another_program_is_not_changed(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.csv").write_bytes(content.encode())
     with pytest.raises(InputError, match=r"metrics\.csv was not written by this tracker"):
         started(tmp_path, 10)
     assert (tmp_path / "metrics.csv").read_bytes() == content.encode()
 
 
-def test_a_table_that_was_edited_is_left_as_it_is(tmp_path: Path) -> None:
+def test_an_edited_table_is_not_changed(tmp_path: Path) -> None:
     a_run(tmp_path, 0, 20)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("mean,0.1\n")
@@ -176,7 +176,7 @@ def test_a_table_that_was_edited_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
-def test_a_table_that_is_not_a_file_is_an_error_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_table_that_is_not_a_file_is_an_error(tmp_path: Path, kind: str) -> None:
     table, outside = tmp_path / "run" / "metrics.csv", tmp_path / "outside.csv"
     table.parent.mkdir()
     started(tmp_path)
@@ -188,7 +188,7 @@ def test_a_table_that_is_not_a_file_is_an_error_at_once(tmp_path: Path, kind: st
     assert outside.read_bytes() == before
 
 
-def test_a_name_that_is_no_text_is_written_with_escapes(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_escaped(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     tracker.scores(scores(10, metric="caf\udce9"))
     tracker.scores(scores(20))

@@ -24,13 +24,13 @@ def unet(config: DiffusersUnetConfig = SMALL, shape: ImageShape = SHAPE, num_cla
     return DiffusersUnet(config, image_shape=shape, num_classes=num_classes, out_channels=shape.channels)
 
 
-def awake(network: DiffusersUnet) -> DiffusersUnet:
+def with_nonzero_output(network: DiffusersUnet) -> DiffusersUnet:
     nn.init.normal_(network.unet.conv_out.weight, std=0.1)
     return network
 
 
-def bare(num_class_embeds: int | None = None) -> UNet2DModel:
-    """The model of `SMALL`, spelt out."""
+def plain(num_class_embeds: int | None = None) -> UNet2DModel:
+    """The model of `SMALL` in diffusers."""
     torch.manual_seed(1)
     return UNet2DModel(
         in_channels=3,
@@ -45,8 +45,8 @@ def bare(num_class_embeds: int | None = None) -> UNet2DModel:
     )
 
 
-def test_with_equal_weights_it_equals_the_bare_model() -> None:
-    theirs, ours = bare(), unet()
+def test_with_the_same_weights_it_equals_diffusers() -> None:
+    theirs, ours = plain(), unet()
     ours.unet.load_state_dict(theirs.state_dict())
     x, t = torch.randn(2, *SHAPE), torch.tensor([3, 40])
     assert torch.equal(ours(x, t, None), theirs(x, t).sample)
@@ -55,8 +55,8 @@ def test_with_equal_weights_it_equals_the_bare_model() -> None:
     assert torch.equal(ours(x[:, :, :9, :14], t, None), theirs(padded, t).sample[:, :, :9, :14])
 
 
-def test_with_equal_weights_it_equals_the_bare_model_with_labels_and_without() -> None:
-    theirs, ours = bare(num_class_embeds=4), unet(num_classes=3)
+def test_with_the_same_weights_it_equals_diffusers_with_labels_and_without() -> None:
+    theirs, ours = plain(num_class_embeds=4), unet(num_classes=3)
     ours.unet.load_state_dict(theirs.state_dict())
     x, t = torch.randn(2, *SHAPE), torch.tensor([3, 40])
     for label in ([0, 2], [3, 3]):
@@ -65,15 +65,15 @@ def test_with_equal_weights_it_equals_the_bare_model_with_labels_and_without() -
     assert not torch.allclose(ours(x, t, None), ours(x, t, torch.tensor([2, 2])))
 
 
-def test_its_model_can_be_saved_for_diffusers_and_loaded_there(tmp_path: Path) -> None:
-    ours = awake(unet())
+def test_its_model_can_be_saved_and_loaded_with_diffusers(tmp_path: Path) -> None:
+    ours = with_nonzero_output(unet())
     ours.unet.save_pretrained(tmp_path)
     theirs = UNet2DModel.from_pretrained(tmp_path)
     x, t = torch.randn(2, *SHAPE), torch.tensor([3, 40])
     torch.testing.assert_close(theirs.eval()(x, t).sample, ours.eval()(x, t))
 
 
-def test_every_key_reaches_the_model() -> None:
+def test_every_key_has_an_effect_on_the_model() -> None:
     config = DiffusersUnetConfig(
         block_out_channels=(24, 48),
         layers_per_block=3,
@@ -92,7 +92,7 @@ def test_every_key_reaches_the_model() -> None:
     assert {module.p for module in model.down_blocks.modules() if isinstance(module, nn.Dropout)} >= {0.25}
 
 
-def test_where_diffusers_is_not_installed_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_diffusers_the_error_names_the_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else find_spec(name))
     entry = discover(third_party=False).registry().get("backbone", "diffusers-unet")
@@ -113,6 +113,6 @@ def test_where_diffusers_is_not_installed_it_says_what_is_missing(monkeypatch: p
         {"norm_num_groups": 32},
     ],
 )
-def test_configs_that_cannot_be_built_are_refused(keys: dict[str, object]) -> None:
+def test_an_invalid_config_is_rejected(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DiffusersUnetConfig(**keys)  # type: ignore[arg-type]

@@ -22,8 +22,8 @@ def dit(config: DitConfig = SMALL, shape: ImageShape = SHAPE, num_classes: int =
     return Dit(config, image_shape=shape, num_classes=num_classes, out_channels=out)
 
 
-def awake(network: Dit) -> Dit:
-    """Much of it starts at zero: nudge every weight, so that something can be seen."""
+def with_nonzero_weights(network: Dit) -> Dit:
+    """Add noise to all weights, because many are initialized to 0."""
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.1 * torch.randn(weight.shape))
@@ -33,7 +33,7 @@ def awake(network: Dit) -> Dit:
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (36, 36), (20, 33)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("patch_size", [1, 2, 4])
-def test_any_size_from_eight_up_keeps_its_shape(height: int, width: int, channels: int, patch_size: int) -> None:
+def test_the_output_has_the_size_of_the_input(height: int, width: int, channels: int, patch_size: int) -> None:
     shape = ImageShape(channels, height, width)
     network = dit(SMALL.model_copy(update={"patch_size": patch_size}), shape, out=2 * channels)
     assert network(torch.randn(2, *shape), torch.tensor([0, 49])).shape == (2, 2 * channels, height, width)
@@ -44,8 +44,8 @@ def test_any_size_from_eight_up_keeps_its_shape(height: int, width: int, channel
     [(33, 12, 384, 6), (130, 12, 768, 12), (458, 24, 1024, 16), (675, 28, 1152, 16)],
     ids=["DiT-S/2", "DiT-B/2", "DiT-L/2", "DiT-XL/2"],
 )
-def test_it_has_as_many_weights_as_the_networks_of_the_paper(millions: int, depth: int, dim: int, heads: int) -> None:
-    # Peebles & Xie (2023), tables 1 and 4: 4 latent channels, 8 out, 1000 classes and one for none, patches of 2.
+def test_it_has_as_many_parameters_as_in_the_paper(millions: int, depth: int, dim: int, heads: int) -> None:
+    # Peebles & Xie (2023), tables 1 and 4: 4 latent channels, 8 output channels, 1000 classes, patch size 2.
     with torch.device("meta"):
         network = Dit(
             DitConfig(depth=depth, dim=dim, heads=heads),
@@ -61,7 +61,7 @@ def test_it_has_as_many_weights_as_the_networks_of_the_paper(millions: int, dept
 
 
 def test_it_equals_the_transformer_of_diffusers() -> None:
-    ours = awake(dit(DitConfig(depth=2, dim=32, heads=4), num_classes=5, out=6)).eval()
+    ours = with_nonzero_weights(dit(DitConfig(depth=2, dim=32, heads=4), num_classes=5, out=6)).eval()
     theirs = DiTTransformer2DModel(
         num_attention_heads=4,
         attention_head_dim=8,
@@ -79,7 +79,7 @@ def test_it_equals_the_transformer_of_diffusers() -> None:
         theirs.proj_out_2.load_state_dict(ours.final.linear.state_dict())
         for our, their in zip(ours.blocks, theirs.transformer_blocks, strict=True):
             assert isinstance(our, Block)
-            # Each of theirs embeds time and label anew, at frequencies that are not those of the paper's own code.
+            # Each block of diffusers embeds t and label itself, at other frequencies than the code of the paper.
             their.norm1.emb.time_proj = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
             their.norm1.emb.timestep_embedder.linear_1.load_state_dict(ours.time.layers[0].state_dict())
             their.norm1.emb.timestep_embedder.linear_2.load_state_dict(ours.time.layers[2].state_dict())
@@ -97,7 +97,7 @@ def test_it_equals_the_transformer_of_diffusers() -> None:
         torch.testing.assert_close(ours(x, t, label), expected, rtol=1e-5, atol=3e-5)
 
 
-def test_every_block_starts_as_the_identity_and_the_network_by_predicting_zero() -> None:
+def test_a_new_block_is_the_identity_and_a_new_network_predicts_zero() -> None:
     network = dit()
     tokens, condition = torch.randn(2, 7, 32), torch.randn(2, 32)
     for block in network.blocks:
@@ -105,7 +105,7 @@ def test_every_block_starts_as_the_identity_and_the_network_by_predicting_zero()
     assert torch.count_nonzero(network(torch.randn(2, *SHAPE), torch.tensor([0, 9]))) == 0
 
 
-def test_what_does_not_start_at_zero_starts_at_the_scale_of_the_papers_code() -> None:
+def test_initial_weights_have_the_deviation_of_the_code_of_the_paper() -> None:
     network = dit(DitConfig(depth=1, dim=128), num_classes=50)
     assert network.label is not None
     for weight in (network.label.weight, network.time.layers[0].weight, network.time.layers[2].weight):
@@ -118,7 +118,7 @@ def test_what_does_not_start_at_zero_starts_at_the_scale_of_the_papers_code() ->
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 4), (3, 5)])
-def test_position_is_sines_and_cosines_of_column_and_row(rows: int, columns: int) -> None:
+def test_the_position_embedding_is_sines_and_cosines_of_column_and_row(rows: int, columns: int) -> None:
     embedding = grid_embedding(rows, columns, 16)
     assert embedding.dtype == torch.float64
     expected = np.zeros((rows * columns, 16))
@@ -135,27 +135,27 @@ def test_position_is_sines_and_cosines_of_column_and_row(rows: int, columns: int
     np.testing.assert_allclose(embedding.numpy(), expected, atol=1e-12)
 
 
-def test_the_position_is_that_of_the_actual_grid() -> None:
-    # Built for 16 px, asked at 12 x 10: the same as one built for 12 x 10 with the same weights.
-    asked, built = awake(dit()), awake(dit(shape=ImageShape(3, 12, 10)))
+def test_another_image_size_has_the_position_embedding_of_its_grid() -> None:
+    # Built for 16 x 16 and called with 12 x 10, it equals a network built for 12 x 10 with the same weights.
+    for_16, for_12 = with_nonzero_weights(dit()), with_nonzero_weights(dit(shape=ImageShape(3, 12, 10)))
     x, t = torch.randn(2, 3, 12, 10), torch.tensor([1, 40])
-    assert torch.equal(asked(x, t), built(x, t))
+    assert torch.equal(for_16(x, t), for_12(x, t))
 
 
-def test_a_padded_image_is_answered_as_its_padded_self() -> None:
-    network = awake(dit(SMALL.model_copy(update={"patch_size": 4})))
+def test_an_incomplete_patch_is_padded_with_zeros() -> None:
+    network = with_nonzero_weights(dit(SMALL.model_copy(update={"patch_size": 4})))
     x, t = torch.randn(2, 3, 9, 14), torch.tensor([1, 40])
     padded = torch.zeros(2, 3, 12, 16)
     padded[:, :, :9, :14] = x
     torch.testing.assert_close(network(x, t), network(padded, t)[:, :, :9, :14])
 
 
-def test_neither_position_nor_frequencies_are_in_a_checkpoint() -> None:
+def test_the_state_dict_contains_parameters_only() -> None:
     network = dit()
     assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}
 
 
-def test_time_embedding_is_cosines_and_sines_before_its_layers() -> None:
+def test_the_input_of_the_time_layers_is_cosines_then_sines() -> None:
     embedding = TimeEmbedding(8)
     embedding.layers = torch.nn.Sequential()
     out = embedding(torch.tensor([0, 3]))
@@ -165,6 +165,6 @@ def test_time_embedding_is_cosines_and_sines_before_its_layers() -> None:
 
 
 @pytest.mark.parametrize("keys", [{"dim": 30}, {"heads": 3}, {"depth": 0}, {"patch_size": 0}, {"mlp_ratio": 0.001}])
-def test_configs_that_cannot_be_built_are_refused(keys: dict[str, object]) -> None:
+def test_an_invalid_config_is_rejected(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DitConfig(**keys)  # type: ignore[arg-type]

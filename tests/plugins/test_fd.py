@@ -54,7 +54,7 @@ def pictures(count: int, seed: int, level: int = 100) -> Tensor:
     return (level + torch.randint(0, 50, (count, 3, 1, 1), generator=draw)).expand(-1, 3, 8, 8).to(torch.uint8)
 
 
-def test_in_the_means_of_channels_it_is_the_closed_form(here: str) -> None:
+def test_with_channel_means_as_features_it_equals_the_closed_form(here: str) -> None:
     metric = Fd(FdConfig(extractor=f"{here}:colours", size=8, mean=(10.0,), std=(4.0,)), device=CPU)
     real, generated = pictures(200, 0), pictures(200, 1, level=120)
     # Features are (pixel - 10) / 2, three of them.
@@ -66,7 +66,7 @@ def test_in_the_means_of_channels_it_is_the_closed_form(here: str) -> None:
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_maps_are_averaged_and_a_channel_can_have_a_mean_of_its_own(here: str) -> None:
+def test_feature_maps_are_averaged_and_channels_have_their_own_mean(here: str) -> None:
     config = FdConfig(extractor=f"{here}:maps", size=8, mean=(10.0, 20.0, 30.0), std=(4.0,))
     state = Fd(config, device=CPU).measure_generated(pictures(5, 0))
     pixels = pictures(5, 0)[:, :, 0, 0].double()
@@ -75,7 +75,7 @@ def test_maps_are_averaged_and_a_channel_can_have_a_mean_of_its_own(here: str) -
     )
 
 
-def test_a_file_and_a_function_are_told_apart_by_hash(here: str, tmp_path: Path) -> None:
+def test_a_file_and_a_function_have_different_hashes(here: str, tmp_path: Path) -> None:
     file = tmp_path / "colours.pt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.* is deprecated")
@@ -99,12 +99,12 @@ def test_a_file_and_a_function_are_told_apart_by_hash(here: str, tmp_path: Path)
     ],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_what_is_no_extractor_is_named(here: str, extractor: str, said: str) -> None:
+def test_an_invalid_extractor_is_named(here: str, extractor: str, said: str) -> None:
     with pytest.raises(InputError, match=said.replace("HERE", here)):
         Fd(FdConfig(extractor=extractor.replace("HERE", here)), device=CPU)
 
 
-def test_what_gives_no_features_is_named(here: str) -> None:
+def test_an_extractor_without_features_is_named(here: str) -> None:
     metric = Fd(FdConfig(extractor=f"{here}:flat", size=8), device=CPU)
     with pytest.raises(InputError, match=r"gives \[768\] for 4 images"):
         metric.measure_real(pictures(4, 0))

@@ -13,7 +13,7 @@ def alpha_bar(timesteps: int, config: LinearConfig | None = None) -> Tensor:
     return LinearSchedule(config or LinearConfig(), timesteps=timesteps).alphas_cumprod()
 
 
-def test_it_agrees_with_diffusers_to_a_millionth() -> None:
+def test_it_equals_diffusers_within_1e_6() -> None:
     theirs = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
     variance = torch.stack([theirs._get_variance(t) for t in range(1000)])
     ours = GaussianDiffusion(alpha_bar(1000))
@@ -22,7 +22,7 @@ def test_it_agrees_with_diffusers_to_a_millionth() -> None:
     torch.testing.assert_close(ours.posterior_variance, variance, rtol=0, atol=1e-6)
 
 
-def test_betas_at_the_reference_are_the_papers() -> None:
+def test_with_1000_timesteps_the_betas_are_those_of_the_paper() -> None:
     """Ho et al. (2020), section 4: constants increasing linearly from 1e-4 to 0.02."""
     beta = 1 - coefficients(alpha_bar(1000))["alpha_t"]
     expected = torch.arange(1000, dtype=torch.float64) / 999 * (0.02 - 1e-4) + 1e-4
@@ -30,34 +30,34 @@ def test_betas_at_the_reference_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("timesteps", [1, 4, 50, 500])
-def test_a_shorter_chain_visits_places_of_the_same_path(timesteps: int) -> None:
+def test_fewer_timesteps_are_a_subset_of_the_same_curve(timesteps: int) -> None:
     stride = 1000 // timesteps
     torch.testing.assert_close(alpha_bar(timesteps), alpha_bar(1000)[stride - 1 :: stride], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("timesteps", [3, 333, 999])
-def test_a_chain_that_does_not_divide_it_lies_between_its_neighbours(timesteps: int) -> None:
-    path, ours = alpha_bar(1000), alpha_bar(timesteps)
+def test_other_numbers_of_timesteps_are_interpolated(timesteps: int) -> None:
+    full, ours = alpha_bar(1000), alpha_bar(timesteps)
     for t, value in enumerate(ours[:-1].tolist(), start=1):
         before = t * 1000 // timesteps
-        assert path[before].item() < value < path[before - 1].item()
-    assert ours[-1].item() == pytest.approx(path[-1].item(), rel=1e-9)
+        assert full[before].item() < value < full[before - 1].item()
+    assert ours[-1].item() == pytest.approx(full[-1].item(), rel=1e-9)
 
 
-def test_a_longer_chain_halves_each_stride_evenly() -> None:
+def test_twice_the_timesteps_split_each_step_into_two_equal_ones() -> None:
     twice = alpha_bar(2000)
     torch.testing.assert_close(twice[1::2], alpha_bar(1000), rtol=1e-12, atol=0)
     alpha = coefficients(twice)["alpha_t"]
     torch.testing.assert_close(alpha[0::2], alpha[1::2], rtol=1e-12, atol=0)
 
 
-def test_a_path_of_ones_own() -> None:
+def test_betas_of_the_config_are_used() -> None:
     config = LinearConfig(first_beta=0.1, last_beta=0.3, reference_timesteps=3)
     assert alpha_bar(3, config).tolist() == pytest.approx([0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.7])
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"first_beta": 0.03}, "must not be smaller"),
         ({"first_beta": 0.0}, "first_beta"),
@@ -65,6 +65,6 @@ def test_a_path_of_ones_own() -> None:
         ({"reference_timesteps": 0}, "reference_timesteps"),
     ],
 )
-def test_its_config_refuses_what_gives_no_schedule(wrong: dict[str, float], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_an_invalid_config_is_rejected(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         LinearConfig(**wrong)  # type: ignore[arg-type]

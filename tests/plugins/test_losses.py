@@ -19,13 +19,13 @@ ALPHA_BAR = torch.tensor([0.9, 0.5, 0.1])
         (HuberLoss(HuberConfig(delta=0.7), prediction="x0"), lambda a, b: F.huber_loss(a, b, delta=0.7)),
     ],
 )
-def test_each_image_has_the_mean_that_torch_gives_for_it_alone(loss, reference) -> None:  # type: ignore[no-untyped-def]
+def test_the_loss_of_each_image_equals_torch(loss, reference) -> None:  # type: ignore[no-untyped-def]
     prediction, target = torch.randn(2, 3, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     found = loss(prediction, target, ALPHA_BAR)
     assert found.tolist() == pytest.approx([reference(prediction[i], target[i]).item() for i in range(3)], rel=1e-5)
 
 
-def test_numbers_by_hand() -> None:
+def test_values_computed_by_hand() -> None:
     prediction = torch.tensor([[[[0.0, 3.0]]]])
     target = torch.tensor([[[[0.5, 1.0]]]])
     bar = torch.tensor([0.5])

@@ -27,7 +27,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("count", [14, 15])
 @pytest.mark.parametrize("mirrored", [True, False])
-def test_the_distance_is_brute_force(count: int, mirrored: bool) -> None:
+def test_the_distance_equals_brute_force(count: int, mirrored: bool) -> None:
     real, generated = pictures(20, 0), pictures(count, 1)
     x, y = (images.double().numpy() for images in (real, generated))
     sides = [*x, *x[..., ::-1]] if mirrored else x
@@ -42,13 +42,13 @@ def test_a_distance_is_in_grey_levels() -> None:
     assert scores(torch.cat([grey, grey + 50]), grey + 7)["distance"] == pytest.approx(7)
 
 
-def test_copies_of_images_that_the_training_set_holds_twice_are_copies() -> None:
+def test_copies_of_duplicated_training_images_are_copies() -> None:
     x = pictures(12, 0)
     assert scores(torch.cat([x, x]), x)["copies"] == 1
     assert scores(torch.cat([x, x, pictures(12, 1)]), torch.cat([x, pictures(12, 2)]))["copies"] == 0.5
 
 
-def test_so_are_those_of_near_duplicates() -> None:
+def test_copies_of_near_duplicates_are_copies() -> None:
     """As another JPEG of the same image: each pixel moves by up to 3 grey levels, 2 in the root mean square."""
     x = pictures(12, 0) // 2 + 40
     draw = torch.Generator().manual_seed(3)
@@ -57,7 +57,7 @@ def test_so_are_those_of_near_duplicates() -> None:
     assert scores(torch.cat([x, again.flip(3)]), x)["copies"] == 1
 
 
-def test_a_mirror_image_is_a_copy_where_training_flips() -> None:
+def test_a_mirror_image_is_a_copy_if_training_flips() -> None:
     x = pictures(12, 0)
     assert scores(x, x.flip(3))["copies"] == 1
     assert scores(x, x.flip(3))["distance"] == pytest.approx(0, abs=1e-3)
@@ -68,7 +68,7 @@ def test_a_mirror_image_is_a_copy_where_training_flips() -> None:
     assert scores(symmetric, symmetric)["copies"] == 1
 
 
-def test_a_median_is_the_middle_of_the_two_in_the_middle() -> None:
+def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
     levels = torch.tensor([0, 200], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
     generated = torch.tensor([1, 3, 9, 60], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
     assert scores(levels, generated)["distance"] == pytest.approx(6)
@@ -83,7 +83,7 @@ def test_a_copy_is_nearer_than_images_are_to_one_another() -> None:
     assert scores(levels, levels + 15, copy_ratio=0.3)["copies"] == 0.25
 
 
-def test_a_model_that_learned_by_heart_is_seen() -> None:
+def test_memorization_is_detected() -> None:
     real, new = pictures(30, 0), pictures(10, 1)
     assert scores(real, torch.cat([real[:20], new]))["copies"] == pytest.approx(2 / 3)
 
@@ -97,6 +97,6 @@ def test_larger_images_are_averaged_over_pixels() -> None:
 
 
 @pytest.mark.parametrize("copies", [1, 3])
-def test_one_training_image_is_no_neighbourhood(copies: int) -> None:
+def test_one_training_image_is_an_error(copies: int) -> None:
     with pytest.raises(InputError, match="at least 2 training images"):
         scores(pictures(1, 0).repeat(copies, 1, 1, 1), pictures(3, 1))

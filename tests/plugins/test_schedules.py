@@ -1,4 +1,4 @@
-"""The other schedules against diffusers, closed forms and torch's own distributions."""
+"""Scaled linear, sigmoid, Laplace and EDM, compared with diffusers, closed forms and torch's distributions."""
 
 import math
 
@@ -22,20 +22,20 @@ def log_snr(alpha_bar: Tensor) -> Tensor:
     return alpha_bar.log() - (1 - alpha_bar).log()
 
 
-def test_scaled_linear_agrees_with_diffusers() -> None:
+def test_scaled_linear_equals_diffusers() -> None:
     theirs = DDPMScheduler(1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     ours = ScaledLinearSchedule(ScaledLinearConfig(), timesteps=1000).alphas_cumprod()
     torch.testing.assert_close(ours.float(), theirs.alphas_cumprod, rtol=0, atol=1e-6)
 
 
-def test_scaled_linear_in_fifty_steps_is_every_twentieth_of_a_thousand() -> None:
-    path, ours = (ScaledLinearSchedule(ScaledLinearConfig(), timesteps=t).alphas_cumprod() for t in (1000, 50))
-    torch.testing.assert_close(ours, path[19::20], rtol=1e-12, atol=0)
+def test_scaled_linear_with_50_timesteps_is_every_20th_of_1000() -> None:
+    full, ours = (ScaledLinearSchedule(ScaledLinearConfig(), timesteps=t).alphas_cumprod() for t in (1000, 50))
+    torch.testing.assert_close(ours, full[19::20], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("config", [SigmoidConfig(), SigmoidConfig(start=0.0, tau=0.7)])
-def test_sigmoid_is_the_papers_algorithm(config: SigmoidConfig) -> None:
-    """Jabri et al. (2022), algorithm 3: (sigma(end) - sigma(at t)) / (sigma(end) - sigma(start)), plainly."""
+def test_sigmoid_equals_the_algorithm_of_the_paper(config: SigmoidConfig) -> None:
+    """Jabri et al. (2022), algorithm 3: (sigma(end) - sigma(at t)) / (sigma(end) - sigma(start))."""
 
     def sigma(value: float) -> float:
         return 1 / (1 + math.exp(-value / config.tau))
@@ -48,21 +48,21 @@ def test_sigmoid_is_the_papers_algorithm(config: SigmoidConfig) -> None:
     assert ours[-1] == pytest.approx(ours[-2] * (1 - config.max_beta), rel=1e-9)
 
 
-def test_laplace_puts_the_log_snr_at_the_quantiles_of_its_distribution() -> None:
+def test_laplace_has_log_snrs_at_the_quantiles_of_the_distribution() -> None:
     quantiles = torch.arange(50, 0, -1, dtype=torch.float64) / 51
     theirs = torch.distributions.Laplace(torch.tensor(0.3).double(), torch.tensor(0.8).double()).icdf(quantiles)
     ours = LaplaceSchedule(LaplaceConfig(mean=0.3, scale=0.8), timesteps=50).alphas_cumprod()
-    torch.testing.assert_close(log_snr(ours), theirs, rtol=0, atol=1e-6)  # torch rounds in between
+    torch.testing.assert_close(log_snr(ours), theirs, rtol=0, atol=1e-6)  # torch's icdf rounds intermediate values
 
 
-def test_laplace_ends_where_its_description_says() -> None:
+def test_the_last_log_snr_of_laplace_is_as_documented() -> None:
     ours = LaplaceSchedule(LaplaceConfig(mean=-1.0, scale=0.5), timesteps=99).alphas_cumprod()
     assert log_snr(ours)[-1].item() == pytest.approx(-1 - 0.5 * math.log(50), rel=1e-9)
 
 
 @pytest.mark.parametrize("rho", [7.0, 3.0])
-def test_edm_has_the_noise_levels_of_karras(rho: float) -> None:
-    """diffusers keeps its levels in float32, so it cannot be closer than that."""
+def test_edm_has_the_noise_levels_of_karras_et_al(rho: float) -> None:
+    """diffusers computes its noise levels in float32, hence the tolerance."""
     theirs = EulerDiscreteScheduler()._convert_to_karras(torch.tensor([80.0, 0.002]), 18)
     ours = EdmSchedule(EdmConfig(rho=rho), timesteps=18).alphas_cumprod()
     sigma = ((1 - ours) / ours).sqrt().flip(0)
@@ -83,6 +83,6 @@ def test_edm_has_the_noise_levels_of_karras(rho: float) -> None:
         (ScaledLinearConfig, {"first_beta": 0.1, "last_beta": 0.01}),
     ],
 )
-def test_what_would_be_no_schedule_is_refused(config, keys) -> None:  # type: ignore[no-untyped-def]
+def test_an_invalid_config_is_rejected(config, keys) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValidationError):
         config(**keys)

@@ -65,14 +65,14 @@ def test_every_number_of_a_record_is_a_curve(tmp_path: Path) -> None:
     assert "loss/t_q3" not in read(tmp_path).Tags()["scalars"]
 
 
-def test_scores_stand_beside_their_floors(tmp_path: Path) -> None:
+def test_scores_are_written_with_their_floors(tmp_path: Path) -> None:
     scores = Scores(20, "clean-fid", "standard", True, 10, 20, {"fid": 94.66}, {"fid": 3.5}, {"fid": "lower"})
     started(tmp_path).scores(scores)
     assert series(tmp_path, "clean-fid/fid") == [(20, 94.66)]
     assert series(tmp_path, "clean-fid/fid_floor") == [(20, 3.5)]
 
 
-def test_pictures_are_there_pixel_for_pixel(tmp_path: Path) -> None:
+def test_images_are_written_pixel_for_pixel(tmp_path: Path) -> None:
     path, pixels = picture(tmp_path)
     tracker = started(tmp_path)
     for name in ("samples", "forward", "reverse"):
@@ -84,7 +84,7 @@ def test_pictures_are_there_pixel_for_pixel(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), pixels)
 
 
-def test_the_recipe_can_be_read_there(tmp_path: Path) -> None:
+def test_the_recipe_is_written_as_text(tmp_path: Path) -> None:
     started(tmp_path)
     (event,) = read(tmp_path).Tensors("recipe/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
@@ -106,7 +106,7 @@ def test_every_event_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
     tracker.run_ended(RunEnded(10, "stopped"))
 
 
-def test_a_run_that_goes_on_takes_back_only_what_comes_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_run_removes_only_events_after_its_checkpoint(tmp_path: Path) -> None:
     path, _ = picture(tmp_path)
     first = started(tmp_path)
     for step in (10, 20, 30):
@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_takes_back_only_what_comes_after_its_checkpoint(tmp_
     assert [path.name for path in (tmp_path / "tensorboard").iterdir() if "tfevents" not in path.name] == []
 
 
-def test_a_run_that_begins_anew_forgets_the_earlier_attempt(tmp_path: Path) -> None:
+def test_a_restarted_run_removes_the_earlier_attempt(tmp_path: Path) -> None:
     started(tmp_path).step(record(10, loss=1.0))
     started(tmp_path).step(record(10, loss=2.0))
     assert series(tmp_path, "loss") == [(10, 2.0)]
@@ -134,7 +134,7 @@ def test_a_run_that_begins_anew_forgets_the_earlier_attempt(tmp_path: Path) -> N
     }
 
 
-def test_a_run_that_goes_back_by_itself_leaves_no_point_of_the_detour(tmp_path: Path) -> None:
+def test_a_rollback_removes_the_points_after_its_checkpoint(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     for step in (10, 20, 30):
         tracker.step(record(step, loss=1.0))
@@ -142,7 +142,7 @@ def test_a_run_that_goes_back_by_itself_leaves_no_point_of_the_detour(tmp_path: 
     assert series(tmp_path, "loss") == [(10, 1.0), (20, 2.0)]
 
 
-def test_what_comes_after_the_end_is_ignored(tmp_path: Path) -> None:
+def test_events_after_the_end_are_ignored(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     tracker.run_ended(RunEnded(0, "failed"))
     tracker.picture(Picture(0, "samples", tmp_path / "nowhere.png"))

@@ -30,7 +30,7 @@ def test_without_a_key_runs_go_offline() -> None:
 
 
 @pytest.mark.parametrize("place", ["environment", "netrc"])
-def test_a_key_is_seen_and_never_shown(netrc: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_a_key_is_found_and_never_shown(netrc: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     if place == "environment":
         monkeypatch.setenv("WANDB_API_KEY", KEY)
     else:
@@ -41,13 +41,13 @@ def test_a_key_is_seen_and_never_shown(netrc: Path, monkeypatch: pytest.MonkeyPa
     assert KEY[:8] not in str(found)
 
 
-def test_the_key_of_another_server_is_none(netrc: Path) -> None:
+def test_a_key_of_another_server_does_not_count(netrc: Path) -> None:
     netrc.write_text(f"machine elsewhere.example.org login user password {KEY}\n")
     assert connection().state == "note"
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_a_setting_of_wandbs_own_is_said(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_a_mode_in_the_settings_of_wandb_is_named(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_MODE", mode)
     found = connection()

@@ -52,7 +52,7 @@ print(json.dumps({"longest": longest, "end": time.monotonic() - began, "said": s
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the service in /proc")
 @pytest.mark.parametrize("fault", ["is killed", "hangs", "has no disk"])
-def test_no_step_waits_the_process_ends_and_one_line_says_what_happened(fault: str, tmp_path: Path) -> None:
+def test_a_fault_of_wandb_blocks_no_step_and_is_reported_in_one_line(fault: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, fault, str(tmp_path), str(PATIENCE)],
         env={
@@ -76,7 +76,7 @@ def test_no_step_waits_the_process_ends_and_one_line_says_what_happened(fault: s
         assert line.endswith("it is disabled, and the run continues.")
 
 
-def test_calls_are_made_in_order_and_the_poster_does_not_wait() -> None:
+def test_calls_are_made_in_order_and_posting_does_not_wait() -> None:
     box, made = EventQueue(patience=5), list[int]()
     box.post(lambda: time.sleep(0.3))
     began = time.monotonic()
@@ -87,7 +87,7 @@ def test_calls_are_made_in_order_and_the_poster_does_not_wait() -> None:
     assert made == list(range(100))
 
 
-def test_a_call_that_fails_is_told_to_the_next_poster() -> None:
+def test_the_next_post_raises_the_error_of_an_earlier_call() -> None:
     box = EventQueue(patience=5)
     box.post(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -96,7 +96,7 @@ def test_a_call_that_fails_is_told_to_the_next_poster() -> None:
         box.post(lambda: None)
 
 
-def test_a_call_that_does_not_return_is_told_to_the_next_poster_after_a_while() -> None:
+def test_posting_raises_if_a_call_does_not_return() -> None:
     box = EventQueue(patience=0.2)
     box.post(lambda: time.sleep(60))
     box.post(lambda: None)

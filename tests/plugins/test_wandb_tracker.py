@@ -101,7 +101,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_real_offline_run_holds_what_was_told(tmp_path: Path) -> None:
+def test_a_real_offline_run_contains_all_events(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline", project="afhq", tags=("t50",)))
     steps = history(tmp_path)
     assert sorted(steps) == [10, 20]
@@ -125,7 +125,7 @@ def test_a_real_offline_run_holds_what_was_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_the_name_in_the_recipe_s_tracker_wins(tmp_path: Path) -> None:
+def test_the_name_of_the_tracker_overrides_the_recipe_name(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline", name="other cats"))
     assert [run.display_name for run in told(tmp_path, "run")] == ["other cats"]
 
@@ -140,7 +140,7 @@ def test_the_training_step_is_the_x_axis(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_steps_that_the_server_already_has_are_told_again_and_not_dropped(tmp_path: Path) -> None:
+def test_steps_that_the_server_already_has_are_sent_again(tmp_path: Path) -> None:
     tracker = WandbTracker(WandbConfig(mode="offline"), run_folder=tmp_path)
     tracker.run_started(started(tmp_path, first_step=10))
     assert tracker._run is not None
@@ -162,7 +162,7 @@ def test_only_a_failed_run_is_marked_so(tmp_path: Path, status: str, code: int) 
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_run_of_the_caller_s_own_goes_on_undisturbed(tmp_path: Path) -> None:
+def test_another_wandb_run_of_the_process_is_not_disturbed(tmp_path: Path) -> None:
     own = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True, console="off"))
     a_run(tmp_path / "run", WandbConfig(mode="offline"))
     own.log({"mine": 1})
@@ -172,7 +172,7 @@ def test_a_run_of_the_caller_s_own_goes_on_undisturbed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_run_that_is_gone_on_with_stays_one_run(tmp_path: Path) -> None:
+def test_a_resumed_run_stays_one_run(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline"))
     a_run(tmp_path, WandbConfig(mode="offline"), first_step=20)
     assert len({file.name for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")}) == 1
@@ -180,7 +180,7 @@ def test_a_run_that_is_gone_on_with_stays_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_run_whose_first_process_was_killed_while_it_wrote_its_id_has_one(tmp_path: Path) -> None:
+def test_an_incomplete_run_id_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "wandb" / "run-id"
     file.parent.mkdir()
     file.touch()
@@ -202,7 +202,7 @@ def test_a_link_in_the_run_folder_is_an_error(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.usefixtures("nobody")
-def test_without_a_key_it_goes_on_offline_and_says_so_once(
+def test_without_a_key_it_continues_offline_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -215,7 +215,7 @@ def test_without_a_key_it_goes_on_offline_and_says_so_once(
 
 
 @pytest.mark.usefixtures("nobody")
-def test_without_a_network_it_goes_on_offline_after_its_timeout(
+def test_without_a_network_it_continues_offline_after_its_timeout(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -232,7 +232,7 @@ def test_without_a_network_it_goes_on_offline_after_its_timeout(
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_key_of_the_wrong_form_is_no_reason_to_fail(
+def test_an_invalid_key_does_not_fail_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "short")
@@ -243,9 +243,7 @@ def test_a_key_of_the_wrong_form_is_no_reason_to_fail(
     assert sorted(history(tmp_path)) == [10, 20]
 
 
-def test_an_upload_that_takes_too_long_at_the_end_is_left_for_later(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_slow_upload_at_the_end_is_left_for_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Stuck:
         dir = str(tmp_path / "run-1" / "files")
 
@@ -260,7 +258,7 @@ def test_an_upload_that_takes_too_long_at_the_end_is_left_for_later(
 
 
 @pytest.mark.usefixtures("nobody")
-def test_the_environment_may_say_offline_where_the_recipe_says_nothing(
+def test_the_environment_can_choose_offline_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -271,12 +269,12 @@ def test_the_environment_may_say_offline_where_the_recipe_says_nothing(
 
 
 @pytest.mark.usefixtures("nobody")
-def test_the_environment_may_say_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_can_disable_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     a_run(tmp_path, WandbConfig())
     assert history(tmp_path) == {}
 
 
-def test_disabled_leaves_nothing(tmp_path: Path) -> None:
+def test_disabled_mode_writes_nothing(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="disabled"))
     assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]

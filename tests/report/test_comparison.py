@@ -42,7 +42,7 @@ def made(tmp_path: Path):  # type: ignore[no-untyped-def]
     return made
 
 
-def test_what_differs_is_every_key_whose_value_does(made) -> None:  # type: ignore[no-untyped-def]
+def test_all_keys_with_different_values_are_listed(made) -> None:  # type: ignore[no-untyped-def]
     runs = read_runs(
         [
             made("a", '[loss]\nuse = "l1"\n[train]\nsteps = 5\n[[metric]]\nuse = "fd"\n'),
@@ -68,7 +68,7 @@ def test_what_differs_is_every_key_whose_value_does(made) -> None:  # type: igno
         ),
     ],
 )
-def test_losses_of_unlike_kinds_are_said_not_to_compare(made, second: str, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_losses_that_measure_different_things_are_not_comparable(made, second: str, said: str) -> None:  # type: ignore[no-untyped-def]
     folders = [str(made("a", '[loss]\nuse = "l1"\n')), str(made("b", second))]
     page = Path(folders[0]) / "page.html"
     done = CliRunner().invoke(main, ["compare", *folders, "--out", str(page)], env={"COLUMNS": "100"})
@@ -82,7 +82,7 @@ def test_losses_of_unlike_kinds_are_said_not_to_compare(made, second: str, said:
 
 
 @pytest.mark.parametrize(("better", "best"), [("lower", 1), ("higher", 0)])
-def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> None:  # type: ignore[no-untyped-def]
+def test_scores_measured_in_the_same_way_are_ranked(made, better: str, best: int) -> None:  # type: ignore[no-untyped-def]
     older = scores(1.0)
     first = made("a", "", older, scores(40.0, better={"fid": better}))
     second = made("b", "", scores(30.0, better={"fid": better}, floor={"fid": 3.1}, facts={"extractor SHA-256": "ab"}))
@@ -104,24 +104,24 @@ def test_scores_by_the_same_rules_are_ranked(made, better: str, best: int) -> No
         ),
     ],
 )
-def test_scores_by_unlike_rules_are_not_and_the_rule_is_named(made, changes, why) -> None:  # type: ignore[no-untyped-def]
+def test_scores_measured_differently_are_not_ranked_and_the_reason_is_shown(made, changes, why) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", scores(40.0)), made("b", "", scores(30.0, **changes))]))
     assert (ranking.values, ranking.best, ranking.note) == ([40.0, 30.0], None, why)
 
 
-def test_samplers_may_be_ranked_against_each_other(made) -> None:  # type: ignore[no-untyped-def]
+def test_different_samplers_are_ranked(made) -> None:  # type: ignore[no-untyped-def]
     records = [scores(value, facts={"sampler": sampler}) for value, sampler in ((40.0, "ddim"), (30.0, "ancestral"))]
     (ranking,) = ranked(read_runs([made(name, "", record) for name, record in zip("ab", records, strict=True)]))
     assert ranking.best == 1
 
 
-def test_ways_that_are_no_better_are_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
+def test_a_score_without_a_better_direction_is_not_ranked(made) -> None:  # type: ignore[no-untyped-def]
     near = scores(40.0, better={"fid": "neither"})
     (ranking,) = ranked(read_runs([made("a", "", near), made("b", "", near)]))
     assert (ranking.best, ranking.note) == (None, "not ranked: neither lower nor higher is better")
 
 
-def test_one_score_alone_is_no_ranking(made) -> None:  # type: ignore[no-untyped-def]
+def test_a_single_score_is_not_ranked(made) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", scores(40.0)), made("b", "")]))
     assert (ranking.values, ranking.best) == ([40.0, None], None)
     assert ranking.note == "not ranked: only one run has it"
@@ -137,7 +137,7 @@ def test_the_page_has_the_differences_the_scores_and_the_grids(made, tmp_path: P
     assert "Loss" in text
 
 
-def test_the_command_marks_the_best_and_says_why_not(made, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_marks_the_best_score_or_shows_why_none_is_marked(made, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("COLUMNS", "120")
     folders = [str(made("a", "[train]\nseed = 1", scores(40.0))), str(made("b", "[train]\nseed = 2", scores(30.0)))]
     done = CliRunner().invoke(main, ["compare", *folders, "--out", str(tmp_path / "page.html")])
@@ -165,7 +165,7 @@ def test_a_damaged_lock_is_named(made, lock: bytes) -> None:  # type: ignore[no-
     assert "Traceback" not in done.output
 
 
-def test_a_grid_that_cannot_be_read_is_left_out(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_unreadable_grid_is_skipped(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     runs = [made("a", ""), made("b", "")]
     (runs[0] / "samples" / "step-00000020.png").write_bytes(b"")
     text = write_comparison(read_runs(runs), tmp_path / "page.html").read_text()
@@ -180,7 +180,7 @@ def identified(value: float, origin: str = "run", **changes: Any) -> dict[str, A
     return scores(value, identity={**identity, **changes}, origin=origin)
 
 
-def test_the_newest_score_is_that_of_the_last_step_whenever_it_was_written(made) -> None:  # type: ignore[no-untyped-def]
+def test_the_latest_score_is_the_one_of_the_last_step(made) -> None:  # type: ignore[no-untyped-def]
     older = {**scores(1.0), "step": 10}
     (ranking,) = ranked(read_runs([made("a", "", scores(40.0), older), made("b", "", scores(30.0))]))
     assert (ranking.values, ranking.best) == ([40.0, 30.0], 1)
@@ -202,26 +202,26 @@ def test_the_newest_score_is_that_of_the_last_step_whenever_it_was_written(made)
         ({"sampler": {"use": "heun"}}, "lower is better"),
     ],
 )
-def test_all_that_a_score_depends_on_is_compared_but_what_runs_are_to_differ_in(made, change, why) -> None:  # type: ignore[no-untyped-def]
+def test_conditions_of_a_score_are_compared_except_those_in_which_runs_may_differ(made, change, why) -> None:  # type: ignore[no-untyped-def]
     (ranking,) = ranked(read_runs([made("a", "", identified(40.0)), made("b", "", identified(30.0, **change))]))
     assert ranking.note == why
 
 
-def test_a_score_on_request_is_a_row_of_its_own(made) -> None:  # type: ignore[no-untyped-def]
+def test_a_manual_evaluation_has_a_row_of_its_own(made) -> None:  # type: ignore[no-untyped-def]
     asked = {**identified(1.0, "request"), "step": 30}
     own, other = ranked(read_runs([made("a", "", identified(40.0), asked), made("b", "", identified(30.0))]))
     assert (own.title, own.values, own.best) == ("clean-fid fid", [40.0, 30.0], 1)
     assert (other.title, other.values, other.best) == ("clean-fid (manual) fid", [1.0, None], None)
 
 
-def test_a_score_that_is_no_number_is_shown_and_not_ranked(made) -> None:  # type: ignore[no-untyped-def]
+def test_a_score_that_is_not_finite_is_shown_and_not_ranked(made) -> None:  # type: ignore[no-untyped-def]
     bad = {**identified(0.0), "values": {}, "unusable": {"fid": "nan"}}
     runs = read_runs([made("a", "", bad), made("b", "", identified(30.0)), made("c", "", identified(40.0))])
     (ranking,) = ranked(runs)
     assert (ranking.texts, ranking.values, ranking.best) == (["nan", "30", "40"], [None, 30.0, 40.0], 1)
 
 
-def test_a_page_takes_any_number_of_runs_and_tells_each_by_colour_and_dashes(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_each_of_many_runs_has_its_colour_and_dashes(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     runs = read_runs([made(f"r{number:02}", f"[train]\nseed = {number}", identified(number)) for number in range(12)])
     text = write_comparison(runs, tmp_path / "page.html").read_text()
     for name, style in (("r00", "c0"), ("r04", "c4"), ("r05", "c0 d1"), ("r11", "c1 d2")):
@@ -244,13 +244,13 @@ def test_more_keys_than_runs_are_rows(made, tmp_path: Path) -> None:  # type: ig
     ]
 
 
-def test_runs_of_one_name_are_told_apart_by_the_folder_above(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_runs_with_the_same_name_include_their_parent_folder(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     runs = read_runs([made("x/a", ""), made("y/a", ""), made("b", "")])
     assert [run.name for run in runs] == ["x/a", "y/a", "b"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_the_command_takes_a_whole_sweep_at_any_width(made, monkeypatch, width: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_sweep_fits_any_width(made, monkeypatch, width: int) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("COLUMNS", str(width))
     folders = [str(made(f"{n:02}-run", f"[train]\nseed = {n}", identified(40.0 - n))) for n in range(10)]
     done = CliRunner().invoke(main, ["compare", *folders])

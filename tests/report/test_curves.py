@@ -21,12 +21,12 @@ def test_ticks_are_round_numbers_inside(low: float, high: float, expected: list[
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_log_ticks_are_ones_twos_and_fives_or_powers_where_they_are_many() -> None:
+def test_log_ticks_are_ones_twos_and_fives_or_only_powers() -> None:
     assert [10**tick for tick in log_ticks(-1, math.log10(3))] == pytest.approx([0.1, 0.2, 0.5, 1, 2])
     assert log_ticks(-5.5, 2) == [-5, -4, -3, -2, -1, 0, 1, 2]
 
 
-def test_a_narrow_log_axis_is_not_left_without_numbers() -> None:
+def test_a_narrow_log_axis_has_ticks() -> None:
     assert [10**tick for tick in log_ticks(math.log10(0.131), math.log10(0.158))] == pytest.approx([0.14, 0.15])
 
 
@@ -39,14 +39,14 @@ def labels(markup: str) -> list[str]:
     return re.findall(r'<text class="tick"[^>]*>([^<]*)</text>', markup)
 
 
-def test_steps_run_from_zero_at_the_left_edge_and_values_from_zero_at_the_bottom() -> None:
+def test_both_axes_start_at_zero() -> None:
     (line,) = lines(chart("Speed", [Curve("images/s", [(0, 0.0), (50, 4.0), (100, 2.0)])]))
     assert line == [(56.0, 186.0), (226.0, 14.0), (396.0, 100.0)]
     (late,) = lines(chart("FID", [Curve("fid", [(50, 2.0), (100, 4.0)])]))
     assert late == [(226.0, 100.0), (396.0, 14.0)]
 
 
-def test_on_a_log_scale_equal_ratios_are_equal_distances_and_zero_is_left_out() -> None:
+def test_a_log_scale_shows_equal_ratios_as_equal_distances_and_skips_zero() -> None:
     drawn = chart("Loss", [Curve("training", [(0, 0.01), (1, 0.1), (2, 1.0), (3, 0.0)])], logarithmic=True)
     (line,) = lines(drawn)
     assert [y for _, y in line] == [186.0, 100.0, 14.0]
@@ -57,14 +57,14 @@ def test_ticks_are_written_in_full() -> None:
     assert {"2,000", "10,000", "step"} < set(labels(chart("Loss", [Curve("training", [(0, 1.0), (10_000, 2.0)])])))
 
 
-def test_a_noisy_curve_lies_behind_its_running_mean() -> None:
+def test_a_noisy_curve_is_behind_its_running_mean() -> None:
     noise = [(step, 1.0 + (-1) ** step) for step in range(1, 401)]
     raw, mean = lines(chart("Loss", [Curve("training", noise, noisy=True)]))
     assert {y for _, y in raw} == {14.0, 186.0}
     assert all(abs(y - 100.0) < 10 for _, y in mean)
 
 
-def test_the_running_mean_is_that_of_the_window_and_of_what_is_left_of_it_at_the_ends() -> None:
+def test_the_window_of_the_running_mean_is_truncated_at_the_ends() -> None:
     values = [float(step**2) for step in range(80)]  # a window of 2 to either side
     line = [value for _, value in smoothed(list(enumerate(values)))]
     assert line[40] == pytest.approx(sum(values[38:43]) / 5)
@@ -72,19 +72,19 @@ def test_the_running_mean_is_that_of_the_window_and_of_what_is_left_of_it_at_the
     assert smoothed([(1, 5.0), (2, 7.0)]) == [(1, 5.0), (2, 7.0)]
 
 
-def test_the_legend_and_the_spoken_label_tell_where_a_curve_ends() -> None:
+def test_the_legend_and_the_aria_label_contain_the_last_value() -> None:
     drawn = chart("Loss", [Curve("training", [(1, 0.5), (2, 0.25)]), Curve("validation", [(2, 0.125)])])
     assert "training <b>0.25</b>" in drawn
     assert 'aria-label="Loss: training ends at 0.25, validation ends at 0.125"' in drawn
 
 
-def test_long_curves_are_averaged_and_keep_their_end() -> None:
+def test_long_curves_are_averaged_and_keep_their_last_point() -> None:
     (drawn,) = lines(chart("Loss", [Curve("training", [(step, float(step % 2)) for step in range(10_001)])]))
     assert 200 < len(drawn) <= 402
     assert drawn[-1][0] == 396.0
 
 
-def test_one_point_is_a_dot_and_none_is_nothing() -> None:
+def test_one_point_is_a_dot_and_no_points_are_no_chart() -> None:
     assert "<circle" in chart("FID", [Curve("fid", [(1000, 150.85)])])
     assert chart("FID", [Curve("fid", [])]) == ""
 

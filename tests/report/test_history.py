@@ -23,7 +23,7 @@ def record(step: int, validation_loss: float | None = None) -> StepRecord:
     return StepRecord(step, 1 / step, (0.1 * step, None, 0.3, 0.4), 1.0, 1e-3, 50.0, validation_loss)
 
 
-def test_a_history_is_every_record_of_a_log(tmp_path: Path) -> None:
+def test_a_history_contains_every_record_of_a_log(tmp_path: Path) -> None:
     history = read_history(log(tmp_path, [record(10), record(20, 0.25), record(30)]))
     assert history.step == 30
     assert history.last is not None
@@ -35,13 +35,13 @@ def test_a_history_is_every_record_of_a_log(tmp_path: Path) -> None:
     assert history.seconds(batch_size=4) == pytest.approx(30 * 4 / 50)
 
 
-def test_no_record_is_no_history(tmp_path: Path) -> None:
+def test_a_log_without_records_is_an_empty_history(tmp_path: Path) -> None:
     history = read_history(RunFolder(tmp_path).log)
     assert (history.step, history.last, history.validation_loss, history.seconds(4)) == (0, None, None, 0.0)
     assert history.curves["loss"].points == []
 
 
-def test_a_log_that_was_edited_is_read_by_step(tmp_path: Path) -> None:
+def test_an_edited_log_is_sorted_by_step(tmp_path: Path) -> None:
     history = read_history(log(tmp_path, [record(30), record(10), record(20)]))
     assert [step for step, _ in history.curves["loss"].points] == [10, 20, 30]
     assert history.step == 30
@@ -54,14 +54,14 @@ def test_quarters_may_be_fewer_or_more(tmp_path: Path, length: int) -> None:
     assert [len(quarter.points) for quarter in history.quarters] == [int(number < length) for number in range(4)]
 
 
-def test_up_to_thousands_of_points_stay_as_they_are() -> None:
+def test_thousands_of_points_are_not_averaged() -> None:
     series = Series()
     for step in range(1, 8001):
         series.add(step, float(step % 7))
     assert series.points == [(step, float(step % 7)) for step in range(1, 8001)]
 
 
-def test_more_points_become_means_over_neighbours_and_the_last_stays() -> None:
+def test_more_points_are_averaged_and_the_last_point_is_kept() -> None:
     series, count = Series(), 1_000_003
     for step in range(1, count):
         series.add(step, float(step))
@@ -75,14 +75,14 @@ def test_more_points_become_means_over_neighbours_and_the_last_stays() -> None:
     assert [step for step, _ in points] == sorted({step for step, _ in points})
 
 
-def test_what_is_not_finite_is_left_out_of_every_mean() -> None:
+def test_values_that_are_not_finite_are_skipped() -> None:
     series = Series()
     for step in range(1, 20_001):
         series.add(step, math.nan if step % 2 else 1.0)
     assert {value for _, value in series.points} == {1.0}
 
 
-def test_a_million_records_take_no_memory(tmp_path: Path) -> None:
+def test_a_million_records_need_constant_memory(tmp_path: Path) -> None:
     line = json.dumps({"event": "step", **asdict(record(7, 0.5))})
     head, tail = line.split('"step": 7')
     with RunFolder(tmp_path).metrics.open("w") as file:

@@ -65,14 +65,14 @@ def test_an_image_is_embedded_byte_for_byte_and_its_thumbnail_is_small(tmp_path:
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (320, 160)
 
 
-def test_what_is_not_there_is_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_image_is_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (embedded(tmp_path / "a.png"), thumbnail(tmp_path / "a.png")) == ("", "")
     assert not caplog.records
 
 
 @pytest.mark.parametrize("make", DAMAGES.values(), ids=DAMAGES.keys())
 @pytest.mark.parametrize("show", [embedded, thumbnail])
-def test_what_is_not_an_image_is_left_out_and_named(
+def test_a_file_that_is_not_an_image_is_skipped_and_named(
     tmp_path: Path,
     make: Callable[[Path], object],
     show: Callable[[Path], str],
@@ -87,7 +87,7 @@ def test_what_is_not_an_image_is_left_out_and_named(
     assert "a.png is skipped" in caplog.text
 
 
-def test_nothing_comes_out_of_a_folder_that_is_a_link(tmp_path: Path) -> None:
+def test_no_image_is_read_from_a_folder_that_is_a_link(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     png(tmp_path / "outside" / "a.png")
     (tmp_path / "samples").symlink_to(tmp_path / "outside")

@@ -83,7 +83,7 @@ def a_run(path: Path, name: str = '"cats"') -> RunFolder:
     return folder
 
 
-def test_the_page_tells_what_was_done_and_what_came_of_it(tmp_path: Path) -> None:
+def test_the_page_shows_the_run_and_its_results(tmp_path: Path) -> None:
     page = read(a_run(tmp_path))
     for told in (
         "cat images (critters, 32 x 32 px), trained for 20 steps",
@@ -99,7 +99,7 @@ def test_the_page_tells_what_was_done_and_what_came_of_it(tmp_path: Path) -> Non
         assert told in page.text
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_the_page_needs_no_other_files(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     page = read(folder)
     assert len(page.sources) == 5
@@ -110,7 +110,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert [link for link in page.links if link.startswith("http")] == ["https://arxiv.org/abs/2006.11239"]
 
 
-def test_every_grid_has_a_thumbnail_that_leads_to_it(tmp_path: Path) -> None:
+def test_every_grid_has_a_thumbnail_that_links_to_it(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     save_png(grid(torch.zeros(100, 3, 32, 32, dtype=torch.uint8)), folder.samples(20))
     page = read(folder)
@@ -122,7 +122,7 @@ def test_every_grid_has_a_thumbnail_that_leads_to_it(tmp_path: Path) -> None:
     assert small.size == (320, 320)
 
 
-def test_a_run_with_very_many_grids_shows_some_of_them_the_first_and_the_last_included(tmp_path: Path) -> None:
+def test_of_many_grids_some_are_shown_including_the_first_and_the_last(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     for step in range(30, 1010, 10):
         save_png(grid(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)), folder.samples(step))
@@ -131,7 +131,7 @@ def test_a_run_with_very_many_grids_shows_some_of_them_the_first_and_the_last_in
     assert (shown[0], shown[-1]) == ("samples/step-00000010.png", "samples/step-00001000.png")
 
 
-def test_each_protocol_tells_its_own_rules(tmp_path: Path) -> None:
+def test_each_protocol_shows_its_own_facts(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     scores = Scores(20, "clean-fid", "standard", True, 10_000, 4653, {"kid": 0.00123}, {}, {}, {"resize": "bicubic"})
     folder.log.append("scores", asdict(scores))
@@ -142,7 +142,7 @@ def test_each_protocol_tells_its_own_rules(tmp_path: Path) -> None:
     assert text.count("not comparable with other scores") == 1
 
 
-def test_the_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+def test_the_commands_are_quoted_for_the_shell(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "my cats")
     commands = [shlex.split(line) for line in read(folder).text.splitlines() if line.startswith("ddpmkit ")]
     assert [command[:3] for command in commands] == [
@@ -166,7 +166,7 @@ def test_the_metrics_that_were_not_skipped_are_offered(tmp_path: Path) -> None:
     assert f"ddpmkit evaluate {folder.path} --skip-unavailable-metrics\n" in read(folder, ["clean-fid"]).text
 
 
-def test_the_commands_name_the_plugins_that_are_files(tmp_path: Path) -> None:
+def test_the_commands_contain_the_plugin_files(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     folder.lock.write_text(folder.lock.read_text().replace("{ ddpm", '{ "my zig.py" = "sha256:0123", ddpm'))
     commands = [shlex.split(line) for line in read(folder).text.splitlines() if line.startswith("ddpmkit ")]
@@ -180,14 +180,14 @@ def test_names_from_outside_cannot_become_markup(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_a_folder_with_nothing_in_it_yet_still_gives_a_page(tmp_path: Path) -> None:
+def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
     page = read(RunFolder(tmp_path))
     assert "No step has been recorded yet" in page.text
     assert page.sources == []
     assert "ddpmkit sample" not in page.text
 
 
-def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
+def test_missing_parts_are_skipped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create()
     folder.log.append("step", asdict(StepRecord(10, 0.5, (None, None, None, None), 1.0, 1e-3, 90.0)))
@@ -213,7 +213,9 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
         b'metric = ["fd"]',
     ],
 )
-def test_a_damaged_lock_costs_only_what_it_says(tmp_path: Path, lock: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_lock_file_loses_only_its_own_content(
+    tmp_path: Path, lock: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = a_run(tmp_path)
     folder.lock.write_bytes(lock)
     page = read(folder)
@@ -225,7 +227,7 @@ def test_a_damaged_lock_costs_only_what_it_says(tmp_path: Path, lock: bytes, cap
 
 
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
-def test_a_lock_that_is_no_file_is_left_out(tmp_path: Path, kind: str) -> None:
+def test_a_lock_that_is_not_a_file_is_skipped(tmp_path: Path, kind: str) -> None:
     folder = a_run(tmp_path / "run")
     outside = folder.lock.rename(tmp_path / "outside")
     make = {"a link": lambda: folder.lock.symlink_to(outside), "a pipe": lambda: os.mkfifo(folder.lock)}
@@ -235,7 +237,7 @@ def test_a_lock_that_is_no_file_is_left_out(tmp_path: Path, kind: str) -> None:
     assert "150.8" in page.text
 
 
-def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_images_are_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = a_run(tmp_path / "run")
     secret = save_png(grid(torch.ones(1, 3, 8, 8, dtype=torch.uint8)), tmp_path / "secret.png")
     folder.samples(20).unlink()
@@ -255,7 +257,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplo
         assert name in caplog.text
 
 
-def test_damaged_lines_of_the_log_cost_only_themselves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_lines_of_the_log_lose_only_their_own_content(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = a_run(tmp_path)
     log = folder.metrics.read_bytes()
     folder.metrics.write_bytes(b"\n[]\n\xff\n" + log + b'{"event": "scores", "step": 1}\n{"event": "step", "st\xc3')
@@ -267,7 +269,7 @@ def test_damaged_lines_of_the_log_cost_only_themselves(tmp_path: Path, caplog: p
     assert folder.metrics.read_bytes() == before
 
 
-def test_a_name_that_is_no_text_does_not_cost_the_page(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_does_not_prevent_the_page(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     name = "caf\udce9 \u2028"
     scores = Scores(20, name, "standard", True, 10, 10, {name: 1.25}, {}, {name: "lower"}, {name: name})
@@ -275,7 +277,7 @@ def test_a_name_that_is_no_text_does_not_cost_the_page(tmp_path: Path) -> None:
     assert "1.25" in read(folder).text
 
 
-def test_a_log_that_is_a_pipe_is_an_error_at_once(tmp_path: Path) -> None:
+def test_a_log_that_is_a_pipe_is_an_error_and_not_read(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     folder.metrics.unlink()
     os.mkfifo(folder.metrics)
@@ -283,7 +285,7 @@ def test_a_log_that_is_a_pipe_is_an_error_at_once(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_scores_are_by_step_whenever_they_were_written_and_those_on_request_are_in_no_chart(tmp_path: Path) -> None:
+def test_scores_are_sorted_by_step_and_manual_ones_are_in_no_chart(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create()
     folder.lock.write_text(LOCK.format(name='"cats"'))

@@ -31,7 +31,7 @@ def score(protocol: str, number: int, value: float, *, comparable: bool = True) 
     )
 
 
-def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> None:
+def test_the_sentence_contains_the_latest_scores_and_validation_loss() -> None:
     steps = history(step(500, validation_loss=0.2), step(990, validation_loss=0.15), step(1000))
     scores = [
         score("standard", 500, 120.0),
@@ -44,7 +44,7 @@ def test_the_sentence_tells_the_newest_scores_and_the_last_validation_loss() -> 
     )
 
 
-def test_a_run_that_is_not_over_says_so() -> None:
+def test_the_sentence_of_an_unfinished_run_says_so_far() -> None:
     assert "trained for 500 of 1,000 steps so far." in sentence(RECIPE, history(step(500)), [])
 
 
@@ -61,7 +61,7 @@ def test_one_step_is_singular() -> None:
         ({"classes": ["cat", "dog", "wild"]}, "of cat, dog and wild images, "),
     ],
 )
-def test_the_pictures_are_named(data: dict[str, Any], words: str) -> None:
+def test_the_sentence_names_the_images(data: dict[str, Any], words: str) -> None:
     assert words in sentence({"data": data}, history(step(1)), [])
 
 
@@ -69,13 +69,13 @@ def test_the_pictures_are_named(data: dict[str, Any], words: str) -> None:
     ("speeds", "told"),
     [((64.0, 32.0), "about 25 min"), ((3200.0, 3200.0), "about 20 s"), ((6.4, 6.4), "about 2 h 47 min")],
 )
-def test_the_training_time_follows_from_the_speeds(speeds: tuple[float, float], told: str) -> None:
+def test_the_training_time_is_computed_from_the_speeds(speeds: tuple[float, float], told: str) -> None:
     """1000 steps of 32 images before the first record, and as many before the second."""
     steps = history(step(1000, speeds[0]), step(2000, speeds[1]))
     assert dict(facts(RECIPE, steps, []))["training time"] == told
 
 
-def test_facts_name_each_score_with_its_floor_and_mark_those_that_compare_with_nothing() -> None:
+def test_facts_show_each_score_with_its_floor_and_mark_incomparable_ones() -> None:
     told = dict(facts({}, history(), [score("standard", 1, 81.25), score("original", 1, 9.0, comparable=False)]))
     assert told == {
         "clean-fid fid (standard)": "81.25, floor 5.31",

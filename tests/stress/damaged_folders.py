@@ -27,7 +27,7 @@ from processes import call
 
 __all__ = ["COMMANDS", "Case", "Outcome", "cases", "damage_everything", "finished_run"]
 
-PARTS = Path(__file__).with_name("stress_parts.py")
+PLUGIN = Path(__file__).with_name("stress_plugin.py")
 _STEPS = 6
 _TIMEOUT = 300.0
 """Seconds after which a command counts as hanging."""
@@ -179,7 +179,7 @@ def _command(arguments: list[str], place: Workspace) -> None:
     if arguments:
         from ddpmkit.cli import main
 
-        plugin = [] if arguments[0] in ("compare", "checkpoint") else ["--plugin", str(PARTS)]
+        plugin = [] if arguments[0] in ("compare", "checkpoint") else ["--plugin", str(PLUGIN)]
         main([*arguments, *plugin])
     else:
         _report(place.run)

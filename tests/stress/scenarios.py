@@ -15,7 +15,7 @@ from processes import call
 
 __all__ = ["SCENARIOS", "Scenario", "Workspace"]
 
-_PARTS = Path(__file__).with_name("stress_parts.py")
+_PLUGIN = Path(__file__).with_name("stress_plugin.py")
 _RECIPE = """
 name = "stressed"
 metric = [{metric}]
@@ -83,7 +83,7 @@ class Workspace:
     def command(self, arguments: Sequence[str], fatal: int | None = None) -> int:
         """Run `ddpmkit ARGUMENTS` in a new process, killed before change number `fatal`, and return the exit code."""
         os.environ["DDPMKIT_CACHE"] = str(self.cache)
-        plugin = [] if arguments[0] == "data" else ["--plugin", str(_PARTS)]
+        plugin = [] if arguments[0] == "data" else ["--plugin", str(_PLUGIN)]
         return call(_counted, [*arguments, *plugin], self.watched, self.record, self.output, str(self.cache), fatal)
 
     def finish(self, arguments: Sequence[str]) -> None:
