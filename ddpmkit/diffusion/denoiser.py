@@ -86,8 +86,9 @@ class Denoiser:
             return estimate._replace(x0=x0)
         # The part that the clamp removes from x0 is added to eps. As a difference, so that eps keeps its bits wherever
         # nothing is clamped.
-        bar = self.process.alpha_bar_at(t)
-        return estimate._replace(x0=x0, eps=estimate.eps + math.sqrt(bar / (1 - bar)) * (estimate.x0 - x0))
+        alpha_bar_t = self.process.alpha_bar_at(t)
+        removed = estimate.x0 - x0
+        return estimate._replace(x0=x0, eps=estimate.eps + math.sqrt(alpha_bar_t / (1 - alpha_bar_t)) * removed)
 
     def truncated(self, timesteps: int) -> "Denoiser":
         """The denoiser of the first `timesteps` timesteps only: the same network, with `process.truncated`."""

@@ -92,15 +92,15 @@ class GaussianDiffusion(nn.Module):
 
     def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
         """x_t from x_s [B, C, H, W], s < t, and standard normal noise: Ho et al. (2020), eq. 2 over t - s steps."""
-        alpha = self.alpha_bar_at(t) / self.alpha_bar_at(s)
-        return math.sqrt(alpha) * x + math.sqrt(1 - alpha) * noise
+        alpha_t = self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return math.sqrt(alpha_t) * x + math.sqrt(1 - alpha_t) * noise
 
     noised_further = add_noise  # its name in plugin API 1
 
     def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
         """x_t from the clean image x0 and the noise eps, [B, C, H, W] each; x0 itself if t = -1."""
-        bar = self.alpha_bar_at(t)
-        return math.sqrt(bar) * x0 + math.sqrt(1 - bar) * eps
+        alpha_bar_t = self.alpha_bar_at(t)
+        return math.sqrt(alpha_bar_t) * x0 + math.sqrt(1 - alpha_bar_t) * eps
 
     # What the network receives and predicts.
 
@@ -116,7 +116,7 @@ class GaussianDiffusion(nn.Module):
         return torch.cat([x, torch.zeros_like(x) if x0_hat is None else x0_hat.clamp(-1, 1)], dim=1)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """The correct output of the network at (x_t, t int64 [B]): eps, x0, or v = sqrt(alpha_bar) eps - sigma x0."""
+        """The correct output of the network at (x_t, t int64 [B]): eps, x0, or v; see `parameterization`."""
         return training_target(self.prediction, x0, noise, *self._alpha_sigma(t))
 
     def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
@@ -135,10 +135,12 @@ class GaussianDiffusion(nn.Module):
         s = t - 1 is a single step, s = -1 is the clean image. For longer strides see Nichol & Dhariwal (2021),
         "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
         """
-        bar_t, bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
-        alpha = bar_t / bar_s
-        mean = math.sqrt(bar_s) * (1 - alpha) / (1 - bar_t) * x0 + math.sqrt(alpha) * (1 - bar_s) / (1 - bar_t) * x
-        return Posterior(mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha))
+        alpha_bar_t, alpha_bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
+        alpha_t = alpha_bar_t / alpha_bar_s
+        beta_t = 1 - alpha_t
+        x0_weight = math.sqrt(alpha_bar_s) * beta_t / (1 - alpha_bar_t)
+        x_weight = math.sqrt(alpha_t) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        return Posterior(mean=x0_weight * x0 + x_weight * x, variance=(1 - alpha_bar_s) / (1 - alpha_bar_t) * beta_t)
 
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
@@ -152,8 +154,9 @@ class GaussianDiffusion(nn.Module):
         mean, variance = self.posterior(x0_hat, x, t, s)
         if spread is None or variance == 0:
             return mean + math.sqrt(variance) * noise
-        beta = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
-        return mean + torch.exp(0.5 * _interpolated(math.log(variance), math.log(beta), spread)) * noise
+        beta_t = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        log_variance = _interpolated(math.log(variance), math.log(beta_t), spread)
+        return mean + torch.exp(0.5 * log_variance) * noise
 
     def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The mean [B, C, H, W] of `posterior` at s = t - 1, with t int64 [B]."""
@@ -193,10 +196,10 @@ class GaussianDiffusion(nn.Module):
 
     def half_log_snr_at(self, t: int) -> float:
         """lambda_t = ln(alpha_t / sigma_t) in float64; inf at t = -1, -inf if alpha_bar_t is 0."""
-        bar = self.alpha_bar_at(t)
-        if bar in (0, 1):
-            return math.inf if bar else -math.inf
-        return (math.log(bar) - math.log1p(-bar)) / 2
+        alpha_bar_t = self.alpha_bar_at(t)
+        if alpha_bar_t in (0, 1):
+            return math.inf if alpha_bar_t else -math.inf
+        return (math.log(alpha_bar_t) - math.log1p(-alpha_bar_t)) / 2
 
     def sampling_timesteps(self, steps: int) -> list[int]:
         """`steps` timesteps from T-1 down to 0, evenly spaced; for one step, T-1 alone.

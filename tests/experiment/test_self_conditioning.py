@@ -103,7 +103,7 @@ def test_guidance_asks_both_ways_with_the_guided_estimate_before() -> None:
         return x[:, :1] * (1 + label[:, None, None, None])
 
     process = GaussianDiffusion(torch.tensor([0.9, 0.5], dtype=torch.float64), "x0", self_conditioning=True)
-    denoiser = Denoiser(network, process, torch.tensor([0, 1]), Guidance(3.0, untold=2))
+    denoiser = Denoiser(network, process, torch.tensor([0, 1]), Guidance(3.0, null_label=2))
     x = torch.full((2, 1, 8, 8), 0.1)
     first = denoiser(x, 1).x0
     # Untold gives 3 x, told 1 x and 2 x: three times the way from the first to the second.
