@@ -36,7 +36,7 @@ class Change:
 
     @property
     def affects_model(self) -> bool:
-        """Whether the weights trained so far differ from those that the new recipe would have trained.
+        """Whether the new recipe would have trained other weights up to this step.
 
         The length of a run, its device, samples, metrics and trackers can change freely. So can the dataset component
         and its keys (its folder may move, or become an archive), because the fingerprint detects changed images.

@@ -33,7 +33,7 @@ class Override(NamedTuple):
 
 @dataclass
 class MergedRecipe:
-    """The merged values, where each of them is written, and the notes and problems found so far."""
+    """The merged values, the origin of each, and the notes and problems found so far."""
 
     source: str
     """The topmost source, named in problems with values that are not written anywhere."""
@@ -214,7 +214,7 @@ def _keys(key: Key, value: Any) -> Iterator[Key]:
 
 
 def _same(first: str, second: str) -> bool:
-    """Whether two names select one component; a bare name is that of a built-in."""
+    """Whether two names select the same component; a bare name selects a built-in."""
     return first.removeprefix(f"{BUILTIN_NAMESPACE}/") == second.removeprefix(f"{BUILTIN_NAMESPACE}/")
 
 

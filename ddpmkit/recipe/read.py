@@ -1,4 +1,4 @@
-"""`read_recipe`: read a recipe from a file or plain data, with the recipes it extends, and check all of it."""
+"""`read_recipe`: read and check a recipe, together with the recipes that it extends."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ def read_recipe(
         overrides: `key=value` strings, as for `--set`.
         registry: The components that can be used; by default those of all installed plugins and of `plugins`.
         plugins: Plugin files, as for `--plugin`.
-        name: Name of the run if the recipe does not set one; by default that of the file.
-        trust: Allow code to run that the lock of somebody else's run names.
+        name: Name of the run if the recipe does not set one; by default the name of the file.
+        trust: Allow code to run that the lock of another person's run names.
 
     Raises RecipeError with every problem, each at its place.
     """
@@ -70,7 +70,7 @@ def default_name(source: Path | str | Mapping[str, Any] | Layer) -> str:
     """The name of a run whose recipe does not set one."""
     if isinstance(source, Mapping | Layer):
         return "recipe"
-    # The name of a file may be any bytes; that of a run is text.
+    # The name of a file may be any bytes, but the name of a run is text.
     return os.fsencode(Path(source).stem).decode(errors="replace")
 
 
@@ -83,7 +83,7 @@ def _data_layer(data: Mapping[str, Any]) -> Layer:
 
 
 def _with_lock_marks(layer: Layer) -> Layer:
-    """The layer, marked as that of a lock if it is one, and as foreign if the lock is not the user's own."""
+    """The layer with `of_lock` set if it is a lock, and `foreign` if the lock is not the user's own."""
     of_lock = LOCK_TABLE in layer.values
     return replace(layer, of_lock=of_lock, foreign=of_lock and not is_own(layer.values))
 

@@ -39,7 +39,7 @@ class Part(Generic[SettingsT]):
     config: ComponentConfig
     """The keys that belong to the component."""
     foreign_code: tuple[CodeValue, ...] = field(default=(), compare=False)
-    """All untrusted code that the recipe names; empty unless this config names some of it."""
+    """All untrusted code that the recipe names; empty if this config names none."""
     source: str = field(default="", compare=False)
     """Where that code is named, for messages."""
 

@@ -175,7 +175,7 @@ def _syntax_problem(error: str, text: str, source: str) -> Problem:
     line = text.split("\n")[line_number - 1]
     if what.startswith(_DUPLICATE):
         span = Span(line_number, len(line) - len(line.lstrip()) + 1, max(1, len(line.strip())), line)
-        return Problem("this is defined twice", source, span, ("keep one of the two",))
+        return Problem("this key or table is already defined", source, span, ("keep one of the two",))
     word = _BARE_VALUE.match(line, column - 1) if what == "Invalid value" else None
     width, hints = (len(word[1]), (_correction(word[1]),)) if word else (1, ())
     return Problem(f"not valid TOML: {lowered}", source, Span(line_number, column, width, line), hints)

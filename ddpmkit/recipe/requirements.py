@@ -1,7 +1,7 @@
 """Whether everything that a recipe requires is installed: the packages of `[requires]` and the code of its components.
 
-The second can be asked of a recipe that has been read, because a recipe may be read where it cannot run, such as that
-of a finished run.
+Missing code is not an error when a recipe is read: the recipe of a finished run can be read on a machine on which it
+cannot run.
 """
 
 import importlib.metadata

@@ -37,13 +37,13 @@ class Header(Section):
     extends: Word | None = None
     """A base recipe, relative to this file: tables merge, arrays and plain values replace."""
     name: Word
-    """Name of the run and of its folder; by default that of the recipe file. Not inherited through `extends`."""
+    """Name of the run and of its folder; by default the name of the recipe file. Not inherited through `extends`."""
 
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if name.startswith(".") or not name.isprintable() or set(name) & set("/\\") or len(name.encode()) > 200:
-            raise ValueError("a folder cannot have this name: no leading dot, no / or \\, at most 200 bytes")
+            raise ValueError("must be valid as the name of a folder: no leading dot, no / or \\, at most 200 bytes")
         return name
 
 

@@ -29,7 +29,7 @@ class SweepRun:
     """One run of a sweep."""
 
     name: str
-    """Name of its folder within that of the sweep."""
+    """Name of its folder in the folder of the sweep."""
     changes: Mapping[str, Any]
     """The varied keys, dotted, with their values in this run."""
     recipe: Recipe

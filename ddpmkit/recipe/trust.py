@@ -47,7 +47,7 @@ class UntrustedCode(InputError):
             f"{one_line(source)} was not written by a run of yours, or was changed since. It names code to run:\n"
             + "\n".join(lines),
             remedies=[
-                "--trust runs this code: use it if you trust whoever made the folder (in Python: trust=True)",
+                "--trust runs this code: use it if you trust the author of the folder (in Python: trust=True)",
                 f"--set '{dotted[0]}=...' replaces it by a value of your own",
             ],
         )
@@ -91,7 +91,7 @@ def _key() -> bytes | None:
 
 
 def _new_key() -> bytes | None:
-    """Create the key, unless another process has created it meanwhile."""
+    """Create the key, unless another process creates it at the same time."""
     file = key_file()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _new_key() -> bytes | None:
 
 
 def _put_in_place(partial: Path, file: Path) -> None:
-    """Keep a key that another process has created meanwhile; replace a file that is not a key."""
+    """Keep a key that another process has created at the same time; replace a file that is not a key."""
     try:
         file.hardlink_to(partial)
     except FileExistsError:

@@ -147,14 +147,16 @@ def _problem(table: Table, descriptions: KeyDescriptions, path: Key, details: Er
     message = _value_message(f"`{name}` in {title}" if path else title, descriptions, path, table.values, details)
     if (accepted := _accepted(descriptions, path, details)) is None:
         return table.problem(message, path)
+    purpose = descriptions.purpose(field)
     correction = _corrected(_at(table.values, path), accepted)
-    return table.problem(message, path, correction, descriptions.purpose(field))
+    return table.problem(message, path, correction, f"`{name}`: {purpose}" if purpose else None)
 
 
 def _value_message(named: str, descriptions: KeyDescriptions, path: Key, values: Any, details: ErrorDetails) -> str:
     """What the value called `named` must be, and what it is."""
     if (accepted := _accepted(descriptions, path, details)) is None:
-        return f"{named}: {_author_message(details)}"
+        reason = _author_message(details)
+        return f"{named} {reason}" if reason.startswith(("must ", "cannot ")) else f"{named}: {reason}"
     verb = "is" if path == _field(path) else "contains"
     return f"{named} must be {accepted}, but {verb} {_shown(_at(values, path))}"
 
@@ -192,7 +194,8 @@ def _missing_key(table: Table, descriptions: KeyDescriptions, field: Key) -> Pro
     message = f"`{name}` is missing in {table.title}" + (f"; the {table.owner} needs it" if table.owner else "")
     if name == "use":
         return table.problem(message, (), *table.key_hints(name))
-    return table.problem(message, ("use",), descriptions.full(field), descriptions.purpose(field))
+    purpose = descriptions.purpose(field)
+    return table.problem(message, ("use",), f"{descriptions.full(field)}{f': {purpose}' if purpose else ''}")
 
 
 def _unknown_key(table: Table, descriptions: KeyDescriptions, name: str) -> Problem:

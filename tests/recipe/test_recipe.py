@@ -154,7 +154,7 @@ def test_weights_have_one_spelling(weights: str, written: str, registry: Registr
 
 
 def test_invalid_weights_and_averages_that_training_does_not_keep_are_rejected(registry: Registry) -> None:
-    with pytest.raises(RecipeError, match=r'`weights` in \[sampler\]: must be "ema", "raw".*, not \'best\''):
+    with pytest.raises(RecipeError, match=r'`weights` in \[sampler\] must be "ema", "raw".*, not \'best\''):
         read_recipe({"sampler": {"weights": "best"}}, registry=registry)
     with pytest.raises(RecipeError, match=r"keeps no such average\n.*add 0.9 to train.ema_decays"):
         read_recipe({"sampler": {"weights": "decay=0.9"}}, registry=registry)
