@@ -127,8 +127,8 @@ class DiffusionSection(Section):
     """Standard deviation of additional training noise that is constant over each channel; with it, the network learns
     to change the brightness of a whole image."""
     self_conditioning: bool = False
-    """Also give the network an estimate of the clean image that it has made itself: in sampling, at the previous step; in
-    training, in half of the steps, which takes up to a quarter longer (Chen et al. 2022)."""
+    """Also give the network its own estimate of the clean image: in sampling, that of the step before; in training, in
+    half of the steps, which takes up to a quarter longer (Chen et al. 2022)."""
 
     @field_validator("zero_terminal_snr")
     @classmethod

@@ -45,7 +45,10 @@ def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     if train.on_nonfinite == "stop":
         yield ("train", "nonfinite_limit"), 'on_nonfinite = "stop" stops at the first batch'
     if train.ema_snapshot_every and not train.ema_sigma_rels:
-        yield ("train", "ema_snapshot_every"), "only averages of ema_sigma_rels have snapshots, and ema_sigma_rels is empty"
+        yield (
+            ("train", "ema_snapshot_every"),
+            "only averages of ema_sigma_rels have snapshots, and it is empty",
+        )
     if train.keep_every and not train.keep_last:
         yield ("train", "keep_every"), "keep_last = 0 keeps every checkpoint"
     elif train.keep_every and not train.checkpoint_every and not train.keep_best:

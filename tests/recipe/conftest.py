@@ -1,4 +1,4 @@
-"""A registry of fakes, so that no text of these tests hangs on a real component."""
+"""A registry of fake components, so that these tests do not depend on the texts of real ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ TARGET = f"{__name__}:Anything"
 
 
 class Anything:
-    """Remembers what it was built with."""
+    """Stores what it was built with."""
 
     def __init__(self, config: ComponentConfig, **runtime: object) -> None:
         self.config, self.runtime = config, runtime
@@ -27,7 +27,7 @@ class FolderConfig(ComponentConfig):
     root: Path
     """Folder with `train/` and `val/`."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What to do with a file that is no picture."""
+    """What to do with a file that is not an image."""
 
 
 class CosineConfig(ComponentConfig):
@@ -129,7 +129,7 @@ def read(folder: Path, registry: Registry) -> Callable[..., Recipe]:
 
 @pytest.fixture
 def errors(read: Callable[..., Recipe]) -> Callable[..., str]:
-    """Like `read`, for a recipe that cannot be used: the text of its errors."""
+    """Like `read` for an invalid recipe; returns the text of its errors."""
 
     def errors(text: str, *overrides: str, **others: str) -> str:
         with pytest.raises(RecipeError) as caught:

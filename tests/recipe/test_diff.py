@@ -40,11 +40,11 @@ def test_true_is_not_one() -> None:
      "train.device=cpu", "train.accumulate=2", "sampler.count=9", "sampler.weights=raw", "metric.0.every=7",
      "train.ema_snapshot_every=7", "name=other", "data.root=b"],
 )  # fmt: skip
-def test_how_long_how_seen_and_where_is_free_to_change(registry: Registry, override: str) -> None:
+def test_length_samples_and_device_of_a_run_can_change(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [False]
 
 
-def test_another_dataset_is_known_by_its_fingerprint_and_not_by_its_name(registry: Registry) -> None:
+def test_another_dataset_component_does_not_affect_the_model(registry: Registry) -> None:
     found = changes(registry, "data.use=critters")
     assert [change.key for change in found if change.key == "data.use"]
     assert not any(change.affects_model for change in found)
@@ -60,7 +60,7 @@ def test_another_dataset_is_known_by_its_fingerprint_and_not_by_its_name(registr
      "train.learning_rate_decay=cosine", "train.label_dropout=0.5", "diffusion.offset_noise=0.1",
      "diffusion.self_conditioning=true"],
 )  # fmt: skip
-def test_what_the_weights_depend_on_is_not(registry: Registry, override: str) -> None:
+def test_a_key_that_the_weights_depend_on_affects_the_model(registry: Registry, override: str) -> None:
     assert [change.affects_model for change in changes(registry, override)] == [True]
 
 
@@ -69,7 +69,7 @@ def test_another_component_is_another_model(registry: Registry, override: str) -
     assert any(change.affects_model for change in changes(registry, override))
 
 
-def test_what_the_network_or_its_moments_would_not_fit_cannot_be_accepted(registry: Registry) -> None:
+def test_a_change_that_stored_weights_or_moments_do_not_fit_cannot_be_accepted(registry: Registry) -> None:
     for override in ("train.optimizer=muon", "data.channels=1"):
         assert [change.is_acceptable for change in changes(registry, override)] == [False]
     assert [change.is_acceptable for change in changes(registry, "train.learning_rate=5")] == [True]

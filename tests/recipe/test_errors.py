@@ -1,4 +1,4 @@
-"""The texts of errors, held in `golden/`: each recipe there, and what is said of it."""
+"""The error texts: `golden/` contains recipes, each with its exact error text."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ class Inner(BaseModel):
 
 
 class OddConfig(ComponentConfig):
-    """Fields that TOML or JSON schema cannot say."""
+    """Fields that have no form in TOML or in a JSON schema."""
 
     secret: Literal["a", None] = None
     shout: Annotated[Any, PlainValidator(lambda value: OddConfig.text(value)), Field(default=None)]
@@ -40,7 +40,7 @@ class Wave(BaseModel):
 
 
 class OutOfRangeConfig(ComponentConfig):
-    """pydantic takes each of these; the folder is right."""
+    """pydantic accepts all of these defaults; only `folder` is valid."""
 
     depth: float = Field(default=3.0, ge=0, lt=1)
     wave: Wave = Wave()
@@ -53,14 +53,14 @@ class RunawayConfig(ComponentConfig):
 
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.toml")))
-def test_the_text_is_the_golden_one(stem: str, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_text_equals_the_golden_file(stem: str, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN)
     with pytest.raises(RecipeError) as caught:
         read_recipe(f"{stem}.toml", registry=registry)
     assert f"{caught.value}\n" == (GOLDEN / f"{stem}.txt").read_text()
 
 
-def test_problems_are_data_too(registry: Registry) -> None:
+def test_problems_are_available_as_data(registry: Registry) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe(GOLDEN / "do_not_fit.toml", registry=registry)
     first, second = caught.value.problems
@@ -69,7 +69,7 @@ def test_problems_are_data_too(registry: Registry) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_a_component_that_is_missing_by_default_is_blamed_on_the_file(folder: Path) -> None:
+def test_a_missing_default_component_is_reported_for_the_file(folder: Path) -> None:
     (folder / "empty.toml").write_text("")
     with pytest.raises(RecipeError, match=r"empty.toml: there is no dataset `critters`"):
         read_recipe("empty.toml", registry=Registry.from_components([]))
@@ -77,7 +77,7 @@ def test_a_component_that_is_missing_by_default_is_blamed_on_the_file(folder: Pa
         read_recipe({}, registry=Registry.from_components([]))
 
 
-def test_of_many_problems_the_first_are_shown(registry: Registry) -> None:
+def test_the_first_of_many_problems_are_shown(registry: Registry) -> None:
     tables = {name: {f"k{number}": 1 for number in range(200)} for name in ("train", "diffusion")}
     with pytest.raises(RecipeError) as caught:
         read_recipe(tables, registry=registry)
@@ -85,7 +85,7 @@ def test_of_many_problems_the_first_are_shown(registry: Registry) -> None:
     assert str(caught.value).endswith("\n\n200 problems, the first 100 of them above.")
 
 
-def test_what_is_long_is_shown_by_its_ends(registry: Registry) -> None:
+def test_a_long_text_is_shortened_in_the_middle(registry: Registry) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe({"train": {"x" * 100_000: 1}}, registry=registry)
     first = str(caught.value).splitlines()[0]
@@ -94,7 +94,7 @@ def test_what_is_long_is_shown_by_its_ends(registry: Registry) -> None:
     assert len(first) < 1000
 
 
-def test_models_that_no_words_fit_are_still_explained(registry: Registry) -> None:
+def test_a_field_without_a_description_is_still_explained(registry: Registry) -> None:
     odd = Component("loss", "odd", target="x:Y", summary="", config=f"{__name__}:OddConfig")
     everything = [entry for kind in registry.components.values() for entry in kind.values()]
     mine = Registry.from_components([*everything, odd])
@@ -116,7 +116,7 @@ def with_schedule(registry: Registry, name: str, config: type[ComponentConfig], 
     return Registry.from_components([*everything, RegisteredComponent(declared, found)])
 
 
-def test_a_default_outside_its_own_range_is_refused_before_anything_is_written(registry: Registry) -> None:
+def test_a_default_outside_its_own_range_is_an_error(registry: Registry) -> None:
     mine = with_schedule(registry, "wave", OutOfRangeConfig)
     with pytest.raises(RecipeError) as caught:
         read_recipe({"schedule": {"use": "acme/wave"}}, registry=mine)
@@ -132,21 +132,21 @@ def test_a_default_outside_its_own_range_is_refused_before_anything_is_written(r
     assert "the default of `levels` must be a list of integers of at least 1, but contains 0" in levels.message
 
 
-def test_whoever_has_the_source_of_a_wrong_default_is_told_where_to_mend_it(registry: Registry) -> None:
+def test_a_wrong_default_in_an_editable_plugin_names_its_source(registry: Registry) -> None:
     mine = with_schedule(registry, "wave", OutOfRangeConfig, editable=True)
     with pytest.raises(RecipeError) as caught:
         read_recipe({"schedule": {"use": "acme/wave"}}, registry=mine)
     assert caught.value.problems[0].hints[0] == "fix ddpmkit_acme"
 
 
-def test_a_default_that_is_not_used_does_no_harm(registry: Registry) -> None:
+def test_a_wrong_default_that_is_not_used_is_not_an_error(registry: Registry) -> None:
     mine = with_schedule(registry, "wave", OutOfRangeConfig)
     given = {"use": "acme/wave", "depth": 0.5, "wave": {"width": 2}, "levels": [1]}
     recipe = read_recipe({"schedule": given}, registry=mine)
     assert read_recipe(recipe.as_data(), registry=mine) == recipe
 
 
-def test_a_value_that_its_own_validator_drives_out_of_range_is_refused(registry: Registry) -> None:
+def test_a_value_that_its_validator_moves_out_of_range_is_an_error(registry: Registry) -> None:
     mine = with_schedule(registry, "runaway", RunawayConfig)
     with pytest.raises(RecipeError) as caught:
         read_recipe({"schedule": {"use": "acme/runaway", "power": 1.5}}, registry=mine)

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 def test_the_committed_schema_is_current() -> None:
     current = schema_text(discover(third_party=False).registry())
     assert (ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8") == current, (
-        "write it anew: ddpmkit recipe schema --no-plugins > docs/recipe.schema.json"
+        "update it: ddpmkit recipe schema --no-plugins > docs/recipe.schema.json"
     )
 
 
-def test_every_section_offers_its_own_keys_and_those_of_its_components(registry: Registry) -> None:
+def test_every_section_has_its_own_keys_and_those_of_its_components(registry: Registry) -> None:
     usable = [entry for kind in registry.components.values() for entry in kind.values() if entry.use != "lost"]
     schema = recipe_schema(Registry.from_components(usable))
     data = schema["properties"]["data"]
@@ -29,7 +29,7 @@ def test_every_section_offers_its_own_keys_and_those_of_its_components(registry:
     assert "lacks" not in json.dumps(schema)
 
 
-def test_every_key_of_the_core_is_described() -> None:
+def test_every_key_of_the_core_has_a_description() -> None:
     models: list[type[Section]] = [Header, *(section.model for section in SECTIONS.values())]
     bare = [
         f"{model.__name__}.{name}"
@@ -40,9 +40,9 @@ def test_every_key_of_the_core_is_described() -> None:
     assert bare == []
 
 
-def test_every_recipe_that_comes_with_ddpmkit_is_good() -> None:
+def test_every_shipped_recipe_is_valid() -> None:
     registry = discover(third_party=False).registry()
-    # What asks for more than the built-ins is read in tests/test_third_party.py, where that is installed.
+    # Recipes that require other packages are read in tests/test_third_party.py, which installs them.
     recipes = [path for path in (ROOT / "recipes").rglob("*.toml") if "[requires]" not in path.read_text()]
     assert len(recipes) >= 10
     for path in recipes:
@@ -51,7 +51,7 @@ def test_every_recipe_that_comes_with_ddpmkit_is_good() -> None:
         assert path.read_text().startswith("#:schema ")
 
 
-def test_the_original_recipe_takes_the_originals_choices() -> None:
+def test_the_original_recipe_has_the_settings_of_the_original_trainer() -> None:
     recipe = read_recipe(ROOT / "recipes/afhq_cat_original.toml", registry=discover(third_party=False).registry())
     assert recipe.backbone.config.model_dump()["linear_attention_levels"] == (0, 1, 2, 3)
     assert recipe.loss.component.use == "l1"

@@ -23,7 +23,7 @@ def lock(read: Callable[..., Recipe], folder: Path) -> Path:
     return folder / "recipe.lock.toml"
 
 
-def test_a_lock_gives_back_the_recipe_and_what_it_ran_with(lock: Path, registry: Registry) -> None:
+def test_a_lock_contains_the_recipe_and_its_provenance(lock: Path, registry: Registry) -> None:
     found = read_lock(lock, registry)
     assert found.recipe == read_recipe("mine.toml", registry=registry)
     assert found.provenance.dataset_fingerprint == "abc123"
@@ -40,7 +40,7 @@ def test_a_lock_can_be_run_like_a_recipe(lock: Path, registry: Registry) -> None
     assert (recipe.name, recipe.train.steps, recipe.metrics[0].settings.every) == ("mine", 5, 3)
 
 
-def test_a_lock_states_every_default(lock: Path) -> None:
+def test_a_lock_contains_every_default(lock: Path) -> None:
     data = tomllib.loads(lock.read_text())
     assert data["train"]["ema_decay"] == 0.995
     assert data["backbone"] == {
@@ -48,13 +48,13 @@ def test_a_lock_states_every_default(lock: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_plain_recipe_is_no_lock(folder: Path, registry: Registry) -> None:
+def test_a_plain_recipe_is_not_a_lock(folder: Path, registry: Registry) -> None:
     (folder / "plain.toml").write_text("")
     with pytest.raises(InputError, match=r"plain.toml is not a lock file: it has no complete \[lock\] table"):
         read_lock(folder / "plain.toml", registry)
 
 
-def test_a_lock_whose_component_is_gone_says_so_at_its_place(lock: Path) -> None:
+def test_a_missing_component_of_a_lock_is_reported_at_its_place(lock: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe.lock.toml:\d+:7: there is no metric `fid`"):
         read_lock(lock, Registry.from_components([]))
 
@@ -68,7 +68,7 @@ class Depth(ComponentConfig):
 
 
 def zigzag(config: type[ComponentConfig], plugin: FoundPlugin) -> Registry:
-    """A stranger's schedule beside the built-ins that a recipe has by default."""
+    """A schedule of a third party, and the built-in components that a recipe has by default."""
     reference = f"{__name__}:{config.__name__}"
     zigzag = Component(kind="schedule", name="zigzag", target="a:B", summary="", config=reference)
     others = [
@@ -84,15 +84,15 @@ FILE = FoundPlugin("local.zigzag", "ddpmkit_local_a", "zigzag.py", "sha256:a", P
 
 
 @pytest.mark.parametrize(
-    ("then", "now", "why", "way_back"),
+    ("then", "now", "why", "hint"),
     [
         (INSTALLED, replace(INSTALLED, version="1.3"), "ddpmkit-acme 1.2 then, 1.3", "pip install ddpmkit-acme==1.2"),
         (INSTALLED, INSTALLED, "ddpmkit-acme 1.2 then and now, so it was changed", "restore ddpmkit-acme"),
         (FILE, replace(FILE, version="sha256:b"), "zigzag.py sha256:a then, sha256:b now", "restore zigzag.py"),
     ],
 )  # fmt: skip
-def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_how_to_start_another(
-    folder: Path, then: FoundPlugin, now: FoundPlugin, why: str, way_back: str
+def test_a_lock_whose_component_changed_names_both_versions_and_how_to_start_another_run(
+    folder: Path, then: FoundPlugin, now: FoundPlugin, why: str, hint: str
 ) -> None:
     use = f"{then.namespace}/zigzag"
     recipe = read_recipe({"schedule": {"use": use, "power": 3.0}}, registry=zigzag(Power, then))
@@ -102,10 +102,10 @@ def test_a_lock_whose_component_was_changed_says_by_what_the_run_was_made_and_ho
     assert "unknown key `power` in [schedule]" in str(caught.value)
     assert f"made with another version of schedule `{use}`: {why}" in caught.value.message
     assert caught.value.remedies[0] == "ddpmkit run RECIPE --out DIR starts another run"
-    assert caught.value.remedies[1].startswith(way_back)
+    assert caught.value.remedies[1].startswith(hint)
 
 
-def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
+def test_a_misspelled_override_of_a_lock_is_not_blamed_on_its_plugins(folder: Path) -> None:
     recipe = read_recipe({"schedule": {"use": "acme/zigzag"}}, registry=zigzag(Power, INSTALLED))
     Path("recipe.lock.toml").write_text(lock_text(recipe, current_provenance(recipe, "abc123")))
     with pytest.raises(RecipeError) as caught:
@@ -127,7 +127,7 @@ def test_a_slip_beside_a_lock_is_not_laid_to_its_plugins(folder: Path) -> None:
         (INSTALLED, [INSTALLED], ["the run was made with another version: ddpmkit-acme 1.2 then and now", "restore "]),
     ],
 )
-def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
+def test_a_missing_component_of_a_lock_names_its_package(
     folder: Path, then: FoundPlugin, now: list[FoundPlugin], hints: list[str]
 ) -> None:
     use = f"{then.namespace}/zigzag"
@@ -139,6 +139,6 @@ def test_a_lock_knows_where_a_component_that_is_not_there_came_from(
         read_lock(Path("recipe.lock.toml"), Registry.from_components(others, broken=broken))
     (problem,) = caught.value.problems
     assert problem.message == f"there is no schedule `{use}`"
-    told = problem.hints[: len(hints)]
-    assert [hint[: len(start)] for hint, start in zip(told, hints, strict=True)] == hints
+    shown = problem.hints[: len(hints)]
+    assert [hint[: len(start)] for hint, start in zip(shown, hints, strict=True)] == hints
     assert any(hint.startswith("available") for hint in problem.hints)

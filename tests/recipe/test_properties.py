@@ -1,4 +1,4 @@
-"""Whatever is given to the reader is accepted or refused with an explanation; nothing else comes out of it."""
+"""Any input is either accepted or rejected with an explanation; nothing else happens."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(source: Any, registry: Registry, **more: Any) -> Recipe | RecipeError:
-    """What comes of it; a refusal says where and what, and nothing that a terminal would obey."""
+    """The result; an error states what is wrong and where, without control characters."""
     result: Recipe | RecipeError
     try:
         result = read_recipe(source, registry=registry, **more)
@@ -114,19 +114,19 @@ dotted = some.tuples(names, keys | some.just("0") | some.text(max_size=6), keys)
 
 
 @quickly
-@given(said=some.lists(some.builds("{}={}".format, dotted, some.text(max_size=12) | crumbs) | crumbs, max_size=4))
-def test_any_overrides(registry: Registry, said: list[str]) -> None:
-    outcome({"metric": [{"use": "fid"}]}, registry, overrides=said)
+@given(texts=some.lists(some.builds("{}={}".format, dotted, some.text(max_size=12) | crumbs) | crumbs, max_size=4))
+def test_any_overrides(registry: Registry, texts: list[str]) -> None:
+    outcome({"metric": [{"use": "fid"}]}, registry, overrides=texts)
 
 
 @quickly
 @given(extends=some.lists(some.none() | some.integers(0, 6), min_size=1, max_size=6))
-def test_any_chain_ends_at_its_base_or_is_refused(folder: Path, registry: Registry, extends: list[int | None]) -> None:
+def test_any_chain_ends_at_its_base_or_is_an_error(folder: Path, registry: Registry, extends: list[int | None]) -> None:
     for old in folder.glob("*.toml"):
         old.unlink()
     for number, base in enumerate(extends):
-        said = "" if base is None else f'extends = "{base}.toml"\n'
-        (folder / f"{number}.toml").write_text(f"{said}[train]\nsteps = {number + 1}\n" + "seed = 7\n" * (not said))
+        line = "" if base is None else f'extends = "{base}.toml"\n'
+        (folder / f"{number}.toml").write_text(f"{line}[train]\nsteps = {number + 1}\n" + "seed = 7\n" * (not line))
     met, at = [0], extends[0]
     while at is not None and at not in met and at < len(extends):
         met.append(at)
@@ -141,17 +141,17 @@ def test_any_chain_ends_at_its_base_or_is_refused(folder: Path, registry: Regist
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])
-def test_a_chain_that_returns_to_itself_is_refused(folder: Path, registry: Registry, length: int) -> None:
+def test_a_circle_of_extends_is_an_error(folder: Path, registry: Registry, length: int) -> None:
     for number in range(length):
         (folder / f"{number}.toml").write_text(f'extends = "{(number + 1) % length}.toml"\n')
     assert "`extends` forms a circle" in str(outcome("0.toml", registry))
 
 
-def test_a_chain_without_end_is_refused(folder: Path, registry: Registry) -> None:
+def test_a_very_long_chain_of_extends_is_an_error(folder: Path, registry: Registry) -> None:
     for number in range(3000):
         (folder / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"\n')
-    said = str(outcome("0.toml", registry))
-    assert said.startswith("49.toml:1:11: `extends` forms a chain of more than 50 recipes\n")
+    text = str(outcome("0.toml", registry))
+    assert text.startswith("49.toml:1:11: `extends` forms a chain of more than 50 recipes\n")
 
 
 ends = some.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -183,7 +183,7 @@ recipes = some.fixed_dictionaries(
 
 @settings(quickly, max_examples=40)
 @given(data=recipes)
-def test_what_is_accepted_is_written_and_read_back_unchanged(
+def test_a_valid_recipe_is_unchanged_after_writing_and_reading(
     folder: Path, installed: Registry, data: dict[str, Any]
 ) -> None:
     if not data["metric"]:
@@ -206,7 +206,7 @@ def test_what_is_accepted_is_written_and_read_back_unchanged(
         assert read_recipe("shown.toml", registry=installed) == recipe
 
 
-def test_what_an_option_says_stays_in_its_comment(folder: Path) -> None:
+def test_line_breaks_in_an_option_stay_in_the_comment(folder: Path) -> None:
     Path("mine.toml").touch()
     overrides = ["data.use=image-folder", "name='a'\n\n", "data.root=x\n[y"]
     options = ["--no-plugins", "--origins", *(f"--set={override}" for override in overrides)]
@@ -247,7 +247,7 @@ LARGE = {
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", LARGE)
-def test_much_of_anything_is_answered_soon_and_in_few_words(folder: Path, installed: Registry, what: str) -> None:
+def test_large_files_are_rejected_quickly_with_a_short_message(folder: Path, installed: Registry, what: str) -> None:
     assert len(LARGE[what].encode()) < LONGEST
     (folder / "mine.toml").write_text(LARGE[what], encoding="utf-8")
     result = outcome("mine.toml", installed)
@@ -258,22 +258,22 @@ def test_much_of_anything_is_answered_soon_and_in_few_words(folder: Path, instal
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("override", ["a" + ".a" * 60_000 + "=1", "x={a" + ".a" * 60_000 + "=1}", "x=" + "[" * 60_000])
-def test_a_deep_override_is_answered_soon(installed: Registry, override: str) -> None:
+def test_a_deep_override_is_rejected_quickly(installed: Registry, override: str) -> None:
     assert "nested too deeply" in str(outcome({}, installed, overrides=[override]))
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("source", ["/dev/zero", "/dev/stdin", "pipe"])
-def test_what_never_ends_is_not_read(folder: Path, installed: Registry, source: str) -> None:
+def test_a_device_or_a_pipe_is_not_read(folder: Path, installed: Registry, source: str) -> None:
     if source == "pipe":
         os.mkfifo("pipe")
     Path("mine.toml").write_text(f'extends = "{source}"\n')
     for recipe in ("mine.toml", source):
-        with pytest.raises(RecipeError, match=r"socket or a device|cannot be read|no recipe is|no such file"):
+        with pytest.raises(RecipeError, match=r"socket or a device|cannot be read|maximum for a recipe|no such file"):
             read_recipe(recipe, registry=installed)
 
 
-def test_a_file_too_long_for_a_recipe_is_refused(folder: Path, installed: Registry) -> None:
+def test_a_too_long_file_is_rejected(folder: Path, installed: Registry) -> None:
     (folder / "mine.toml").write_bytes(b"#" * LONGEST)
     read_recipe("mine.toml", registry=installed)
     (folder / "mine.toml").write_bytes(b"#" * (LONGEST + 1))

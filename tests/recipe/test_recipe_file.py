@@ -9,50 +9,50 @@ import pytest
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, read_recipe
 
-Said = Callable[[str], str]
+ErrorText = Callable[[str], str]
 
 
 @pytest.fixture
-def said(folder: Path, registry: Registry) -> Said:
-    """What is said about a file that cannot be read."""
+def error_text(folder: Path, registry: Registry) -> ErrorText:
+    """The error for a file that cannot be read."""
 
-    def said(path: str) -> str:
+    def error_text(path: str) -> str:
         with pytest.raises(RecipeError) as caught:
             read_recipe(path, registry=registry)
         return str(caught.value)
 
-    return said
+    return error_text
 
 
-def test_a_missing_file_names_its_neighbours(folder: Path, said: Said) -> None:
+def test_a_missing_file_suggests_similar_names(folder: Path, error_text: ErrorText) -> None:
     (folder / "quickstart.toml").touch()
     (folder / "notes.txt").touch()
-    assert said("quikstart.toml") == (
+    assert error_text("quikstart.toml") == (
         "quikstart.toml: there is no such file\n"
         "  - did you mean quickstart.toml?\n"
         f"  - recipes in {folder.resolve()}: quickstart.toml"
     )
-    assert "did you mean quickstart.toml?" in said("quickstart")
+    assert "did you mean quickstart.toml?" in error_text("quickstart")
 
 
-def test_an_ending_alone_makes_no_neighbour(folder: Path, said: Said) -> None:
+def test_the_suffix_alone_does_not_make_names_similar(folder: Path, error_text: ErrorText) -> None:
     for name in ("mine.toml", "pyproject.toml"):
         (folder / name).touch()
-    assert said("nope.toml") == f"nope.toml: there is no such file\n  - recipes in {folder.resolve()}: mine.toml"
+    assert error_text("nope.toml") == f"nope.toml: there is no such file\n  - recipes in {folder.resolve()}: mine.toml"
 
 
-def test_an_empty_or_missing_folder_is_named(folder: Path, said: Said) -> None:
-    assert said("x.toml").endswith(f"{folder.resolve()} contains no .toml file")
-    assert said("no/x.toml").endswith(f"the folder {folder.resolve() / 'no'} does not exist either")
+def test_an_empty_or_missing_folder_is_named(folder: Path, error_text: ErrorText) -> None:
+    assert error_text("x.toml").endswith(f"{folder.resolve()} contains no .toml file")
+    assert error_text("no/x.toml").endswith(f"the folder {folder.resolve() / 'no'} does not exist either")
 
 
-def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
+def test_a_folder_is_not_a_recipe(folder: Path, error_text: ErrorText) -> None:
     (folder / "recipes").mkdir()
     (folder / "recipes" / "a.toml").touch()
-    assert said("recipes") == "recipes: this is a folder, not a recipe\n  - recipes in it: recipes/a.toml"
+    assert error_text("recipes") == "recipes: this is a folder, not a recipe\n  - recipes in it: recipes/a.toml"
     for number in range(13):
         (folder / "recipes" / f"b{number}.toml").touch()
-    assert said("recipes").endswith("recipes/b7.toml and 2 more")
+    assert error_text("recipes").endswith("recipes/b7.toml and 2 more")
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def test_a_folder_is_no_recipe(folder: Path, said: Said) -> None:
         ),
     ],
 )
-def test_what_is_no_toml_is_explained(folder: Path, said: Said, content: bytes, message: str) -> None:
+def test_invalid_toml_is_explained(folder: Path, error_text: ErrorText, content: bytes, message: str) -> None:
     (folder / "x.toml").write_bytes(content)
-    assert said("x.toml") == message
+    assert error_text("x.toml") == message
 
 
-def test_what_a_terminal_would_obey_is_not_repeated(folder: Path, said: Said) -> None:
+def test_control_characters_are_not_printed(folder: Path, error_text: ErrorText) -> None:
     (folder / "x.toml").write_bytes(b"# \x1b[31mred")
-    first, *excerpt = said("x.toml").splitlines()
+    first, *excerpt = error_text("x.toml").splitlines()
     assert first.startswith("x.toml:1:3: not valid TOML: ")
     assert excerpt == ["     1 | # \ufffd[31mred", "       |   ^"]
 
 
-def test_a_mark_at_the_start_and_windows_line_ends_do_no_harm(folder: Path, registry: Registry) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(folder: Path, registry: Registry) -> None:
     (folder / "x.toml").write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 5\r\n")
     recipe = read_recipe("x.toml", registry=registry)
     assert recipe.train.steps == 5
@@ -104,26 +104,26 @@ def test_a_mark_at_the_start_and_windows_line_ends_do_no_harm(folder: Path, regi
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "error_text"),
     [
         ({"train": {"steps": None}}, "None (NoneType) cannot be written in TOML"),
         ({"train": {1: 2}}, "the key 1 is not a string"),
         ({"train": {"steps": "x"}}, '`steps` in [train] must be an integer of at least 1, but is "x"'),
     ],
 )
-def test_plain_data_is_checked_alike(registry: Registry, data: dict[str, Any], said: str) -> None:
+def test_plain_data_is_checked_like_a_file(registry: Registry, data: dict[str, Any], error_text: str) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe(data, registry=registry)
-    assert str(caught.value).splitlines()[0] == f"the given recipe: {said}"
+    assert str(caught.value).splitlines()[0] == f"the given recipe: {error_text}"
 
 
-def test_a_files_name_may_be_no_text_but_a_runs_name_is(folder: Path, registry: Registry) -> None:
+def test_a_file_name_that_is_not_text_becomes_a_valid_run_name(folder: Path, registry: Registry) -> None:
     file = folder / os.fsdecode(b"caf\xe9.toml")
     file.touch()
     assert read_recipe(file, registry=registry).name == "caf\ufffd"
 
 
-def test_a_date_is_its_text(folder: Path, registry: Registry) -> None:
+def test_a_date_becomes_text(folder: Path, registry: Registry) -> None:
     (folder / "x.toml").write_text("name = 1979-05-27\n[data]\nclasses = [07:32:00]\n")
     recipe = read_recipe("x.toml", registry=registry)
     assert (recipe.name, recipe.data.settings.classes) == ("1979-05-27", ("07:32:00",))
@@ -136,7 +136,7 @@ class Backbone(StrEnum):
     LARGE = "transformer"
 
 
-def test_plain_data_may_hold_members_of_enumerations(registry: Registry) -> None:
+def test_plain_data_may_contain_members_of_enumerations(registry: Registry) -> None:
     recipe = read_recipe(
         {"backbone": {"use": Backbone.LARGE}, "data": {"classes": [Backbone.LARGE]}}, registry=registry
     )
@@ -144,7 +144,7 @@ def test_plain_data_may_hold_members_of_enumerations(registry: Registry) -> None
     assert recipe.data.settings.classes == ("transformer",)
 
 
-def test_plain_data_may_hold_paths_and_tuples(registry: Registry) -> None:
+def test_plain_data_may_contain_paths_and_tuples(registry: Registry) -> None:
     data = {"data": {"use": "image-folder", "root": Path("a/b"), "classes": ("cat",)}}
     recipe = read_recipe(data, registry=registry)
     assert recipe.data.config.model_dump()["root"] == Path("a/b")

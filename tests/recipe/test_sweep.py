@@ -22,7 +22,7 @@ def sweep(folder, registry):  # type: ignore[no-untyped-def]
     return sweep
 
 
-def test_a_grid_is_every_value_with_every_other(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_grid_is_every_combination_of_values(sweep) -> None:  # type: ignore[no-untyped-def]
     name, runs = sweep(GRID)
     assert name == "many"
     assert [run.changes for run in runs] == [
@@ -37,7 +37,7 @@ def test_a_grid_is_every_value_with_every_other(sweep) -> None:  # type: ignore[
     assert runs[2].recipe.name == "many-3-linear-0.5_0.9"
 
 
-def test_a_zip_takes_the_values_together(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_zip_combines_values_in_order(sweep) -> None:  # type: ignore[no-untyped-def]
     _, runs = sweep(GRID.replace("[sweep.over]", "[sweep]\nmode = 'zip'\n[sweep.over]"))
     assert [(run.recipe.schedule.component.use, run.recipe.train.betas) for run in runs] == [
         ("cosine", (0.5, 0.9)),
@@ -45,7 +45,7 @@ def test_a_zip_takes_the_values_together(sweep) -> None:  # type: ignore[no-unty
     ]
 
 
-def test_an_ablation_changes_one_thing_at_a_time(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_an_ablation_changes_one_value_at_a_time(sweep) -> None:  # type: ignore[no-untyped-def]
     _, runs = sweep(GRID.replace("[sweep.over]", "[sweep]\nmode = 'ablation'\n[sweep.over]"))
     assert [run.changes for run in runs] == [
         {},
@@ -64,13 +64,13 @@ def test_a_recipe_without_a_sweep_is_one_run(sweep, registry: Registry) -> None:
     assert run.recipe == read_recipe("mine.toml", registry=registry)
 
 
-def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_overrides_apply_to_the_runs_and_to_the_sweep(sweep) -> None:  # type: ignore[no-untyped-def]
     _, runs = sweep(GRID, "train.steps=5", 'sweep.over.schedule.use=["linear"]')
     assert [(run.recipe.train.steps, run.recipe.schedule.component.use) for run in runs] == [(5, "linear")] * 2
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[sweep.over]\nschedule.use = 'linear'\n", "mine.toml:2:16: `schedule.use` in [sweep.over] must be a list"),
         ("[sweep.over]\nschedule.use = []\n", "must be a list of values"),
@@ -85,13 +85,13 @@ def test_overrides_reach_the_runs_and_the_sweep_itself(sweep) -> None:  # type: 
         (f"[sweep.over]\ntrain.seed = {list(range(1001))}\n", "more than 1,000 runs"),
     ],
 )
-def test_what_is_no_sweep_is_said_at_its_place(sweep, text: str, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_invalid_sweep_is_reported_at_its_place(sweep, text: str, expected: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RecipeError) as caught:
         sweep(text)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_what_is_wrong_in_any_run_is_said_once_at_its_place(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_problem_of_several_runs_is_reported_once_at_its_place(sweep) -> None:  # type: ignore[no-untyped-def]
     text = """[sweep.over]
 schedule.use = ["cosine", "linea"]
 train.stepss = [1]
@@ -108,14 +108,14 @@ train.learning_rate = [1e-3, "fast", -1]
     ]
 
 
-def test_what_is_wrong_in_a_sweep_from_the_command_line_names_it(sweep) -> None:  # type: ignore[no-untyped-def]
+def test_a_problem_of_a_sweep_from_the_command_line_names_the_option(sweep) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RecipeError) as caught:
         sweep(GRID, 'sweep.over.train.steps=[1, "x"]')
     (problem,) = caught.value.problems
     assert (problem.source, problem.span) == ('--set sweep.over.train.steps=[1, "x"]', None)
 
 
-def test_a_single_run_cannot_be_made_of_it(folder, registry: Registry) -> None:  # type: ignore[no-untyped-def]
+def test_a_sweep_cannot_be_read_as_a_single_run(folder, registry: Registry) -> None:  # type: ignore[no-untyped-def]
     (folder / "mine.toml").write_text(GRID)
     with pytest.raises(RecipeError, match="use `ddpmkit sweep`"):
         read_recipe("mine.toml", registry=registry)

@@ -55,7 +55,7 @@ def at(key: Key, part: str) -> str:
     return f"{span.line}:{span.column} {span.text[span.column - 1 : span.column - 1 + span.width]}"
 
 
-def test_every_leaf_that_tomllib_reads_has_a_position() -> None:
+def test_every_value_has_a_position() -> None:
     positions = locate(HARD)
     for key, value in leaves(tomllib.loads(HARD)):
         span = positions[key].value
@@ -82,7 +82,7 @@ def test_every_leaf_that_tomllib_reads_has_a_position() -> None:
         (("a", "f", "g"), "28:1 g", "28:5 1979-05-27T07:32:00Z"),
     ],
 )
-def test_keys_and_values_are_marked_where_they_stand(key: Key, name: str, value: str) -> None:
+def test_positions_mark_keys_and_values(key: Key, name: str, value: str) -> None:
     assert at(key, "key") == name
     assert at(key, "value") == value
 

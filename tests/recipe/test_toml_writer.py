@@ -19,11 +19,11 @@ values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 @settings(derandomize=True, deadline=None)
 @given(st.dictionaries(words, values, max_size=5))
-def test_tomllib_reads_back_what_was_written(data: dict[str, Any]) -> None:
+def test_tomllib_reads_what_was_written(data: dict[str, Any]) -> None:
     assert tomllib.loads(toml_text(data)) == data
 
 
-def test_what_lies_deep_is_written_inline_and_large_numbers_are_grouped() -> None:
+def test_deep_tables_are_inline_and_large_numbers_are_grouped() -> None:
     data = {"metric": [{"use": "fid", "every": 10_000}, {"use": "kid"}], "lock": {"v": {"a-b": "1", "c d": 2}}, "n": 1}
     assert toml_text(data) == (
         'n = 1\n\n[[metric]]\nuse = "fid"\nevery = 10_000\n\n[[metric]]\nuse = "kid"\n\n'
@@ -31,22 +31,22 @@ def test_what_lies_deep_is_written_inline_and_large_numbers_are_grouped() -> Non
     )
 
 
-def test_each_line_knows_its_key() -> None:
+def test_each_line_has_its_key() -> None:
     lines = [line for line in toml_lines({"name": "x", "metric": [{"use": "fid"}]}) if line.key]
     assert [line.key for line in lines] == [("name",), ("metric", 0, "use")]
 
 
-def test_what_cannot_be_seen_is_escaped() -> None:
+def test_invisible_characters_are_escaped() -> None:
     text = "a\x7f\x9b31m\u202e\U000e0001é猫"
     assert toml_value(text) == '"a\\u007f\\u009b31m\\u202e\\U000e0001é猫"'
     assert tomllib.loads(f"v = {toml_value(text)}")["v"] == text
 
 
-def test_not_a_number_is_written() -> None:
+def test_nan_is_written() -> None:
     assert math.isnan(tomllib.loads(f"v = {toml_value(math.nan)}")["v"])
 
 
 @pytest.mark.parametrize("value", [None, object(), datetime.timedelta(1)])
-def test_what_toml_cannot_say_is_refused(value: Any) -> None:
+def test_a_value_that_toml_does_not_have_is_an_error(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot be written in TOML"):
         toml_value(value)

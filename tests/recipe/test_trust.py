@@ -1,4 +1,4 @@
-"""Code that a lock names: one's own runs need no flag, a lock from elsewhere does."""
+"""Code that a lock names runs if the lock is the user's own; a foreign lock requires trust."""
 
 import logging
 import stat
@@ -50,7 +50,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def lock(registry: Registry) -> Callable[..., Path]:
-    """The lock of a run of such a recipe, written as the user whose state is in the folder `state`."""
+    """The lock of a run, written by the user whose state folder is `state`."""
 
     def write(code: str = "evil:go", state: str = "mine", **sampler: Any) -> Path:
         with pytest.MonkeyPatch.context() as patch:
@@ -68,13 +68,11 @@ def build(recipe: Recipe) -> list[str]:
     return Remembering.built
 
 
-def test_one_s_own_lock_needs_no_flag(lock: Callable[..., Path], registry: Registry) -> None:
+def test_an_own_lock_needs_no_flag(lock: Callable[..., Path], registry: Registry) -> None:
     assert build(read_lock(lock(), registry).recipe) == ["evil:go"]
 
 
-def test_a_lock_from_elsewhere_builds_what_names_code_only_when_trusted(
-    lock: Callable[..., Path], registry: Registry
-) -> None:
+def test_code_named_by_a_foreign_lock_runs_only_if_trusted(lock: Callable[..., Path], registry: Registry) -> None:
     theirs = lock(state="theirs")
     recipe = read_lock(theirs, registry).recipe
     with pytest.raises(UntrustedCode) as caught:
@@ -91,7 +89,7 @@ def test_a_lock_from_elsewhere_builds_what_names_code_only_when_trusted(
     assert build(read_lock(theirs, registry, trust=True).recipe) == ["ours:default", "evil:go"]
 
 
-def test_all_that_trust_would_allow_is_named_at_once(lock: Callable[..., Path], registry: Registry) -> None:
+def test_all_untrusted_code_is_listed_together(lock: Callable[..., Path], registry: Registry) -> None:
     recipe = read_lock(lock(state="theirs", use="ancestral", extractor="evil:too"), registry).recipe
     with pytest.raises(UntrustedCode, match=r'sampler.extractor = "evil:too"(?s:.*)metric.0.extractor = "evil:go"'):
         build(recipe)
@@ -101,20 +99,20 @@ def test_a_default_of_an_installed_component_needs_no_trust(lock: Callable[..., 
     assert build(read_lock(lock("ours:default", state="theirs"), registry).recipe) == ["ours:default"]
 
 
-def test_what_the_user_sets_is_the_user_s_own(lock: Callable[..., Path], registry: Registry) -> None:
+def test_code_set_by_the_user_is_trusted(lock: Callable[..., Path], registry: Registry) -> None:
     overrides = ["metric.0.extractor=mine:own", "metric.0.size=2"]
     assert build(read_recipe(lock(state="theirs"), overrides=overrides, registry=registry)) == ["mine:own"]
     with pytest.raises(UntrustedCode):
         build(read_recipe("recipe.lock.toml", overrides=["metric.0.size=2"], registry=registry))
 
 
-def test_a_recipe_of_the_user_s_is_the_user_s_own(registry: Registry) -> None:
+def test_code_in_a_recipe_file_is_trusted(registry: Registry) -> None:
     Path("mine.toml").write_text('[[metric]]\nuse = "coded"\nextractor = "mine:own"\n')
     assert build(read_recipe("mine.toml", registry=registry)) == ["mine:own"]
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_recipe_that_extends_a_lock_is_trusted_as_the_lock_is(
+def test_a_recipe_that_extends_a_lock_is_trusted_like_the_lock(
     own: bool, lock: Callable[..., Path], registry: Registry
 ) -> None:
     lock(state="mine" if own else "theirs")
@@ -128,9 +126,7 @@ def test_a_recipe_that_extends_a_lock_is_trusted_as_the_lock_is(
 
 
 @pytest.mark.parametrize("old", ["evil:go", "steps = 10_000", 'dataset_fingerprint = "abc123"'])
-def test_a_lock_that_was_changed_is_not_one_s_own_any_more(
-    old: str, lock: Callable[..., Path], registry: Registry
-) -> None:
+def test_a_changed_lock_is_no_longer_trusted(old: str, lock: Callable[..., Path], registry: Registry) -> None:
     text = lock().read_text()
     assert text.count(old) == 1
     new = old.replace("go", "do").replace("10_000", "10_001").replace("abc", "abd")
@@ -139,7 +135,7 @@ def test_a_lock_that_was_changed_is_not_one_s_own_any_more(
         build(read_lock(Path("recipe.lock.toml"), registry).recipe)
 
 
-def test_other_spacing_and_line_ends_change_nothing(lock: Callable[..., Path], registry: Registry) -> None:
+def test_other_spacing_and_line_ends_keep_the_signature_valid(lock: Callable[..., Path], registry: Registry) -> None:
     text = lock().read_text().replace(" = ", "=").replace("\n", "\r\n")
     Path("recipe.lock.toml").write_bytes(text.encode())
     assert build(read_lock(Path("recipe.lock.toml"), registry).recipe) == ["evil:go"]
@@ -152,7 +148,7 @@ def test_a_run_signs_no_code_that_it_does_not_trust(lock: Callable[..., Path], r
         build(read_lock(Path("recipe.lock.toml"), registry).recipe)
 
 
-def test_the_key_is_made_once_and_only_its_owner_can_read_it(lock: Callable[..., Path]) -> None:
+def test_the_key_is_created_once_and_readable_only_by_its_owner(lock: Callable[..., Path]) -> None:
     data: dict[str, Any] = {"lock": {}}
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: signature(data), range(32)))) == 1
@@ -171,7 +167,7 @@ def test_a_damaged_key_is_replaced_by_another(content: bytes) -> None:
     assert is_own({"lock": {"signature": signed}})
 
 
-def test_a_state_folder_that_cannot_be_written_is_said_if_the_recipe_names_code(
+def test_an_unwritable_state_folder_is_reported_if_the_recipe_names_code(
     lock: Callable[..., Path], registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     Path("file").touch()

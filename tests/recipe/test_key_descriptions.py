@@ -6,7 +6,7 @@ from ddpmkit.recipe import keys_text
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
-def test_the_documentation_lists_every_key_as_it_is() -> None:
+def test_the_documentation_lists_every_key() -> None:
     _, _, documented = (DOCS / "recipes.md").read_text(encoding="utf-8").partition("<!-- keys -->\n")
     assert documented.strip() == keys_text(discover(third_party=False).registry()).strip()
 
