@@ -1,7 +1,4 @@
-"""A new plugin as a package of its own: files from templates, one component of one kind.
-
-It does not know what the component will be about.
-"""
+"""`ddpmkit plugins new`: write a new plugin as a package with one component, from templates."""
 
 from ddpmkit.scaffold.name import PluginName
 from ddpmkit.scaffold.package import write_package

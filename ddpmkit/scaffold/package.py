@@ -1,4 +1,4 @@
-"""The files of a new plugin, from templates."""
+"""Write the files of a new plugin from templates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,21 +11,21 @@ from ddpmkit.scaffold.name import PluginName
 
 __all__ = ["write_package"]
 
-_KEPT = (".git",)
-"""A folder with nothing else counts as empty."""
+_IGNORED = (".git",)
+"""A folder that contains only these counts as empty."""
 
 
 def write_package(name: PluginName, kind: str, folder: Path) -> tuple[Path, ...]:
-    """Write a package with one component of `kind` into `folder`; the paths of its files, relative to it.
+    """Write a package with one component of `kind` to `folder`, and return the paths of its files, relative to it.
 
-    Raises InputError when something is there already: nothing is ever overwritten.
+    Raises InputError if `folder` is a file or is not empty. Nothing is overwritten.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is there, and no folder.", remedies=["another folder: --out FOLDER"])
-    if folder.is_dir() and (there := sorted(entry.name for entry in folder.iterdir() if entry.name not in _KEPT)):
-        shown = ", ".join(there[:3]) + (" ..." if len(there) > 3 else "")
+        raise InputError(f"{folder} is a file, not a folder.", remedies=["another folder: --out FOLDER"])
+    if folder.is_dir() and (existing := sorted(entry.name for entry in folder.iterdir() if entry.name not in _IGNORED)):
+        shown = ", ".join(existing[:3]) + (" ..." if len(existing) > 3 else "")
         raise InputError(
-            f"{folder} is not empty ({shown}), and nothing is overwritten.", remedies=["another folder: --out FOLDER"]
+            f"{folder} is not empty ({shown}); no file is overwritten.", remedies=["another folder: --out FOLDER"]
         )
     files = {Path(path): text for path, text in _rendered(name, kind).items()}
     for path, text in files.items():
@@ -36,7 +36,7 @@ def write_package(name: PluginName, kind: str, folder: Path) -> tuple[Path, ...]
 
 
 def _rendered(name: PluginName, kind: str) -> Mapping[str, str]:
-    """Texts by path."""
+    """The content of each file, by path."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpmkit.scaffold"),
         undefined=jinja2.StrictUndefined,

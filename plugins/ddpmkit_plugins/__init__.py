@@ -1,1 +1,1 @@
-"""The default plugins of ddpmkit: one folder each, none knows another."""
+"""The built-in plugins of ddpmkit, one folder each. No plugin imports another."""

@@ -118,5 +118,5 @@ def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not empty \(.gitignore, README.md, ddpmkit_acme_zigzag ...\)"):
         write_package(name, kind, tmp_path / "it")
     assert readme.read_text() == "mine"
-    with pytest.raises(InputError, match="is there, and no folder"):
+    with pytest.raises(InputError, match="is a file, not a folder"):
         write_package(name, kind, readme)

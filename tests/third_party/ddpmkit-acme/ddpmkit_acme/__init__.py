@@ -1,4 +1,4 @@
-"""A schedule from a stranger: manifest and config."""
+"""A third-party schedule: manifest and config."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ class ZigzagConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "acme/zigzag"`."""
 
     depth: float = Field(default=0.5, ge=0, lt=1)
-    """How much the speed of the noising goes up and down."""
+    """Depth of the waves in log alpha_bar; 0 is exponential decay."""
 
 
 @hookimpl
@@ -22,5 +22,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="zigzag",
         target="ddpmkit_acme.schedule:ZigzagSchedule",
         config="ddpmkit_acme:ZigzagConfig",
-        summary="fades in waves",
+        summary="alpha_bar falls in waves",
     )

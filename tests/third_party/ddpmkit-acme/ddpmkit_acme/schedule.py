@@ -1,4 +1,4 @@
-"""log alpha_bar falls in waves, and always falls."""
+"""A schedule whose log alpha_bar falls in waves, and never rises."""
 
 import math
 
@@ -12,7 +12,7 @@ class ZigzagSchedule:
     """alpha_bar(u) = exp(-10 w(u)), w(u) = u + depth sin(8 pi u) / (8 pi), whose slope is never negative."""
 
     def __init__(self, config: ZigzagConfig, *, timesteps: int) -> None:
-        """`timesteps`: T."""
+        """`timesteps`: T, 1 or more."""
         self.config = config
         self.timesteps = timesteps
 
