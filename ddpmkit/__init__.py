@@ -1,6 +1,6 @@
 """ddpmkit: interchangeable components for denoising diffusion.
 
-Public names are resolved when they are asked for: importing ddpmkit imports no torch.
+Public names are imported at first access: importing ddpmkit does not import torch.
 """
 
 import importlib

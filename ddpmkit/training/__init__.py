@@ -1,1 +1,1 @@
-"""Training: optimizer steps, the average of the weights, the validation loss."""
+"""Training: objective, optimizer steps, moving averages of the weights, validation loss."""

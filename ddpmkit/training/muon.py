@@ -1,4 +1,4 @@
-"""Muon: steps along the momentum of a weight matrix with all its singular values made equal.
+"""Muon: updates a weight matrix by its momentum with all singular values made equal.
 
 Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon).
@@ -21,15 +21,15 @@ _MATRICES: dict[tuple[type[nn.Module], ...], tuple[str, ...]] = {
     (nn.Linear, *_CONVOLUTIONS): ("weight",),
     (nn.MultiheadAttention,): ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
 }
-"""The weights of a module, by its class, that map features to features."""
+"""The weights that map features to features, by the class of the module."""
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear maps and convolutions inside the network, for which Muon is made.
+    """The weights of linear maps and convolutions inside the network: those that Muon should update.
 
-    Jordan et al. leave embeddings, biases, scales and the first and the last layer to Adam. A layer's class tells the
-    first three. The backbone tells which layers see the image and give the answer: see `LayeredBackbone`. One that does
-    not has those of its matrices left out that have fewer than 8 rows or columns: images have 1 to 6 channels.
+    Jordan et al. leave embeddings, biases, scales and the first and the last layer to Adam. The class of a layer
+    identifies the first three. A `LayeredBackbone` returns its first and last layers. For other backbones, matrices
+    with fewer than 8 rows or columns count as outer layers, because images have 1 to 6 channels.
     """
     outer = set(network.outer_layers()) if isinstance(network, LayeredBackbone) else set()
     hidden: list[nn.Parameter] = []
@@ -39,7 +39,7 @@ def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
         for name, weight in layer.named_parameters(recurse=False):
             is_hidden = name in names and weight.requires_grad and min(weight.shape[:2]) >= _NARROWEST
             hidden.append(weight) if is_hidden else others.add(weight)
-    # A weight that an embedding shares with a layer is an embedding.
+    # A weight that a layer shares with an embedding counts as an embedding.
     return [weight for weight in hidden if weight not in others]
 
 
@@ -48,11 +48,11 @@ def _matrices_of(layer: nn.Module) -> tuple[str, ...]:
 
 
 def orthogonalized(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
-    """About U V^T of the singular value decomposition U S V^T of each [rows, columns]: all directions count alike.
+    """Approximately U V^T of the singular value decomposition U S V^T of each matrix [rows, columns].
 
-    By a Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
-    Each round multiplies from the left by a polynomial of x x^T, so rounds are multiplied up in that small matrix, and
-    the large one is touched twice. Small matrices of one size go through the rounds together.
+    A Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
+    Each round multiplies from the left by a polynomial of x x^T. The polynomials are multiplied first, in that small
+    matrix, so the large matrix is read only twice. Matrices with the same number of rows are processed as one batch.
     """
     wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T for matrix in matrices]
     wide = [x / (x.norm() + 1e-7) for x in wide]
@@ -67,7 +67,7 @@ def orthogonalized(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tens
 
 
 def _rounds(gram: Tensor, iterations: int) -> Tensor:
-    """The product of all rounds' polynomials, from x x^T as [count, rows, rows]."""
+    """The product of the polynomials of all rounds, from x x^T as [count, rows, rows]."""
     together = once = _polynomial(gram)
     for _ in range(iterations - 1):
         gram = once @ gram @ once
@@ -84,23 +84,23 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """A step has the root mean square of a typical step of Adam, 0.2 of the learning rate, so that one rate suits both.
+    """An update has the root mean square of a typical one of Adam, 0.2 times the learning rate, so one rate fits both.
 
-    That scale is from Liu et al. (2025), "Muon is Scalable for LLM Training", section 2.2
+    The scale is from Liu et al. (2025), "Muon is Scalable for LLM Training", section 2.2
     (https://arxiv.org/abs/2502.16982).
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
-        """`matrices`: weights of two or more dimensions, those that `hidden_matrices` finds."""
+        """`matrices`: weights of two or more dimensions, as `hidden_matrices` returns them."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # nothing here evaluates a loss anew
-        """Take one step by the gradients that are there."""
+    def step(self) -> None:  # type: ignore[override]  # it does not support a closure
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             rows = [self._momentum_ahead(weight).movedim(1, -1) for weight in weights]
-            # One row an output; channels_last keeps the numbers of a row together in this order.
+            # One row for each output; channels_last stores the values of a row contiguously in this order.
             matrices = orthogonalized([each.flatten(1).float() for each in rows])
             for weight, shaped, matrix in zip(weights, rows, matrices, strict=True):
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
@@ -108,7 +108,7 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(step, alpha=-0.2 * max(matrix.shape) ** 0.5 * group["lr"])
 
     def _momentum_ahead(self, weight: Tensor) -> Tensor:
-        """The gradient averaged over steps, seen from where the momentum leads: Nesterov's."""
+        """Nesterov momentum: the gradient mixed with its running average."""
         gradient, state = weight.grad, self.state[weight]
         assert gradient is not None
         if not state:

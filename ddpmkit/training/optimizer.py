@@ -1,4 +1,4 @@
-"""The recipe's optimizer: one of torch's own for all weights, or Muon for hidden layers beside Adam for the rest."""
+"""The recipe's optimizer: Adam or AdamW for all weights, or Muon for hidden layers and AdamW for the others."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -15,17 +15,17 @@ _MOMENTUM = "/momentum"
 
 
 class Optimizer:
-    """All weights of a network, each with its moments."""
+    """Updates all weights of a network, and stores their moments."""
 
     def __init__(self, network: nn.Module, settings: TrainSection) -> None:
-        """`settings.optimizer` says which: adam, adamw or muon."""
+        """`settings.optimizer` is "adam", "adamw" or "muon"."""
         self._settings = settings
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         matrices = set(hidden_matrices(network)) if settings.optimizer == "muon" else set()
-        self._divide({name for name, weight in self.weights.items() if weight in matrices})
+        self._assign({name for name, weight in self.weights.items() if weight in matrices})
 
-    def _divide(self, by_muon: Collection[str]) -> None:
-        """Begin anew, with these weights for Muon and the others for Adam."""
+    def _assign(self, by_muon: Collection[str]) -> None:
+        """Create new optimizers: Muon for the weights with these names, Adam for the others."""
         settings, rate, decay = self._settings, self._settings.learning_rate, self._settings.weight_decay
         matrices = [weight for name, weight in self.weights.items() if name in by_muon]
         others = [weight for name, weight in self.weights.items() if name not in by_muon]
@@ -40,39 +40,39 @@ class Optimizer:
         }
 
     @property
-    def by_muon(self) -> list[str]:
-        """The names of the weights that Muon moves."""
+    def muon_weights(self) -> list[str]:
+        """The names of the weights that Muon updates."""
         return [name for name, weight in self.weights.items() if isinstance(self._part_of[weight], Muon)]
 
-    def divide_as(self, names: Iterable[str]) -> list[str]:
-        """Let Muon move the weights that it moved in the run whose tensors have these `names`.
+    def assign_as_in(self, names: Iterable[str]) -> list[str]:
+        """Let Muon update the weights that it updated in the run whose tensors have these `names`.
 
-        So a run that a version with another choice began continues bit for bit. Returns the weights for which a new
-        run would choose otherwise. Names that are not those of these weights change nothing.
+        A run that was started by a version with another choice then continues bit for bit. Returns the weights for
+        which a new run would choose the other optimizer. Names of other weights change nothing.
         """
         names = list(names)
         then = {name.removesuffix(_MOMENTUM) for name in names if name.endswith(_MOMENTUM)}
-        now = set(self.by_muon)
+        now = set(self.muon_weights)
         complete = {name.rpartition("/")[0] for name in names} == self.weights.keys()
         if self._settings.optimizer != "muon" or not complete or then == now:
             return []
-        self._divide(then)
+        self._assign(then)
         return sorted(then ^ now)
 
     def step(self, learning_rate: float) -> None:
-        """Move every weight by its gradient."""
+        """Update every weight by its gradient."""
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = learning_rate
             part.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Remove all gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """`weight name/moment` of every weight that has moved."""
+        """The moments of every weight that has been updated, by `weight name/moment`."""
         return {
             f"{name}/{moment}": value
             for name, weight in self.weights.items()
@@ -80,7 +80,7 @@ class Optimizer:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of all that `tensors` holds once every weight has moved."""
+        """The shapes of `tensors` after every weight has been updated."""
         return {
             f"{name}/{moment}": () if moment == "step" else tuple(weight.shape)
             for name, weight in self.weights.items()
@@ -88,13 +88,13 @@ class Optimizer:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave; they fit `shapes`, or there are none."""
+        """Load what `tensors` returned. The tensors must fit `shapes`, or there must be none."""
         for part in self._parts:
             part.state.clear()
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
             weight = self.weights[name]
-            # Moments lie in memory as their weights do (channels last): the fused Adam walks both side by side.
+            # Moments need the memory format of their weights (channels last): the fused Adam reads both in parallel.
             place = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
             self._part_of[weight].state[weight][moment] = place.detach().copy_(value)
 

@@ -1,7 +1,7 @@
-"""Averages by powers of the step, and any width of them as a mixture of those that were kept.
+"""Post-hoc EMA: an average of any width as a mixture of stored power-function averages.
 
 Karras et al. (2024), "Analyzing and Improving the Training Dynamics of Diffusion Models", sections 3.1 and 3.2 and
-appendix C (https://arxiv.org/abs/2312.02696). It does not know what is averaged.
+appendix C (https://arxiv.org/abs/2312.02696).
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,17 @@ __all__ = ["Mixture", "Profile", "exponent", "mixture"]
 
 
 def exponent(sigma_rel: float) -> float:
-    """gamma, of the profile whose standard deviation is `sigma_rel` of its length: 16.97 for 0.05, 6.94 for 0.1.
+    """gamma of the profile whose standard deviation is `sigma_rel` of its length: 16.97 for 0.05, 6.94 for 0.1.
 
-    sigma_rel = (gamma + 1)^(1/2) (gamma + 2)^(-1) (gamma + 3)^(-1/2), squared: a cubic equation, whose largest root.
+    sigma_rel = (gamma + 1)^(1/2) (gamma + 2)^(-1) (gamma + 3)^(-1/2), squared, is a cubic equation, and gamma is its
+    largest root.
     """
     inverse = sigma_rel**-2
     return float(max(np.roots([1, 7, 16 - inverse, 12 - inverse]).real))
 
 
 class Profile(NamedTuple):
-    """How much each moment tau of training counts: p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) up to t, 0 after."""
+    """The weight of each moment tau of training: p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) up to t, 0 after."""
 
     step: int
     """t, the optimizer step after which the average was taken."""
@@ -31,20 +32,21 @@ class Profile(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """One coefficient for each profile, summing to 1; and how far their mixture is from what was wanted."""
+    """One coefficient for each profile, with sum 1, and the error of their mixture."""
 
     coefficients: NDArray[np.float64]
     error: float
-    """Norm of the difference of the profiles relative to that of the wanted one: 0 is exact, 1 is nothing alike."""
+    """Norm of the difference from the target profile, relative to the norm of the target: 0 is exact."""
 
 
-def mixture(kept: Sequence[Profile], wanted: Profile) -> Mixture:
-    """The mixture of the kept profiles, one or more, that is nearest to the wanted one: least squares, section 3.2.
+def mixture(stored: Sequence[Profile], target: Profile) -> Mixture:
+    """The mixture of the stored profiles, one or more, that is nearest to the target: least squares, section 3.2.
 
-    Beyond the paper, the coefficients are held to sum to 1: where snapshots are few, free ones would scale the weights.
+    Unlike in the paper, the coefficients are constrained to sum to 1: with few snapshots, free coefficients would scale
+    the weights.
     """
-    t = np.array([profile.step / wanted.step for profile in [*kept, wanted]])
-    gamma = np.array([exponent(profile.sigma_rel) for profile in [*kept, wanted]])
+    t = np.array([profile.step / target.step for profile in [*stored, target]])
+    gamma = np.array([exponent(profile.sigma_rel) for profile in [*stored, target]])
     products = _inner_products(t, gamma)
     scale = np.sqrt(np.diag(products)[:-1])  # unit diagonal: profiles of early steps are narrow and tall
     gram, right = products[:-1, :-1] / np.outer(scale, scale), products[:-1, -1] / scale
@@ -58,11 +60,11 @@ def mixture(kept: Sequence[Profile], wanted: Profile) -> Mixture:
 def _inner_products(t: NDArray[np.float64], gamma: NDArray[np.float64]) -> NDArray[np.float64]:
     """The integrals of p_i p_j over all of training, [N, N]: appendix C.3.
 
-    (gamma_i + 1) (gamma_j + 1) / (gamma_i + gamma_j + 1) t_i^gamma_j / t_j^(gamma_j + 1) where t_i is the earlier.
+    (gamma_i + 1) (gamma_j + 1) / (gamma_i + gamma_j + 1) t_i^gamma_j / t_j^(gamma_j + 1) if t_i is the earlier.
     """
     earlier, later = np.minimum.outer(t, t), np.maximum.outer(t, t)
     of_later = np.where(t[:, None] > t[None, :], gamma[:, None], gamma[None, :])
-    of_later = np.where(t[:, None] == t[None, :], 0.0, of_later)  # then t_i / t_j is 1, whatever its power
+    of_later = np.where(t[:, None] == t[None, :], 0.0, of_later)  # t_i / t_j is 1 then, at any power
     heights = np.multiply.outer(gamma + 1, gamma + 1) / (np.add.outer(gamma, gamma) + 1)
     products: NDArray[np.float64] = heights / later * (earlier / later) ** of_later
     return products

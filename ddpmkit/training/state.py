@@ -1,7 +1,4 @@
-"""All that a trainer needs to go on, as named tensors and back.
-
-It does not know how tensors are kept.
-"""
+"""Converts the state of a trainer to named tensors for a checkpoint, and restores it bit for bit."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -26,11 +23,16 @@ __all__ = [
 
 Parts = dict[str, dict[str, Tensor]]
 
-_SUMS, _COUNTERS = ("loss_sums", "loss_counts"), ("skipped", "detours")
+_PROGRESS_SHAPES: Mapping[str, tuple[int, ...]] = {
+    "loss_sums": (QUARTERS,),
+    "loss_counts": (QUARTERS,),
+    "skipped": (),
+    "detours": (),
+}
 
 
 def state_tensors(trainer: Trainer) -> Parts:
-    """The parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average, by `average_part`."""
+    """The parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average (see `average_part`)."""
     parts = {
         "model": dict(trainer.network.state_dict()),
         # Learning rate and betas are functions of the recipe and of the step.
@@ -48,47 +50,47 @@ def state_tensors(trainer: Trainer) -> Parts:
 def average_tensors(trainer: Trainer, kinds: Collection[str] = ("ema", "decay", "sigma_rel")) -> Parts:
     """The parts of the averages of these kinds."""
     return {
-        average_part(weights): dict(average.network.state_dict())
-        for weights, average in trainer.averages.items()
-        if weights.kind in kinds
+        average_part(choice): dict(average.network.state_dict())
+        for choice, average in trainer.averages.items()
+        if choice.kind in kinds
     }
 
 
 def part_names(trainer: Trainer) -> list[str]:
-    """Of the parts that `restore` asks for."""
+    """The names of the parts that `restore` needs."""
     return ["model", "optimizer", "progress", *map(average_part, trainer.averages)]
 
 
-def average_part(weights: WeightsChoice) -> str:
-    """The part of a checkpoint with these averages: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
-    return "ema" if weights.kind == "ema" else f"ema-{weights}".replace("=", "-")
+def average_part(choice: WeightsChoice) -> str:
+    """The part of a checkpoint with this average: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
+    return "ema" if choice.kind == "ema" else f"ema-{choice}".replace("=", "-")
 
 
 def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
-    """Put the trainer where it was after optimizer step `step`, bit for bit.
+    """Restore the trainer to its state after optimizer step `step`, bit for bit.
 
-    Returns the weights that Muon moves, or leaves to Adam, only because it did so when the run began. Raises InputError
-    when the tensors are those of another network, or when some are missing.
+    Returns the weights that keep their optimizer, Muon or Adam, although a new run would choose the other one. Raises
+    InputError if tensors are missing or belong to another network.
     """
     load_weights(trainer.network, parts["model"])
-    for weights, average in trainer.averages.items():
-        # A run that kept no such average so far begins one at its weights.
-        load_weights(average.network, parts[average_part(weights)] or parts["model"])
+    for choice, average in trainer.averages.items():
+        # An average that is new in the recipe starts at the last weights.
+        load_weights(average.network, parts[average_part(choice)] or parts["model"])
     progress = parts["progress"]
-    _check_shapes("progress", progress, {**dict.fromkeys(_SUMS, (QUARTERS,)), **dict.fromkeys(_COUNTERS, ())})
+    _check_shapes("progress", progress, _PROGRESS_SHAPES)
     trainer.loss_by_quarter.sums.copy_(progress["loss_sums"])
     trainer.loss_by_quarter.counts.copy_(progress["loss_counts"])
     trainer.skipped, trainer.rollbacks = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
-    as_before = trainer.optimizer.divide_as(parts["optimizer"])
-    # There are no moments before the first step.
+    unchanged = trainer.optimizer.assign_as_in(parts["optimizer"])
+    # Before the first step there are no moments.
     _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes() if step > trainer.skipped else {})
     trainer.optimizer.load(parts["optimizer"])
-    return as_before
+    return unchanged
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a network these weights. Raises InputError when they are those of another one."""
+    """Load weights into a network. Raises InputError if they belong to another network."""
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -101,9 +103,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity; None if all are finite.
+    """The name of the first tensor that contains NaN or infinity; None if all values are finite.
 
-    The largest magnitude of each tensor decides: that takes one pass, no memory, and one transfer to the CPU.
+    Only the largest magnitude of each tensor is needed: one pass, no extra memory, one transfer to the CPU.
     """
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if not floating:
@@ -119,5 +121,5 @@ def _check_shapes(part: str, tensors: Mapping[str, Tensor], expected: Mapping[st
         raise InputError(
             f"the {part} part of the checkpoint does not fit the run; the first of {len(wrong)} differences: "
             f"{name} has shape {found.get(name, 'none: it is missing')}, and should have {expected.get(name, 'none')}.",
-            remedies=["go on from another checkpoint of the run, or with --out DIR from the start"],
+            remedies=["resume from another checkpoint of the run, or start another run with --out DIR"],
         )

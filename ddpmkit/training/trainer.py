@@ -35,7 +35,7 @@ class StepOutcome(NamedTuple):
 
 
 class NotFinite(Exception):
-    """A loss, gradient or weight is NaN or infinity. `facts` say where: step, images of the dataset, timesteps, ..."""
+    """A loss, gradient or weight is NaN or infinity. `facts` contain the step, the images, the timesteps, ..."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         super().__init__(", ".join(f"{name} {value}" for name, value in facts.items()))
@@ -81,7 +81,7 @@ class Trainer:
         size, parts = settings.batch_size // settings.accumulate, []
         for index in range(settings.accumulate):
             part = self._part(range(index * size, (index + 1) * size))
-            # The part's share of the mean over the whole batch, so that accumulation changes nothing but memory.
+            # The part's share of the mean over the batch: accumulation changes only the memory.
             share = part.losses.sum() / settings.batch_size
             with self.phase("backward"):
                 share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -10,7 +10,7 @@ from ddpmkit.training.objective import NoisedBatch, Objective
 __all__ = ["VALIDATION_IMAGES", "validation_loss"]
 
 VALIDATION_IMAGES = 512
-"""At most this many held-out images are used, evenly spread over the whole list."""
+"""At most this many held-out images are used, evenly spread over the list."""
 
 # Not the seed of the run: runs with different seeds must be validated at the same noise.
 _SEED = 0

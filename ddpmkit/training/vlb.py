@@ -1,4 +1,4 @@
-"""The variational bound of one step, from which a variance can be learned.
+"""The variational lower bound of one step, the loss for a learned variance.
 
 Ho et al. (2020), eq. 5 and 13; Nichol & Dhariwal (2021), section 3.1.
 """
@@ -13,16 +13,16 @@ from ddpmkit.diffusion import GaussianDiffusion
 __all__ = ["variational_bound"]
 
 _FARTHEST = -1e3
-"""Standard deviations beyond which a black or white pixel counts as no less likely."""
+"""In standard deviations; farther pixel bounds have the same likelihood as this one."""
 
 
 def variational_bound(process: GaussianDiffusion, x0: Tensor, t: Tensor, x0_hat: Tensor, spread: Tensor) -> Tensor:
-    """T times the bound's term for t, an estimate of the whole, in bits a number: [B].
+    """T times the term of the bound for t, which estimates the whole bound, in bits per dimension: [B].
 
-    x0, x0_hat and spread are [B, C, H, W], t int64 [B]; `spread` chooses the variance of the step. At t = 0 the term
-    is the likelihood of 8-bit pixels, at others the divergence of two Gaussians.
+    x0, x0_hat and spread are [B, C, H, W], t is int64 [B]; `spread` interpolates the variance of the step. At t = 0 the
+    term is the negative log-likelihood of 8-bit pixels, at other t the KL divergence of two Gaussians.
     """
-    # Of two posteriors of one x, which it therefore does not depend on.
+    # The difference of two posterior means for the same x, which cancels.
     apart = process.posterior_mean_x0[t][:, None, None, None] * (x0 - x0_hat)
     log_variance = process.learned_log_variance(spread, t)
     divergence = _divergence(apart, process.posterior_log_variance(t), log_variance)
@@ -33,20 +33,23 @@ def variational_bound(process: GaussianDiffusion, x0: Tensor, t: Tensor, x0_hat:
 
 
 def _divergence(apart: Tensor, log_variance: Tensor, other_log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(other mean, other variance)) of each number, in nats; `apart` is between the means."""
+    """KL(N(mean, variance) || N(other mean, other variance)) of each value, in nats; `apart` is mean - other mean."""
     ratio = log_variance - other_log_variance
     return 0.5 * (torch.expm1(ratio) - ratio + apart.square() * torch.exp(-other_log_variance))
 
 
 def _log_likelihood(x0: Tensor, apart: Tensor, log_variance: Tensor) -> Tensor:
-    """Of the 8-bit pixel around x0 under N(x0 - apart, variance), whose ends at -1 and 1 are open: eq. 13, in nats."""
+    """Log-likelihood of the 8-bit pixel around x0 under N(x0 - apart, variance), in nats: eq. 13.
+
+    The bins of black (-1) and white (1) pixels extend to infinity.
+    """
     inverse_std = torch.exp(-0.5 * log_variance)
     above, below = (inverse_std * (apart + side / 255) for side in (1, -1))
-    # The share between both, counted from the end that is nearer: from the other one both are 1 in float32. By erfc,
-    # since torch's ndtr is 1 + erf, which is 0 from -5.6 on.
+    # The probability between both bounds, measured in the nearer tail: in the other one, both values are 1 in float32.
+    # With erfc, because torch's ndtr is 1 + erf, which is 0 below -5.6.
     nearer, farther = torch.where(apart > 0, below, -above), torch.where(apart > 0, above, -below)
     between = torch.special.erfc(nearer / math.sqrt(2)) - torch.special.erfc(farther / math.sqrt(2))
     inside = (between / 2).clamp(min=1e-12).log()
-    # Its slope is a quotient of two exponentials of the square of this, which rounding makes infinite from 1e4 on.
+    # The gradient of log_ndtr is a quotient of two exponentials of the squared argument, which overflow from 1e4 on.
     at_most, at_least = (torch.special.log_ndtr(side.clamp(min=_FARTHEST)) for side in (above, -below))
     return torch.where(x0 < -0.999, at_most, torch.where(x0 > 0.999, at_least, inside))

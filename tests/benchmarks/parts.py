@@ -30,7 +30,7 @@ from ddpmkit.experiment.build import build_images
 from ddpmkit.experiment.model import build_model
 from ddpmkit.randomness import Purpose, normal, uniform_integers
 from ddpmkit.recipe import Recipe, read_recipe
-from ddpmkit.training.ema import decay_at
+from ddpmkit.training.ema import warmed_up_decay
 from ddpmkit.training.trainer import Trainer
 
 
@@ -179,7 +179,7 @@ def hand_written(data: Path) -> Callable[[], None]:
         optimizer.step()
         with torch.no_grad():
             weights = list(network.parameters())
-            torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay_at(n + 1, train.ema_decay))
+            torch._foreach_lerp_(list(average.parameters()), weights, 1 - warmed_up_decay(n + 1, train.ema_decay))
         loss.item()
 
     return step

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from ddpmkit.recipe import TrainSection
-from ddpmkit.training.ema import Average, Ema, PowerEma, build_averages, decay_at
+from ddpmkit.training.ema import Average, Ema, PowerEma, build_averages, warmed_up_decay
 
 
-def test_a_constant_weight_is_approached_by_the_closed_form() -> None:
+def test_a_constant_weight_is_approached_as_in_closed_form() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
     ema = Ema(network, decay=0.9)
@@ -20,10 +20,10 @@ def test_a_constant_weight_is_approached_by_the_closed_form() -> None:
 
 
 def test_the_warm_up_forgets_the_first_weights_within_a_hundred_steps() -> None:
-    share_of_the_start = 1.0
+    share_of_the_first = 1.0
     for step in range(1, 101):
-        share_of_the_start *= decay_at(step, 0.9999)
-    assert share_of_the_start < 1e-6
+        share_of_the_first *= warmed_up_decay(step, 0.9999)
+    assert share_of_the_first < 1e-6
 
 
 def test_buffers_are_copied_and_never_averaged() -> None:
@@ -68,10 +68,10 @@ def test_a_power_average_counts_each_step_by_the_integral_of_its_profile(sigma_r
     assert expected.sum() == pytest.approx(1)
 
 
-def test_all_averages_of_the_recipe_are_kept_by_name() -> None:
+def test_all_averages_of_the_recipe_are_built() -> None:
     settings = TrainSection(ema_decay=0.9, ema_decays=(0.99,), ema_sigma_rels=(0.05, 0.1))
-    kept = build_averages(nn.Linear(1, 1), settings)
-    assert list(map(str, kept)) == ["ema", "decay=0.99", "sigma_rel=0.05", "sigma_rel=0.1"]
+    averages = build_averages(nn.Linear(1, 1), settings)
+    assert list(map(str, averages)) == ["ema", "decay=0.99", "sigma_rel=0.05", "sigma_rel=0.1"]
     assert build_averages(nn.Linear(1, 1), TrainSection(ema_decay=0)) == {}
-    shares = [average.kept(100) for average in kept.values()]
+    shares = [average.decay_at(100) for average in averages.values()]
     assert shares == pytest.approx([0.9, 101 / 110, 0.99**17.9722, 0.99**7.9372], rel=1e-6)

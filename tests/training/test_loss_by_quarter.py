@@ -12,7 +12,7 @@ def test_means_by_quarter_over_several_batches() -> None:
     assert progress.take() == pytest.approx((2.0, 6.0, 9.0, 7.0))
 
 
-def test_a_quarter_nobody_fell_in_is_none_and_taking_starts_over() -> None:
+def test_a_quarter_without_images_is_none_and_taking_resets_the_sums() -> None:
     progress = LossByQuarter(timesteps=4, device=torch.device("cpu"))
     progress.add(torch.tensor([3]), torch.tensor([0.5]))
     assert progress.take() == (None, None, None, 0.5)

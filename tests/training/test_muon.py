@@ -1,4 +1,4 @@
-"""Muon against the singular value decomposition, torch's own Muon, and a hand-written step."""
+"""Muon, compared with the singular value decomposition and with torch's own Muon."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.recipe import TrainSection
-from ddpmkit.runtime import seeded_build
 from ddpmkit.training.muon import Muon, hidden_matrices, orthogonalized
-from ddpmkit.training.optimizer import Optimizer
 from ddpmkit_plugins.adm_unet import AdmUnetConfig
 from ddpmkit_plugins.adm_unet.unet import AdmUnet
 from ddpmkit_plugins.attention_unet import AttentionUnetConfig
@@ -22,7 +19,7 @@ from ddpmkit_plugins.dit import DitConfig
 from ddpmkit_plugins.dit.transformer import Dit
 
 
-def test_all_singular_values_come_near_1_and_the_directions_stay() -> None:
+def test_singular_values_become_about_1_and_singular_vectors_stay() -> None:
     draw = torch.Generator().manual_seed(0)
     matrices = [torch.randn(shape, generator=draw) for shape in [(16, 16), (96, 24), (16, 144), (24, 25)]]
     for matrix, found in zip(matrices, orthogonalized(matrices), strict=True):
@@ -36,13 +33,13 @@ def test_all_singular_values_come_near_1_and_the_directions_stay() -> None:
 
 
 def found_in(network: nn.Module) -> set[str]:
-    """The names of the weights that Muon takes."""
+    """The names of the weights that Muon updates."""
     hidden = hidden_matrices(network)
     return {name for name, weight in network.named_parameters() if any(weight is each for each in hidden)}
 
 
 class Layers(nn.Module):
-    """One layer of each sort; a backbone that does not name its outer layers."""
+    """One layer of each kind; a backbone that does not name its outer layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,12 +52,12 @@ class Layers(nn.Module):
         self.position = nn.Parameter(torch.zeros(16, 64))
 
 
-def test_muon_takes_linear_maps_and_convolutions_and_no_embedding_however_large() -> None:
+def test_muon_updates_linear_maps_and_convolutions_but_no_embeddings() -> None:
     attention = {"attention.in_proj_weight", "attention.out_proj.weight"}
     assert found_in(Layers()) == {"hidden.weight", "linear.weight", "up.weight"} | attention
 
 
-def test_a_backbone_that_names_its_outer_layers_keeps_them_from_muon() -> None:
+def test_outer_layers_that_a_backbone_names_are_left_to_adam() -> None:
     class Named(Layers):
         def outer_layers(self) -> list[nn.Module]:
             return [self.hidden, self.linear]
@@ -69,7 +66,7 @@ def test_a_backbone_that_names_its_outer_layers_keeps_them_from_muon() -> None:
 
 
 def by_shape(network: nn.Module) -> set[str]:
-    """What earlier versions chose: the weights of 8 or more rows and columns."""
+    """What earlier versions chose: the weights with 8 or more rows and columns."""
     return {name for name, p in network.named_parameters() if p.ndim >= 2 and min(p.shape[:2]) >= 8}
 
 
@@ -85,10 +82,10 @@ BACKBONES: dict[str, tuple[Callable[..., nn.Module], dict[str, str]]] = {
 @pytest.mark.parametrize("classes", [0, 3, 12])
 @pytest.mark.parametrize("out_channels", [3, 6])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_of_the_backbones_muon_leaves_first_and_last_layer_and_labels(
+def test_first_and_last_layers_and_labels_of_the_backbones_are_left_to_adam(
     name: str, classes: int, out_channels: int
 ) -> None:
-    """The choice by shape took DiT's last layer, and every embedding of 8 or more labels; the rest of it was right."""
+    """The choice by shape included DiT's last layer and every embedding of 8 or more labels; otherwise it was right."""
     build, known = BACKBONES[name]
     network = build(image_shape=SHAPE, num_classes=classes, out_channels=out_channels)
     wrong = {"final.linear.weight"} if name == "dit" else set()
@@ -98,50 +95,14 @@ def test_of_the_backbones_muon_leaves_first_and_last_layer_and_labels(
     assert found_in(network) == by_shape(network) - wrong
     weights = dict(network.named_parameters())
     left = [weights[each] for each in weights.keys() - found_in(network) if weights[each].ndim >= 2]
-    # Beside the labels, nothing but the layer that sees the image and the one that answers.
+    # Apart from the labels, only the first and the last layer.
     assert len(left) == 2 + (classes > 0)
 
 
-def test_a_run_goes_on_with_the_optimizer_that_each_of_its_weights_had() -> None:
-    """As earlier versions did it, DiT's last layer by Muon: to the bit what a network does that never stopped."""
-    build, _ = BACKBONES["dit"]
-    settings = TrainSection(steps=10, optimizer="muon", learning_rate=1e-3)
-
-    def network() -> nn.Module:
-        with seeded_build(0):
-            return build(image_shape=SHAPE, num_classes=0, out_channels=3)
-
-    def step(trained: nn.Module, optimizer: Optimizer, number: int) -> None:
-        draw = torch.Generator().manual_seed(number)
-        for weight in trained.parameters():
-            weight.grad = torch.randn(weight.shape, generator=draw)
-        optimizer.step(1e-3)
-
-    old = network()
-    begun = Optimizer(old, settings)
-    assert begun.divide_as([f"{name}/{'momentum' if name in by_shape(old) else 'step'}" for name in begun.weights]) == [
-        "final.linear.weight"
-    ]
-    step(old, begun, 1)
-    kept, weights = {name: value.clone() for name, value in begun.tensors().items()}, old.state_dict()
-    resumed = network()
-    resumed.load_state_dict(weights)
-    optimizer = Optimizer(resumed, settings)
-    assert set(optimizer.by_muon) == by_shape(resumed) - {"final.linear.weight"}
-    assert optimizer.divide_as(kept) == ["final.linear.weight"]
-    assert optimizer.shapes() == {name: tuple(value.shape) for name, value in kept.items()}
-    optimizer.load(kept)
-    assert optimizer.divide_as(kept) == []
-    step(old, begun, 2)
-    step(resumed, optimizer, 2)
-    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), resumed.parameters(), strict=True))
-    assert optimizer.divide_as(["something/momentum"]) == []
-
-
-def test_it_walks_as_torchs_muon_does() -> None:
+def test_steps_are_those_of_torchs_muon() -> None:
     ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 24 * 40).sin().view(24, 40)) for _ in range(2))
     mine = Muon([ours], lr=0.02, weight_decay=0.1)
-    # Theirs orthogonalizes in bfloat16.
+    # torch's Muon orthogonalizes in bfloat16.
     other = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         draw = torch.Generator().manual_seed(step)
@@ -152,8 +113,8 @@ def test_it_walks_as_torchs_muon_does() -> None:
     assert (ours - theirs).norm() < 0.02 * moved
 
 
-def test_a_filter_is_one_row_of_its_matrix() -> None:
-    """A convolution moves as the matrix [outputs, inputs times pixels] does, in whatever order memory has it."""
+def test_a_convolution_is_a_matrix_with_one_row_for_each_filter() -> None:
+    """A convolution is updated like the matrix [outputs, inputs times pixels], in any memory format."""
     weight = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(0))
     flat, plain = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1).clone()), nn.Parameter(weight.clone())
     packed = nn.Parameter(weight.clone(memory_format=torch.channels_last))
@@ -166,7 +127,7 @@ def test_a_filter_is_one_row_of_its_matrix() -> None:
     assert packed.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_step_has_a_fifth_of_the_learning_rate_as_its_root_mean_square() -> None:
+def test_the_root_mean_square_of_a_step_is_a_fifth_of_the_learning_rate() -> None:
     weight = nn.Parameter(torch.zeros(64, 256))
     weight.grad = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
     Muon([weight], lr=0.01).step()

@@ -1,4 +1,6 @@
-"""The held-out images that count, and what their loss does not depend on."""
+"""Which held-out images are used, and what their loss does not depend on."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.plugin import ComponentConfig
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.objective import Objective
+from ddpmkit.training.trainer import Trainer
 from ddpmkit.training.validation import validation_loss
 from ddpmkit_plugins.cosine import CosineConfig
 from ddpmkit_plugins.cosine.schedule import CosineSchedule
@@ -42,8 +45,8 @@ class SortedByClass:
         return np.asarray(self._labels[indices])
 
 
-class SaysBlack(nn.Module):
-    """Its x0 is always black: the squared error is 0 for a black image and 4 for a white one, whatever the noise."""
+class AlwaysBlack(nn.Module):
+    """Predicts a black x0: the squared error is 0 for a black image and 4 for a white one at any noise."""
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         return torch.full_like(x, -1.0)
@@ -54,16 +57,16 @@ def loss(counts: dict[str, int], levels: dict[str, int], batch_size: int = 64, s
     process = GaussianDiffusion.from_schedule(schedule, "x0")
     objective = Objective(process, L2Loss(ComponentConfig(), prediction="x0"), CPU)
     images = ImageSource(SortedByClass(counts, levels), SHAPE, seed=seed)
-    return validation_loss(SaysBlack(), objective, images, batch_size)
+    return validation_loss(AlwaysBlack(), objective, images, batch_size)
 
 
 @pytest.mark.parametrize("names", [("cat", "dog"), ("dog", "cat")], ids=["black first", "white first"])
-def test_every_class_counts_in_its_proportion_whatever_it_is_called(names: tuple[str, str]) -> None:
+def test_every_class_counts_in_proportion_to_its_size(names: tuple[str, str]) -> None:
     black, white = names
     levels = {black: 0, white: 255}
     assert loss({black: 600, white: 600}, levels) == pytest.approx(4 * 600 / 1200)
     assert loss({black: 3000, white: 1000}, levels) == pytest.approx(4 * 1000 / 4000)
-    # 512 of them are looked at: what does not divide is off by one image at most.
+    # 512 of these images are used: a share that does not divide is off by one image at most.
     assert loss({black: 700, white: 300}, levels) == pytest.approx(4 * 300 / 1000, abs=4 / 512)
 
 
@@ -73,6 +76,24 @@ def test_the_subset_is_the_same_for_every_seed_and_batch_size() -> None:
     assert max(values) == pytest.approx(min(values), rel=1e-6)  # type: ignore[type-var]
 
 
-def test_all_images_count_when_there_are_few() -> None:
+def test_all_images_are_used_if_there_are_few() -> None:
     assert loss({"cat": 3, "dog": 1}, {"cat": 0, "dog": 255}) == pytest.approx(1.0)
     assert loss({"cat": 0}, {"cat": 0}) is None
+
+
+def test_the_loss_is_the_same_for_every_seed_and_batch_size(
+    make_trainer: Callable[..., Trainer], noise_images: Callable[..., ImageSource]
+) -> None:
+    item = make_trainer()
+    values = {
+        validation_loss(item.network, item.objective, noise_images(seed=seed), batch_size)
+        for seed, batch_size in [(0, 64), (7, 64), (7, 3)]
+    }
+    assert max(values) == pytest.approx(min(values), rel=1e-6)  # type: ignore[type-var]
+
+
+def test_there_is_no_validation_loss_without_held_out_images(
+    make_trainer: Callable[..., Trainer], noise_images: Callable[..., ImageSource]
+) -> None:
+    item = make_trainer()
+    assert validation_loss(item.network, item.objective, noise_images(0)) is None
