@@ -36,10 +36,10 @@ def check_archive(path: Path) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise InputError(
-            f"{path} is no zip archive ({error}).",
+            f"{path} is not a zip archive ({error}).",
             remedies=[
-                f"remove {path} and give the same command again",
-                "look at it: servers send error pages as files",
+                f"remove {path} and run the same command again",
+                "open it in an editor: servers send error pages in place of files",
             ],
         ) from error
     try:
@@ -119,7 +119,7 @@ def _objection(member: zipfile.ZipInfo) -> str | None:
         return "has no name"
     for part in PureWindowsPath(name).parts:
         if _ODD_NAME.fullmatch(part):
-            return "has a name that is none everywhere"
+            return "has a name that is not portable"
         if len(part.encode()) > _LONGEST_NAME:
             return "has a name that is too long"
     kind = stat.S_IFMT(member.external_attr >> 16)
@@ -130,7 +130,7 @@ def _objection(member: zipfile.ZipInfo) -> str | None:
     if member.flag_bits & 0x1:
         return "is encrypted"
     if member.compress_type not in ZIP_METHODS:
-        return "is packed by another method than deflate"
+        return "is compressed by a method other than deflate"
     if member.file_size > MAX_RATIO * max(member.compress_size, 1024):
         return f"claims to unpack {member.compress_size:,} bytes to {member.file_size:,}"
     return None

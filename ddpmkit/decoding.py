@@ -117,7 +117,7 @@ def _open(file: Path | bytes, enough: int | None, most_pixels: int | None) -> Up
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
         width, height = opened.size
         if most_pixels is not None and width * height > most_pixels:
-            raise ImageFileError(f"its header claims {width} x {height} pixels, more than are decoded")
+            raise ImageFileError(f"its header claims {width} x {height} pixels, more than the limit")
         drafted = opened.draft(None, (enough, enough)) if enough is not None else None
         stored_as = _raw_mode(opened)
         opened.load()
@@ -159,7 +159,7 @@ def _turned(box: Box, size: tuple[int, int], turn: Image.Transpose) -> Box:
 def _eight_bits(image: Image.Image, stored_as: str) -> Image.Image:
     """The loaded image with 8 bits a sample, and with its transparency as a viewer shows it."""
     if image.mode in ("I", "F"):
-        raise ImageFileError("it has 32 bits a pixel, and nothing says which value is white: save it with 8 or 16")
+        raise ImageFileError("it has 32 bits per pixel and no defined white: save it with 8 or 16 bits")
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         return _from_16_bits(image, transparent)

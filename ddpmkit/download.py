@@ -54,11 +54,9 @@ def download(
     except urllib.error.HTTPError as error:
         error.close()
         later = ["try again later"] if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
-        raise InputError(
-            f"{url} cannot be had: the server answers {error.code} {error.reason}.", remedies=later
-        ) from error
+        raise InputError(f"{url}: download failed: HTTP {error.code} {error.reason}.", remedies=later) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        again = "give the same command again"
+        again = "run the same command again"
         if partial.exists():
             again += f": it continues {partial}"
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
@@ -78,8 +76,8 @@ def _put_in_place(file: IO[bytes], partial: Path, destination: Path, url: str, s
     if sha256 is not None and (found := sha256_file(partial)) != sha256:
         _discard(partial)
         raise InputError(
-            f"what came from {url} is not the file that was expected: SHA-256 {found}, not {sha256}.",
-            remedies=["give the same command again", "if that does not help, the file has changed at its source"],
+            f"{url} is not the expected file: its SHA-256 is {found}, not {sha256}.",
+            remedies=["run the same command again", "if that does not help, the file on the server has changed"],
         )
     os.fsync(file.fileno())
     _version_file(partial).unlink(missing_ok=True)
@@ -104,7 +102,7 @@ def _transfer(url: str, file: IO[bytes], partial: Path, progress: Progress) -> N
                 here += len(chunk)
                 progress(here, version.total)
         if version.total is not None and here != version.total:
-            raise ConnectionError(f"it broke off after {here:,} of {version.total:,} bytes")
+            raise ConnectionError(f"the transfer ended after {here:,} of {version.total:,} bytes")
     except BaseException:
         if here == 0 or version is None or not version.validator:  # a later attempt could not continue it
             _discard(partial)

@@ -79,4 +79,4 @@ def safe_str(value: object) -> str:
     try:
         return "".join(str(value))
     except BaseException as error:
-        return f"(its text cannot be made: {type(error).__name__})"
+        return f"(its text cannot be shown: {type(error).__name__})"

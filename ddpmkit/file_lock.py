@@ -35,7 +35,7 @@ def wait_for_lock(handle: int, name: Path) -> None:
     from filelock import lock_descriptor
 
     if not try_lock(handle, name):
-        _log.warning("another process is busy with %s; waiting for it.", name)
+        _log.warning("another process is using %s; waiting for it.", name)
         lock_descriptor(handle)
 
 

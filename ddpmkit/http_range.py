@@ -1,4 +1,4 @@
-"""Requests a file, or the rest of it, from an HTTP server without ever joining parts of two versions.
+"""Requests a file or its missing part from an HTTP server, without ever joining parts of two versions.
 
 A download is continued only if the server identifies the version by a strong validator (RFC 9110, section 8.8): the
 request then carries `If-Range`, and the response is compared with the version of the part.
@@ -64,7 +64,7 @@ def request_rest(url: str, here: int, version: Version | None, timeout: float) -
     response = _open(url, timeout, {})
     if _start(response) != 0:
         response.close()
-        raise ConnectionError(f"the server answers {response.status}, and not with the whole file")
+        raise ConnectionError(f"the server returned HTTP {response.status} instead of the complete file")
     return FileResponse(response, 0, _version(url, response))
 
 

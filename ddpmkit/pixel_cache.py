@@ -1,6 +1,7 @@
-"""Decoded images on disk, mapped into memory: uint8 [N, C, H, W], believed only if their digest is right.
+"""Caches decoded images on disk: uint8 [N, C, H, W], memory-mapped, and used only if their SHA-256 is right.
 
-Datasets keep here what takes long to decode; plugins may use it too. The key says what decides the pixels.
+For datasets whose images take long to decode; plugins may import this module. A key must identify everything that the
+pixels depend on.
 """
 
 import hashlib
@@ -23,23 +24,23 @@ _log = logging.getLogger(__name__)
 
 
 class Decoded(NamedTuple):
-    """Images, and which sources were left out."""
+    """Decoded images, and the sources that could not be decoded."""
 
     pixels: NDArray[np.uint8]
-    """[N, C, H, W], without the bad ones."""
+    """[N, C, H, W], without the bad sources."""
     digest: str
     """SHA-256 of `pixels`."""
     bad: Mapping[str, str]
-    """Why each of the others is not an image, by its name."""
+    """Why other sources could not be decoded, by name."""
 
 
 def fetch(group: str, key: str, sources: int, shape: ImageShape) -> Decoded | None:
-    """What is kept of so many sources under `key`, in the folder `group` of the cache.
+    """The images cached under `key`, decoded from `sources` sources, in the folder `group` of the cache.
 
-    Every byte is read and compared with its digest. None if there is nothing; also, with a warning, if it is damaged.
+    Every byte is read and compared with the digest. None if nothing is cached, or, with a warning, if it is damaged.
     """
-    pixels_file, facts_file = _places(group, key)
-    # A pipe under one of the names would be waited for.
+    pixels_file, facts_file = _paths(group, key)
+    # Opening a pipe would block.
     if not (pixels_file.is_file() and facts_file.is_file()):
         return None
     try:
@@ -47,15 +48,15 @@ def fetch(group: str, key: str, sources: int, shape: ImageShape) -> Decoded | No
         bad = {str(name): str(why) for name, why in facts["bad"].items()}
         if facts["seal"] != _seal(facts["digest"], bad):
             raise ValueError("its list of bad images does not match its digest")
-        # Unlike `np.load`, this takes nothing for an archive or a pickle.
+        # Unlike `np.load`, this never reads an archive or a pickle.
         pixels = np.lib.format.open_memmap(pixels_file, mode="r")
         if pixels.dtype != np.uint8 or pixels.shape != (sources - len(bad), *shape):
-            raise ValueError(f"it holds {pixels.dtype} {list(pixels.shape)}")
+            raise ValueError(f"it contains {pixels.dtype} {list(pixels.shape)}")
         if digest_of(pixels) != facts["digest"]:
             raise ValueError("its content does not match its digest")
         return Decoded(pixels, facts["digest"], bad)
     except Exception as error:
-        # There is no end to the ways in which a file can be damaged, and NumPy's reader has an exception for each.
+        # NumPy raises many exceptions for a damaged file.
         _log.warning("%s cannot be used, and the images are decoded again: %s", pixels_file, error)
         return None
 
@@ -63,11 +64,11 @@ def fetch(group: str, key: str, sources: int, shape: ImageShape) -> Decoded | No
 def store(
     group: str, key: str, shape: ImageShape, batches: Iterable[NDArray[np.uint8]], bad: Mapping[str, str]
 ) -> Path | None:
-    """Keep images under `key`; None, with a warning, if the disk does not take them.
+    """Cache images under `key` and return the path of the file; None, with a warning, if the disk fails.
 
-    Each batch [B, C, H, W] is written before the next one is asked for, and `bad` is read after the last one.
+    Each batch [B, C, H, W] is written before the next one is requested, and `bad` is read after the last one.
     """
-    pixels_file, facts_file = _places(group, key)
+    pixels_file, facts_file = _paths(group, key)
     try:
         digest, count = hashlib.sha256(), 0
         with atomic_write(pixels_file) as file:
@@ -80,10 +81,10 @@ def store(
             file.seek(0)
             _write_header(file, count, shape)
         facts = {"digest": digest.hexdigest(), "bad": dict(bad), "seal": _seal(digest.hexdigest(), bad)}
-        # The facts come last: without them the images are not believed.
+        # This file comes last: without it, the images are not used.
         atomic_write_bytes(facts_file, json.dumps(facts).encode())
     except OSError as error:
-        _log.warning("images cannot be kept in %s (%s): the next start decodes again", pixels_file.parent, error)
+        _log.warning("images cannot be cached in %s (%s): the next start decodes them again", pixels_file.parent, error)
         return None
     return pixels_file
 
@@ -94,7 +95,7 @@ def digest_of(pixels: NDArray[np.uint8]) -> str:
 
 
 def _write_header(file: IO[bytes], count: int, shape: ImageShape) -> None:
-    """NumPy leaves room for any `count`, so that the header has one length."""
+    """NumPy pads the header, so it has the same length for any `count`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, header)
 
@@ -103,6 +104,6 @@ def _seal(digest: str, bad: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([digest, sorted(bad.items())]).encode()).hexdigest()
 
 
-def _places(group: str, key: str) -> tuple[Path, Path]:
+def _paths(group: str, key: str) -> tuple[Path, Path]:
     folder = cache_folder() / group
     return folder / f"{key}.npy", folder / f"{key}.json"

@@ -148,7 +148,7 @@ class RunFolder:
         found = ", ".join(self._other_files()[:_MOST_NAMED]) or "nothing"
         why = f"{self.lock.name} was not written by ddpmkit" if has_lock else f"it has no {self.lock.name}"
         raise InputError(
-            f"{self.path.absolute()} is not the folder of a run: {why} (it holds {found}). Nothing was written there.",
+            f"{self.path.absolute()} is not a run folder: {why} (it contains {found}). Nothing was written there.",
             remedies=["--out names another place, such as a folder that does not exist yet"],
         )
 
@@ -172,13 +172,13 @@ class RunFolder:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise InputError(
-                f"{lock} cannot be opened: {error.strerror or error}.", remedies=["--out DIR makes another run"]
+                f"{lock} cannot be opened: {error.strerror or error}.", remedies=["--out DIR starts another run"]
             ) from error
         try:
             if not try_lock(handle, self.path):
                 raise InputError(
                     f"{self.path} is being written by {_describe_holder(holder)}.",
-                    remedies=["wait until it is done, or stop it", "--out DIR makes another run"],
+                    remedies=["wait until it is done, or stop it", "--out DIR starts another run"],
                 )
             since = datetime.now(UTC).isoformat(timespec="seconds")
             facts = {"pid": os.getpid(), "host": platform.node(), "since": since}
@@ -213,7 +213,7 @@ def not_a_run(path: Path, fault: str) -> InputError:
         return InputError(f"{path} is a file, not a run folder.")
     if not path.exists():
         fault = f"does not exist (looked in {path.absolute().parent})"
-    return InputError(f"{path} {fault}.", remedies=[f"ddpmkit run RECIPE --out {quote(str(path))} makes one"])
+    return InputError(f"{path} {fault}.", remedies=[f"ddpmkit run RECIPE --out {quote(str(path))} creates one"])
 
 
 def _describe_holder(holder: Path) -> str:

@@ -78,7 +78,7 @@ class RunLog:
                 elif event is None or record["event"] == event:
                     yield record
         if damaged:
-            _log.warning("%s: %s cannot be used. Every other line is.", self.path, named(damaged))
+            _log.warning("%s: %s cannot be used. All other lines are used.", self.path, named(damaged))
 
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Remove every other record, including waiting ones. Lines that cannot be used are moved to `NAME.damaged`.
@@ -151,7 +151,7 @@ class RunLog:
             for span in damaged:
                 copy_span(log, span, functools.partial(_write_all, file))
             os.fsync(file.fileno())
-        _log.warning("%s: %s cannot be used, and is now in %s.", self.path, named(damaged), aside.name)
+        _log.warning("%s: %s cannot be used and was moved to %s.", self.path, named(damaged), aside.name)
 
     def _write(self) -> None:
         """Append the waiting lines. If the disk fails, remove the part that was written."""
@@ -189,7 +189,7 @@ class RunLog:
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Write all bytes: an unbuffered file may write only a part of them per call."""
+    """Write all bytes: one call of an unbuffered file may write only a part."""
     while content:
         content = content[file.write(content) :]
 

@@ -51,12 +51,12 @@ def test_an_honest_archive_is_unpacked(tmp_path: Path) -> None:
         ("train/cat/1.jpg/", "twice"),
         ("train/cat/1.jpg/2.jpg", "twice"),
         ("train/cafe\u0301", "twice"),
-        ("CON", "none everywhere"),
-        ("train/nul.jpg", "none everywhere"),
-        ("com1.tar.gz/1.jpg", "none everywhere"),
-        ("train/cat./1.jpg", "none everywhere"),
-        ("train/cat/2.jpg ", "none everywhere"),
-        ("train/cat/\n[31m.jpg", "none everywhere"),
+        ("CON", "not portable"),
+        ("train/nul.jpg", "not portable"),
+        ("com1.tar.gz/1.jpg", "not portable"),
+        ("train/cat./1.jpg", "not portable"),
+        ("train/cat/2.jpg ", "not portable"),
+        ("train/cat/\n[31m.jpg", "not portable"),
         ("./.", "no name"),
         ("train/" + "ä" * 128, "too long"),
     ],
@@ -117,7 +117,7 @@ def test_a_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_method_that_takes_what_memory_it_likes_is_refused(tmp_path: Path, method: int) -> None:
-    with pytest.raises(InputError, match="another method than deflate"):
+    with pytest.raises(InputError, match="a method other than deflate"):
         extract_archive(archive(tmp_path / "a.zip", ("a", b"x" * 50), compression=method), tmp_path / "out")
 
 
@@ -224,7 +224,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"<html>Too many requests</html>"])
 def test_what_is_no_archive_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(InputError, match="is no zip archive"):
+    with pytest.raises(InputError, match="is not a zip archive"):
         extract_archive(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -233,5 +233,5 @@ def test_a_truncated_archive_is_said(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("train/cat/1.jpg", b"x" * 1000)
     (tmp_path / "a.zip").write_bytes(buffer.getvalue()[:-30])
-    with pytest.raises(InputError, match="is no zip archive"):
+    with pytest.raises(InputError, match="is not a zip archive"):
         extract_archive(tmp_path / "a.zip", tmp_path / "out")

@@ -104,7 +104,7 @@ def test_a_disk_that_does_not_take_it_costs_time_only(folder: Path, caplog: pyte
         raise OSError(28, "No space left on device")
 
     assert store("group", "key", SHAPE, full(), {}) is None
-    assert "the next start decodes again" in caplog.text
+    assert "the next start decodes them again" in caplog.text
     assert fetch("group", "key", 5, SHAPE) is None
     assert list(folder.iterdir()) == []
 

@@ -50,7 +50,7 @@ def test_a_folder_with_someone_s_own_files_is_refused_before_anything_is_written
     own.parent.mkdir(parents=True)
     own.write_bytes(b"mine")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match="is not the folder of a run") as caught:
+    with pytest.raises(InputError, match="is not a run folder") as caught:
         RunFolder(tmp_path / "own").create()
     assert name.partition("/")[0] in str(caught.value)
     assert "--out" in str(caught.value)
@@ -219,8 +219,8 @@ def test_what_is_not_a_run_folder_is_called_what_it_is(tmp_path: Path, command: 
     for name, fault, remedy in (
         ("recipe.toml", "is a recipe, not a run folder.", f"ddpmkit run {tmp_path / 'recipe.toml'}"),
         ("image.png", "is a file, not a run folder.", ""),
-        ("none", "does not exist", f"ddpmkit run RECIPE --out {tmp_path / 'none'} makes one"),
-        ("empty", lacks, f"ddpmkit run RECIPE --out {tmp_path / 'empty'} makes one"),
+        ("none", "does not exist", f"ddpmkit run RECIPE --out {tmp_path / 'none'} creates one"),
+        ("empty", lacks, f"ddpmkit run RECIPE --out {tmp_path / 'empty'} creates one"),
     ):
         done = CliRunner().invoke(main, [*command.split(), str(tmp_path / name)])
         assert done.exit_code == 2

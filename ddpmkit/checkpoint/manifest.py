@@ -43,7 +43,7 @@ def read_manifest(path: Path) -> tuple[int, dict[str, str]]:
         version = manifest["format"]
         step, files = int(manifest["step"]), {str(name): str(value) for name, value in manifest["files"].items()}
     except FileNotFoundError as error:
-        raise DamagedCheckpoint(f"{path} is no checkpoint: there is no {MANIFEST} in it.") from error
+        raise DamagedCheckpoint(f"{path} is not a checkpoint (no {MANIFEST}).") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} cannot be read ({reason}).") from error

@@ -69,7 +69,7 @@ def open_checkpoint(path: Path, *, load: bool = False) -> Checkpoint:
     except OSError as error:
         raise DamagedCheckpoint(f"checkpoint {path} cannot be read ({error.strerror}).") from error
     if unknown:
-        raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} does not know {', '.join(unknown)}.")
+        raise DamagedCheckpoint(f"checkpoint {path}: {MANIFEST} does not list {', '.join(unknown)}.")
     for name, expected in files.items():
         try:
             found = sha256_file(path / name, follow_links=False)

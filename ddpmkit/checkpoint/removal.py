@@ -1,4 +1,4 @@
-"""Removes checkpoints, and what killed processes left of them."""
+"""Removes checkpoints, and the leftovers of killed processes."""
 
 import contextlib
 import logging
@@ -23,7 +23,11 @@ def remove_checkpoint(folder: Path) -> None:
     """
     if not stat.S_ISDIR(folder.lstat().st_mode) or not all(map(_is_of_checkpoint, folder.iterdir())):
         kept = move_aside(folder, "kept")
-        _log.warning("%s holds files of someone else: it is not removed, but renamed to %s.", folder, kept.name)
+        _log.warning(
+            "%s contains other files too: it was not removed, but renamed to %s.",
+            folder,
+            kept.name,
+        )
         return
     removed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(removed, ignore_errors=True)

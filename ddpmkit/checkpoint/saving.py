@@ -57,7 +57,7 @@ def save_checkpoint(parent: Path, step: int, parts: Mapping[str, Mapping[str, Te
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RunFailed(
             f"the checkpoint {final} could not be written: {reason}.",
-            remedies=["free some space and give the same command again: it goes on from the checkpoint before"],
+            remedies=["free some space and run the same command again: it resumes from the previous checkpoint"],
         ) from error
     saved = open_checkpoint(final)
     if replaced is not None:

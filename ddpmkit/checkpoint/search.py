@@ -63,7 +63,7 @@ def resumable_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _s
             except DamagedCheckpoint as error:
                 damaged.append(error)
                 aside = move_aside(folder, "damaged")
-                _log.warning("%s It was set aside as %s.", error.message, aside.name)
+                _log.warning("%s It was moved to %s.", error.message, aside.name)
     if damaged:
         raise _no_intact_checkpoint(parent, damaged)
     return None
@@ -71,8 +71,8 @@ def resumable_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _s
 
 def _no_intact_checkpoint(parent: Path, damaged: Sequence[DamagedCheckpoint]) -> InputError:
     return InputError(
-        f"none of the {len(damaged)} checkpoints in {parent} is whole. {damaged[0].message}",
-        remedies=["--out DIR starts afresh in another folder", f"remove {parent.parent} to start over"],
+        f"none of the {len(damaged)} checkpoints in {parent} is intact. {damaged[0].message}",
+        remedies=["--out DIR starts a new run in another folder", f"remove {parent.parent} to start over"],
     )
 
 

@@ -14,7 +14,7 @@ class Denoised(NamedTuple):
     """The estimates at (x, t), [B, C, H, W] each."""
 
     x0: Tensor
-    """The clean image; clamped to [-1, 1] only if `clip_x0` is set."""
+    """The clean image, not clamped."""
     eps: Tensor
     """The noise in x."""
     spread: Tensor | None = None
@@ -36,19 +36,18 @@ class Denoiser(Protocol):
 
     @property
     def process(self) -> DiffusionProcess:
-        """The noising process, with its timesteps and coefficients."""
+        """The noising process: timesteps, coefficients, posterior."""
         ...
 
     def __call__(self, x: Tensor, t: int, *, clip_x0: bool = False, keep_eps: bool = False) -> Denoised:
         """Estimate x0 and eps at x [B, C, H, W] and timestep t in 0 .. T-1.
 
-        `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. `keep_eps`: do not
-        recompute eps.
+        `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. `keep_eps`: do not.
         """
         ...
 
     def truncated(self, timesteps: int) -> Denoiser:
-        """Return the denoiser of the first `timesteps` timesteps only."""
+        """The denoiser of the first `timesteps` timesteps only."""
         ...
 
 
@@ -68,27 +67,27 @@ class DiffusionProcess(Protocol):
         ...
 
     def alpha_bar_at(self, t: int) -> float:
-        """Return alpha_bar_t; 1 at t = -1."""
+        """alpha_bar_t; 1 at t = -1."""
         ...
 
     def half_log_snr_at(self, t: int) -> float:
-        """Return lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
+        """lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
         ...
 
     def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
-        """Return x_t from the clean image and the noise."""
+        """x_t from the clean image and the noise."""
         ...
 
     def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
-        """Return x_t from x_s, s < t, and standard normal noise."""
+        """x_t from x_s, s < t, and standard normal noise."""
         ...
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
-        """Return q(x_s | x_t, x0), s < t."""
+        """q(x_s | x_t, x0), s < t."""
         ...
 
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
     ) -> Tensor:
-        """Return x_s (s = t - 1 by default) after one ancestral step from x_t. `spread`: see `Denoised`."""
+        """One ancestral step from x_t to x_s (t - 1 by default). `spread`: see `Denoised`."""
         ...

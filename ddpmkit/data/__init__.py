@@ -1,1 +1,1 @@
-"""Data: from stored pictures to training batches, and archives from the network."""
+"""Training data: batches of images from a dataset, and the download of AFHQ."""

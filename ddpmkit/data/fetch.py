@@ -1,6 +1,6 @@
-"""Animal Faces-HQ (Choi et al. 2020, "StarGAN v2"): from its archive to the folders that `image-folder` reads.
+"""Downloads Animal Faces-HQ (Choi et al. 2020, "StarGAN v2") and extracts it for the dataset `image-folder`.
 
-CC BY-NC 4.0.
+The data set is licensed CC BY-NC 4.0.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ def fetch_afhq(
     url: str | None = None,
     progress: Callable[[int, int | None], None] = lambda _here, _total: None,
 ) -> Path:
-    """Download and unpack AFHQ so that `destination` holds `train/{cat,dog,wild}` and `val/{cat,dog,wild}`.
+    """Download and extract AFHQ so that `destination` contains `train/{cat,dog,wild}` and `val/{cat,dog,wild}`.
 
-    Does nothing when they are there, and waits for another process that is at it. Raises InputError when the archive
-    cannot be had, is damaged, or holds other things; whatever `destination` held before is left alone.
+    Do nothing if they exist; wait if another process is doing the same. Other files in `destination` are not changed.
+    Raises InputError if the archive cannot be downloaded, is damaged, or has other contents.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the destination, so that moving into place is a rename. Nothing but this function writes there, so that
-    # whoever has the turn may delete what a killed process left.
+    # Next to the destination, so that the final move is a rename. Only this function writes there, so the process that
+    # has the lock may delete what a killed process left.
     work = destination.with_name(f".{destination.name}.partial")
     with lock_file(destination.with_name(f".{destination.name}.lock"), destination):
         if (destination / "train").is_dir() and (destination / "val").is_dir():
-            _log.warning("%s holds train/ and val/ already: nothing was downloaded", destination)
+            _log.warning("%s already contains train/ and val/: nothing was downloaded", destination)
         else:
             _fetch(url or AFHQ_URLS[version], work, f"afhq_v{version}.zip", destination, progress)
         shutil.rmtree(work, ignore_errors=True)
@@ -50,22 +50,22 @@ def fetch_afhq(
 
 
 def _fetch(url: str, work: Path, name: str, destination: Path, progress: Callable[[int, int | None], None]) -> None:
-    """Download to the folder `work`, where a part waits for the next attempt, and unpack."""
+    """Download to the folder `work`, where a partial file stays for the next attempt, and extract."""
     archive = work / name
     try:
         download(url, archive, progress=progress)
         if not zipfile.is_zipfile(archive):
-            # Some servers send a page that asks to come back later: it must not stand in the way of the next try.
+            # Some servers send a web page with "try again later"; it must not block the next attempt.
             archive.unlink()
-            raise InputError(f"what {url} sent is not a zip archive.", remedies=["try again later", "--url URL"])
-        _unpack(archive, work / "unpacked", destination)
+            raise InputError(f"{url} did not send a zip archive.", remedies=["try again later", "--url URL"])
+        _extract(archive, work / "unpacked", destination)
     finally:
         with contextlib.suppress(OSError):
-            work.rmdir()  # unless something in it is worth keeping
+            work.rmdir()  # fails, as it should, if a partial file is in it
 
 
-def _unpack(archive: Path, folder: Path, destination: Path) -> None:
-    """Both splits appear in `destination` by one rename, beside what was there before by two."""
+def _extract(archive: Path, folder: Path, destination: Path) -> None:
+    """Move both splits to `destination`: with one rename, or with two if `destination` exists."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         extract_archive(archive, folder / "archive")
@@ -84,15 +84,15 @@ def _unpack(archive: Path, folder: Path, destination: Path) -> None:
 
 
 def _splits(archive: Path, folder: Path) -> dict[str, Path]:
-    """The folders that hold the splits, whatever folder the archive wraps them in."""
+    """The folders of the splits, at any depth of the archive."""
     trains = (
         path for path in folder.rglob("train") if path.is_dir() and any(child.is_dir() for child in path.iterdir())
     )
     train = min(trains, key=lambda path: len(path.parts), default=None)
     if train is None:
-        raise InputError(f"{archive} holds no train/<class> folders.", remedies=[f"remove {archive}"])
-    # Version 2 calls its held-out images "test".
+        raise InputError(f"{archive} has no train/<class> folders.", remedies=[f"remove {archive}"])
+    # Version 2 names its held-out images "test".
     val = next((path for name in ("val", "test") if (path := train.with_name(name)).is_dir()), None)
     if val is None:
-        raise InputError(f"{archive} holds no val or test folder.", remedies=[f"remove {archive}"])
+        raise InputError(f"{archive} has no val or test folder.", remedies=[f"remove {archive}"])
     return {"train": train, "val": val}

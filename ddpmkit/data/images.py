@@ -1,6 +1,6 @@
-"""From stored pictures to training batches: order, crop, flip, scale.
+"""Turns the images of a dataset into training batches: order, random crop, horizontal flip, scaling to [-1, 1].
 
-Every choice is a pure function of (seed, step, index in the global batch). It does not know where pictures are stored.
+Every random choice is a pure function of (seed, step, index in the global batch).
 """
 
 import contextlib
@@ -21,15 +21,15 @@ __all__ = ["Batch", "ImageSource", "evenly_spread", "to_float", "to_uint8"]
 
 
 class Batch(NamedTuple):
-    """`x0` float32 [B, C, H, W] in [-1, 1], `label` int64 [B], `picture` int64 [B]: their places in the dataset."""
+    """`x0` float32 [B, C, H, W] in [-1, 1], `label` int64 [B], `indices` int64 [B] in the dataset."""
 
     x0: Tensor
     label: Tensor
-    picture: Tensor
+    indices: Tensor
 
 
 class ImageSource:
-    """A dataset as the training sees it: an endless sequence of batches, and plain pictures by index."""
+    """The images of a dataset: an endless sequence of training batches, and centre crops by index."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class ImageSource:
         flip: bool = False,
         around: Around = contextlib.nullcontext,
     ) -> None:
-        """The dataset's pictures may be larger than `image_shape`: batches take a random crop, `plain` the centre.
+        """Images of the dataset may be larger than `image_shape`: batches use random crops.
 
-        `around` is entered around each call of the dataset ("dataset").
+        `around("dataset")` is a context manager that is entered for each call of the dataset.
         """
         self.dataset = dataset
         self.image_shape = image_shape
@@ -55,34 +55,34 @@ class ImageSource:
         return len(self.dataset)
 
     def batch(self, step: int, positions: range, batch_size: int) -> Batch:
-        """The `positions` (of 0 .. batch_size-1) of the global batch that optimizer step `step` (from 0) sees.
+        """The images at `positions` (within 0 .. batch_size-1) of the global batch of optimizer step `step` (from 0).
 
-        Epochs follow each other without a seam: no image is left out or seen twice before all were seen.
+        A batch may span two epochs: each epoch contains every image exactly once.
         """
         indices = np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
-        pictures = self._images(indices)
+        images = self._images(indices)
         out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
         for row, position in enumerate(positions):
-            out[row] = self._augmented(pictures[row], step, position)
+            out[row] = self._augment(images[row], step, position)
         return Batch(to_float(torch.from_numpy(out)), self.labels(indices), torch.from_numpy(indices))
 
-    def plain(self, indices: NDArray[np.int64]) -> Tensor:
-        """uint8 [B, C, H, W]: the centre of each picture, not flipped."""
+    def center_crops(self, indices: NDArray[np.int64]) -> Tensor:
+        """uint8 [B, C, H, W]: the centre of each image, not flipped."""
         _, height, width = self.image_shape
-        pictures = self._images(indices)
-        top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
-        return torch.from_numpy(np.ascontiguousarray(pictures[:, :, top : top + height, left : left + width]))
+        images = self._images(indices)
+        top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+        return torch.from_numpy(np.ascontiguousarray(images[:, :, top : top + height, left : left + width]))
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B], each 0 .. classes - 1. Raises ContractError."""
+        """int64 [B], each in 0 .. classes - 1. Raises ContractError."""
         with self._around("dataset"):
             labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            # The number after the last class says that the class is not told: an image with it would go unnoticed.
+            # The label after the last class is the null label: an image with it would be unconditional unnoticed.
             found = f"{labels.min()} .. {labels.max()}"
-            raise ContractError("dataset", f"labels must lie in 0 .. {classes - 1}, one for each class, not in {found}")
+            raise ContractError("dataset", f"labels must be in 0 .. {classes - 1}, one for each class, not in {found}")
         return torch.from_numpy(labels.astype(np.int64, copy=False))
 
     def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -108,14 +108,14 @@ class ImageSource:
             self._order = epoch, permutation(self.seed, epoch, len(self.dataset))
         return int(self._order[1][place])
 
-    def _augmented(self, picture: NDArray[np.uint8], step: int, position: int) -> NDArray[np.uint8]:
+    def _augment(self, image: NDArray[np.uint8], step: int, position: int) -> NDArray[np.uint8]:
         _, height, width = self.image_shape
-        draw = stream(self.seed, Purpose.AUGMENT, step, position)
-        top = int(draw.integers(picture.shape[1] - height + 1))
-        left = int(draw.integers(picture.shape[2] - width + 1))
-        mirrored = self.flip and draw.random() < 0.5
-        crop = picture[:, top : top + height, left : left + width]
-        return crop[:, :, ::-1] if mirrored else crop
+        random = stream(self.seed, Purpose.AUGMENT, step, position)
+        top = int(random.integers(image.shape[1] - height + 1))
+        left = int(random.integers(image.shape[2] - width + 1))
+        flipped = self.flip and random.random() < 0.5
+        crop = image[:, top : top + height, left : left + width]
+        return crop[:, :, ::-1] if flipped else crop
 
 
 def _described(value: object) -> str:
@@ -123,10 +123,10 @@ def _described(value: object) -> str:
 
 
 def evenly_spread(length: int, most: int) -> NDArray[np.int64]:
-    """At most so many of the indices 0 .. length - 1, in order: one from each of equal parts of the list.
+    """At most `most` of the indices 0 .. length - 1, in ascending order: a random one from each of equal parts.
 
-    A list that is sorted by class gives each class in its proportion. So does one in which the classes take turns,
-    because the place within a part is random; it is a function of `length` and `most` alone.
+    So each class is chosen in its proportion if the list is sorted by class, and also if the classes alternate. The
+    result depends on `length` and `most` only.
     """
     count = min(length, most)
     edges = np.arange(count + 1, dtype=np.int64) * length // max(count, 1)
@@ -139,16 +139,15 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float [N, C, H, W] in [-1, 1] -> uint8 0 .. 255, on the CPU; what lies outside is clipped.
+    """Float [N, C, H, W] in [-1, 1] -> uint8 0 .. 255, on the CPU. Values outside are clipped.
 
-    Raises RunFailed for values that are not finite: as uint8 they would be an image like any other.
+    Raises RunFailed for NaN and infinity, which would be ordinary pixels as uint8.
     """
     images = images.float()
     if not bool(images.isfinite().all()):
         bad = int((~images.isfinite()).reshape(len(images), -1).any(dim=1).sum())
         raise RunFailed(
-            f"{bad} of {counted(len(images), 'image')} cannot be used: they hold values that are not finite "
-            "(NaN or infinity).",
+            f"{bad} of {counted(len(images), 'image')} cannot be used: they contain NaN or infinity.",
             remedies=["another sampler, or more steps", "a checkpoint from before the training diverged"],
         )
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()

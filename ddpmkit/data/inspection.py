@@ -1,7 +1,4 @@
-"""A dataset's own look at its files.
-
-It does not know what a file is, or when one is bad.
-"""
+"""Checks all files of a recipe's dataset, for `ddpmkit data check`."""
 
 from collections.abc import Callable
 
@@ -13,15 +10,15 @@ __all__ = ["inspect_data"]
 
 
 def inspect_data(data: Part[DataSection], progress: Callable[[int, int], None]) -> Inspection:
-    """Have the dataset of a recipe read all of its files; `progress` is told how many it has read, and of how many.
+    """Let the dataset of a recipe read all of its files. `progress` receives the number of files read and in total.
 
-    Raises InputError when the dataset offers no such look, or when there is nothing to look at.
+    Raises InputError if the dataset cannot check its files, or has none.
     """
     component, settings = data.component, data.settings
     if not component.implements("inspect"):
         raise InputError(
-            f"there is nothing to check: dataset {component.use!r} ({component.origin}) offers no look at its files.",
-            remedies=["ddpmkit data check FOLDER  checks a folder of pictures"],
+            f"dataset {component.use!r} ({component.origin}) cannot check its files: it has no method `inspect`.",
+            remedies=["ddpmkit data check FOLDER  checks a folder of images"],
         )
     found: Inspection = data.call(
         "inspect",

@@ -100,7 +100,7 @@ def _batches(images: ImageSource, indices: NDArray[np.int64]) -> Iterator[Tensor
     # In storage order, which is the fastest for a memory map.
     in_order = np.sort(indices)
     for start in range(0, len(in_order), _BATCH_SIZE):
-        yield images.plain(in_order[start : start + _BATCH_SIZE])
+        yield images.center_crops(in_order[start : start + _BATCH_SIZE])
 
 
 def _key(metric: Metric, images: ImageSource, name: str, version: str, settings: Mapping[str, Any]) -> str:

@@ -53,14 +53,14 @@ def visualize(
 
 
 def is_visualized(folder: RunFolder, made_by: Mapping[str, Any]) -> bool:
-    """Return whether `visualize` has written everything with this `made_by`. A strip is written last."""
+    """Whether `visualize` has written everything with this `made_by`. The strip of a process is its last file."""
     return all(is_made_by(folder.visualization(name), made_by) for name in (_FORWARD, _BACKWARD))
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
-    """Return x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
+    """x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
     process = generator.process
-    clean = images.plain(evenly_spread(len(images), count))
+    clean = images.center_crops(evenly_spread(len(images), count))
     noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
     frames = []
     for percent in MOMENTS:
@@ -76,7 +76,7 @@ def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, s
 
 
 def reverse_frames(generator: ImageGenerator, count: int, seed: int, advance: Callable[[int], None]) -> list[Frame]:
-    """Return x_t of the first `count` images of `seed`, from pure noise to the sample.
+    """x_t of the first `count` images of `seed`, from pure noise to the sample.
 
     `advance` is called with 1 after each sampling step.
     """

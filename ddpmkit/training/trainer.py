@@ -134,7 +134,7 @@ class Trainer:
         key = BatchKey(settings.seed, self.step + self.rollbacks * _ROLLBACK_OFFSET, positions)
         with self.phase("data and noise"):
             batch = self.images.batch(key.step, positions, settings.batch_size)
-        return _Part(batch.picture, *self.objective.training_losses(self.network, batch, key, self.phase))
+        return _Part(batch.indices, *self.objective.training_losses(self.network, batch, key, self.phase))
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to norm `gradient_clip` (0: never) and return its norm before that."""

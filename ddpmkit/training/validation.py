@@ -31,7 +31,7 @@ def validation_loss(
         indices = chosen[start : start + batch_size]
         positions = range(start, start + len(indices))
         batch = NoisedBatch(
-            to_float(images.plain(indices)).to(device),
+            to_float(images.center_crops(indices)).to(device),
             uniform_integers(_SEED, Purpose.VALIDATION, 0, positions, objective.process.timesteps).to(device),
             normal(_SEED, Purpose.VALIDATION, 1, positions, images.image_shape).to(device),
             images.labels(indices).to(device) if objective.num_classes else None,

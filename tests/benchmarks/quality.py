@@ -97,7 +97,7 @@ def main() -> None:
         RECIPES / "afhq_cat.toml", overrides=[f"data.root={arguments.data}", "metric=[]", "tracker=[]"]
     )
     source = build_images(recipe, "train")
-    real = torch.stack([source.plain(torch.arange(i, i + 1).numpy())[0] for i in range(len(source))]) / 255
+    real = torch.stack([source.center_crops(torch.arange(i, i + 1).numpy())[0] for i in range(len(source))]) / 255
     reference = moments_of(real, network)
     chosen = torch.randperm(len(real))[: arguments.samples]
     found: dict[str, Any] = {

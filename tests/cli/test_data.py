@@ -103,7 +103,7 @@ def test_a_duplicate_is_a_note(pets):
     assert result.stdout.splitlines()[-3:] == [
         "- 1 file repeats the content of another:",
         "    pets/train/dog/0.png = pets/val/cat/dog.png",
-        "- 1 of the pictures in val is in train too: the validation loss is better than it should be",
+        "- 1 of the images in val is also in train: the validation loss is too low",
     ]
 
 
@@ -141,7 +141,7 @@ def test_the_images_of_a_recipe_are_checked_with_its_keys(pets):
         (["nowhere"], "nowhere does not exist"),
         (["nowhere.toml"], "nowhere.toml"),
         (["pets", "--set", "data.classes=['cow']"], "there is no class 'cow'"),
-        (["pets", "--set", "data.use=critters"], "dataset 'critters' (ddpmkit 0.1.0) offers no look at its files"),
+        (["pets", "--set", "data.use=critters"], "dataset 'critters' (ddpmkit 0.1.0) cannot check its files"),
     ],
 )
 def test_a_missing_folder_exits_2(pets, arguments, said):

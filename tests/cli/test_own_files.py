@@ -41,7 +41,7 @@ def test_a_run_into_a_folder_with_other_files_is_refused(
     before = {path: photo(path) for path in mine}
     result = invoked(command[0], str(recipe), *command[1:])
     assert result.exit_code != 0
-    assert "is not the folder of a run" in result.output
+    assert "is not a run folder" in result.output
     assert {path: path.read_bytes() for path in mine} == before
     assert len([path for path in own.rglob("*") if path.is_file()]) == 3
 
@@ -107,7 +107,7 @@ def test_nothing_is_written_next_to_a_checkpoint_outside_a_run_folder(
     alone.symlink_to(step)
     result = invoked(command, str(alone))
     assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(alone)] == []
-    assert "is not the folder of a run" in result.output.replace("\n", "")
+    assert "is not a run folder" in result.output.replace("\n", "")
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class Textless(Exception):
     [
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (GeneratorExit(), "GeneratorExit"),
-        (Textless(), "Textless: (its text cannot be made: KeyboardInterrupt)"),
+        (Textless(), "Textless: (its text cannot be shown: KeyboardInterrupt)"),
     ],
     ids=["interrupt", "generator", "textless"],
 )

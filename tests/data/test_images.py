@@ -73,7 +73,7 @@ def test_flips_are_half_of_all_and_crops_reach_every_place() -> None:
 
 def test_plain_pictures_are_centred_and_never_flipped() -> None:
     source = ImageSource(Numbered(2, width=12), ImageShape(3, 8, 8), seed=0, flip=True)
-    assert source.plain(np.array([1]))[0, 0, 0].tolist() == [10 + column for column in range(2, 10)]
+    assert source.center_crops(np.array([1]))[0, 0, 0].tolist() == [10 + column for column in range(2, 10)]
 
 
 def test_pixels_survive_the_way_to_floats_and_back() -> None:
@@ -88,7 +88,7 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
 def test_what_is_not_finite_is_never_a_pixel(value: float) -> None:
     images = torch.zeros(5, 3, 4, 4)
     images[[1, 3], 0, 2, 2] = value
-    with pytest.raises(RunFailed, match="2 of 5 images cannot be used: they hold values that are not finite"):
+    with pytest.raises(RunFailed, match="2 of 5 images cannot be used: they contain NaN or infinity"):
         to_uint8(images)
 
 

@@ -55,8 +55,8 @@ RAISED: dict[str, tuple[Callable[[], BaseException], str]] = {
     "interrupt": (lambda: KeyboardInterrupt(), "KeyboardInterrupt"),
     "generator": (lambda: GeneratorExit(), "GeneratorExit"),
     "own": (lambda: OfItsOwn("oh"), "OfItsOwn: oh"),
-    "textless": (lambda: Textless(), "Textless: (its text cannot be made: SystemExit)"),
-    "not text": (lambda: NotText(), "NotText: (its text cannot be made: TypeError)"),
+    "textless": (lambda: Textless(), "Textless: (its text cannot be shown: SystemExit)"),
+    "not text": (lambda: NotText(), "NotText: (its text cannot be shown: TypeError)"),
 }
 
 
@@ -391,8 +391,8 @@ def test_whatever_a_schedule_or_a_dataset_raises_is_a_failure_with_its_name(
         ("unprintable", ["one"], "its fingerprint must be a text of printable characters, not 'a\\udc80'"),
         ("fine", ["one", "two"], "it must have the 2 requested classes, not 1"),
         # To the network this is the label of an image whose class it is not told.
-        ("no class", ["one"], "labels must lie in 0 .. 0, one for each class, not in 1 .. 1"),
-        ("below", ["one"], "labels must lie in 0 .. 0, one for each class, not in -1 .. -1"),
+        ("no class", ["one"], "labels must be in 0 .. 0, one for each class, not in 1 .. 1"),
+        ("below", ["one"], "labels must be in 0 .. 0, one for each class, not in -1 .. -1"),
     ],
 )
 def test_a_dataset_that_gives_no_fingerprint_or_other_classes_is_named(

@@ -106,7 +106,7 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
         ("raise GeneratorExit('late')", "GeneratorExit: late"),
         (
             "class Mute(BaseException):\n def __str__(self): raise SystemExit(0)\nraise Mute",
-            "Mute: (its text cannot be made: SystemExit)",
+            "Mute: (its text cannot be shown: SystemExit)",
         ),
         (
             GOOD.replace("    yield Component", "    raise KeyboardInterrupt\n    yield Component", 1),

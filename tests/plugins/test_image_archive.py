@@ -142,8 +142,8 @@ def test_a_folder_of_classes_counts_before_a_folder_of_images(tmp_path: Path, ca
     others = {"afhq/train/stray.jpg": b"", "docs/train/1.jpg": b"", "afhq/train/train/2.jpg": picture("2.jpg")}
     found = opened(pack(tmp_path / "a.zip", {f"afhq/{place}": ANIMALS[place] for place in PLACES} | others))
     assert (found.class_names, len(found)) == (("cat", "dog", "train"), 7)
-    assert "1 images in" in caplog.text
-    assert "are in no class folder" in caplog.text
+    assert "images in no class folder are skipped: 1 in" in caplog.text
+    assert "images in no class folder are skipped: 1 in" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,25 +226,25 @@ def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
 def test_an_archive_without_training_pictures_is_told_the_layout(
     tmp_path: Path, kind: str, contents: Mapping[str, bytes]
 ) -> None:
-    with pytest.raises(InputError, match="holds no images to train on") as caught:
+    with pytest.raises(InputError, match="contains no training images") as caught:
         opened(pack(tmp_path / f"a.{kind}", contents))
     assert "train/<class>/*.jpg" in str(caught.value)
 
 
 def test_two_training_folders_are_named(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"afhq/train/cat/1.jpg": b"", "celeba/train/face/1.jpg": b""})
-    with pytest.raises(InputError, match="more than one folder to train on: afhq/train, celeba/train"):
+    with pytest.raises(InputError, match="more than one training folder: afhq/train, celeba/train"):
         opened(path)
 
 
 def test_a_missing_archive_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.zip does not exist"):
         opened(tmp_path / "a.zip")
-    with pytest.raises(InputError, match="is no file") as caught:
+    with pytest.raises(InputError, match="is not a file") as caught:
         opened(tmp_path)
     assert 'use = "image-folder"' in str(caught.value)
     os.mkfifo(tmp_path / "pipe.tar")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         opened(tmp_path / "pipe.tar")
 
 
@@ -255,7 +255,7 @@ def test_corrupt_members_are_named_with_the_archive_or_skipped(
     bad = {"train/cat/empty.jpg": b"", "train/cat/page.jpg": b"<html>not here</html>", "train/dog/cut.png": b""}
     bad["train/dog/cut.png"] = ANIMALS["train/dog/1.png"][:2000]
     path = pack(tmp_path / f"a.{kind}", ANIMALS | bad)
-    with pytest.raises(InputError, match="3 files are no whole pictures") as caught:
+    with pytest.raises(InputError, match="3 files are not intact images") as caught:
         opened(path)
     for name, reason in zip(bad, ("it is empty", "it is a web page", "truncated"), strict=True):
         assert f"{path}/{name}: " in str(caught.value)
@@ -302,7 +302,7 @@ def test_a_flipped_bit_in_a_tar_gz_is_found_by_its_checksum(tmp_path: Path) -> N
         except InputError as error:
             refused.append(error.message)
     assert len(refused) >= 58
-    assert all("is no whole zip or tar archive" in message for message in refused)
+    assert all("is not an intact zip or tar archive" in message for message in refused)
 
 
 def test_what_lies_between_the_end_of_a_tar_and_its_checksum_is_read_but_without_end_is_a_bomb(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_what_lies_between_the_end_of_a_tar_and_its_checksum_is_read_but_without
     zipped.write_bytes(gzip.compress(padded))
     assert len(opened(zipped)) == 6
     zipped.write_bytes(gzip.compress(path.read_bytes()) + gzip.compress(bytes(100_000_000)))
-    assert "as a bomb is" in refusal(zipped)
+    assert "decompression bomb" in refusal(zipped)
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
@@ -337,14 +337,14 @@ def test_a_tar_that_was_cut_between_two_members_is_not_whole(tmp_path: Path, kin
     content = content[: content.index(PLACES[5].encode())]
     path = tmp_path / f"a.{kind}"
     path.write_bytes(content if kind == "tar" else gzip.compress(content))
-    with pytest.raises(InputError, match="the mark of its end is missing"):
+    with pytest.raises(InputError, match="its end mark is missing"):
         opened(path)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_method_that_takes_what_memory_it_likes_is_not_unpacked(tmp_path: Path, method: int) -> None:
     path = zipped(tmp_path / "a.zip", lambda member: None, method)
-    with pytest.raises(InputError, match=r"a\.zip/train/cat/odd\.jpg: it is packed by another method"):
+    with pytest.raises(InputError, match=r"a\.zip/train/cat/odd\.jpg: it is compressed by a method other than deflate"):
         opened(path)
 
 
@@ -385,7 +385,7 @@ def test_a_link_in_a_zip_is_not_taken_for_a_picture(tmp_path: Path) -> None:
         ("/etc/cat/1.jpg", "has an absolute path"),
         ("C:\\cat\\1.jpg", "has an absolute path"),
         ("train/cat/\x1b[31m.jpg", "has control characters"),
-        ("train/./cat//0.jpg", "is there twice"),
+        ("train/./cat//0.jpg", "exists twice"),
     ],
 )
 def test_a_hostile_name_is_refused_with_archive_and_member(tmp_path: Path, kind: str, name: str, reason: str) -> None:
@@ -412,7 +412,7 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_bomb_is_refused_by_what_it_claims(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / f"a.{kind}", {"train/cat/bomb.jpg": bytes(50_000_000)})
-    assert "its member 'train/cat/bomb.jpg' would make 50,000,000 bytes of the " in refusal(path)
+    assert "its member 'train/cat/bomb.jpg' claims 50,000,000 bytes in an archive of " in refusal(path)
 
 
 def header(kind: bytes, size: int) -> bytes:
@@ -436,15 +436,15 @@ def sparse(size: int, real_size: int) -> bytes:
 @pytest.mark.parametrize(
     ("lie", "reason"),
     [
-        (header(tarfile.REGTYPE, 2**42), "its member 'train/cat/huge.jpg' would make "),
-        (header(b"Z", 2**42), "its member 'train/cat/huge.jpg' would make "),
-        (sparse(0, 2**42), "its member 'train/cat/huge.jpg' would make "),
-        (sparse(2**42, 0), "after its member 'train/cat/huge.jpg' (it would be larger than "),
+        (header(tarfile.REGTYPE, 2**42), "its member 'train/cat/huge.jpg' claims "),
+        (header(b"Z", 2**42), "its member 'train/cat/huge.jpg' claims "),
+        (sparse(0, 2**42), "its member 'train/cat/huge.jpg' claims "),
+        (sparse(2**42, 0), "after its member 'train/cat/huge.jpg' (it unpacks to more than "),
         (
             header(tarfile.XHDTYPE, 2**32),
-            "after its member 'noise.bin' (it would have 4,294,967,296 bytes read at once",
+            "after its member 'noise.bin' (a header claims 4,294,967,296 bytes",
         ),
-        (header(tarfile.GNUTYPE_LONGNAME, 2**32), "after its member 'noise.bin' (it would have 4,294,967,296 bytes"),
+        (header(tarfile.GNUTYPE_LONGNAME, 2**32), "after its member 'noise.bin' (a header claims 4,294,967,296 bytes"),
     ],
     ids=["file", "unknown", "holes", "sparse", "pax", "long name"],
 )
@@ -472,13 +472,13 @@ def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(decoded_images, "WORKERS", 4)
     noise = np.random.default_rng(0).bytes(1_000_000)
     path = pack(tmp_path / "a.tar", {f"train/cat/{number}.jpg": noise for number in range(30)})
-    assert "30 files are no whole pictures" in refusal(path)
+    assert "30 files are not intact images" in refusal(path)
 
 
 def test_a_member_larger_than_any_picture_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_MEMBER", 5_000)
     path = pack(tmp_path / "a.zip", ANIMALS | {"train/cat/large.jpg": np.random.default_rng(0).bytes(6_000)})
-    with pytest.raises(InputError, match=r"a\.zip/train/cat/large\.jpg: it claims to have 6,000 bytes"):
+    with pytest.raises(InputError, match=r"a\.zip/train/cat/large\.jpg: it claims 6,000 bytes"):
         opened(path)
 
 
@@ -489,10 +489,10 @@ def test_an_archive_that_was_cut_short_is_named(tmp_path: Path, kind: str, share
     pack(path, ANIMALS)
     whole = path.read_bytes().rstrip(b"\0") if kind == "tar" else path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(InputError, match="is no whole zip or tar archive") as caught:
+    with pytest.raises(InputError, match="is not an intact zip or tar archive") as caught:
         opened(path)
     assert str(path) in str(caught.value)
-    assert "downloads are cut short" in str(caught.value)
+    assert "download it again" in str(caught.value)
     if kind != "zip" and share > 0:
         assert any(f"after its member '{place}'" in str(caught.value) for place in PLACES)
 

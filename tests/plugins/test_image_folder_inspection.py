@@ -64,7 +64,7 @@ def test_nothing_is_kept_and_nothing_kept_is_believed(
     file.write_bytes(b"\0" * before.st_size)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     ImageFolder(ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=SQUARE)
-    assert look(root).bad == {file: "it is no picture that Pillow knows"}
+    assert look(root).bad == {file: "it is not an image that Pillow can read"}
 
 
 def test_an_image_that_was_changed_without_a_new_size_or_time_is_noted(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_an_image_that_was_changed_without_a_new_size_or_time_is_noted(root: Pat
     save(file, seed=21)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     (note,) = look(root).notes
-    assert note.startswith("1 image was changed, but not in size or time")
+    assert note.startswith("1 image was changed without a new size or time")
     assert note.endswith(f": {file}")
     file.touch()
     assert look(root).notes == ()
@@ -103,17 +103,17 @@ def truncated(path: Path) -> None:
     ("make", "reason"),
     [
         (lambda path: path.write_bytes(b""), "it is empty"),
-        (lambda path: path.write_bytes(os.urandom(100)), "it is no picture that Pillow knows"),
+        (lambda path: path.write_bytes(os.urandom(100)), "it is not an image that Pillow can read"),
         (lambda path: path.write_text("\n<!DOCTYPE html><html>no</html>"), "it is a web page"),
         (lambda path: path.write_text("<?xml?><HTML>no</HTML>"), "it is a web page"),
         (truncated, "image file is truncated"),
         (lambda path: Image.new("1", (11_000, 11_000)).save(path, "PNG"), "its header claims 11000 x 11000 pixels"),
         (lambda path: Image.new("1", (20_000, 20_000)).save(path, "PNG"), "its header claims"),
-        (lambda path: Image.new("I", (8, 8)).save(path, "TIFF"), "it has 32 bits a pixel"),
+        (lambda path: Image.new("I", (8, 8)).save(path, "TIFF"), "it has 32 bits per pixel"),
         (loop, "it is a link that leads in a circle"),
         (wide_loop, "it is a link that leads in a circle"),
         (lambda path: path.symlink_to("gone.jpg"), "it is a link that leads nowhere"),
-        (os.mkfifo, "it is no file but a pipe, a socket or a device"),
+        (os.mkfifo, "it is a pipe, a socket or a device"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -126,7 +126,7 @@ def test_each_kind_of_bad_file_is_named_with_its_reason_and_not_counted(
     assert list(found.bad) == [path]
     assert reason in found.bad[path]
     assert found.counts["train"]["cat"] == 3
-    with pytest.raises(InputError, match="1 file is no whole picture"):
+    with pytest.raises(InputError, match="1 file is not an intact image"):
         ImageFolder(ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=SQUARE)
 
 
@@ -166,7 +166,7 @@ def test_files_of_the_same_content_are_grouped(root: Path) -> None:
         (train / "dog" / "1.png", root / "val" / "dog" / "seen.png"),
         (root / "val" / "cat" / "0.png", root / "val" / "cat" / "copy.png"),
     )
-    assert found.notes == ("1 of the pictures in val is in train too: the validation loss is better than it should be",)
+    assert found.notes == ("1 of the images in val is also in train: the validation loss is too low",)
 
 
 def test_what_is_passed_over_is_said(root: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_is_passed_over_is_said(root: Path) -> None:
     (cats / "up").symlink_to("..")
     (note,) = look(root).notes
     assert note == (
-        f"passed over in {cats}, for pictures are known by their ending: 2 x .heic, 2 x folder, 1 x no ending"
+        f"skipped in {cats}, because these are not images by their suffix: 2 x .heic, 2 x folder, 1 x no suffix"
     )
 
 
@@ -207,7 +207,7 @@ def test_a_class_folder_that_is_a_lost_link_is_not_passed_over(
 
 def test_a_folder_that_leads_back_to_its_parent_holds_no_picture(root: Path) -> None:
     (root / "train" / "again").symlink_to(".", target_is_directory=True)
-    with pytest.raises(InputError, match="train/again holds no picture"):
+    with pytest.raises(InputError, match="train/again contains no image"):
         look(root)
 
 

@@ -30,7 +30,7 @@ def as_trained_on(path: Path, data: DataSection, monkeypatch: pytest.MonkeyPatch
     dataset = ImageFolder(
         ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=data.decoded_shape
     )  # fmt: skip
-    return ImageSource(dataset, data.image_shape).plain(np.arange(1))[0]
+    return ImageSource(dataset, data.image_shape).center_crops(np.arange(1))[0]
 
 
 def _rotated(path: Path) -> None:
@@ -95,5 +95,5 @@ def test_an_unreadable_file_is_named(tmp_path: Path, opened: Callable[[Path, Dat
     with pytest.raises(InputError, match=r"cut\.png cannot be read as an image"):
         opened(cut, section())
     Image.fromarray(np.zeros((20, 20), dtype=np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(InputError, match="32 bits a pixel"):
+    with pytest.raises(InputError, match="32 bits per pixel"):
         opened(tmp_path / "float.tif", section())

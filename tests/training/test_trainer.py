@@ -92,7 +92,7 @@ def test_an_infinite_loss_never_reaches_the_weights(make_trainer: MakeTrainer, f
     assert item.step == 1
     facts = caught.value.facts
     assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "inf", 8)
-    assert facts["images"] == item.images.batch(1, range(8), 8).picture.tolist()
+    assert facts["images"] == item.images.batch(1, range(8), 8).indices.tolist()
     assert facts["timesteps"] == uniform_integers(3, Purpose.TIMESTEP, 1, range(8), 50).tolist()
 
 

@@ -1,8 +1,7 @@
-"""Cartoon faces from random numbers: signed distances of a few shapes, laid over each other with soft edges.
+"""Draws cartoon faces from random numbers: signed distances to a few shapes, blended with antialiased edges.
 
-Many faces are drawn at once: every number is an array over them. Coordinates: the shorter side of a picture spans
--1 .. 1, y points down. An edge is one pixel wide, so a picture is antialiased at any size and the same at all of them.
-This module does not know about datasets.
+Many faces are drawn at the same time: every number is an array over faces. Coordinates: the shorter side of an image
+spans -1 .. 1, and y points down. Edges are one pixel wide, so that a face looks the same at any size.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 __all__ = ["DRAWING_VERSION", "SPECIES", "draw_faces"]
 
 DRAWING_VERSION = 2
-"""Counts changes of the drawings; part of a dataset's fingerprint."""
+"""Increased when the drawings change; part of the dataset's fingerprint."""
 
 SPECIES = ("cat", "dog", "wild")
 
@@ -30,23 +29,23 @@ Distance = Array
 
 Corner = tuple[Number, Number]
 
-_DRAWS = 128
+_NUMBERS_PER_FACE = 128
 
 
 class Dice:
-    """One stream of random numbers a face, read in step."""
+    """Random numbers: one stream for each face, all read at the same position."""
 
     def __init__(self, streams: Sequence[Generator]) -> None:
-        """Numbers are drawn ahead: no face takes more than `_DRAWS`."""
-        drawn = np.stack([stream.random(_DRAWS, dtype=np.float32) for stream in streams])
-        self._numbers = iter(drawn.T[:, :, None, None])
+        """Generates all random numbers in advance: no face needs more than `_NUMBERS_PER_FACE`."""
+        numbers = np.stack([stream.random(_NUMBERS_PER_FACE, dtype=np.float32) for stream in streams])
+        self._numbers = iter(numbers.T[:, :, None, None])
 
     def __call__(self, low: float, high: float) -> Array:
         """Uniform in low .. high."""
         return np.asarray(low + (high - low) * next(self._numbers), dtype=np.float32)
 
     def chance(self, probability: float) -> Array:
-        """1 with this probability, else 0."""
+        """1 with this probability, otherwise 0."""
         return np.asarray(next(self._numbers) < probability, dtype=np.float32)
 
     def side(self) -> Array:
@@ -58,17 +57,17 @@ class Dice:
         return np.asarray(np.floor(next(self._numbers) * count))
 
     def colour(self, choices: Sequence[tuple[float, float, float]]) -> Colour:
-        """One of the colours, given as hue, saturation and value, a little off."""
+        """One of the colours, given as hue, saturation and value, with a small random offset."""
         picked = np.array(choices, dtype=np.float32)[self.which(len(choices)).astype(np.int64)]
-        wobble = np.stack([self(-0.015, 0.015), self(-0.06, 0.06), self(-0.06, 0.06)], axis=-1)
-        return _rgb(*np.moveaxis(picked + wobble, -1, 0))
+        offset = np.stack([self(-0.015, 0.015), self(-0.06, 0.06), self(-0.06, 0.06)], axis=-1)
+        return _rgb(*np.moveaxis(picked + offset, -1, 0))
 
 
 class Canvas:
-    """The pixels of all faces, and their coordinates in each head's own frame."""
+    """The pixels of all faces, and their coordinates relative to each head."""
 
     def __init__(self, dice: Dice, height: int, width: int) -> None:
-        """A background that darkens downwards, and a head that is moved, turned and scaled."""
+        """A background that becomes darker downwards, and a head that is shifted, rotated and scaled."""
         span = min(height, width)
         rows = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) * 2 / span
         columns = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * 2 / span
@@ -87,7 +86,7 @@ class Canvas:
         self.pixels *= (1.1 - 0.17 * far)[..., None]
 
     def fill(self, distance: Distance, colour: Colour, within: Distance | None = None, where: Number = 1.0) -> None:
-        """Lay a colour over the inside of a shape: only inside `within`, and only on the faces where `where` is 1."""
+        """Fill a shape with a colour: only inside `within`, and only for faces with `where` 1."""
         cover = self._cover(distance) * where
         if within is not None:
             cover = cover * self._cover(within)
@@ -103,7 +102,7 @@ class Canvas:
         return np.asarray((radius - 1) * radius / np.maximum(np.hypot(u / rx, v / ry), np.float32(1e-6)))
 
     def triangle(self, *corners: Corner) -> Distance:
-        """Distance to a triangle, corners clockwise as seen: the farthest of its three half-planes."""
+        """Distance to a triangle with clockwise corners: the largest distance to one of its three half-planes."""
         sides = []
         for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):
             length = np.hypot(bx - ax, by - ay)
@@ -111,7 +110,7 @@ class Canvas:
         return np.asarray(np.maximum.reduce(sides))
 
     def stroke(self, ax: Number, ay: Number, bx: Number, by: Number, thickness: float) -> Distance:
-        """Distance to a line with round ends, `thickness` from its middle to its edge."""
+        """Distance to a line with round ends; `thickness` is half its width."""
         dx, dy = bx - ax, by - ay
         along = (((self.x - ax) * dx + (self.y - ay) * dy) / (dx * dx + dy * dy)).clip(0, 1)
         return np.asarray(np.hypot(self.x - ax - along * dx, self.y - ay - along * dy) - thickness)
@@ -121,7 +120,7 @@ class Canvas:
 
 
 def draw_faces(species: str, streams: Sequence[Generator], height: int, width: int) -> Array:
-    """Float32 [N, H, W, 3] in 0 .. 1, face n from stream n alone."""
+    """float32 [N, H, W, 3] in 0 .. 1. Face n depends on stream n only."""
     dice = Dice(streams)
     canvas = Canvas(dice, height, width)
     _DRAWERS[species](canvas, dice)
@@ -202,9 +201,9 @@ def _wild(canvas: Canvas, dice: Dice) -> None:
         canvas.fill(canvas.stroke(side * 0.2, -0.52, side * 0.13, -0.28, 0.045), _BROWN, head, tiger)
         for row in (0.0, 0.2, 0.4):
             canvas.fill(canvas.stroke(side * 0.72, row - 0.08, side * 0.46, row, 0.05), _BROWN, head, tiger)
-    for number in range(16):
-        # One spot a sixteenth of the way round, so that they neither clump nor leave the face bare.
-        turn, far = (number + dice(0, 1)) * np.pi / 8, dice(0.36, 0.62)
+    for sector in range(16):
+        # One spot in each sixteenth of the circle, so that the spots are spread evenly.
+        turn, far = (sector + dice(0, 1)) * np.pi / 8, dice(0.36, 0.62)
         spot = canvas.ellipse(far * np.cos(turn), 0.05 + far * np.sin(turn), 0.055, 0.055)
         canvas.fill(spot, _BROWN, head, leopard)
     _muzzle(canvas, fur + (1 - fur) * 0.75, 0.42, 0.27, 0.44)
@@ -228,7 +227,7 @@ _TONGUE = np.array([0.93, 0.42, 0.48], dtype=np.float32)
 
 
 def _shrunk(corners: Sequence[Corner], factor: float) -> list[Corner]:
-    """The same shape about the same centre, smaller."""
+    """The same shape, scaled about its centre."""
     x, y = sum(x for x, _ in corners) / len(corners), sum(y for _, y in corners) / len(corners)
     return [(x + factor * (ax - x), y + factor * (ay - y)) for ax, ay in corners]
 
@@ -240,7 +239,7 @@ def _muzzle(canvas: Canvas, colour: Colour, rx: float, ry: float, y: float) -> N
 
 
 def _mouth(canvas: Canvas, top: float, wide: float) -> None:
-    """A line from the nose down, and a smile to each side."""
+    """A line down from the nose, and a smile on each side."""
     canvas.fill(canvas.stroke(0, top, 0, top + 0.12, 0.02), _BLACK)
     for side in (-1, 1):
         canvas.fill(canvas.stroke(0, top + 0.12, side * 0.6 * wide, top + 0.15, 0.022), _BLACK)
@@ -248,7 +247,7 @@ def _mouth(canvas: Canvas, top: float, wide: float) -> None:
 
 
 def _rgb(hue: Array, saturation: Array, value: Array) -> Colour:
-    """Hue, saturation and value, [N, 1, 1] each, as [N, 1, 1, 3]: the piecewise-linear form of the HSV cone."""
+    """Hue, saturation and value [N, 1, 1] to RGB [N, 1, 1, 3], by the piecewise-linear formula of HSV."""
     saturation, value = saturation.clip(0, 1), value.clip(0, 1)
     k = (np.array([5, 3, 1], dtype=np.float32) + 6 * hue[..., None]) % 6
     rise = np.minimum(np.minimum(k, 4 - k), 1).clip(0, 1)

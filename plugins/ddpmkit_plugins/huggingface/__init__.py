@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub: manifest and config."""
+"""Datasets from the Hugging Face Hub: manifest and config."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -12,21 +12,21 @@ class HuggingFaceConfig(ComponentConfig):
     """Keys of `[data]` when `use = "huggingface"`."""
 
     path: str = Field(min_length=1)
-    """Name of a dataset on the hub (`owner/name`), or a folder that `save_to_disk` wrote."""
+    """Name of a dataset on the Hub (`owner/name`), or a folder written by `save_to_disk`."""
     subset: str | None = None
-    """Which of a dataset's configurations, where it has several."""
+    """The configuration of the dataset, if it has several."""
     revision: str | None = None
-    """Commit, tag or branch on the hub; when not given, the newest."""
+    """Commit, tag or branch on the Hub; by default the newest commit."""
     image_column: str = "image"
-    """The column that holds the pictures."""
+    """The column with the images."""
     label_column: str = "label"
-    """The column that holds the classes; when empty, all pictures are of one class."""
+    """The column with the classes; if empty, all images have one class."""
     train_split: str = "train"
-    """Name of the split to train on."""
+    """The split for training."""
     val_split: str | None = None
-    """Name of the split for the validation loss; when not given, `validation` or `val` where there is one."""
+    """The split for the validation loss; by default `validation` or `val`, if the dataset has one."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What to do about rows that are not whole images: stop and name them, or name them and go on without them."""
+    """For rows that are not intact images: stop with an error, or skip them with a warning."""
 
 
 @hookimpl
@@ -37,6 +37,6 @@ def ddpmkit_components() -> Iterator[Component]:
         name="huggingface",
         target="ddpmkit_plugins.huggingface.dataset:HuggingFaceDataset",
         config="ddpmkit_plugins.huggingface:HuggingFaceConfig",
-        summary="a dataset of the Hugging Face hub, or one saved to disk",
+        summary="a dataset from the Hugging Face Hub, or one saved to disk",
         requires=("datasets",),
     )

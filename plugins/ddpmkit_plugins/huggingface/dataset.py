@@ -1,4 +1,4 @@
-"""A dataset of the `datasets` package as one of images: decoded once, then mapped into memory."""
+"""Reads images from a dataset of the package `datasets`: decoded once, cached, then memory-mapped."""
 
 import contextlib
 import hashlib
@@ -24,11 +24,11 @@ from ddpmkit_plugins.huggingface import HuggingFaceConfig
 from ddpmkit_plugins.huggingface.loading import Rows, load_rows
 
 VERSION = 2
-"""Counts changes of the decoding: images that were decoded by another version are not used."""
-_AT_ONCE = 256
+"""Increased when the decoding changes: images that another version decoded are not used."""
+_BATCH_SIZE = 256
 _GROUP = "huggingface"
 """Folder of the cache."""
-_NAMED = 20
+_MOST_NAMED = 20
 _log = logging.getLogger(__name__)
 
 
@@ -38,21 +38,21 @@ class HuggingFaceDataset:
     def __init__(
         self, config: HuggingFaceConfig, *, split: str, classes: tuple[str, ...] | None, image_shape: ImageShape
     ) -> None:
-        """Raises InputError for what cannot be loaded, unknown names and, by policy, rows that are not images."""
+        """Raises InputError if loading fails, for unknown names and, unless "skip", for rows that are not images."""
         with _no_progress_bars():
             rows = load_rows(config, split, classes)
-            decoded = _decoded_once(config, rows, image_shape)
+            decoded = _decode_once(config, rows, image_shape)
         if decoded.bad:
-            _complain(config, rows, decoded.bad)
-        kept = [str(place) not in decoded.bad for place in rows.places]
+            _report_bad(config, rows, decoded.bad)
+        is_good = [str(index) not in decoded.bad for index in rows.indices]
         self.class_names = rows.class_names
         self._pixels = decoded.pixels
-        self._labels = rows.labels[np.array(kept, dtype=bool)]
+        self._labels = rows.labels[np.array(is_good, dtype=bool)]
         facts = [decoded.digest, list(image_shape), self._labels.tolist(), self.class_names]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def __len__(self) -> int:
-        """How many images."""
+        """The number of images."""
         return len(self._labels)
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ class HuggingFaceDataset:
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """The terminal is not ours. The package knows one switch for the whole process, which is put back."""
+    """Disable the progress bars of the package, which has one switch for the process, and restore the switch."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -76,20 +76,20 @@ def _no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> Decoded:
-    """The images of these rows: from the cache, or decoded and kept there."""
+def _decode_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> Decoded:
+    """The images of these rows: from the cache, or decoded and cached."""
     bad: dict[str, str] = {}
 
     def batches() -> Iterator[NDArray[np.uint8]]:
         bad.clear()
         return _batches(rows, config.image_column, shape, bad)
 
-    # A dataset in memory has no files by which it could be told from another one.
-    if rows.places and rows.dataset.cache_files:
+    # A dataset in memory has no files that could identify it in the cache.
+    if rows.indices and rows.dataset.cache_files:
         key = _key(config, rows, shape)
-        found = fetch(_GROUP, key, len(rows.places), shape)
+        found = fetch(_GROUP, key, len(rows.indices), shape)
         if found is None and store(_GROUP, key, shape, batches(), bad) is not None:
-            found = fetch(_GROUP, key, len(rows.places), shape)
+            found = fetch(_GROUP, key, len(rows.indices), shape)
         if found is not None:
             return found
     pixels = np.concatenate([np.empty((0, *shape), dtype=np.uint8), *batches()])
@@ -97,8 +97,8 @@ def _decoded_once(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> D
 
 
 def _batches(rows: Rows, column: str, shape: ImageShape, bad: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
-    """The images of all rows in order, some at a time; `bad` is told the place of each row that is not an image."""
-    # As they are in the files: they are decoded here, several at a time.
+    """The images of all rows in order, in batches. Rows that are not images are added to `bad`, by index."""
+    # The encoded files: images are decoded below, in parallel.
     encoded = rows.dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
     def decode(value: dict[str, Any] | None) -> NDArray[np.uint8] | str:
@@ -108,58 +108,58 @@ def _batches(rows: Rows, column: str, shape: ImageShape, bad: dict[str, str]) ->
             return str(error) or type(error).__name__
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(encoded), _AT_ONCE):
-            values = encoded[start : start + _AT_ONCE][column]
-            # Pillow warns of odd but readable metadata. Filters belong to the process: threads must not set them.
+        for start in range(0, len(encoded), _BATCH_SIZE):
+            values = encoded[start : start + _BATCH_SIZE][column]
+            # Pillow warns about unusual metadata. Warning filters are global, so threads must not set them.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 decoded = list(pool.map(decode, values))
-            places = rows.places[start : start + _AT_ONCE]
-            bad |= {str(place): found for place, found in zip(places, decoded, strict=True) if isinstance(found, str)}
-            whole = [found for found in decoded if not isinstance(found, str)]
-            if whole:
-                yield np.stack(whole)
+            indices = rows.indices[start : start + _BATCH_SIZE]
+            bad |= {str(index): found for index, found in zip(indices, decoded, strict=True) if isinstance(found, str)}
+            good = [found for found in decoded if not isinstance(found, str)]
+            if good:
+                yield np.stack(good)
 
 
 def decode_row(value: Mapping[str, Any] | None, shape: ImageShape) -> NDArray[np.uint8]:
-    """uint8 [C, H, W]: the centre at the scale that just covers the target; transparency becomes white."""
+    """uint8 [C, H, W]: the image, scaled so that it just covers `shape`, and cropped; transparency becomes white."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         raise ValueError("it is empty")
     content: bytes | Path = value["bytes"]
     if content is None:
         content = Path(value["path"])
-        if not content.exists():  # it is the address of a file in an archive or on a server
+        if not content.exists():  # a URL, or a file in an archive
             with fsspec.open(value["path"], "rb") as file:
                 content = file.read()
         elif not content.is_file():
             raise ValueError(f"{content} is not a regular file")
-    # Decoded whole, whatever its size, as since the first version: the pixels of a run must not change.
+    # JPEGs are decoded at full size, as in the first version: the pixels of a run must not change.
     upright = open_upright(content)
     image = to_rgb8(upright.image, channels=shape.channels)
     return covering(image, upright.box, (shape.width, shape.height)).transpose(2, 0, 1)
 
 
-def _complain(config: HuggingFaceConfig, rows: Rows, bad: Mapping[str, str]) -> None:
-    """Name the rows that are not images: as an error, or as a warning."""
-    named = [f"    row {place}: {why}" for place, why in list(bad.items())[:_NAMED]]
-    if len(bad) > _NAMED:
-        named.append(f"    ... and {len(bad) - _NAMED} more")
-    count = "1 row is not a whole image" if len(bad) == 1 else f"{len(bad)} rows are not whole images"
+def _report_bad(config: HuggingFaceConfig, rows: Rows, bad: Mapping[str, str]) -> None:
+    """Name the rows that are not images: as an error or as a warning."""
+    named = [f"    row {index}: {why}" for index, why in list(bad.items())[:_MOST_NAMED]]
+    if len(bad) > _MOST_NAMED:
+        named.append(f"    ... and {len(bad) - _MOST_NAMED} more")
+    count = "1 row is not an intact image" if len(bad) == 1 else f"{len(bad)} rows are not intact images"
     text = "\n".join([f"{count}, in column {config.image_column!r} of split {rows.split!r} of {config.path}:", *named])
     if config.on_bad_image == "error":
         raise InputError(
             text,
             remedies=[
-                "leave them out with `filter` or `select` of the package datasets, and save_to_disk the rest",
-                'data.on_bad_image = "skip"  goes on without them',
+                "remove them with `filter` or `select` of the package datasets, then use `save_to_disk`",
+                'data.on_bad_image = "skip"  skips them',
             ],
         )
     _log.warning("skipped: %s", text)
 
 
 def _key(config: HuggingFaceConfig, rows: Rows, shape: ImageShape) -> str:
-    """A hash of all that decides what the pixels are: cheap to compute, different when a file was written to."""
+    """A hash of everything that the pixels depend on; files count by size and time, and are not read."""
     files = [Path(entry["filename"]) for entry in rows.dataset.cache_files]
     seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    facts = [VERSION, seen, rows.split, rows.places, config.image_column, list(shape)]
+    facts = [VERSION, seen, rows.split, rows.indices, config.image_column, list(shape)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

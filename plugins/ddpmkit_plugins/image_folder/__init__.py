@@ -1,4 +1,4 @@
-"""Pictures in folders or in an archive, one folder a class: manifest and configs."""
+"""Datasets of images in folders or in an archive, with one folder for each class: manifest and configs."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -12,19 +12,19 @@ class ImageFolderConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-folder"`."""
 
     root: str = Field(min_length=1)
-    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or just with pictures."""
+    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or images only."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What to do about files that are no whole picture: stop and name them, or name them and go on without."""
+    """For files that are not intact images: stop with an error, or skip them with a warning."""
 
 
 class ImageArchiveConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-archive"`."""
 
     path: str = Field(min_length=1)
-    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or just
-    with images in one folder."""
+    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or with
+    images in one folder only."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What to do about members that are no whole picture: stop and name them, or name them and go on without."""
+    """For members that are not intact images: stop with an error, or skip them with a warning."""
 
 
 @hookimpl
@@ -35,12 +35,12 @@ def ddpmkit_components() -> Iterator[Component]:
         name="image-folder",
         target="ddpmkit_plugins.image_folder.dataset:ImageFolder",
         config="ddpmkit_plugins.image_folder:ImageFolderConfig",
-        summary="JPEG, PNG and other pictures in one folder a class (the layout of AFHQ)",
+        summary="JPEG, PNG and other images, one folder for each class (the layout of AFHQ)",
     )
     yield Component(
         kind="dataset",
         name="image-archive",
         target="ddpmkit_plugins.image_folder.dataset:ImageArchive",
         config="ddpmkit_plugins.image_folder:ImageArchiveConfig",
-        summary="the same layout in a .zip, .tar or .tar.gz, read in place and never unpacked",
+        summary="the same layout in a .zip, .tar or .tar.gz, read without extracting it",
     )

@@ -1,6 +1,6 @@
-"""Zip and tar archives from strangers, read in place: nothing is written, and no more is unpacked than an image needs.
+"""Reads untrusted zip and tar archives without extracting them to disk, one member at a time.
 
-All checksums that the formats have are compared: of the members of a zip, of the headers of a tar, of a gzip stream.
+All checksums of the formats are verified: of the members of a zip, of the headers of a tar, and of a gzip stream.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from ddpmkit.plugin import InputError
 from ddpmkit_plugins.image_folder.decoding import BadImage, Source
 
 MAX_MEMBER = 2**28
-"""Bytes that are unpacked at once: those of a picture of nearly `decoding.MAX_PIXELS` that was not compressed."""
+"""Bytes of a member: about an uncompressed image of `decoding.MAX_PIXELS`."""
 _BLOCK = 2**16
 _PADDING = 2**24
-"""Bytes of zeros that may follow a tar archive: more than any tape's block."""
+"""Bytes of zeros that may follow a tar archive: more than the block size of any tape."""
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Member(NamedTuple):
-    """What an archive holds under a name, folders left out."""
+    """A member of an archive that is not a folder."""
 
     name: str
     size: int
-    """Bytes, as the archive claims."""
+    """In bytes, as the archive claims."""
     offset: int
-    """Where it lies: a compressed tar is read in this order or for ever."""
+    """Its position: reading a compressed tar in another order unpacks it again for each member."""
     is_file: bool
     """False for a link, a device or a pipe."""
     unpack: Callable[[], bytes]
@@ -44,30 +44,30 @@ class Member(NamedTuple):
 def open_archive(path: Path) -> Iterator[list[Member]]:
     """The members of a .zip, a .tar or a .tar.gz, which can be read until the context ends.
 
-    Raises InputError for what is no whole archive, and for one that has a hostile member.
+    Raises InputError for a file that is not an intact archive, and for an archive with an unsafe member.
     """
     if not path.is_file():
-        is_there = "is no file" if path.exists() else "does not exist"
+        is_there = "is not a file" if path.exists() else "does not exist"
         raise InputError(
             f"the archive {path.absolute()} {is_there}.",
-            remedies=["--set data.path=FILE  names another one", 'use = "image-folder"  reads a folder of pictures'],
+            remedies=["--set data.path=FILE  names another archive", 'use = "image-folder"  reads a folder of images'],
         )
     with path.open("rb") as file:
         yield _checked(path, _members(file, path.stat().st_size))
 
 
 def read_member(member: Member) -> Source:
-    """The bytes of a member, or why there are none to be had."""
+    """The content of a member, or why it cannot be read."""
     if not member.is_file:
         return BadImage("it is a link, a device or a pipe")
     if member.size > MAX_MEMBER:
-        return BadImage(f"it claims to have {member.size:,} bytes, more than are unpacked")
+        return BadImage(f"it claims {member.size:,} bytes, more than the limit")
     try:
         return member.unpack()
     except BadImage as error:
         return error
     except Exception as error:
-        # Each of the modules below has a dozen exceptions for what is no whole member.
+        # zipfile, tarfile, gzip and zlib raise many exceptions for a damaged member.
         return BadImage(f"it cannot be unpacked ({error})")
 
 
@@ -80,9 +80,9 @@ def _checked(path: Path, members: Iterator[Member]) -> list[Member]:
             claimed += member.size
             reason = _objection(member.name)
             if claimed > most:
-                reason = f"would make {claimed:,} bytes of the {path.stat().st_size:,} of the archive, as a bomb does"
+                reason = f"claims {claimed:,} bytes in an archive of {path.stat().st_size:,}: a decompression bomb"
             elif (place := PurePosixPath(member.name)) in found:
-                reason = "is there twice"
+                reason = "exists twice"
             if reason is not None:
                 raise InputError(f"{path} is refused: its member {member.name!r} {reason}.")
             found[place] = member
@@ -91,14 +91,14 @@ def _checked(path: Path, members: Iterator[Member]) -> list[Member]:
         raise
     except Exception as error:
         raise InputError(
-            f"{path} is no whole zip or tar archive: it cannot be read{after} ({error}).",
-            remedies=["fetch it once more: downloads are cut short at times", "look at it: servers send error pages"],
+            f"{path} is not an intact zip or tar archive: it cannot be read{after} ({error}).",
+            remedies=["download it again: it may be incomplete", "open it in an editor: servers send error pages"],
         ) from error
     return list(found.values())
 
 
 def _objection(name: str) -> str | None:
-    """Nothing is written, but whoever gives such names to pictures means no good."""
+    """Why a name is refused. Nothing is written, but only a hostile archive has such names."""
     if reason := unsafe_path(name):
         return reason
     return "has control characters in its name" if _CONTROL.search(name) else None
@@ -110,7 +110,9 @@ def _members(file: IO[bytes], size: int) -> Iterator[Member]:
     if start == _ZIP:
         yield from _zip_members(zipfile.ZipFile(file))
     else:
-        stream = _Wary(cast(IO[bytes], gzip.GzipFile(fileobj=file)) if start == _GZIP else file, MAX_RATIO * size)
+        stream = _BoundedStream(
+            cast(IO[bytes], gzip.GzipFile(fileobj=file)) if start == _GZIP else file, MAX_RATIO * size
+        )
         yield from _tar_members(tarfile.TarFile(fileobj=cast(IO[bytes], stream)))
         stream.finish()
 
@@ -120,9 +122,9 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
 
         def unpack(info: zipfile.ZipInfo = info) -> bytes:
             if info.compress_type not in ZIP_METHODS:
-                raise BadImage("it is packed by another method than deflate")
+                raise BadImage("it is compressed by a method other than deflate")
             with archive.open(info) as file:
-                # Told a number, it unpacks no more than that, whatever there is; then it compares the checksum.
+                # With a size, it unpacks no more bytes than that, and then compares the checksum.
                 return file.read(info.file_size)
 
         if not info.is_dir():
@@ -140,8 +142,8 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
             yield Member(info.name, info.size, info.offset, info.isreg(), unpack)
 
 
-class _Wary:
-    """A stream for `tarfile`, which reads as much at once as a header tells it to, and unpacks what it skips."""
+class _BoundedStream:
+    """A stream with limits for `tarfile`, which reads as many bytes as a header claims, and unpacks skipped members."""
 
     def __init__(self, stream: IO[bytes], end: int) -> None:
         self._stream = stream
@@ -150,27 +152,27 @@ class _Wary:
 
     def read(self, size: int) -> bytes:
         if size > MAX_MEMBER:
-            raise ValueError(f"it would have {size:,} bytes read at once")
+            raise ValueError(f"a header claims {size:,} bytes")
         self._last = self._stream.read(size)
         return self._last
 
     def seek(self, position: int) -> int:
         if position > self._end:
-            raise ValueError(f"it would be larger than {self._end:,} bytes, as a bomb is")
+            raise ValueError(f"it unpacks to more than {self._end:,} bytes: a decompression bomb")
         return self._stream.seek(position)
 
     def tell(self) -> int:
         return self._stream.tell()
 
     def finish(self) -> None:
-        """Check that the members listed are all, and read on to the checksum at the end of a gzip stream.
+        """Check that the end of the archive was reached, and read to the checksum at the end of a gzip stream.
 
-        `tarfile` takes a damaged header for the end of the archive: what it read last must be a block of zeros.
+        `tarfile` takes a damaged header for the end of the archive: the last block that it read must be zeros.
         """
         if not self._last:
-            raise ValueError("the mark of its end is missing")
+            raise ValueError("its end mark is missing")
         if self._last.strip(b"\0"):
             raise ValueError("the header of the next member is damaged")
         while self._stream.read(_BLOCK):
             if self._stream.tell() > self._end + _PADDING:
-                raise ValueError(f"it would be larger than {self._end:,} bytes, as a bomb is")
+                raise ValueError(f"it unpacks to more than {self._end:,} bytes: a decompression bomb")

@@ -1,4 +1,4 @@
-"""Which images an archive holds: splits and classes from the names of its members alone, by the rules for folders."""
+"""Lists the images of an archive by split and class, from the names of its members, as `listing` does for folders."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from ddpmkit.plugin import InputError
 from ddpmkit_plugins.image_folder.archive import Member
 from ddpmkit_plugins.image_folder.listing import EXTENSIONS, Listing, has_image_suffix, unknown_class
 
-_OF_A_MAC = "__MACOSX"
+_MAC_METADATA = "__MACOSX"
 _ENDINGS = re.compile(r"(?i)(\.tar)?\.[^.]+$")
 _log = logging.getLogger(__name__)
 
@@ -21,10 +21,10 @@ _Folders = Mapping[PurePosixPath, Mapping[str, Member]]
 def list_members(
     path: Path, members: Sequence[Member], split: str, classes: Sequence[str] | None
 ) -> tuple[Listing, tuple[Member, ...]]:
-    """The images of one split, by class and name, with their paths below that of the archive; "val" may be empty.
+    """The images of one split, sorted by class and name, with their paths below `path`; "val" may be empty.
 
-    The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError if there
-    is no training split or more than one, and for an unknown class.
+    Both splits use the classes of "train", so that a label is the same class in both. Raises InputError if there is no
+    training split or more than one, and for an unknown class.
     """
     folders: defaultdict[PurePosixPath, dict[str, Member]] = defaultdict(dict)
     for member in members:
@@ -40,7 +40,7 @@ def list_members(
             raise unknown_class(path / training, name, sorted(known))
     found = {} if folder is None else _class_folders(path, folders, folder)
     if folder is not None and folder in folders and folder not in found.values():
-        _log.warning("%d images in %s are in no class folder and are skipped", len(folders[folder]), path / folder)
+        _log.warning("images in no class folder are skipped: %d in %s", len(folders[folder]), path / folder)
     images = [
         (path / found[name] / file, label, folders[found[name]][file])
         for label, name in enumerate(names)
@@ -52,7 +52,7 @@ def list_members(
 
 
 def _class_folders(path: Path, folders: _Folders, folder: PurePosixPath) -> dict[str, PurePosixPath]:
-    """By name. Images without class folders are one class, named after the folder around the splits, or the archive."""
+    """Class folders by name. Images without one are one class, named after the folder of the splits or the archive."""
     below = {place.name: place for place in folders if place.parent == folder and place != folder}
     if below or folder not in folders:
         return below
@@ -61,7 +61,7 @@ def _class_folders(path: Path, folders: _Folders, folder: PurePosixPath) -> dict
 
 
 def _training_folder(path: Path, folders: _Folders) -> PurePosixPath:
-    """The folder "train" that holds class folders, or else that holds images, or else the only folder with images."""
+    """The folder "train" with class folders, otherwise the one with images, otherwise the only folder with images."""
     found = {folder.parent for folder in folders if folder.parent.name == "train"}
     if not found:
         found = {folder for folder in folders if folder.name == "train"}
@@ -71,18 +71,19 @@ def _training_folder(path: Path, folders: _Folders) -> PurePosixPath:
         return found.pop()
     if not found:
         raise InputError(
-            f"{path.absolute()} holds no images to train on.",
+            f"{path.absolute()} contains no training images.",
             remedies=[
                 "the layout is train/<class>/*.jpg, and val/<class>/*.jpg for the validation loss, in a folder of the "
-                "archive or in none; images that are all in one folder are one class",
+                "archive or at its top; images that are all in one folder are one class",
                 f"images are files that end in {', '.join(sorted(EXTENSIONS))}",
             ],
         )
     named = ", ".join(sorted(map(str, found)))
     raise InputError(
-        f"{path.absolute()} holds more than one folder to train on: {named}.", remedies=["pack them one by one"]
+        f"{path.absolute()} contains more than one training folder: {named}.",
+        remedies=["use one archive for each"],
     )
 
 
 def _is_hidden(place: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == _OF_A_MAC for part in place.parts)
+    return any(part.startswith(".") or part == _MAC_METADATA for part in place.parts)

@@ -75,7 +75,7 @@ def decode_once(
     cache_file = store(_GROUP, key, shape, [pixels], names) if files else None
     if cache_file is not None:
         seconds = time.perf_counter() - started
-        _log.info("decoded %d %s images of %s in %.1f s, kept in %s", len(pixels), split, root, seconds, cache_file)
+        _log.info("decoded %d %s images of %s in %.1f s, cached in %s", len(pixels), split, root, seconds, cache_file)
         # Use the memory-mapped images, as every later start does; this frees the memory of the decoded ones.
         found = cached(key, len(files), shape)
         if found is not None:
@@ -119,11 +119,11 @@ def _report_bad(bad: Mapping[Path, str], policy: str, advice: str) -> None:
     named = [f"{path}: {why}" for path, why in list(bad.items())[:_MOST_NAMED]]
     if len(bad) > _MOST_NAMED:
         named.append(f"... and {len(bad) - _MOST_NAMED} more{advice}")
-    head = f"{len(bad)} {'file is no whole picture' if len(bad) == 1 else 'files are no whole pictures'}:"
+    head = f"{len(bad)} {'file is not an intact image' if len(bad) == 1 else 'files are not intact images'}:"
     text = "\n".join([head, *(f"    {line}" for line in named)])
     if policy == "error":
-        raise InputError(text, remedies=["remove or mend them", 'data.on_bad_image = "skip" goes on without them'])
-    _log.warning("going on without %s", text)
+        raise InputError(text, remedies=["fix or remove them", 'data.on_bad_image = "skip" skips them'])
+    _log.warning("skipped: %s", text)
 
 
 def _fingerprint(digest: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> str:

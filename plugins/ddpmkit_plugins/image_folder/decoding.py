@@ -40,7 +40,7 @@ def decode(source: Source, shape: ImageShape) -> NDArray[np.uint8]:
         raise source
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise BadImage("it is no file but a pipe, a socket or a device")  # opening it may block indefinitely
+            raise BadImage("it is a pipe, a socket or a device")  # opening it may block indefinitely
         # A JPEG decoded at twice the target size is still scaled down without visible loss.
         upright = open_upright(source, enough=2 * max(shape.width, shape.height), most_pixels=MAX_PIXELS)
         image = to_rgb8(upright.image, channels=shape.channels)
@@ -118,7 +118,7 @@ def _reason(source: Path | bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "its header claims more pixels than any photograph has"
     if isinstance(error, UnidentifiedImageError):
-        return "it is a web page" if _is_web_page(start) else "it is no picture that Pillow knows"
+        return "it is a web page" if _is_web_page(start) else "it is not an image that Pillow can read"
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 

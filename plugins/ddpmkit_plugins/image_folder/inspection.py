@@ -1,7 +1,4 @@
-"""A look at every file of a folder of pictures, for its owner.
-
-It does not know what a training would do with them.
-"""
+"""Checks every file of a folder of images, for `ddpmkit data check`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,18 +24,18 @@ def inspect_folder(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> Inspection:
-    """Decode every picture of both splits and forget it. Raises InputError for folders that cannot be used."""
+    """Decode every image of both splits. Raises InputError for folders that cannot be used."""
     listings = {split: list_images(root, split, classes) for split in _SPLITS}
     files = [path for listing in listings.values() for path in listing.files]
     in_cache = _cached_pixels(root, listings.values(), shape)
     changed: list[Path] = []
 
-    def compare(place: int, pixels: NDArray[np.uint8]) -> None:
-        if (before := in_cache.get(files[place])) is not None and not np.array_equal(before, pixels):
-            changed.append(files[place])
+    def compare(index: int, pixels: NDArray[np.uint8]) -> None:
+        if (before := in_cache.get(files[index])) is not None and not np.array_equal(before, pixels):
+            changed.append(files[index])
 
-    none = decode_each(enumerate(files), shape, workers, compare, lambda done: progress(done, len(files)))
-    bad = {files[place]: none[place] for place in sorted(none)}
+    failed = decode_each(enumerate(files), shape, workers, compare, lambda done: progress(done, len(files)))
+    bad = {files[index]: failed[index] for index in sorted(failed)}
     alike = tuple(_alike([path for path in files if path not in bad]))
     return Inspection(
         counts={split: _counts(listing, bad) for split, listing in listings.items() if listing.files},
@@ -49,7 +46,7 @@ def inspect_folder(
 
 
 def _cached_pixels(root: Path, listings: Iterable[Listing], shape: ImageShape) -> dict[Path, NDArray[np.uint8]]:
-    """What training uses for each image that it has decoded already, at this shape."""
+    """The pixels that training uses for each image that is in the cache in this shape."""
     pixels: dict[Path, NDArray[np.uint8]] = {}
     for listing in listings:
         found = cached(listing_key(root, listing.files, shape), len(listing.files), shape)
@@ -60,12 +57,13 @@ def _cached_pixels(root: Path, listings: Iterable[Listing], shape: ImageShape) -
 
 
 def _changed_unseen(changed: Sequence[Path]) -> Iterator[str]:
-    """The cache identifies a file by its name, size and time."""
+    """A note about images that the cache, which compares names, sizes and times, does not decode again."""
     if changed:
         count = "1 image was" if len(changed) == 1 else f"{len(changed)} images were"
+        named = ", ".join(map(str, changed[:_MOST_NAMED])) + (", ..." if changed[_MOST_NAMED:] else "")
         yield (
-            f"{count} changed, but not in size or time, so that training uses the old pixels; `touch` one to have all "
-            f"decoded again: {', '.join(map(str, changed[:_MOST_NAMED]))}{', ...' if changed[_MOST_NAMED:] else ''}"
+            f"{count} changed without a new size or time, so training uses the old pixels; after `touch` on "
+            f"one, all are decoded again: {named}"
         )
 
 
@@ -75,7 +73,7 @@ def _counts(listing: Listing, bad: Iterable[Path]) -> dict[str, int]:
 
 
 def _alike(files: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Groups of the same bytes, in the order of the files. Only files of equal size are read."""
+    """Groups of files with the same content, in the order of the files. Only files of equal size are read."""
     sizes = {path: path.stat().st_size for path in files}
     times = Counter(sizes.values())
     by_content: defaultdict[str, list[Path]] = defaultdict(list)
@@ -86,18 +84,18 @@ def _alike(files: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 
 
 def _not_held_out(alike: Iterable[tuple[Path, ...]], held_out: Listing) -> Iterator[str]:
-    """Pictures of "val" that are trained on under another name."""
+    """A note about images of "val" that are also in "train"."""
     split = set(held_out.files)
     seen = sum(len(split & set(group)) for group in alike if not split.issuperset(group))
     if seen:
         verb = "is" if seen == 1 else "are"
-        yield f"{seen} of the pictures in val {verb} in train too: the validation loss is better than it should be"
+        yield f"{seen} of the images in val {verb} also in train: the validation loss is too low"
 
 
 def _left_out(files: Sequence[Path]) -> Iterator[str]:
-    """What lies beside the pictures and is passed over: most often in the hope that it is read."""
+    """Notes about files that are skipped, often because the user expects that they are read."""
     for folder in sorted({path.parent for path in files}):
-        kinds = Counter("folder" if path.is_dir() else path.suffix or "no ending" for path in other_entries(folder))
+        kinds = Counter("folder" if path.is_dir() else path.suffix or "no suffix" for path in other_entries(folder))
         if kinds:
             named = ", ".join(f"{times} x {kind}" for kind, times in sorted(kinds.items()))
-            yield f"passed over in {folder}, for pictures are known by their ending: {named}"
+            yield f"skipped in {folder}, because these are not images by their suffix: {named}"

@@ -1,7 +1,4 @@
-"""Which files there are: splits, classes, pictures, in an order that depends on names alone.
-
-It does not open a picture.
-"""
+"""Lists the images of a folder by split and class, in an order that depends on their names only."""
 
 import difflib
 import errno
@@ -18,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
-    """Class names in order, and for each picture its path and the index of its class."""
+    """Class names in order, and for each image its path and the index of its class."""
 
     class_names: tuple[str, ...]
     files: tuple[Path, ...]
@@ -26,10 +23,10 @@ class Listing(NamedTuple):
 
 
 def list_images(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
-    """The pictures of one split, sorted by class and name; a missing "val" is empty.
+    """The images of one split, sorted by class and name; a missing "val" is empty.
 
-    The classes are those of "train" in both splits, so that a label means the same in both. Raises InputError for a
-    missing folder, an unknown class, a class without pictures or a folder that cannot be read.
+    Both splits use the classes of "train", so that a label is the same class in both. Raises InputError for a missing
+    folder, an unknown class, a class without images or a folder that cannot be read.
     """
     try:
         return _listed(root, split, classes)
@@ -37,7 +34,7 @@ def list_images(root: Path, split: str, classes: Sequence[str] | None) -> Listin
         folder = Path(error.filename)
         raise InputError(
             f"the folder {folder.absolute()} cannot be used: {why_unreadable(folder, error)}.",
-            remedies=["mend it, or remove it", "--set data.classes='[\"cat\"]'  names the classes to use"],
+            remedies=["fix it, or remove it", "--set data.classes='[\"cat\"]'  names the classes to use"],
         ) from error
 
 
@@ -46,30 +43,30 @@ def _listed(root: Path, split: str, classes: Sequence[str] | None) -> Listing:
     folder = training if split == "train" else root / split
     known = _class_folders(root, training)
     if not known:
-        raise InputError(f"{training.absolute()} holds no class folder and no picture.", remedies=_layout(root))
+        raise InputError(f"{training.absolute()} contains no class folder and no image.", remedies=_layout(root))
     names = tuple(known) if classes is None else tuple(classes)
     for name in names:
         if name not in known:
             raise unknown_class(training, name, tuple(known))
     found = known if folder == training else _class_folders(root, folder) if folder.is_dir() else {}
-    if found and folder not in found.values() and (loose := _pictures(folder)):
-        _log.warning("%d pictures in %s lie in no class folder and are left out", len(loose), folder)
+    if found and folder not in found.values() and (loose := _images(folder)):
+        _log.warning("images in no class folder are skipped: %d in %s", len(loose), folder)
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        pictures = _pictures(found[name]) if name in found else []
-        if not pictures and split == "train":
+        images = _images(found[name]) if name in found else []
+        if not images and split == "train":
             raise InputError(
-                f"the class folder {found[name].absolute()} holds no picture.",
-                remedies=[f"pictures are files that end in {', '.join(sorted(EXTENSIONS))}"],
+                f"the class folder {found[name].absolute()} contains no image.",
+                remedies=[f"images are files that end in {', '.join(sorted(EXTENSIONS))}"],
             )
-        files += pictures
-        labels += [label] * len(pictures)
+        files += images
+        labels += [label] * len(images)
     return Listing(names, tuple(files), tuple(labels))
 
 
 def _training_folder(root: Path) -> Path:
-    """`root/train`, or `root` itself where it is a plain folder of pictures."""
+    """`root/train`, or `root` itself if it is a folder with images only."""
     folder = root / "train"
     if folder.is_dir():
         return folder
@@ -80,34 +77,34 @@ def _training_folder(root: Path) -> Path:
 
 
 def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
-    """Class folders by name. Pictures without class folders are one class, named after `root` in every split.
+    """Class folders by name. Images without class folders are one class, named after `root` in every split.
 
-    A link that leads nowhere is among them, to be named as a folder that cannot be read.
+    Broken links are included, so that they are reported as folders that cannot be read.
     """
     entries = [path for path in sorted(folder.iterdir()) if not _is_hidden(path)]
-    if not any(path.is_dir() for path in entries) and _pictures(folder):
+    if not any(path.is_dir() for path in entries) and _images(folder):
         return {root.resolve().name: folder}
-    return {path.name: path for path in entries if path.is_dir() or _is_lost(path)}
+    return {path.name: path for path in entries if path.is_dir() or _is_broken_link(path)}
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Sorted by name; links that lead nowhere are among them, to be named as files that cannot be read."""
+def _images(folder: Path) -> list[Path]:
+    """Sorted by name. Broken links are included, so that they are reported as files that cannot be read."""
     return sorted(path for path in folder.iterdir() if has_image_suffix(path) and not path.is_dir())
 
 
 def other_entries(folder: Path) -> list[Path]:
-    """What a folder of pictures holds besides, hidden files not counted."""
-    pictures = set(_pictures(folder))
-    return [path for path in sorted(folder.iterdir()) if path not in pictures and not _is_hidden(path)]
+    """All entries of a folder that are neither images nor hidden."""
+    images = set(_images(folder))
+    return [path for path in sorted(folder.iterdir()) if path not in images and not _is_hidden(path)]
 
 
 def has_image_suffix(path: PurePath) -> bool:
-    """By its ending; hidden files are none."""
+    """Whether a path has the suffix of an image and is not hidden."""
     return path.suffix.lower() in EXTENSIONS and not _is_hidden(path)
 
 
-def _is_lost(path: Path) -> bool:
-    """A link to a class folder that is not there; a link to a lost picture is named like one."""
+def _is_broken_link(path: Path) -> bool:
+    """A link to a class folder that does not exist; a broken link to an image has its suffix."""
     return path.is_symlink() and not path.exists() and not has_image_suffix(path)
 
 
@@ -118,8 +115,8 @@ def _is_hidden(path: PurePath) -> bool:
 def _layout(root: Path) -> list[str]:
     return [
         f"the layout is {root}/train/<class>/*.jpg, and {root}/val/<class>/*.jpg for the validation loss; "
-        "a plain folder of pictures is one class",
-        "ddpmkit data fetch afhq  gets Animal Faces-HQ into data/afhq",
+        "a folder with images only is one class",
+        "ddpmkit data fetch afhq  downloads Animal Faces-HQ to data/afhq",
         "--set data.root=DIR  names another folder",
     ]
 
@@ -132,10 +129,10 @@ def why_unreadable(path: Path, error: OSError) -> str:
 
 
 def unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError:
-    """What to say of a class that is asked for and not there."""
+    """The error for a class that the recipe requests and `folder` does not have."""
     close = difflib.get_close_matches(name, present, n=1)
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(
         f"there is no class {name!r} in {folder.absolute()}.",
-        remedies=[*guess, f"classes there: {', '.join(present)}", "--set data.classes=all  takes them all"],
+        remedies=[*guess, f"classes there: {', '.join(present)}", "--set data.classes=all  uses all of them"],
     )
