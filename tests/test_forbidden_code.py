@@ -40,7 +40,7 @@ def test_no_module_contains_forbidden_code(path: Path) -> None:
     assert list(offences(path)) == []
 
 
-def test_the_walk_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_code_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     bad = tmp_path / "bad.py"
     bad.write_text("import pickle\nfrom yaml import load\nnp.load(x)\ntorch.load(x)\neval(x)\nos.environ[x]\n")

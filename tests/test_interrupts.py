@@ -8,7 +8,7 @@ import pytest
 from ddpmkit.interrupts import Interrupted, is_interrupt, own_sigint_handler
 
 
-def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
+def test_a_signal_is_distinguished_from_a_raised_keyboard_interrupt() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with own_sigint_handler():
         assert not is_interrupt(KeyboardInterrupt())
@@ -21,7 +21,7 @@ def test_a_real_interrupt_is_told_from_one_that_is_raised() -> None:
 
 
 @pytest.mark.parametrize("before", [signal.SIG_IGN, lambda _number, _frame: None], ids=["ignored", "of someone else"])
-def test_a_handler_of_someone_else_stays(before: Any) -> None:
+def test_an_existing_handler_is_kept(before: Any) -> None:
     was = signal.signal(signal.SIGINT, before)
     try:
         with own_sigint_handler():
@@ -31,7 +31,7 @@ def test_a_handler_of_someone_else_stays(before: Any) -> None:
         signal.signal(signal.SIGINT, was)
 
 
-def test_another_thread_changes_nothing() -> None:
+def test_another_thread_changes_no_handler() -> None:
     seen = []
 
     def look() -> None:

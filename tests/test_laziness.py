@@ -54,5 +54,5 @@ def test_no_manifest_and_no_config_imports_anything_heavy() -> None:
     assert imported(code) == set()
 
 
-def test_the_measure_itself_sees_what_is_heavy() -> None:
+def test_a_heavy_import_is_detected() -> None:
     assert "torch" in imported("import ddpmkit.diffusion")

@@ -23,11 +23,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def test_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_two_packages(wheel: zipfile.ZipFile) -> None:
     assert {name.split("/")[0] for name in wheel.namelist()} == {*PACKAGES, "ddpmkit-0.1.0.dist-info"}
 
 
-def test_every_file_of_the_packages_is_inside(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_every_file_of_the_packages(wheel: zipfile.ZipFile) -> None:
     sources = {
         f"{package}/{path.relative_to(folder).as_posix()}"
         for package, folder in PACKAGES.items()
@@ -39,7 +39,7 @@ def test_every_file_of_the_packages_is_inside(wheel: zipfile.ZipFile) -> None:
     assert {"ddpmkit/py.typed", "ddpmkit_plugins/py.typed", "ddpmkit/report/run_page.html"} <= sources
 
 
-def test_the_command_and_every_built_in_are_entry_points(wheel: zipfile.ZipFile) -> None:
+def test_the_command_and_every_built_in_plugin_are_entry_points(wheel: zipfile.ZipFile) -> None:
     lines = wheel.read("ddpmkit-0.1.0.dist-info/entry_points.txt").decode().splitlines()
     assert "ddpmkit = ddpmkit.cli.process:start" in lines
     declared = {line.partition(" = ")[2] for line in lines if line.startswith("ddpmkit.")}
@@ -48,7 +48,7 @@ def test_the_command_and_every_built_in_are_entry_points(wheel: zipfile.ZipFile)
     }
 
 
-def test_the_licence_and_the_readme_come_along(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_the_licence_and_the_readme(wheel: zipfile.ZipFile) -> None:
     metadata = Parser().parsestr(wheel.read("ddpmkit-0.1.0.dist-info/METADATA").decode())
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")

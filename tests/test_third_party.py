@@ -78,7 +78,7 @@ def run(environment: Path, tmp_path: Path) -> Command:
     return command
 
 
-def test_the_wheel_is_what_runs(environment: Path, run: Command) -> None:
+def test_the_packages_are_imported_from_the_wheels(environment: Path, run: Command) -> None:
     code = (
         "import ddpmkit, ddpmkit_plugins, ddpmkit_acme, importlib.metadata as metadata;"
         "print(*(package.__file__ for package in (ddpmkit, ddpmkit_plugins, ddpmkit_acme)));"
@@ -89,7 +89,7 @@ def test_the_wheel_is_what_runs(environment: Path, run: Command) -> None:
     assert all(path.startswith(str(environment)) for path in found)
 
 
-def test_a_strangers_component_is_listed_beside_the_built_ins_and_the_broken_one_is_named(run: Command) -> None:
+def test_a_third_party_component_is_listed_and_a_broken_plugin_is_named(run: Command) -> None:
     listed = run("ddpmkit", "plugins", "list")
     assert listed.returncode == 0, listed.stderr
     usable, _, failed = listed.stdout.partition("failed to load")
@@ -99,20 +99,22 @@ def test_a_strangers_component_is_listed_beside_the_built_ins_and_the_broken_one
     assert "broken.zigzag (ddpmkit-broken 0.3.0): ImportError: this plugin needs a library" in failed
 
 
-def test_a_strangers_component_shows_its_keys(run: Command) -> None:
+def test_a_third_party_component_shows_its_keys(run: Command) -> None:
     shown = run("ddpmkit", "plugins", "show", "acme/zigzag")
     assert shown.returncode == 0, shown.stderr
     assert "`depth`, a number of at least 0 and below 1 (default 0.5)" in shown.stdout
     assert "How much the speed of the noising goes up and down." in shown.stdout
 
 
-def test_a_strangers_component_passes_the_checks(run: Command) -> None:
+def test_a_third_party_component_passes_the_checks(run: Command) -> None:
     checks = run("ddpmkit", "plugins", "check", "acme/zigzag")
     assert checks.returncode == 0, checks.stdout + checks.stderr
     assert "✓ schedule.decreasing" in checks.stdout
 
 
-def test_a_strangers_component_works_in_a_recipe_and_its_broken_twin_harms_no_run(run: Command, tmp_path: Path) -> None:
+def test_a_third_party_component_works_in_a_recipe_and_a_broken_plugin_affects_no_run(
+    run: Command, tmp_path: Path
+) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="acme/zigzag"))
     good = run("ddpmkit", "recipe", "check", "mine.toml")
     assert good.returncode == 0, good.stderr
@@ -128,7 +130,7 @@ def test_a_strangers_component_works_in_a_recipe_and_its_broken_twin_harms_no_ru
     assert (tmp_path / "results" / "mine" / "report.html").exists()
 
 
-def test_a_recipe_that_uses_the_broken_twin_is_refused_by_name(run: Command, tmp_path: Path) -> None:
+def test_a_recipe_that_uses_a_broken_plugin_is_rejected(run: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="broken/zigzag"))
     for command in (["recipe", "check"], ["run"]):
         refused = run("ddpmkit", *command, "mine.toml")
@@ -138,7 +140,7 @@ def test_a_recipe_that_uses_the_broken_twin_is_refused_by_name(run: Command, tmp
     assert not (tmp_path / "results").exists()
 
 
-def test_a_strangers_component_can_be_left_out(run: Command, tmp_path: Path) -> None:
+def test_a_third_party_component_can_be_disabled(run: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE.format(schedule="acme/zigzag"))
     refused = run("ddpmkit", "recipe", "check", "mine.toml", "--no-plugins")
     assert refused.returncode == 2
@@ -146,12 +148,12 @@ def test_a_strangers_component_can_be_left_out(run: Command, tmp_path: Path) -> 
     assert "broken" not in refused.stderr
 
 
-def test_the_example_of_the_docs_passes_its_own_tests_as_a_wheel(run: Command) -> None:
+def test_the_example_plugin_passes_its_own_tests(run: Command) -> None:
     tests = run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests"))
     assert tests.returncode == 0, tests.stdout + tests.stderr
 
 
-def test_the_example_of_the_docs_scores_a_run_that_requires_it(run: Command, tmp_path: Path) -> None:
+def test_the_example_plugin_evaluates_a_run_that_requires_it(run: Command, tmp_path: Path) -> None:
     asked = "[requires]\nplugins = ['ddpmkit-fd-efficientnet>=0.1']\n" + RECIPE.format(schedule="cosine")
     (tmp_path / "mine.toml").write_text(asked + "[[metric]]\nuse = 'efficientnet/fd'\nnum_samples = 4\n")
     ran = run("ddpmkit", "run", "mine.toml")
@@ -162,7 +164,7 @@ def test_the_example_of_the_docs_scores_a_run_that_requires_it(run: Command, tmp
     assert scored["facts"]["extractor SHA-256"].startswith("57934424")
 
 
-def test_the_ablation_recipe_goes_with_the_example_of_the_docs(run: Command) -> None:
+def test_the_ablation_recipe_works_with_the_example_plugin(run: Command) -> None:
     planned = run("ddpmkit", "sweep", str(ROOT / "recipes" / "ablation_cat.toml"), "--dry-run")
     assert planned.returncode == 0, planned.stderr
     assert "01-unchanged" in planned.stdout

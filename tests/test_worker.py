@@ -24,7 +24,7 @@ def test_a_call_returns_or_raises_what_the_function_does() -> None:
     assert worker.call(lambda: 8, 10) == 8
 
 
-def test_a_call_that_hangs_is_given_up_and_can_be_seen() -> None:
+def test_a_call_that_hangs_raises_a_timeout_and_is_visible() -> None:
     worker, let_go = Worker("hanging"), threading.Event()
     with pytest.raises(TimeoutError, match=r"no answer within 0\.2 seconds"):
         worker.call(let_go.wait, 0.2)

@@ -92,7 +92,8 @@ def checks_text(kinds: Iterable[str] = KINDS) -> str:
     for name in ("manners", *kinds):
         lines += [f"## {name}", ""]
         for rule in _rules_in(name):
-            requirement = f"{rule.requirement[:1].upper()}{rule.requirement[1:]}."
+            first, _, rest = rule.requirement.partition(" ")
+            requirement = f"{first.capitalize() if first.isalpha() else first} {rest}."
             lines += [f"### `{rule.id}`", "", f"**{requirement}**", "", rule.remedy, ""]
     return "\n".join(lines).rstrip() + "\n"
 

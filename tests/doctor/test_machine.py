@@ -32,7 +32,7 @@ def test_a_cpu(cpu: pytest.MonkeyPatch, count: int, threads: str) -> None:
     assert found.finding.endswith("float32")
 
 
-def test_mps_is_mentioned_for_it_is_taken_only_when_asked_for(cpu: pytest.MonkeyPatch) -> None:
+def test_mps_is_mentioned(cpu: pytest.MonkeyPatch) -> None:
     cpu.setattr(torch.backends.mps, "is_available", lambda: True)
     assert device().finding.endswith('mps is available for recipes with train.device = "mps"')
 
@@ -49,7 +49,7 @@ def test_a_gpu_is_named_with_its_memory_and_number_format(cpu: pytest.MonkeyPatc
     assert device().finding == "cuda: NVIDIA H200, the first of 4, 139 GiB memory (100 free), bfloat16"
 
 
-def test_a_driver_that_torch_cannot_use_is_a_note_with_torchs_own_reason(cpu: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_torch_cannot_use_is_a_note_with_torchs_reason(cpu: pytest.MonkeyPatch) -> None:
     def is_available() -> bool:
         warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old.\nUpdate it", stacklevel=2)
         return False
@@ -86,7 +86,7 @@ def test_a_device_that_computes_wrongly_is_a_problem(cpu: pytest.MonkeyPatch) ->
     assert (device().state, device().finding) == ("problem", "the product of two matrices is wrong")
 
 
-def test_without_torch_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_the_device_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert (device().state, device().finding) == ("note", "unknown, because torch does not work")
 
@@ -99,7 +99,9 @@ def look(path: Path) -> tuple[str, str, tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("free", "state"), [(6e9, "ok"), (4e9, "note"), (1e8, "problem")], ids=["plenty", "little", "hardly any"]
 )
-def test_what_is_free_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str) -> None:
+def test_free_space_determines_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=int(free)))
     found = look(tmp_path)
     assert found[0] == state
@@ -107,21 +109,21 @@ def test_what_is_free_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     assert ("go elsewhere" in found[2]) == (state != "ok")
 
 
-def test_a_folder_that_is_still_to_be_made_is_looked_at_where_it_will_be_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_checked_in_its_parent_and_not_created(tmp_path: Path) -> None:
     state, finding, _ = look(tmp_path / "a" / "b")
     assert state in ("ok", "note")
     assert str(tmp_path / "a" / "b") in finding
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_way(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     state, finding, remedies = look(tmp_path / "cache" / "images")
     assert (state, finding) == ("problem", f"{tmp_path / 'cache' / 'images'} is not writable: not a directory")
     assert remedies == (f"ls -ld {tmp_path / 'cache'}  shows the owner", "go elsewhere")
 
 
-def test_a_write_that_fails_is_a_problem_whatever_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(dir: Path) -> object:
         raise OSError(errno.EROFS, "Read-only file system", str(dir))
 
@@ -129,7 +131,7 @@ def test_a_write_that_fails_is_a_problem_whatever_was_promised(tmp_path: Path, m
     assert look(tmp_path)[1] == f"{tmp_path} is not writable: read-only file system"
 
 
-def test_a_write_beyond_the_limit_is_a_problem(tmp_path: Path) -> None:
+def test_a_write_beyond_the_file_size_limit_is_a_problem(tmp_path: Path) -> None:
     import resource
     import signal
 

@@ -24,7 +24,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return versions
 
 
-def test_what_a_test_needs_is_not_asked_of_a_user(installed: dict[str, str]) -> None:
+def test_extras_are_not_required(installed: dict[str, str]) -> None:
     assert [str(requirement) for requirement in requirements()] == [
         "numpy>=2.0",
         "Zig.Zag-3>=1.10",
@@ -33,19 +33,19 @@ def test_what_a_test_needs_is_not_asked_of_a_user(installed: dict[str, str]) -> 
     ]
 
 
-def test_the_metadata_asks_for_what_pyproject_names() -> None:
+def test_requirements_are_those_of_pyproject() -> None:
     asked = dict(requirements())
     assert tuple(map(int, asked["torch"].split("."))) >= (2, 10)
     assert {"numpy", "pydantic", "safetensors", "wandb"} <= set(asked)
     assert not {"pytest", "mypy"} & set(asked)
 
 
-def test_all_that_is_asked_for_is_there(installed: dict[str, str]) -> None:
+def test_all_requirements_are_installed(installed: dict[str, str]) -> None:
     found = packages()
     assert (found.state, found.finding, found.remedies) == ("ok", "all 3 are installed and recent enough", ())
 
 
-def test_what_is_missing_or_old_is_named_with_one_command(installed: dict[str, str]) -> None:
+def test_missing_and_old_packages_are_reported_with_one_command(installed: dict[str, str]) -> None:
     del installed["plain"]
     installed["Zig.Zag-3"] = "1.9.4"
     found = packages()
@@ -58,12 +58,12 @@ def test_what_is_missing_or_old_is_named_with_one_command(installed: dict[str, s
     ("version", "serves"),
     [("2.10", True), ("2.10.0a0+git12", True), ("2.9.1", False), ("10.0", True), ("2.10.1.post1", True), ("2", False)],
 )
-def test_versions_are_numbers_not_texts(installed: dict[str, str], version: str, serves: bool) -> None:
+def test_versions_are_compared_as_numbers(installed: dict[str, str], version: str, serves: bool) -> None:
     installed["torch"] = version
     assert (Requirement("torch", "2.10").unmet_reason() is None) == serves
 
 
-def test_python_is_held_to_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_is_compared_with_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     found = python()
     assert found.state == "ok"
     assert sys.executable in found.finding
@@ -72,7 +72,7 @@ def test_python_is_held_to_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None
     assert (old.state, old.remedies) == ("problem", ("install Python 3.11 or newer",))
 
 
-def test_torch_says_its_build() -> None:
+def test_the_build_of_torch_is_shown() -> None:
     import torch
 
     found = torch_package()
@@ -87,9 +87,7 @@ def test_an_old_torch_is_a_problem(installed: dict[str, str]) -> None:
     assert found.remedies == ("pip install --upgrade 'torch>=2.10' torchvision",)
 
 
-def test_something_else_of_that_name_is_said_with_its_place(
-    installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_hides_torch_is_named(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = types.ModuleType("torch")
     stranger.__spec__ = importlib.machinery.ModuleSpec("torch", None, is_package=True)
     stranger.__spec__.submodule_search_locations = ["/here/torch"]

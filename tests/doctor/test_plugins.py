@@ -44,12 +44,12 @@ def offering(plugin: FoundPlugin, *names: str) -> LoadedPlugin:
     return LoadedPlugin(plugin, (RegisteredComponent(zig, plugin),), (), tuple(f"{__name__}:{name}" for name in names))
 
 
-def test_plugins_that_work_are_counted_and_those_switched_off_are_named() -> None:
+def test_working_plugins_are_counted_and_disabled_plugins_are_named() -> None:
     (found,) = installed_plugins(Discovery((offering(ACME), offering(BUILT_IN)), (), (RIVAL,)))
     assert (found.state, found.finding) == ("ok", "2 work; disabled: acme.zag (ddpmkit-rival 3.4)")
 
 
-def test_an_installation_without_any_plugin_is_none() -> None:
+def test_an_installation_without_plugins_is_a_problem() -> None:
     (found,) = installed_plugins(Discovery((), ()))
     assert found.state == "problem"
 
@@ -62,7 +62,7 @@ def test_an_installation_without_any_plugin_is_none() -> None:
         (LOCAL, "fix zig.py:3, or remove the plugin"),
     ],
 )
-def test_what_was_set_aside_is_a_problem_with_its_traceback_and_a_way_out(plugin: FoundPlugin, remedy: str) -> None:
+def test_a_broken_plugin_is_a_problem_with_a_traceback_and_remedies(plugin: FoundPlugin, remedy: str) -> None:
     _, found = installed_plugins(
         Discovery((offering(RIVAL),), (BrokenPlugin(plugin, "ImportError: x", "line 1", "zig.py:3"),))
     )
@@ -71,7 +71,7 @@ def test_what_was_set_aside_is_a_problem_with_its_traceback_and_a_way_out(plugin
     assert remedy in found.remedies
 
 
-def test_a_name_claimed_twice_is_a_problem() -> None:
+def test_a_name_conflict_is_a_problem() -> None:
     _, found = installed_plugins(Discovery((offering(ACME), offering(RIVAL)), ()))
     assert found.state == "problem"
     both = "by acme.zag (ddpmkit-rival 3.4) and by acme.zig (ddpmkit-acme 1.2)"
@@ -79,7 +79,7 @@ def test_a_name_claimed_twice_is_a_problem() -> None:
     assert "pip uninstall ddpmkit-acme" in found.remedies
 
 
-def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> None:
+def test_a_diagnosis_that_fails_is_a_problem_of_its_plugin_only() -> None:
     discovery = Discovery((offering(ACME, "bad", "gone", "vague"), offering(RIVAL, "good")), ())
     first, second, third, last = plugin_diagnoses(discovery)
     assert last == good()
@@ -91,7 +91,7 @@ def test_plugins_answer_for_themselves_and_one_that_fails_harms_no_other() -> No
     assert "Traceback" in first.details
 
 
-def test_a_malformed_diagnosis_is_named_with_its_plugin_and_harms_no_other() -> None:
+def test_a_malformed_diagnosis_is_a_problem_of_its_plugin_only() -> None:
     wrong, right = plugin_diagnoses(Discovery((offering(ACME, "alarmed", "good"),), ()))
     assert (wrong.subject, wrong.state, right) == ("acme.zig", "problem", good())
     assert wrong.finding == (
@@ -103,7 +103,7 @@ def test_a_malformed_diagnosis_is_named_with_its_plugin_and_harms_no_other() -> 
     )
 
 
-def test_the_built_ins_answer_by_the_same_hook(builtin: Callable[[], Discovery]) -> None:
+def test_built_in_plugins_use_the_same_hook(builtin: Callable[[], Discovery]) -> None:
     named = [reference for plugin in builtin().plugins for reference in plugin.diagnoses]
     assert "ddpmkit_plugins.wandb_tracker.diagnosis:connection" in named
     assert "ddpmkit_plugins.clean_fid.diagnosis:inception_file" in named
@@ -116,7 +116,7 @@ def builtin() -> Callable[[], Discovery]:
     return lambda: discover(third_party=False)
 
 
-def test_a_warning_on_the_way_is_not_an_answer() -> None:
+def test_warnings_are_ignored() -> None:
     import warnings
 
     def noisy() -> Diagnosis:
@@ -126,7 +126,7 @@ def test_a_warning_on_the_way_is_not_an_answer() -> None:
     assert diagnose("zig", noisy) == good()
 
 
-def test_a_plugin_that_never_answers_is_a_problem_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diagnosis_that_hangs_is_a_problem_of_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ddpmkit.doctor.plugins._TIMEOUT", 0.3)
     endless_one, good_one = plugin_diagnoses(Discovery((offering(ACME, "endless", "good"),), ()))
     assert endless_one.subject == "acme.zig"

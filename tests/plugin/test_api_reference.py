@@ -14,14 +14,14 @@ from ddpmkit.plugin.api_reference import contracts_text
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
-def test_the_documentation_says_every_contract_as_it_is() -> None:
+def test_contracts_md_is_up_to_date() -> None:
     _, _, documented = (DOCS / "contracts.md").read_text(encoding="utf-8").partition("<!-- contracts -->\n")
     assert documented.strip() == contracts_text().strip(), (
         "write what stands below its mark anew: ddpmkit plugins contracts"
     )
 
 
-def test_every_link_within_the_page_leads_somewhere() -> None:
+def test_links_within_the_page_exist() -> None:
     page = (DOCS / "contracts.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
@@ -29,7 +29,7 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("module", ["contracts", "plugin", "diffusion", "nn", "frechet", "decoding", "pixel_cache"])
-def test_every_name_that_a_plugin_may_import_has_an_entry_with_words(module: str) -> None:
+def test_every_public_name_is_documented(module: str) -> None:
     entries = dict(entry.partition("\n")[::2] for entry in contracts_text().split("### ")[1:])
     for name in importlib.import_module(f"ddpmkit.{module}").__all__:
         words = [line for line in entries[f"`{name}`"].splitlines() if line and not line.startswith(("```", "#"))]
@@ -37,14 +37,14 @@ def test_every_name_that_a_plugin_may_import_has_an_entry_with_words(module: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_runtime_argument_is_named_with_its_type(kind: str) -> None:
+def test_every_runtime_argument_is_documented_with_its_type(kind: str) -> None:
     page = contracts_text([kind], {})
     assert page.startswith(f"## {kind}\n")
     for name in RUNTIME[kind]:
         assert f"`{name}: " in page
 
 
-def test_signatures_stand_as_they_are_written_and_fields_with_their_words() -> None:
+def test_signatures_are_copied_from_the_source_and_fields_have_descriptions() -> None:
     page = contracts_text()
     assert "```python\n@property\ndef better(self) -> Mapping[str, Better]\n```\n\nFor each score, whether" in page
     assert "- `facts: Mapping[str, str] = {}`  \n  What else affects the score" in page
@@ -53,7 +53,7 @@ def test_signatures_stand_as_they_are_written_and_fields_with_their_words() -> N
     assert "_alpha_bar: list" not in page
 
 
-def test_nothing_that_is_described_is_imported() -> None:
+def test_documented_modules_are_not_imported() -> None:
     code = (
         "import sys; from ddpmkit.plugin.api_reference import contracts_text; contracts_text(); "
         "sys.exit('torch' in sys.modules)"

@@ -16,7 +16,7 @@ def component_with_api(api: int) -> Component:
 @pytest.mark.parametrize(
     ("core", "good", "refused"), [(1, [1], [0, 2]), (2, [1, 2], [0, 3]), (5, [4, 5], [1, 3, 6])], ids=str
 )
-def test_the_cores_own_and_the_one_before(
+def test_the_current_and_the_previous_api_version_are_supported(
     monkeypatch: pytest.MonkeyPatch, core: int, good: list[int], refused: list[int]
 ) -> None:
     monkeypatch.setattr(module, "API_VERSION", core)
@@ -29,12 +29,12 @@ def test_the_cores_own_and_the_one_before(
             component_with_api(api)
 
 
-def test_one_who_does_not_say_speaks_the_present_one() -> None:
+def test_the_default_api_version_is_the_current_one() -> None:
     assert Component(kind="loss", name="zig", target="acme:Zig", summary="").api == API_VERSION
 
 
 @pytest.mark.parametrize("api", ["1", 1.0, True, None])
-def test_a_version_that_is_no_whole_number_is_told_what_to_be(api: Any) -> None:
+def test_an_api_version_that_is_not_an_integer_is_an_error(api: Any) -> None:
     said = re.escape(f"component 'zig' has api={api!r}, which is not an integer: set api=1")
     with pytest.raises(ValueError, match=f"^{said}$"):
         component_with_api(api)

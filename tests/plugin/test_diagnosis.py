@@ -18,11 +18,11 @@ from ddpmkit.plugin import Diagnosis
         ("details", b"x", "details must be a string, not b'x'"),
     ],
 )
-def test_what_could_not_be_shown_is_refused_when_it_is_built(field: str, value: object, said: str) -> None:
+def test_a_malformed_field_is_an_error(field: str, value: object, said: str) -> None:
     fields: dict[str, Any] = {"subject": "weights", "state": "ok", "finding": "there", field: value}
     with pytest.raises(ValueError, match=f"the diagnosis of .*{said}"):
         Diagnosis(**fields)
 
 
-def test_a_state_and_a_finding_are_enough() -> None:
+def test_remedies_are_optional() -> None:
     assert Diagnosis("weights", "note", "there").remedies == ()

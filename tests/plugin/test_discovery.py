@@ -34,7 +34,7 @@ def broken(found: Discovery, entry: str) -> BrokenPlugin:
     return broken
 
 
-def test_the_built_ins_come_through_entry_points_like_everyone() -> None:
+def test_built_in_plugins_are_found_through_entry_points() -> None:
     registry = discover().registry()
     assert registry.get("schedule", "cosine").id == "ddpmkit/cosine"
     assert registry.get("schedule", "ddpmkit/cosine").plugin.distribution == "ddpmkit"
@@ -49,7 +49,7 @@ def test_finding_imports_nothing(distribution: Any) -> None:
     assert "acme_good" not in sys.modules
 
 
-def test_a_strangers_component_is_listed_under_its_namespace(distribution: Any) -> None:
+def test_a_third_party_component_has_the_namespace_of_its_entry_point(distribution: Any) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD, version="2.3")
     registry = discover().registry()
     entry = registry.get("loss", "acme/zig")
@@ -90,7 +90,7 @@ def test_a_strangers_component_is_listed_under_its_namespace(distribution: Any) 
         ),
     ],
 )
-def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
+def test_a_plugin_that_raises_is_broken_with_a_traceback_and_affects_no_other(
     distribution: Any, source: str, reason: str
 ) -> None:
     broken = set_aside_beside_another(distribution, source)
@@ -114,7 +114,7 @@ def test_what_breaks_is_set_aside_with_its_traceback_and_harms_nobody(
         ),
     ],
 )
-def test_what_ends_other_programs_is_set_aside_too(distribution: Any, source: str, reason: str) -> None:
+def test_a_plugin_that_raises_any_base_exception_is_broken(distribution: Any, source: str, reason: str) -> None:
     with own_sigint_handler():  # as in every command: only then a person's Ctrl-C is told from a plugin's
         broken = set_aside_beside_another(distribution, source)
     assert broken.reason == reason
@@ -157,7 +157,7 @@ def test_what_ends_other_programs_is_set_aside_too(distribution: Any, source: st
         ("", "it provides nothing"),
     ],
 )
-def test_what_cannot_be_meant_is_set_aside_in_our_own_words(distribution: Any, source: str, reason: str) -> None:
+def test_an_invalid_declaration_is_reported_without_a_traceback(distribution: Any, source: str, reason: str) -> None:
     broken = set_aside_beside_another(distribution, source)
     assert reason in broken.reason
     assert broken.traceback == ""
@@ -189,19 +189,19 @@ def set_aside_beside_another(distribution: Any, source: str) -> BrokenPlugin:
         ("acme.good", "acme_good:plugin", "the entry point refers to 'acme_good:plugin', which is not a module"),
     ],
 )
-def test_what_may_not_be_is_not_even_imported(distribution: Any, entry: str, module: str, reason: str) -> None:
+def test_an_invalid_entry_point_is_not_imported(distribution: Any, entry: str, module: str, reason: str) -> None:
     distribution("ddpmkit-acme", entry, module, "raise SystemExit('imported')")
     assert broken(discover(), entry).reason.startswith(reason)
     assert "acme_good" not in sys.modules
 
 
-def test_entry_points_without_metadata_harm_nobody(distribution: Any, tmp_path: Path) -> None:
+def test_an_entry_point_without_metadata_is_loaded(distribution: Any, tmp_path: Path) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
     (tmp_path / "ddpmkit_acme-1.0.dist-info" / "METADATA").unlink()
     assert discover().registry().get("loss", "acme/zig").origin == "unknown unknown"
 
 
-def test_a_name_claimed_twice_names_both_distributions_and_can_still_be_looked_at(distribution: Any) -> None:
+def test_a_name_conflict_names_both_distributions_and_both_components_are_listed(distribution: Any) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
     distribution("ddpmkit-rival", "acme.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
     found = discover()
@@ -216,7 +216,7 @@ def test_a_name_claimed_twice_names_both_distributions_and_can_still_be_looked_a
     ]
 
 
-def test_order_never_matters(distribution: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_entry_points_does_not_matter(distribution: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", GOOD)
     distribution("ddpmkit-other", "other.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
     distribution("ddpmkit-broken", "broken.thing", "broken_thing", "1 / 0")
@@ -240,7 +240,7 @@ def test_order_never_matters(distribution: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("named", ["acme", "acme.good", "other, acme"])
-def test_what_is_switched_off_is_not_imported(distribution: Any, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+def test_a_disabled_plugin_is_not_imported(distribution: Any, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", "raise SystemExit('imported')")
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", named)
     found = discover()
@@ -251,13 +251,13 @@ def test_what_is_switched_off_is_not_imported(distribution: Any, monkeypatch: py
         found.registry().get("loss", "acme/zig")
 
 
-def test_a_built_in_can_be_switched_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_in_plugin_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosine")
     with pytest.raises(PluginError, match=r"disabled: ddpmkit.cosine"):
         discover().registry().get("schedule", "cosine")
 
 
-def test_without_third_parties_only_they_are_left_out(distribution: Any, tmp_path: Path) -> None:
+def test_third_party_false_disables_only_third_party_plugins(distribution: Any, tmp_path: Path) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", "raise SystemExit('imported')")
     file = tmp_path / "mine.py"
     file.write_text(GOOD)
@@ -278,7 +278,7 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     assert entry.plugin.version == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
 
-def test_a_plugin_that_takes_ctrl_c_when_it_is_imported_does_not_keep_it(
+def test_a_signal_handler_that_an_import_replaces_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither the plugin itself, nor the module of its component, which is imported later."""
@@ -341,20 +341,20 @@ print(torch.get_num_threads(), torch.get_default_dtype())
     assert f"the plugin local.zug ({file}) changed torch.get_num_threads() from 1 to 7" in done.stderr
 
 
-def test_a_file_that_was_changed_is_another_plugin(tmp_path: Path) -> None:
+def test_a_changed_file_is_a_different_plugin(tmp_path: Path) -> None:
     file = tmp_path / "zig.py"
     for name in ("zig", "zag"):
         file.write_text(GOOD.replace('"zig"', f'"{name}"'))
         assert discover([file]).registry().get("loss", f"local/{name}")
 
 
-def test_what_is_no_python_file_is_set_aside(tmp_path: Path) -> None:
+def test_a_file_that_is_not_python_is_broken(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text("")
     assert broken(discover([file]), "local.recipe").reason == f"{file} is not a Python file"
 
 
-def test_a_file_that_is_not_there_is_bad_input_and_one_that_breaks_is_set_aside(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_input_error_and_a_file_that_raises_is_broken(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         discover([tmp_path / "nowhere.py"])
     file = tmp_path / "broken.py"
@@ -376,7 +376,7 @@ def ddpmkit_commands():
     assert [command.name for command in plugin.commands] == ["zig"]
 
 
-def test_a_plugin_may_do_nothing_but_answer_the_doctor(distribution: Any) -> None:
+def test_a_plugin_can_provide_only_diagnoses(distribution: Any) -> None:
     source = "from ddpmkit.plugin import hookimpl\n@hookimpl\ndef ddpmkit_diagnoses(): yield 'acme_half.half:well'"
     distribution("ddpmkit-acme", "acme.good", "acme_good", source)
     (plugin,) = [plugin for plugin in discover().plugins if plugin.found.entry_name == "acme.good"]

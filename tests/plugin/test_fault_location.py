@@ -65,14 +65,14 @@ def remedy(namespace: str) -> str:
         ('ValueError("cannot write") from OSError(28, "No space left on device")', "free some space on the disk"),
     ],
 )
-def test_what_the_system_refuses_is_no_fault_of_the_code(
+def test_the_remedy_for_a_system_error_is_about_the_system(
     install: Callable[[str], tuple[str, str]], raised: str, way: str
 ) -> None:
     namespace, _ = install(ZIG.replace('KeyError("beta")', raised))
     assert way in remedy(namespace)
 
 
-def test_code_that_raises_is_mended_where_it_raised(install: Callable[[str], tuple[str, str]]) -> None:
+def test_the_hint_names_the_line_that_raised(install: Callable[[str], tuple[str, str]]) -> None:
     namespace, file = install(ZIG)
     told = remedy(namespace)
     if file:
@@ -82,13 +82,15 @@ def test_code_that_raises_is_mended_where_it_raised(install: Callable[[str], tup
         assert told == "report it to the authors of ddpmkit-acme 1.0, which provides it"
 
 
-def test_a_class_that_is_not_there_is_mended_where_it_is_named(install: Callable[[str], tuple[str, str]]) -> None:
+def test_the_hint_for_a_missing_class_names_the_line_of_its_declaration(
+    install: Callable[[str], tuple[str, str]],
+) -> None:
     namespace, file = install(ZIG.replace(':Zig"', ':Zog"'))
     told = remedy(namespace)
     assert told.endswith(f"{file}:{DECLARING}" if file else "which provides it")
 
 
-def test_a_class_that_is_not_there_is_answered_with_the_nearest(install: Callable[[str], tuple[str, str]]) -> None:
+def test_an_error_about_a_missing_class_suggests_the_closest_name(install: Callable[[str], tuple[str, str]]) -> None:
     namespace, _ = install(ZIG.replace(':Zig"', ':Zog"'))
     files = [Path("zig.py")] if namespace == "local" else []
     loss = discover(files).registry().get("loss", f"{namespace}/zig")
@@ -97,12 +99,14 @@ def test_a_class_that_is_not_there_is_answered_with_the_nearest(install: Callabl
 
 
 @pytest.mark.parametrize(("source", "line"), [("\n\n1 / 0", ":3"), ("\ndef broken(:", ":2"), ("", "")])
-def test_what_is_set_aside_says_where(install: Callable[[str], tuple[str, str]], source: str, line: str) -> None:
+def test_a_broken_plugin_has_the_location_of_the_fault(
+    install: Callable[[str], tuple[str, str]], source: str, line: str
+) -> None:
     namespace, file = install(source)
     (broken,) = discover([Path("zig.py")] if namespace == "local" else []).broken
     assert broken.place.endswith(f"{file}{line}")
 
 
-def test_a_plugin_that_lies_nowhere_is_named_by_its_module() -> None:
+def test_a_plugin_without_a_file_is_named_by_its_module() -> None:
     gone = FoundPlugin("acme.zig", "no_such.module", "ddpmkit-acme", "1.0", editable=True)
     assert fix_hint(gone, "no_such.module:Zig") == "fix no_such.module"

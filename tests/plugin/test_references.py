@@ -45,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{__name__}:PACKAGE",
     ],
 )
-def test_what_is_there_or_may_be_is_not_missed(reference: str) -> None:
+def test_code_that_exists_or_may_exist_gives_no_error(reference: str) -> None:
     assert expected_import_error(reference) is None
     assert "acme_presence.heavy" not in sys.modules
 
@@ -66,14 +66,14 @@ def test_what_is_there_or_may_be_is_not_missed(reference: str) -> None:
         (f"{__name__}:PACKET", "has no attribute 'PACKET'"),
     ],
 )
-def test_what_is_not_there_is_told_as_python_would(reference: str, raised: str) -> None:
+def test_missing_code_gives_the_error_of_an_import(reference: str, raised: str) -> None:
     error = expected_import_error(reference)
     assert error is not None
     assert raised in str(error)
     assert "acme_presence.heavy" not in sys.modules
 
 
-def test_every_built_in_is_there_and_nothing_heavy_is_imported_to_tell() -> None:
+def test_the_code_of_every_built_in_component_is_found_without_importing_torch() -> None:
     code = (
         "import sys; from ddpmkit.plugin.discovery import discover; "
         "from ddpmkit.plugin.references import expected_import_error; "

@@ -56,38 +56,38 @@ def registry(*components: Component) -> Registry:
     return Registry.from_components(components, namespace="ddpmkit")
 
 
-def test_a_bare_name_is_a_built_in_and_a_full_name_is_anybodys() -> None:
+def test_a_name_without_a_namespace_is_a_built_in_component() -> None:
     stranger = RegisteredComponent(component("cosine"), ACME)
     table = Registry.from_components([RegisteredComponent(component("cosine"), BUILT_IN), stranger])
     assert table.get("schedule", "cosine").plugin == BUILT_IN
     assert table.get("schedule", "acme/cosine") is stranger
 
 
-def test_the_table_cannot_be_written_to() -> None:
+def test_the_registry_is_immutable() -> None:
     table = registry(component())
     with pytest.raises(TypeError):
         table.components["schedule"]["acme/new"] = table.get("schedule", "zig")  # type: ignore[index]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_and_all() -> None:
+def test_an_unknown_name_lists_the_closest_and_all_names() -> None:
     with pytest.raises(PluginError, match="there is no schedule 'zag'") as caught:
         registry(component("zig"), component("cosine")).get("schedule", "zag")
     assert "did you mean 'zig'?" in str(caught.value)
     assert "available: cosine, zig" in str(caught.value)
 
 
-def test_a_name_of_another_kind_is_pointed_out() -> None:
+def test_a_name_of_another_kind_is_reported() -> None:
     with pytest.raises(PluginError, match="'zig' is a schedule, not a loss"):
         registry(component()).get("loss", "zig")
 
 
-def test_a_bare_name_finds_a_strangers_component_of_that_name() -> None:
+def test_a_third_party_component_is_suggested_for_its_name_without_a_namespace() -> None:
     table = Registry.from_components([RegisteredComponent(component("zigzag"), ACME)])
     with pytest.raises(PluginError, match="did you mean 'acme/zigzag'"):
         table.get("schedule", "zigzag")
 
 
-def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
+def test_suggestions_list_broken_and_disabled_plugins() -> None:
     table = Registry.from_components(
         [],
         broken=[BrokenPlugin(ACME, "ImportError: zig"), BrokenPlugin(RIVAL, "?")],
@@ -102,11 +102,11 @@ def test_who_asks_for_what_is_broken_or_switched_off_is_told_so() -> None:
     assert table.suggestions("schedule", "cosine")[-1] == "installed but disabled: ddpmkit.zig (ddpmkit 0.1)"
 
 
-def test_who_asks_for_a_component_of_a_file_is_told_how_files_are_loaded() -> None:
+def test_suggestions_for_the_local_namespace_name_the_option() -> None:
     assert registry().suggestions("schedule", "local/zig")[-1].endswith("load one with --plugin FILE")
 
 
-def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> None:
+def test_every_name_conflict_is_reported_with_its_plugins() -> None:
     entries = [RegisteredComponent(component(name), plugin) for name in ("b", "a") for plugin in (ACME, RIVAL)]
     entries.append(RegisteredComponent(component("c"), ACME))
     with pytest.raises(PluginError) as caught:
@@ -118,18 +118,18 @@ def test_names_claimed_more_than_once_are_all_named_with_who_claims_them() -> No
     assert [conflict.components[0].id for conflict in name_conflicts(entries)] == ["acme/a", "acme/b"]
 
 
-def test_one_name_may_serve_two_kinds_and_two_namespaces() -> None:
+def test_a_name_can_be_used_in_two_kinds_and_two_namespaces() -> None:
     loss = Component(kind="loss", name="zig", target="a:B", summary="x")
     entries = [RegisteredComponent(each, ACME) for each in (component(), loss)]
     assert name_conflicts([*entries, RegisteredComponent(component(), BUILT_IN)]) == ()
 
 
-def test_a_component_is_built_from_its_config_and_what_the_core_passes() -> None:
+def test_a_component_is_built_from_its_config_and_runtime_arguments() -> None:
     built = registry(component()).get("schedule", "zig").build(Config(power=3.0), timesteps=5)
     assert (built.config.power, built.timesteps) == (3.0, 5)
 
 
-def test_code_that_fails_is_named_with_its_distribution() -> None:
+def test_an_error_in_plugin_code_names_the_distribution() -> None:
     entry = RegisteredComponent(component(), ACME)
     with pytest.raises(PluginError, match="RuntimeError: unlucky") as caught:
         entry.build(Config(), timesteps=13)
@@ -140,7 +140,7 @@ def test_code_that_fails_is_named_with_its_distribution() -> None:
         RegisteredComponent(component(target=f"{__name__}:Gone"), ACME).build(Config(), timesteps=1)
 
 
-def test_what_a_contract_leaves_open_is_asked_for_with_the_same_care() -> None:
+def test_errors_in_optional_methods_name_the_distribution() -> None:
     entry = RegisteredComponent(component(), ACME)
     assert entry.implements("foresee")
     assert not entry.implements("inspect")
@@ -152,12 +152,12 @@ def test_what_a_contract_leaves_open_is_asked_for_with_the_same_care() -> None:
         RegisteredComponent(component(requires=("no_such_module",)), ACME).implements("foresee")
 
 
-def test_what_a_component_says_itself_is_passed_on_as_it_is() -> None:
+def test_component_unavailable_passes_through() -> None:
     with pytest.raises(ComponentUnavailable, match="not today"):
         registry(component()).get("schedule", "zig").build(Config(), timesteps=14)
 
 
-def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
+def test_a_missing_requirement_is_reported_before_any_import() -> None:
     lacking = component(requires=("sys", "no_such_module"), target="not_to_be_imported:Built")
     with pytest.raises(ComponentUnavailable) as caught:
         RegisteredComponent(lacking, ACME).build(Config(), timesteps=1)
@@ -177,7 +177,7 @@ def test_a_missing_requirement_is_named_before_any_code_is_imported() -> None:
         ("Gone", "Gone"),
     ],
 )
-def test_a_config_that_cannot_serve_is_refused(config: str, reason: str) -> None:
+def test_an_invalid_config_model_is_an_error(config: str, reason: str) -> None:
     entry = registry(component(config=f"{__name__}:{config}")).get("schedule", "zig")
     with pytest.raises(PluginError, match=reason):
         entry.config_model()

@@ -25,17 +25,17 @@ def requiring(distribution: Callable[..., None], folder: Path, *requirements: st
         (["zig_zag", "PIL"], "pip install ddpmkit-acme==1.2"),
     ],
 )
-def test_what_the_distribution_depends_on_is_installed(
+def test_the_command_installs_dependencies_of_the_distribution(
     distribution: Callable[..., None], tmp_path: Path, modules: list[str], command: str
 ) -> None:
     requiring(distribution, tmp_path, "Zig-Zag>=2", "boards<3; extra == 'boards'", "pillow")
     assert install_hint(modules, ACME) == command
 
 
-def test_of_the_built_ins_the_extras_are_known() -> None:
+def test_the_command_for_a_built_in_uses_its_extras() -> None:
     assert install_hint(["datasets"], BUILT_IN) == "pip install 'datasets>=4.0'"
 
 
-def test_what_a_file_requires_is_told_in_words() -> None:
+def test_the_hint_for_a_single_file_is_a_sentence() -> None:
     file = FoundPlugin("local.zig", "ddpmkit_local_0", "zig.py", "sha256:0", Path("zig.py"))
     assert install_hint(["zag", "zog"], file) == "pip install the packages that provide the modules zag, zog"

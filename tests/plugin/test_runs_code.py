@@ -24,12 +24,12 @@ class Config(ComponentConfig):
     name: str = "plain"
 
 
-def test_a_default_and_an_empty_value_name_no_code() -> None:
+def test_defaults_and_empty_values_are_not_code_values() -> None:
     assert list(code_values(Config())) == []
     assert list(code_values(Config(extractor="ours:default", empty="", name="other"))) == []
 
 
-def test_values_are_found_wherever_they_stand() -> None:
+def test_nested_code_values_are_found() -> None:
     config = Config(extractor="a:b", file=Path("x.pt"), inner=(Inner(module="c"), Inner(module="d")))
     assert list(code_values(config, ("metric", 0))) == [
         CodeValue(("metric", 0, "extractor"), "a:b", "a function that is called"),
@@ -43,6 +43,6 @@ def test_values_are_found_wherever_they_stand() -> None:
     ("use", "field"),
     [("fd", "extractor"), ("clean-fid", "inception"), ("clean-kid", "inception"), ("precision-recall", "inception")],
 )
-def test_the_built_ins_that_run_code_say_so(use: str, field: str) -> None:
+def test_built_in_metrics_mark_fields_that_run_code(use: str, field: str) -> None:
     model = discover(third_party=False).registry().get("metric", use).config_model()
     assert [code.key for code in code_values(model.model_validate({field: "theirs.pt"}))] == [(field,)]

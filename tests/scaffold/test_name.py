@@ -14,13 +14,13 @@ from ddpmkit.scaffold import PluginName
         ("lambda/class", "lambda/class", "ddpmkit-lambda-class", "ddpmkit_lambda_class"),
     ],
 )
-def test_all_names_follow_from_one(text: str, id_: str, distribution: str, package: str) -> None:
+def test_all_names_are_derived_from_one(text: str, id_: str, distribution: str, package: str) -> None:
     name = PluginName.parse(text)
     assert (str(name), name.distribution, name.package) == (id_, distribution, package)
     assert name.package.isidentifier()
 
 
-def test_the_kind_is_said_once() -> None:
+def test_the_kind_is_not_repeated_in_the_class_name() -> None:
     assert PluginName.parse("acme/zig-zag").class_name("schedule") == "ZigZagSchedule"
     assert PluginName.parse("acme/my-schedule").class_name("schedule") == "MySchedule"
 
@@ -46,7 +46,7 @@ def test_the_kind_is_said_once() -> None:
         ("acme/component", "the name 'component' is reserved", "use a name like acme/zigzag"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_with_a_better_one(text: str, said: str, remedy: str) -> None:
+def test_an_invalid_name_is_rejected_with_a_suggestion(text: str, said: str, remedy: str) -> None:
     with pytest.raises(InputError) as refused:
         PluginName.parse(text)
     assert said in refused.value.message

@@ -60,7 +60,7 @@ def run(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @pytest.mark.slow
-def test_the_tests_that_come_with_it_pass_for_every_kind(packages: Path, run: Command) -> None:
+def test_the_generated_tests_pass_for_every_kind(packages: Path, run: Command) -> None:
     # One process for all: seven times torch takes longer than all of their checks.
     folders = [packages / kind / "tests" for kind in KINDS]
     done = run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)
@@ -72,7 +72,7 @@ def test_the_tests_that_come_with_it_pass_for_every_kind(packages: Path, run: Co
 
 
 @pytest.mark.slow
-def test_the_check_of_all_that_is_installed_finds_them_good(run: Command) -> None:
+def test_plugins_check_passes_for_every_kind(run: Command) -> None:
     done = run("ddpmkit", "plugins", "check", without_built_ins=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in KINDS:
@@ -83,7 +83,7 @@ def test_the_check_of_all_that_is_installed_finds_them_good(run: Command) -> Non
 
 
 @pytest.mark.slow
-def test_the_recipe_that_comes_with_it_is_good_and_runs(packages: Path, run: Command) -> None:
+def test_the_generated_recipes_are_valid_and_run(packages: Path, run: Command) -> None:
     recipes = [packages / kind / "example.toml" for kind in KINDS]
     checked = run("ddpmkit", "recipe", "check", *recipes)
     assert checked.returncode == 0, checked.stderr
@@ -100,7 +100,7 @@ def test_the_recipe_that_comes_with_it_is_good_and_runs(packages: Path, run: Com
     assert diary[-1] == "finished at step 2"
 
 
-def test_what_is_written_is_written_well(packages: Path, run: Command) -> None:
+def test_the_generated_code_passes_ruff(packages: Path, run: Command) -> None:
     for kind in KINDS:
         src = f"src=['{packages / kind}']"
         for command in (["format", "--check"], ["check", "--select", "E,F,W,I,B,UP,SIM,RUF,C4,PT,PTH,RET,N"]):

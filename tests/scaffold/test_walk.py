@@ -87,7 +87,7 @@ def change(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after))
 
 
-def test_what_is_there_is_what_the_walk_shows(package: Path, outcomes: Callable[[], list[Outcome]]) -> None:
+def test_the_files_are_those_that_the_tutorial_shows(package: Path, outcomes: Callable[[], list[Outcome]]) -> None:
     for line in WALK.partition("ddpmkit-acme-zigzag/\n")[2].partition("```")[0].splitlines():
         for path in (part for part in line.split("  ") if part.strip() and ("." in part.split()[0])):
             assert (package.parent / path.strip()).is_file(), path
@@ -108,7 +108,7 @@ def make_the_change(package: Path) -> None:
     change(package / "__init__.py", old_fields, fields)
 
 
-def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
+def test_the_change_of_the_tutorial_passes_and_its_failure_is_shown(
     package: Path, outcomes: Callable[[], list[Outcome]]
 ) -> None:
     make_the_change(package)
@@ -121,7 +121,7 @@ def test_the_change_of_the_walk_passes_and_the_fault_is_told_as_shown(
 
 
 @pytest.mark.usefixtures("installed")
-def test_each_command_of_the_walk_works_where_it_stands_and_the_first_run_is_not_gone_on_with(package: Path) -> None:
+def test_the_commands_of_the_tutorial_work_and_the_first_run_is_not_resumed(package: Path) -> None:
     _, check, run = NEXT.splitlines()
     for command in (check, run):
         assert (done := ddpmkit(command)).exit_code == 0, done.output

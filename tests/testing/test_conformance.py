@@ -70,7 +70,7 @@ def checked(target: type, name: str, **options: Any) -> Check:
     return found
 
 
-def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do() -> None:
+def test_a_failure_shows_the_check_the_requirement_the_finding_and_the_remedy() -> None:
     with pytest.raises(ConformanceError) as caught:
         checked(OneNumber, "loss.per-sample").run()
     assert str(caught.value).splitlines() == [
@@ -82,15 +82,13 @@ def test_a_failure_says_which_check_what_was_asked_what_was_seen_and_what_to_do(
     ]
 
 
-def test_what_breaks_inside_a_check_is_a_failure_with_its_cause() -> None:
+def test_an_exception_in_a_check_is_a_failure_with_its_cause() -> None:
     with pytest.raises(ConformanceError, match="found:    KeyError: 'scale'"):
         checked(Broken, "loss.grows").run()
 
 
 @pytest.mark.parametrize(("target", "raised"), [(Broken, "KeyError: 'scale'"), (Quitting, "SystemExit: 0")])
-def test_what_raises_whatever_is_asked_is_shown_where_it_does_and_nothing_passes_for_it(
-    target: type, raised: str
-) -> None:
+def test_a_component_that_always_raises_passes_no_check_that_uses_it(target: type, raised: str) -> None:
     outcomes = {check.id: check.outcome() for check in conformance_checks(registered(target))}
     asked = outcomes["loss.grows"]
     assert asked.status == "failed"
@@ -105,14 +103,14 @@ def test_what_raises_whatever_is_asked_is_shown_where_it_does_and_nothing_passes
         checked(target, "manners.silent").run()
 
 
-def test_what_raises_in_one_check_alone_gets_the_remedy_of_that_check() -> None:
+def test_an_exception_in_one_check_only_shows_the_remedy_of_that_check() -> None:
     outcome = checked(UncallableInTheDark, "loss.finite").outcome()
     assert outcome.seen.startswith("ZeroDivisionError: no signal, raised at ")
     assert "divides by alpha_bar" in outcome.facts()[-1][1]
     assert checked(UncallableInTheDark, "manners.silent").outcome().status == "passed"
 
 
-def test_what_cannot_be_built_was_not_checked_and_no_excuse_makes_that_well() -> None:
+def test_a_component_that_cannot_be_built_is_not_checked_even_with_xfail() -> None:
     excused = {"loss.grows": "because"}
     outcomes = {check.id: check.outcome() for check in conformance_checks(registered(Unbuildable), xfail=excused)}
     of_the_declaration = {"manners.fields-described", "manners.keys-free", "manners.config-as-toml"}
@@ -125,21 +123,21 @@ def test_what_cannot_be_built_was_not_checked_and_no_excuse_makes_that_well() ->
     )
 
 
-def test_what_cannot_work_here_was_not_checked() -> None:
+def test_an_unavailable_component_is_not_checked() -> None:
     with pytest.raises(ComponentUnavailable, match="not here"):
         checked(Unavailable, "loss.per-sample").run()
     with pytest.raises(ComponentUnavailable, match="not here"):
         checked(Unavailable, "manners.silent").run()
 
 
-def test_a_check_that_was_said_to_fail_may_and_the_reason_is_kept() -> None:
+def test_an_xfail_check_that_fails_shows_its_reason() -> None:
     outcome = checked(OneNumber, "loss.per-sample", xfail={"loss.per-sample": "one number until 2.0"}).run()
     assert (outcome.status, outcome.good) == ("xfailed", True)
     assert outcome.facts()[0] == ("reason", "one number until 2.0")
     assert "shape [] instead of [4]" in str(outcome)
 
 
-def test_a_check_that_was_said_to_fail_and_passes_is_a_failure() -> None:
+def test_an_xfail_check_that_passes_is_a_failure() -> None:
     with pytest.raises(ConformanceError, match="it passes, but was declared to fail: it never did"):
         checked(OneNumber, "loss.grows", xfail={"loss.grows": "it never did"}).run()
 
@@ -156,12 +154,12 @@ def test_a_check_that_was_said_to_fail_and_passes_is_a_failure() -> None:
         ({"loss.grows": None}, "xfail of loss.grows has no reason"),
     ],
 )
-def test_an_excuse_that_excuses_nothing_is_an_error(xfail: dict[str, Any], said: str) -> None:
+def test_an_invalid_xfail_is_an_error(xfail: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=rf"(?s){said}"):
         conformance_checks(registered(OneNumber), xfail=xfail)
 
 
-def test_a_question_that_does_not_arise_is_no_pass_and_no_failure() -> None:
+def test_a_check_that_does_not_apply_neither_passes_nor_fails() -> None:
     outcome = checked(OneNumber, "loss.with-bound").run()
     assert (outcome.status, outcome.good, outcome.facts()) == ("not applicable", True, [])
     assert str(outcome).endswith("one-number not applicable: it does not provide `learned-variance`")
@@ -174,26 +172,26 @@ def test_a_question_that_does_not_arise_is_no_pass_and_no_failure() -> None:
     ("kind", "name"),
     [("loss", "loss.with-bound"), ("backbone", "backbone.labels"), ("backbone", "backbone.label-not-told")],
 )
-def test_what_a_component_does_not_provide_is_not_asked_of_it(kind: str, name: str) -> None:
+def test_checks_of_a_capability_apply_only_if_it_is_provided(kind: str, name: str) -> None:
     component = Component(kind=kind, name="one-number", target=f"{__name__}:OneNumber", summary="no promise")
     entry = RegisteredComponent(component, FoundPlugin("acme.one-number", "", "ddpmkit-acme", "1.0"))
     (check,) = (check for check in conformance_checks(entry) if check.id == name)
     assert check.outcome().status == "not applicable"
 
 
-def test_a_single_file_may_import_torch_and_that_is_no_pass() -> None:
+def test_a_single_file_may_import_torch() -> None:
     file = FoundPlugin("local.one", "", "one.py", "sha256:0", Path("one.py"))
     checks = conformance_checks(RegisteredComponent(registered(OneNumber).component, file))
     (check,) = (check for check in checks if check.id == "manners.manifest-without-torch")
     assert (check.outcome().status, check.outcome().seen[:13]) == ("not applicable", "a single file")
 
 
-def test_an_excuse_takes_no_check_away() -> None:
+def test_xfail_does_not_remove_a_check() -> None:
     names = [check.id for check in conformance_checks(registered(OneNumber))]
     assert [check.id for check in conformance_checks(registered(OneNumber), xfail={"loss.grows": "because"})] == names
 
 
-def test_settings_that_make_no_config_are_named() -> None:
+def test_invalid_settings_are_reported() -> None:
     with pytest.raises(RecipeError, match="settings: `root` is missing in dataset `image-folder`\n  - `root`, a non-"):
         conformance_checks("image-folder", registry=BUILT_INS)
     with pytest.raises(RecipeError) as caught:
@@ -207,7 +205,7 @@ def test_settings_that_make_no_config_are_named() -> None:
     assert checks[0].subject.config.model_dump()["linear_attention_levels"] == (1, 2)
 
 
-def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
+def test_an_unknown_component_lists_the_closest_name() -> None:
     with pytest.raises(PluginError, match="did you mean 'cosine'"):
         conformance_checks("cosin", registry=BUILT_INS)
     with pytest.raises(PluginError, match="there is no loss 'cosine'"):
@@ -236,7 +234,7 @@ test_acme = conformance_tests("acme/one-number", xfail={"loss.per-sample": "unti
 """
 
 
-def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its_reason(tmp_path: Path) -> None:
+def test_in_pytest_each_check_is_a_test_and_xfail_is_reported_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "acme.py").write_text(PLUGIN)
     (tmp_path / "test_it.py").write_text(TESTS)
     info = tmp_path / "ddpmkit_acme-1.0.dist-info"
@@ -252,7 +250,7 @@ def test_in_pytest_every_check_is_a_test_and_an_excused_one_is_an_xfail_with_its
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ids_are_kebab_case_under_their_kind_and_every_check_has_something_to_say(kind: str) -> None:
+def test_every_rule_has_a_valid_id_a_requirement_and_a_remedy(kind: str) -> None:
     for rule in rules(kind):
         family, _, name = rule.id.partition(".")
         assert family in ("manners", kind)
@@ -263,7 +261,7 @@ def test_ids_are_kebab_case_under_their_kind_and_every_check_has_something_to_sa
     assert len({rule.id for rule in rules(kind)}) == len(rules(kind))
 
 
-def test_the_documentation_lists_every_check_as_it_is() -> None:
+def test_conformance_md_is_up_to_date() -> None:
     _, _, documented = (DOCS / "conformance.md").read_text(encoding="utf-8").partition("<!-- checks -->\n")
     assert documented.strip() == checks_text().strip()
     for kind in KINDS:

@@ -715,14 +715,14 @@ def outcomes(wrong: Wrong) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_right_plugin_passes_every_check(kind: str) -> None:
+def test_a_correct_plugin_passes_every_check(kind: str) -> None:
     provides = {"backbone": LABELLED}.get(kind, ())
     found = outcomes(Wrong(RIGHT[kind], kind, "manners.manifest-without-torch", provides))
     assert [str(outcome) for outcome in found if not outcome.good] == []
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
-def test_a_wrong_plugin_is_caught_by_the_check_that_names_its_fault_and_by_no_other(
+def test_a_wrong_plugin_fails_exactly_the_check_for_its_fault(
     wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # one of them goes elsewhere
@@ -736,7 +736,7 @@ class Hanging(Diary):
         time.sleep(60)
 
 
-def test_a_tracker_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_check_waits_for_a_tracker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ddpmkit.testing.tracker._TIMEOUT", 1.5)
     began = time.monotonic()
     found = outcomes(Wrong(Hanging, "tracker", "tracker.events"))
@@ -749,19 +749,19 @@ def test_a_tracker_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch
     assert others == {"not checked"}
 
 
-def test_a_default_outside_its_own_range_is_named_with_both() -> None:
+def test_a_default_outside_its_range_is_reported_with_the_range() -> None:
     wrong = Wrong(Power, "schedule", "manners.config-as-toml", config=OutOfItsOwnRange)
     (failed,) = (outcome for outcome in outcomes(wrong) if not outcome.good)
     assert failed.seen == "the default of `depth` must be a number below 1, but is 3.0"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_check_catches_a_wrong_plugin(kind: str) -> None:
+def test_every_check_fails_for_a_wrong_plugin(kind: str) -> None:
     caught = {wrong.caught_by for wrong in WRONG}
     assert [rule.id for rule in rules(kind) if rule.id not in caught] == []
 
 
-def test_generators_are_put_back_after_they_were_watched() -> None:
+def test_random_generators_are_restored() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     for target in (Drawing, Seeding, Shuffling):
         checks = conformance_checks(registered(Wrong(target, "schedule", "manners.no-global-rng")))
