@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 from ddpmkit.interrupts import STOP_SIGNALS
 
-__all__ = ["Around", "StateKeeper", "settings_now"]
+__all__ = ["Guard", "SettingsGuard", "settings_now"]
 
 _log = logging.getLogger(__name__)
 
-Around = Callable[[str], AbstractContextManager[object]]
-"""Entered around each call of a component with its kind."""
+Guard = Callable[[str], AbstractContextManager[object]]
+"""Guards a call of a component: `guard(kind)` is a context that restores the settings which the call changed."""
 
 
 class _Setting(NamedTuple):
@@ -135,14 +135,14 @@ def settings_now() -> dict[str, Any]:
     return {setting.name: setting.get() for setting in _settings()}
 
 
-class StateKeeper:
+class SettingsGuard:
     """Restores the settings that a component changed, and warns once for each component and setting."""
 
     def __init__(self) -> None:
         self._reported: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager
-    def around(self, who: str) -> Iterator[None]:
+    def guard(self, who: str) -> Iterator[None]:
         """Restore settings that change within; `who` is the component to name in the warning, as in "loss 'l1'"."""
         before = [(setting, setting.get()) for setting in _settings()]
         try:

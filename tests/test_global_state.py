@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpmkit.global_state import StateKeeper, settings_now
+from ddpmkit.global_state import SettingsGuard, settings_now
 from ddpmkit.interrupts import STOP_SIGNALS
 
 
@@ -15,7 +15,7 @@ def test_a_replaced_signal_handler_is_restored_and_reported(
     number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(number)
-    with contextlib.suppress(KeyError), StateKeeper().around("plugin acme"):
+    with contextlib.suppress(KeyError), SettingsGuard().guard("plugin acme"):
         signal.signal(number, signal.SIG_IGN)
         raise KeyError
     assert signal.getsignal(number) == before
@@ -31,9 +31,9 @@ def test_inference_mode_is_restored_together_with_gradients(
 ) -> None:
     with outer():
         before = settings_now()
-        keeper = StateKeeper()
+        guard = SettingsGuard()
         for _ in range(3):
-            with keeper.around("loss 'x'"):
+            with guard.guard("loss 'x'"):
                 guard = torch.inference_mode(is_inner)  # inference mode lasts as long as this object
                 guard.__enter__()
                 assert torch.is_inference_mode_enabled() == is_inner
@@ -46,9 +46,9 @@ def test_inference_mode_is_restored_together_with_gradients(
 
 
 def test_a_setting_is_reported_once_for_each_component(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    keeper, before = StateKeeper(), Path.cwd()
+    guard, before = SettingsGuard(), Path.cwd()
     for who in ("loss 'x'", "loss 'x'", "metric 'y'"):
-        with keeper.around(who):
+        with guard.guard(who):
             os.chdir(tmp_path)
         assert Path.cwd() == before
     assert caplog.messages == [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddpmkit.contracts import Dataset, ImageShape
 from ddpmkit.errors import ContractError, RunFailed
-from ddpmkit.global_state import Around
+from ddpmkit.global_state import Guard
 from ddpmkit.plural import counted
 from ddpmkit.randomness import Purpose, permutation, stream
 
@@ -38,17 +38,17 @@ class ImageSource:
         *,
         seed: int = 0,
         flip: bool = False,
-        around: Around = contextlib.nullcontext,
+        guard: Guard = contextlib.nullcontext,
     ) -> None:
         """Images of the dataset may be larger than `image_shape`: batches use random crops.
 
-        `around("dataset")` is a context manager that is entered for each call of the dataset.
+        `guard` guards each call of the dataset ("dataset").
         """
         self.dataset = dataset
         self.image_shape = image_shape
         self.seed = seed
         self.flip = flip
-        self._around = around
+        self._guard = guard
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class ImageSource:
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
         """int64 [B], each in 0 .. classes - 1. Raises ContractError."""
-        with self._around("dataset"):
+        with self._guard("dataset"):
             labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
@@ -87,7 +87,7 @@ class ImageSource:
 
     def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 [B, C, H, W], at least as large as `image_shape`. Raises ContractError."""
-        with self._around("dataset"):
+        with self._guard("dataset"):
             images = self.dataset.images(indices)
         channels, height, width = self.image_shape
         if (

@@ -16,7 +16,7 @@ from ddpmkit.experiment.collected_errors import ErrorCollector
 from ddpmkit.experiment.failures import explaining
 from ddpmkit.experiment.metrics import BuiltMetric, build_metrics, check_keep_best
 from ddpmkit.experiment.model import Model, build_model
-from ddpmkit.global_state import Around
+from ddpmkit.global_state import Guard
 from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.recipe import Recipe
 from ddpmkit.run_folder import RunFolder
@@ -44,18 +44,16 @@ def build_run(recipe: Recipe, *, skip_unavailable_metrics: bool, message: Callab
     """
     errors = ErrorCollector()
     model, device = None, torch.device("cpu")
-    around: Around = contextlib.nullcontext
+    guard: Guard = contextlib.nullcontext
     metrics: list[BuiltMetric] = []
     sources: list[ImageSource] = []
     with errors.collecting():
         model = build_model(recipe)
-        device, around = model.runtime.device, model.around
+        device, guard = model.runtime.device, model.guard
     with errors.collecting():
-        sources += [build_images(recipe, split, around) for split in ("train", "val")]
+        sources += [build_images(recipe, split, guard) for split in ("train", "val")]
     with errors.collecting():
-        metrics = build_metrics(
-            recipe, device, skip_unavailable=skip_unavailable_metrics, message=message, around=around
-        )
+        metrics = build_metrics(recipe, device, skip_unavailable=skip_unavailable_metrics, message=message, guard=guard)
         check_keep_best(recipe, metrics, message)
     for part in recipe.trackers:
         with errors.collecting():
@@ -66,21 +64,21 @@ def build_run(recipe: Recipe, *, skip_unavailable_metrics: bool, message: Callab
     return RunParts(model, metrics, *sources)
 
 
-def build_images(recipe: Recipe, split: str, around: Around = contextlib.nullcontext) -> ImageSource:
+def build_images(recipe: Recipe, split: str, guard: Guard = contextlib.nullcontext) -> ImageSource:
     """The images of a split ("train" or "val"). Raises InputError if there are no training images.
 
-    `around` is entered around each call of the dataset ("dataset").
+    `guard` guards each call of the dataset ("dataset").
     """
     data = recipe.data.settings
     classes = None if data.classes == "all" else data.classes
-    with explaining(f"opening the images of {split}", recipe), around("dataset"):
+    with explaining(f"opening the images of {split}", recipe), guard("dataset"):
         dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
         count = _length(dataset)
         if count:
             _check_dataset(dataset, data.num_classes)
     if split == "train" and count == 0:
         raise InputError(f"the dataset {recipe.data.component.use!r} has no training images.")
-    return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip, around=around)
+    return ImageSource(dataset, data.image_shape, seed=recipe.train.seed, flip=data.flip, guard=guard)
 
 
 def _length(dataset: Dataset) -> int:

@@ -219,15 +219,15 @@ class Run:
                 self.model.runtime.device,
                 skip_unavailable=skip_unavailable_metrics,
                 message=display.message,
-                around=self.model.around,
+                guard=self.model.guard,
             )
         with errors.collecting():
-            sources.append(build_images(self.recipe, "train", self.model.around))
+            sources.append(build_images(self.recipe, "train", self.model.guard))
         errors.raise_collected()
         for built in metrics:
             evaluation = Evaluation.of(built, self.model, sources[0], num_samples)
             generator = self.generator(evaluation.weights)
-            with explaining(f"evaluating by {built.name}", self.recipe), generator.around(f"metric {built.name!r}"):
+            with explaining(f"evaluating by {built.name}", self.recipe), generator.guard(f"metric {built.name!r}"):
                 scores = evaluate(evaluation, generator, self.step, display, "request")
             self._log_scores(scores)
             yield scores
@@ -238,7 +238,7 @@ class Run:
         Raises InputError if the checkpoint is not in a run folder.
         """
         self.folder.check()
-        images = build_images(self.recipe, "train", self.model.around)
+        images = build_images(self.recipe, "train", self.model.guard)
         generator = self.generator()
         display = SafeDisplay(display or SilentDisplay())
         with explaining("visualizing the forward and the reverse process", self.recipe):

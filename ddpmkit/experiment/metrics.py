@@ -10,7 +10,7 @@ import torch
 from ddpmkit.contracts import Better, Metric, MetricProtocol
 from ddpmkit.errors import ComponentUnavailable, InputError, PluginError
 from ddpmkit.experiment.collected_errors import ErrorCollector
-from ddpmkit.global_state import Around
+from ddpmkit.global_state import Guard
 from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.recipe import MetricSection, Part, Recipe, evaluation_keys
 from ddpmkit.score_log import distinct_names
@@ -53,18 +53,18 @@ def build_metrics(
     *,
     skip_unavailable: bool,
     message: Callable[[str], None],
-    around: Around = contextlib.nullcontext,
+    guard: Guard = contextlib.nullcontext,
 ) -> list[BuiltMetric]:
     """The recipe's metrics; with `skip_unavailable` without those that cannot work here, each with a `message`.
 
-    `around` is entered around the construction of each, with its name. Raises ComponentUnavailable for a metric that
+    `guard` guards the construction of each, with its name. Raises ComponentUnavailable for a metric that
     cannot work, before any work has started; one InputError for several.
     """
     built, errors = [], ErrorCollector()
     for name, part in zip(metric_names(recipe), recipe.metrics, strict=True):
         with errors.collecting():
             try:
-                with around(f"metric {name!r}"):
+                with guard(f"metric {name!r}"):
                     metric = part.build(device=device)
                     _check_metric(part, metric)
                 built.append(BuiltMetric(name, part, metric))

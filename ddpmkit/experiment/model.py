@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import Loss, Sampler, Schedule
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
 from ddpmkit.errors import InputError, PluginError, RunFailed, error_text
-from ddpmkit.global_state import Around, StateKeeper
+from ddpmkit.global_state import Guard, SettingsGuard
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import Purpose, stream
 from ddpmkit.recipe import Recipe, toml_value
@@ -29,13 +29,13 @@ class Model:
     runtime: Runtime
     process: GaussianDiffusion
     network: nn.Module = field(repr=False)
-    around: Around = contextlib.nullcontext
-    """Entered around each call of a component with its kind; restores process-wide settings that the call changed."""
+    guard: Guard = contextlib.nullcontext
+    """Guards each call of a component, with its kind: restores process-wide settings that the call changed."""
 
     def objective(self) -> Objective:
         """The recipe's training objective."""
         diffusion = self.recipe.diffusion
-        with self.around("loss"):
+        with self.guard("loss"):
             loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
         return Objective(
             self.process,
@@ -44,7 +44,7 @@ class Model:
             offset_noise=diffusion.offset_noise,
             num_classes=self.recipe.data.settings.num_classes,
             label_dropout=self.recipe.train.label_dropout,
-            around=self.around,
+            guard=self.guard,
         )
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
@@ -71,7 +71,7 @@ class Model:
             runtime=self.runtime,
             num_classes=self.recipe.data.settings.num_classes,
             guidance=settings.guidance,
-            around=self.around,
+            guard=self.guard,
         )
 
     @property
@@ -85,7 +85,7 @@ class Model:
         return sum(weight.numel() for weight in self.network.parameters())
 
     def _sampler(self) -> Sampler:
-        with self.around("sampler"):
+        with self.guard("sampler"):
             sampler: Sampler = self.recipe.sampler.build()
         return sampler
 
@@ -98,25 +98,25 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
     if runtime.device.type == "cpu":
         keep_freed_memory()
-    around = _restoring_settings(recipe)
-    process = _process(recipe, around).to(runtime.device)
+    guard = _restoring_settings(recipe)
+    process = _process(recipe, guard).to(runtime.device)
     data = recipe.data.settings
     learns_variance = "learned-variance" in recipe.loss.component.component.provides
     # Under self-conditioning the estimate of x0 follows the image in the channels.
     in_channels = (2 if recipe.diffusion.self_conditioning else 1) * data.channels
     # torch's generator takes a 64-bit seed. It comes from a stream of its own, independent of all other randomness.
-    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), around("backbone"):
+    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), guard("backbone"):
         network: nn.Module = recipe.backbone.build(
             image_shape=data.image_shape._replace(channels=in_channels),
             num_classes=data.num_classes,
             out_channels=2 * data.channels if learns_variance else data.channels,
         )
-    return Model(recipe, runtime, process, network.to(runtime.device), around)
+    return Model(recipe, runtime, process, network.to(runtime.device), guard)
 
 
-def _process(recipe: Recipe, around: Around) -> GaussianDiffusion:
+def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:
     diffusion = recipe.diffusion
-    with around("schedule"):
+    with guard("schedule"):
         alphas_cumprod = _alphas_cumprod(recipe)
     if diffusion.zero_terminal_snr:
         if diffusion.timesteps < 2:
@@ -130,12 +130,12 @@ def _process(recipe: Recipe, around: Around) -> GaussianDiffusion:
     return GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning)
 
 
-def _restoring_settings(recipe: Recipe) -> Around:
+def _restoring_settings(recipe: Recipe) -> Guard:
     """Restores settings around a call; a component is named by its kind, or by the text given."""
-    keeper = StateKeeper()
+    settings_guard = SettingsGuard()
     parts = (recipe.schedule, recipe.backbone, recipe.loss, recipe.sampler, recipe.data)
     names = {part.component.kind: f"{part.component.kind} {part.component.use!r}" for part in parts}
-    return lambda who: keeper.around(names.get(who, who))
+    return lambda who: settings_guard.guard(names.get(who, who))
 
 
 def _alphas_cumprod(recipe: Recipe) -> Tensor:

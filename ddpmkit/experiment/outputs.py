@@ -108,7 +108,7 @@ class RunOutputs:
 
     def _evaluate(self, evaluation: Evaluation, step: int) -> None:
         generator = self._generator(evaluation.weights)
-        with generator.around(f"metric {evaluation.built.name!r}"):
+        with generator.guard(f"metric {evaluation.built.name!r}"):
             scores = evaluate(evaluation, generator, step, self._display)
         self.scores.append(scores)
         self._folder.log.append("scores", asdict(scores))

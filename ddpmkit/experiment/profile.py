@@ -48,7 +48,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     `progress` is called with 1 after each step.
     """
     model = build_model(recipe)
-    images = build_images(recipe, "train", model.around)
+    images = build_images(recipe, "train", model.guard)
     trainer = Trainer(model.network, model.objective(), images, recipe.train)
     watch = _Stopwatch(model.runtime)
     durations, phases = [], []

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from ddpmkit.errors import error_text
-from ddpmkit.global_state import StateKeeper
+from ddpmkit.global_state import SettingsGuard
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component
 from ddpmkit.plugin.fault_location import fault_location
@@ -70,7 +70,7 @@ def load(plugin: FoundPlugin) -> LoadedPlugin | BrokenPlugin:
         return BrokenPlugin(plugin, reason)
     try:
         _import_torch_before(plugin)
-        with StateKeeper().around(f"plugin {plugin}"):
+        with SettingsGuard().guard(f"plugin {plugin}"):
             module = _import(plugin)
             _check_hook_names(module)
             components, commands, diagnoses = (_call_hook(module, hook) for hook in HOOKS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpmkit.errors import ComponentUnavailable, DdpmkitError, PluginError, error_text
-from ddpmkit.global_state import StateKeeper
+from ddpmkit.global_state import SettingsGuard
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.component import Component, ComponentConfig, check_config_model
 from ddpmkit.plugin.fault_location import fix_hint
@@ -97,7 +97,7 @@ class RegisteredComponent:
             raise self._plugin_error("target", self.component.target, error) from error
 
     def _imported(self, reference: str) -> Any:
-        with StateKeeper().around(f"{self.kind} {self.use!r}"):
+        with SettingsGuard().guard(f"{self.kind} {self.use!r}"):
             return resolve(reference)
 
     def _plugin_error(self, part: str, reference: str, error: BaseException) -> PluginError:

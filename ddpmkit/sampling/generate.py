@@ -18,7 +18,7 @@ from ddpmkit.data.images import to_uint8
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, KnownPixels
 from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.errors import ContractError
-from ddpmkit.global_state import Around
+from ddpmkit.global_state import Guard
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
 from ddpmkit.sampling.initial_noise import InitialNoise, pure_noise
@@ -48,8 +48,8 @@ class ImageGenerator:
     """What the reverse process starts from."""
     known: KnownPixels | None = None
     """Pixels that every image must have."""
-    around: Around = contextlib.nullcontext
-    """Entered around each call of the network ("backbone") and of the sampler ("sampler")."""
+    guard: Guard = contextlib.nullcontext
+    """Guards each call of the network ("backbone") and of the sampler ("sampler")."""
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
         """Yield every frame of the reverse process of these images, as one batch, from noise to image.
@@ -65,11 +65,11 @@ class ImageGenerator:
         is_finished = False
         with self._evaluating():
             # A sampler may return a list instead of being a generator; it then calls the network here.
-            with torch.inference_mode(), self.around("sampler"):
+            with torch.inference_mode(), self.guard("sampler"):
                 frames = _iterator(self.sampler.sample(denoiser, noise, self.steps))
             while True:
                 # Entered for each frame: a generator must not leave its caller in inference mode.
-                with torch.inference_mode(), self.around("sampler"):
+                with torch.inference_mode(), self.guard("sampler"):
                     frame = next(frames, None)
                 if frame is None:
                     return
@@ -141,7 +141,7 @@ class ImageGenerator:
         return -(-count // self.batch_size)
 
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        with self.runtime.autocast(), self.around("backbone"):
+        with self.runtime.autocast(), self.guard("backbone"):
             out: Tensor = self.network(x, t, label)
         check_network_output(out, len(x), self.image_shape, x.device)
         return out

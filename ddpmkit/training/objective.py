@@ -15,7 +15,7 @@ from ddpmkit.diffusion import GaussianDiffusion
 from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.diffusion.denoiser import split_learned_variance
 from ddpmkit.errors import ContractError
-from ddpmkit.global_state import Around
+from ddpmkit.global_state import Guard
 from ddpmkit.randomness import Purpose, normal, stream, uniform_integers
 from ddpmkit.runtime import Runtime, seeded_step
 from ddpmkit.training.vlb import variational_bound
@@ -68,8 +68,8 @@ class Objective:
     """0: the network is unconditional."""
     label_dropout: float = 0.0
     """Share of images that are trained on with the null label."""
-    around: Around = contextlib.nullcontext
-    """Entered around each call of the network ("backbone") and of the loss ("loss")."""
+    guard: Guard = contextlib.nullcontext
+    """Guards each call of the network ("backbone") and of the loss ("loss")."""
 
     def training_losses(
         self,
@@ -146,7 +146,7 @@ class Objective:
                 prediction, _ = self._prediction(network, x, None, batch)
             x0_hat = process.denoised(prediction, x, t).x0
         prediction, variance = self._prediction(network, x, x0_hat, batch)
-        with self.around("loss"):
+        with self.guard("loss"):
             losses = self.loss(prediction, process.target(x0, t, noise), process.alpha_bar_in_double(t))
         losses = _checked(losses, x0).to(prediction.dtype)
         if variance is None:
@@ -154,7 +154,7 @@ class Objective:
         # The bound trains the variance alone: it is too noisy for the mean. Nichol & Dhariwal (2021), section 3.1.
         x0_hat = process.denoised(prediction.detach(), x, t).x0
         bound = variational_bound(process, x0, t, x0_hat, variance)
-        with self.around("loss"):
+        with self.guard("loss"):
             losses = cast(VarianceLoss, self.loss).with_bound(losses, bound)
         return _checked(losses, x0)
 
@@ -164,7 +164,7 @@ class Objective:
         """The network's prediction and, if it learns one, its variance output, both float32 [B, C, H, W]."""
         # Each call has an autocast block of its own: within one block, weights that were cast without a gradient would
         # be reused.
-        with self.runtime.autocast(), self.around("backbone"):
+        with self.runtime.autocast(), self.guard("backbone"):
             output = network(self.process.network_input(x, x0_hat), batch.t, batch.label)
         check_network_output(output, len(x), x.shape[1:], x.device)
         return split_learned_variance(output.float(), x.shape[1])
