@@ -146,7 +146,7 @@ def test_the_checks_of_one_component(plugins: Callable[..., Result]) -> None:
 def test_settings_for_a_check_are_given_with_set(plugins: Callable[..., Result]) -> None:
     bare = plugins("check", "local/zig", "--plugin", "zig.py")
     assert bare.exit_code == 2
-    assert "settings: loss `local/zig` lacks `file`" in bare.output
+    assert "settings: `file` is missing in loss `local/zig`" in bare.output
     good = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
     assert good.exit_code == 0, good.output
     assert "✓ loss.grows" in good.output
@@ -366,7 +366,7 @@ def test_all_components_without_required_settings_are_checked(
     assert done.exit_code == 0, done.output
     lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
     assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
-    assert "loss `local/zig` lacks `file`" in lines["- loss local/zig"]
+    assert "`file` is missing in loss `local/zig`" in lines["- loss local/zig"]
     assert lines["- loss local/gone"].endswith("it is not available here: no zig")
     assert "- dataset image-folder" in lines
     assert lines["- tracker wandb"].endswith("it may publish what it receives, so it is checked only when named")
