@@ -24,7 +24,7 @@ FACTORS: Mapping[str, list[str]] = {
 # At zero signal, eps says nothing of x0, and sigma is infinite.
 IMPOSSIBLE: list[tuple[Choice, Choice, str]] = [
     (("zero_terminal_snr", "yes"), ("prediction", "epsilon"), "x0 cannot be recovered from eps"),
-    (("zero_terminal_snr", "yes"), ("sampler", "heun"), "sampler `heun` needs `terminal-signal`"),
+    (("zero_terminal_snr", "yes"), ("sampler", "heun"), "sampler `heun` needs some signal at the last timestep"),
 ]
 SMALL_BACKBONES: Mapping[str, dict[str, Any]] = {
     "attention-unet": {"dim": 8, "multipliers": [1, 2], "linear_attention_levels": [1], "heads": 1, "head_dim": 8},
