@@ -41,7 +41,7 @@ def _cwd() -> str | None:
 
 def _handler_setting(number: signal.Signals) -> _Setting:
     def put(handler: Any) -> None:
-        # None is a handler that Python did not install and cannot put back.
+        # None is a handler that Python did not install and cannot restore.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(number, handler)
 
@@ -156,4 +156,4 @@ class SettingsGuard:
             for name, value, now in changed:
                 if (who, name) not in self._reported:
                     self._reported.add((who, name))
-                    _log.warning("the %s changed %s from %s to %s; it was put back.", who, name, value, now)
+                    _log.warning("the %s changed %s from %s to %s; it was restored.", who, name, value, now)

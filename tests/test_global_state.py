@@ -31,9 +31,9 @@ def test_inference_mode_is_restored_together_with_gradients(
 ) -> None:
     with outer():
         before = settings_now()
-        guard = SettingsGuard()
+        settings = SettingsGuard()
         for _ in range(3):
-            with guard.guard("loss 'x'"):
+            with settings.guard("loss 'x'"):
                 guard = torch.inference_mode(is_inner)  # inference mode lasts as long as this object
                 guard.__enter__()
                 assert torch.is_inference_mode_enabled() == is_inner
@@ -46,12 +46,12 @@ def test_inference_mode_is_restored_together_with_gradients(
 
 
 def test_a_setting_is_reported_once_for_each_component(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    guard, before = SettingsGuard(), Path.cwd()
+    settings, before = SettingsGuard(), Path.cwd()
     for who in ("loss 'x'", "loss 'x'", "metric 'y'"):
-        with guard.guard(who):
+        with settings.guard(who):
             os.chdir(tmp_path)
         assert Path.cwd() == before
     assert caplog.messages == [
-        f"the {who} changed the working directory from {before} to {tmp_path}; it was put back."
+        f"the {who} changed the working directory from {before} to {tmp_path}; it was restored."
         for who in ("loss 'x'", "metric 'y'")
     ]

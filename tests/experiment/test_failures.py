@@ -440,7 +440,7 @@ def test_a_loss_of_another_form_is_named(run: RunWith, tmp_path: Path, how: str,
     assert "report it to the authors of" in caught.value.remedies[0]
 
 
-def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_once(
+def test_settings_that_a_component_changed_are_restored_and_it_is_named_once(
     run: RunWith, small: Recipe, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = Path.cwd(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
@@ -450,9 +450,9 @@ def test_settings_that_a_component_leaves_changed_are_put_back_and_it_is_named_o
     assert torch.get_default_dtype() == torch.float32
     assert torch.get_default_device() == torch.device("cpu")
     assert not torch.is_autocast_enabled("cpu")
-    said = [message for message in caplog.messages if "it was put back" in message]
+    said = [message for message in caplog.messages if "it was restored" in message]
     assert len(said) == 7
-    assert said[0] == "the loss 'local/odd' changed torch.is_grad_enabled() from True to False; it was put back."
+    assert said[0] == "the loss 'local/odd' changed torch.is_grad_enabled() from True to False; it was restored."
     careless = newest_checkpoint(tmp_path / "checkpoints")
     assert careless is not None
     careful = ddpmkit.run(small(loss={"use": "local/odd"}), tmp_path / "careful", registry=registry)
@@ -513,7 +513,7 @@ def test_a_loss_that_leaves_inference_mode_on_does_not_stop_training(
     assert torch.is_grad_enabled()
     said = [message for message in caplog.messages if "torch.is_inference_mode_enabled()" in message]
     assert said == [
-        "the loss 'local/odd' changed torch.is_inference_mode_enabled() from False to True; it was put back."
+        "the loss 'local/odd' changed torch.is_inference_mode_enabled() from False to True; it was restored."
     ]
 
 
@@ -526,7 +526,7 @@ def test_a_backbone_that_returns_a_tensor_on_another_device_is_named(run: RunWit
     )
 
 
-def test_settings_that_a_metric_changes_when_it_is_built_are_put_back(
+def test_settings_that_a_metric_changes_when_it_is_built_are_restored(
     run: RunWith, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With other threads, the weights of every later step have other bits."""
