@@ -167,7 +167,7 @@ def test_grayscale_is_measured_as_three_equal_channels(metric):
 def test_one_image_is_an_error_because_it_has_no_covariance(metric, side):
     one, several = metric.measure_real(pictures(1, seed=1)), metric.measure_real(pictures(4, seed=1))
     states = (one, several) if side == "real" else (several, one)
-    with pytest.raises(InputError, match=f"at least 2 {side} images.*got 1"):
+    with pytest.raises(InputError, match=f"at least 2 {side} images.*not 1"):
         metric.scores(*states)
 
 
@@ -253,12 +253,12 @@ def test_a_missing_named_file_is_an_error_and_nothing_else_is_tried(
     cache_folder.mkdir()
     (cache_folder / "inception-2015-12-05.pt").write_bytes(inception_file.read_bytes())
     missing = str(tmp_path / "missing.pt")
-    with pytest.raises(InputError, match=r"metric\.inception names .*missing\.pt") as caught:
+    with pytest.raises(InputError, match=r"metric\.inception is .*missing\.pt") as caught:
         CleanFid(CleanFidConfig(inception=missing), device=CPU)
-    # --skip-unavailable-metrics must not pass over a typing error.
+    # --skip-unavailable-metrics must not skip a metric because of a typo.
     assert not isinstance(caught.value, ComponentUnavailable)
     monkeypatch.setenv("DDPMKIT_INCEPTION", missing)
-    with pytest.raises(InputError, match=r"DDPMKIT_INCEPTION names .*missing\.pt"):
+    with pytest.raises(InputError, match=r"DDPMKIT_INCEPTION is .*missing\.pt"):
         CleanFid(CleanFidConfig(), device=CPU)
 
 

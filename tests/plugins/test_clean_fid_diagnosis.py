@@ -19,7 +19,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that passes for the published one, which is not to be had here."""
+    """A file that counts as the published one, which is not available in tests."""
     file = tmp_path / "published.pt"
     file.write_bytes(b"inception")
     monkeypatch.setattr(diagnosis, "SHA256", hashlib.sha256(b"inception").hexdigest())
@@ -28,7 +28,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A torchvision in place of the installed one; its source is to be written."""
+    """The source file of a torchvision that replaces the installed one."""
     (tmp_path / "torchvision").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
@@ -56,7 +56,7 @@ def test_the_published_network_is_accepted_at_any_path(
 
 def test_another_file_is_a_problem(cached: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached.parent.mkdir()
-    cached.write_bytes(b"incepti")  # cut short
+    cached.write_bytes(b"incepti")  # incomplete
     found = inception_file()
     assert found.state == "problem"
     assert found.finding == (
@@ -70,7 +70,7 @@ def test_a_missing_named_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("DDPMKIT_INCEPTION", str(tmp_path / "gone.pt"))
     found = inception_file()
     assert found.state == "problem"
-    assert found.finding == f"DDPMKIT_INCEPTION names {tmp_path / 'gone.pt'}, and there is no such file"
+    assert found.finding == f"DDPMKIT_INCEPTION is {tmp_path / 'gone.pt'}, which does not exist"
     assert "correct the path" in found.remedies
 
 
@@ -83,17 +83,17 @@ def test_the_installed_torch_and_torchvision_match() -> None:
     [
         (
             "RuntimeError('operator torchvision::nms does not exist')",
-            "operator torchvision::nms does not exist. They are builds that do not go together",
+            "operator torchvision::nms does not exist. The builds do not match",
         ),
         (
             "RuntimeError('Could not load custom C++ ops. This can happen if')",
-            "They are builds that do not go together",
+            "The builds do not match",
         ),
         (
             "RuntimeError('Detected that PyTorch and torchvision were compiled with different CUDA major versions. ')",
             "they are built for different versions of CUDA",
         ),
-        ("OSError('_C.so: undefined symbol: _ZN5torch7Library')", "They are builds that do not go together"),
+        ("OSError('_C.so: undefined symbol: _ZN5torch7Library')", "The builds do not match"),
         ("ImportError('no numpy')", "ImportError: no numpy"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_torchvision_that_does_not_match_is_named_with_cause_and_fix(
     torchvision.write_text(f"raise {error}")
     found = torchvision_package()
     assert found.state == "problem"
-    assert f"cannot be imported beside torch {torch.__version__}: " in found.finding
+    assert f"cannot be imported with torch {torch.__version__}: " in found.finding
     assert said in found.finding
     assert "pip install --force-reinstall torch torchvision" in found.remedies
     assert "Traceback" in found.details
@@ -113,7 +113,7 @@ def test_a_cpu_torchvision_with_a_cuda_torch_is_a_note(torchvision: Path, monkey
     torchvision.write_text("class version: cuda = None\n__version__ = '0.29+cpu'")
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     assert torchvision_package().state == "note"
-    assert "a CPU build beside a torch for CUDA 13.2" in torchvision_package().finding
+    assert "a CPU build, but torch is for CUDA 13.2" in torchvision_package().finding
     monkeypatch.setattr(torch.version, "cuda", None)
     assert torchvision_package().state == "ok"
 

@@ -121,9 +121,7 @@ def test_a_file_other_than_the_published_one_is_not_used(
 @pytest.mark.parametrize("status", [404, 503])
 def test_a_server_error_is_shown_with_remedies(server: Server, cached: Path, status: int) -> None:
     server.status = status
-    with pytest.raises(
-        ComponentUnavailable, match=f"not there, and downloading .* failed: .* answers {status}"
-    ) as caught:
+    with pytest.raises(ComponentUnavailable, match=f"missing, and downloading .* failed: .*{status}") as caught:
         CleanFid(CleanFidConfig(), device=CPU)
     assert caught.value.message.count("http") == 1
     assert list(cached.parent.iterdir()) == []
@@ -138,7 +136,7 @@ def test_a_damaged_copy_in_the_cache_is_downloaded_again_with_one_warning(
         CleanFid(CleanFidConfig(), device=CPU)
         find_inception("")
     (line,) = caplog.messages
-    assert line == f"{cached} is not the published network, or damaged: it is downloaded again."
+    assert line == f"{cached} is damaged or not the published network; it is downloaded again."
     assert cached.read_bytes() == network
 
 

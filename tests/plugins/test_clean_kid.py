@@ -72,7 +72,7 @@ def test_precision_equals_brute_force(neighbours: int) -> None:
     assert covered(torch.from_numpy(generated), torch.from_numpy(real), neighbours) == expected
 
 
-def kept(metric: type, **attributes: object) -> CleanKid | PrecisionRecall:
+def stored(metric: type, **attributes: object) -> CleanKid | PrecisionRecall:
     """Without a network: what is scored here is features."""
     made = metric.__new__(metric)
     for name, value in attributes.items():
@@ -81,7 +81,7 @@ def kept(metric: type, **attributes: object) -> CleanKid | PrecisionRecall:
 
 
 def test_lost_modes_cost_recall_and_noise_costs_precision() -> None:
-    metric = kept(PrecisionRecall, neighbours=3)
+    metric = stored(PrecisionRecall, neighbours=3)
     real = torch.cat([vectors(60, 0), vectors(60, 1, shift=9.0)])
     one_mode, all_and_noise = vectors(60, 2), torch.cat([vectors(60, 3), vectors(60, 4, shift=9.0), vectors(60, 5) * 9])
     lost = metric.scores({"features": real}, {"features": one_mode})
@@ -94,12 +94,12 @@ def test_lost_modes_cost_recall_and_noise_costs_precision() -> None:
 
 def test_a_set_covers_itself() -> None:
     same = {"features": vectors(50, 0)}
-    assert kept(PrecisionRecall, neighbours=3).scores(same, same) == {"precision": 1.0, "recall": 1.0}
+    assert stored(PrecisionRecall, neighbours=3).scores(same, same) == {"precision": 1.0, "recall": 1.0}
 
 
 def test_too_few_images_are_named() -> None:
     one, three = {"features": vectors(1, 0)}, {"features": vectors(3, 0)}
-    with pytest.raises(InputError, match="at least 2 images on each side for a pair; it got 3 real and 1 generated"):
-        kept(CleanKid).scores(three, one)
-    with pytest.raises(InputError, match="neighbour number 3 among 3 images"):
-        kept(PrecisionRecall, neighbours=3).scores(three, three)
+    with pytest.raises(InputError, match="at least 2 real and 2 generated images; it received 3 real and 1 generated"):
+        stored(CleanKid).scores(three, one)
+    with pytest.raises(InputError, match="more than 3 images, real and generated; it received 3"):
+        stored(PrecisionRecall, neighbours=3).scores(three, three)

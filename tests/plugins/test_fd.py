@@ -89,22 +89,22 @@ def test_a_file_and_a_function_have_different_hashes(here: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("extractor", "said"),
+    ("extractor", "message"),
     [
-        ("nowhere.pt", r"metric\.extractor names .*nowhere\.pt, and there is no such file"),
+        ("nowhere.pt", r"metric\.extractor is .*nowhere\.pt, which does not exist"),
         ("HERE:nothing", "HERE:nothing failed with AttributeError"),
         ("no_such_module:network", "failed with ModuleNotFoundError"),
-        ("HERE:words", "gives str and no torch module"),
-        (__file__, r"test_fd\.py is no TorchScript file"),
+        ("HERE:words", "returned str, not a torch module"),
+        (__file__, r"test_fd\.py is not a TorchScript file"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_an_invalid_extractor_is_named(here: str, extractor: str, said: str) -> None:
-    with pytest.raises(InputError, match=said.replace("HERE", here)):
+def test_an_invalid_extractor_is_named(here: str, extractor: str, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("HERE", here)):
         Fd(FdConfig(extractor=extractor.replace("HERE", here)), device=CPU)
 
 
 def test_an_extractor_without_features_is_named(here: str) -> None:
     metric = Fd(FdConfig(extractor=f"{here}:flat", size=8), device=CPU)
-    with pytest.raises(InputError, match=r"gives \[768\] for 4 images"):
+    with pytest.raises(InputError, match=r"returned \[768\] for 4 images"):
         metric.measure_real(pictures(4, 0))

@@ -98,5 +98,5 @@ def test_larger_images_are_averaged_over_pixels() -> None:
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_one_training_image_is_an_error(copies: int) -> None:
-    with pytest.raises(InputError, match="at least 2 training images"):
+    with pytest.raises(InputError, match="at least 2 different training images"):
         scores(pictures(1, 0).repeat(copies, 1, 1, 1), pictures(3, 1))

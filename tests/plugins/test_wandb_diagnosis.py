@@ -25,7 +25,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_key_runs_go_offline() -> None:
     found = connection()
     assert found.state == "note"
-    assert found.finding == f"{wandb.__version__}, no key for wandb.example.org: runs go offline"
+    assert found.finding == f"{wandb.__version__}, no key for wandb.example.org: runs are offline"
     assert "wandb login" in found.remedies
 
 
@@ -37,7 +37,7 @@ def test_a_key_is_found_and_never_shown(netrc: Path, monkeypatch: pytest.MonkeyP
         netrc.write_text(f"machine wandb.example.org\n  login user\n  password {KEY}\n")
     found = connection()
     assert found.state == "ok"
-    assert found.finding.endswith("with a key for wandb.example.org: runs go online")
+    assert found.finding.endswith("with a key for wandb.example.org: runs are online")
     assert KEY[:8] not in str(found)
 
 
@@ -52,7 +52,7 @@ def test_a_mode_in_the_settings_of_wandb_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WANDB_MODE", mode)
     found = connection()
     assert found.state == "note"
-    assert f"its own settings say {mode!r}" in found.finding
+    assert f"its own settings have mode {mode!r}" in found.finding
     assert "unset WANDB_MODE" in found.remedies
 
 

@@ -1,4 +1,4 @@
-"""What happens to wandb's service does not happen to training: real services, killed, stopped and starved of disk."""
+"""Training continues if wandb's service is killed, stopped or has no disk space: tests with real services."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from ddpmkit_plugins.wandb_tracker.event_queue import EventQueue
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 RUN = """
 import json, logging, os, resource, signal, sys, time
 from pathlib import Path
@@ -19,14 +19,14 @@ from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
 from ddpmkit.tracking import EventDispatcher, TrackerThread
 from ddpmkit_plugins.wandb_tracker import WandbConfig, tracker
 
-fault, folder, patience = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-tracker._PATIENCE = tracker._FINISH_TIMEOUT = patience
-said = []
+fault, folder, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+tracker._TIMEOUT = tracker._FINISH_TIMEOUT = timeout
+messages = []
 for name in ("ddpmkit.tracking", "ddpmkit_plugins.wandb_tracker.tracker"):
-    logging.getLogger(name).addFilter(lambda found: said.append(found.getMessage()))
+    logging.getLogger(name).addFilter(lambda found: messages.append(found.getMessage()))
 build = lambda: tracker.WandbTracker(WandbConfig(mode="offline"), run_folder=folder)
-audience = EventDispatcher([TrackerThread("wandb", build)])
-audience.run_started(RunStarted("cats", folder, {}, 1, 0, 400))
+events = EventDispatcher([TrackerThread("wandb", build)])
+events.run_started(RunStarted("cats", folder, {}, 1, 0, 400))
 
 services = []
 while not (services and list(folder.rglob("*.wandb"))):
@@ -41,12 +41,12 @@ for step in range(1, 401):
     elif step == 20:
         os.kill(service, signal.SIGKILL if fault == "is killed" else signal.SIGSTOP)
     began = time.monotonic()
-    audience.step(StepRecord(step, 1 / step, (0.4, 0.3, None, 0.1), 0.5, 1e-3, 100.0))
+    events.step(StepRecord(step, 1 / step, (0.4, 0.3, None, 0.1), 0.5, 1e-3, 100.0))
     longest = max(longest, time.monotonic() - began)
     time.sleep(0.005)
 began = time.monotonic()
-audience.run_ended(RunEnded(400, "finished"))
-print(json.dumps({"longest": longest, "end": time.monotonic() - began, "said": said}))
+events.run_ended(RunEnded(400, "finished"))
+print(json.dumps({"longest": longest, "end": time.monotonic() - began, "messages": messages}))
 """
 
 
@@ -54,7 +54,7 @@ print(json.dumps({"longest": longest, "end": time.monotonic() - began, "said": s
 @pytest.mark.parametrize("fault", ["is killed", "hangs", "has no disk"])
 def test_a_fault_of_wandb_blocks_no_step_and_is_reported_in_one_line(fault: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RUN, fault, str(tmp_path), str(PATIENCE)],
+        [sys.executable, "-c", RUN, fault, str(tmp_path), str(TIMEOUT)],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("WANDB")},
             **{"HOME": str(tmp_path), "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_ERROR_REPORTING": "false"},
@@ -66,40 +66,40 @@ def test_a_fault_of_wandb_blocks_no_step_and_is_reported_in_one_line(fault: str,
     )
     found = json.loads(done.stdout)
     assert found["longest"] < 0.5
-    assert found["end"] < 3 * PATIENCE + 2
+    assert found["end"] < 3 * TIMEOUT + 2
     assert "Traceback" not in done.stderr
     if fault == "has no disk":
-        assert found["said"] == []  # offline, wandb keeps its troubles with the disk to itself
+        assert found["messages"] == []  # offline, wandb does not report errors of the disk
     else:
-        (line,) = found["said"]
+        (line,) = found["messages"]
         assert line.startswith("tracker wandb failed with ")
         assert line.endswith("it is disabled, and the run continues.")
 
 
 def test_calls_are_made_in_order_and_posting_does_not_wait() -> None:
-    box, made = EventQueue(patience=5), list[int]()
-    box.post(lambda: time.sleep(0.3))
+    queue, made = EventQueue(timeout=5), list[int]()
+    queue.post(lambda: time.sleep(0.3))
     began = time.monotonic()
     for number in range(100):
-        box.post(lambda number=number: made.append(number))  # type: ignore[misc]
+        queue.post(lambda number=number: made.append(number))  # type: ignore[misc]
     assert time.monotonic() - began < 0.2
-    box.empty(5)
+    queue.wait(5)
     assert made == list(range(100))
 
 
 def test_the_next_post_raises_the_error_of_an_earlier_call() -> None:
-    box = EventQueue(patience=5)
-    box.post(lambda: 1 / 0)
+    queue = EventQueue(timeout=5)
+    queue.post(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        box.empty(5)
+        queue.wait(5)
     with pytest.raises(ZeroDivisionError):
-        box.post(lambda: None)
+        queue.post(lambda: None)
 
 
 def test_posting_raises_if_a_call_does_not_return() -> None:
-    box = EventQueue(patience=0.2)
-    box.post(lambda: time.sleep(60))
-    box.post(lambda: None)
+    queue = EventQueue(timeout=0.2)
+    queue.post(lambda: time.sleep(60))
+    queue.post(lambda: None)
     time.sleep(0.4)
-    with pytest.raises(TimeoutError, match="no answer"):
-        box.post(lambda: None)
+    with pytest.raises(TimeoutError, match="no response"):
+        queue.post(lambda: None)

@@ -196,7 +196,7 @@ def test_a_link_in_the_run_folder_is_an_error(tmp_path: Path, name: str) -> None
     link = tmp_path / "run" / name
     link.parent.mkdir(parents=True)
     link.symlink_to(tmp_path / "outside")
-    with pytest.raises(InputError, match="may lead anywhere"):
+    with pytest.raises(InputError, match="may lead outside the run folder"):
         a_run(tmp_path / "run", WandbConfig(mode="offline"))
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -208,7 +208,8 @@ def test_without_a_key_it_continues_offline_with_one_warning(
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online"))
     assert said(caplog) == [
-        "wandb goes on offline: No API key configured. Use `wandb login` to log in. `wandb sync` uploads the run later."
+        "wandb continues offline: No API key configured. Use `wandb login` to log in. "
+        "`wandb sync` uploads the run later."
     ]
     assert sorted(history(tmp_path)) == [10, 20]
     assert capfd.readouterr() == ("", "")
@@ -225,7 +226,7 @@ def test_without_a_network_it_continues_offline_after_its_timeout(
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online", init_timeout=1.0))
     (message,) = said(caplog)
-    assert message.startswith("wandb goes on offline: ")
+    assert message.startswith("wandb continues offline: ")
     assert "deadline exceeded" in message
     assert sorted(history(tmp_path)) == [10, 20]
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Scores in the features of Inception, had by clean-fid's rules: manifest and configs."""
+"""Metrics in Inception features, computed as in clean-fid: manifest and configs."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -9,24 +9,24 @@ from ddpmkit.plugin import Component, ComponentConfig, RunsCode, hookimpl
 
 
 class InceptionConfig(ComponentConfig):
-    """What all of these metrics ask."""
+    """Keys that all of these metrics share."""
 
-    # The digest of the file is among the facts.
+    # The digest of the file is one of the facts.
     without_effect: ClassVar = frozenset({"inception", "batch_size"})
 
     inception: Annotated[str, RunsCode("a TorchScript file that is run")] = ""
-    """File with the Inception network; when empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
+    """The file of the Inception network; if empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
     batch_size: int = Field(default=32, ge=1)
-    """Images that the Inception network sees at once; the score does not depend on it."""
+    """The batch size of the Inception network; the score does not depend on it."""
 
 
 class CleanFidConfig(InceptionConfig):
     """Keys of `[[metric]]` when `use = "clean-fid"`."""
 
     protocol: Literal["standard", "original"] = "standard"
-    """`standard`: 10,000 samples of the averaged weights against the training images, comparable between runs.
-    `original`: 512 samples of the raw weights against the training images re-encoded as JPEG, comparable with nothing
-    else."""
+    """`standard`: 10,000 samples of the averaged weights against the training images; comparable between runs.
+    `original`: 512 samples of the raw weights against the training images re-encoded as JPEG; not comparable with other
+    scores."""
 
 
 class CleanKidConfig(InceptionConfig):
@@ -37,7 +37,7 @@ class PrecisionRecallConfig(InceptionConfig):
     """Keys of `[[metric]]` when `use = "precision-recall"`."""
 
     neighbours: int = Field(default=3, ge=1)
-    """The ball around an image reaches to its neighbour of this rank."""
+    """The ball around each image has the distance to its k-th nearest neighbour as radius; this is k."""
 
 
 @hookimpl
@@ -63,7 +63,7 @@ def ddpmkit_components() -> Iterator[Component]:
             "precision_recall:PrecisionRecall",
             "PrecisionRecallConfig",
             ("score:precision", "score:recall"),
-            "share of good samples, and of the data that is covered (Kynkäänniemi et al. 2019)",
+            "share of realistic samples, and share of the data that samples cover (Kynkäänniemi et al. 2019)",
         ),
     ):
         yield Component(
@@ -79,6 +79,6 @@ def ddpmkit_components() -> Iterator[Component]:
 
 @hookimpl
 def ddpmkit_diagnoses() -> Iterator[str]:
-    """The network's file, and the package that clean-fid brings beside torch."""
+    """The file of the network, and the torchvision package that clean-fid depends on."""
     yield "ddpmkit_plugins.clean_fid.diagnosis:inception_file"
     yield "ddpmkit_plugins.clean_fid.diagnosis:torchvision_package"

@@ -1,4 +1,4 @@
-"""What `ddpmkit doctor` says of the Inception network's file, and of torchvision, which clean-fid asks for."""
+"""The diagnoses of the Inception network's file and of torchvision in `ddpmkit doctor`."""
 
 import importlib
 import importlib.metadata
@@ -8,7 +8,7 @@ import traceback
 from ddpmkit.plugin import Diagnosis, InputError, sha256_file
 from ddpmkit_plugins.clean_fid.location import SHA256, URL, cached_inception, named_inception
 
-# Alone, neither is replaced by the build that goes with the other.
+# Installing only one of them does not replace it by the build that matches the other.
 _PAIR = (
     "pip install --force-reinstall torch torchvision",
     "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu  for CPU builds",
@@ -16,7 +16,7 @@ _PAIR = (
 
 
 def inception_file() -> Diagnosis:
-    """Whether the network is there, and is the published one."""
+    """Whether the network is available and is the published one."""
     cached = cached_inception()
     try:
         path = named_inception("") or cached
@@ -26,10 +26,10 @@ def inception_file() -> Diagnosis:
         return Diagnosis(
             "inception",
             "note",
-            f"not here: DDPMKIT_INCEPTION is not set, and there is no {cached}; clean-fid downloads it when needed",
+            f"DDPMKIT_INCEPTION is not set, and {cached} does not exist; clean-fid downloads it when needed",
             (
                 f"curl --location --create-dirs --output {shlex.quote(str(cached))} {URL}",
-                "DDPMKIT_INCEPTION=/path/to/the/file.pt in the environment names a copy",
+                "or set DDPMKIT_INCEPTION=/path/to/the/file.pt in the environment to use a copy",
             ),
         )
     if (found := sha256_file(path)) != SHA256:
@@ -48,11 +48,11 @@ def torchvision_package() -> Diagnosis:
     try:
         import torch
     except Exception:
-        return Diagnosis("torchvision", "note", "not known while torch does not work")
+        return Diagnosis("torchvision", "note", "unknown, because torch does not work")
     try:
         found = importlib.metadata.version("torchvision")
     except importlib.metadata.PackageNotFoundError:
-        missing = "not installed, though clean-fid asks for it; the metric clean-fid works without"
+        missing = "not installed, though clean-fid requires it; the metric clean-fid works without it"
         return Diagnosis("torchvision", "note", missing, ("pip install torchvision",))
     try:
         torchvision = importlib.import_module("torchvision")
@@ -60,20 +60,20 @@ def torchvision_package() -> Diagnosis:
         return Diagnosis(
             "torchvision",
             "problem",
-            f"{found} cannot be imported beside torch {torch.__version__}: {_cause(error)}",
+            f"{found} cannot be imported with torch {torch.__version__}: {_cause(error)}",
             _PAIR,
             "".join(traceback.format_exception(error)),
         )
     if torch.version.cuda and not getattr(torchvision.version, "cuda", None):
-        mixed = f"{found} is a CPU build beside a torch for CUDA {torch.version.cuda}: its operators stay on the CPU"
+        mixed = f"{found} is a CPU build, but torch is for CUDA {torch.version.cuda}: its operators run on the CPU"
         return Diagnosis("torchvision", "note", mixed, _PAIR[:1])
-    return Diagnosis("torchvision", "ok", f"{torchvision.__version__}, goes with torch {torch.__version__}")
+    return Diagnosis("torchvision", "ok", f"{torchvision.__version__}, matches torch {torch.__version__}")
 
 
 def _cause(error: Exception) -> str:
     text = str(error).partition("\n")[0]
     if "torchvision::" in text or "C++ ops" in text or "undefined symbol" in text:
-        return f"{text}. They are builds that do not go together, as a CPU torch and a CUDA torchvision are"
+        return f"{text}. The builds do not match, such as a CPU torch and a CUDA torchvision"
     if "different CUDA" in text:
         return "they are built for different versions of CUDA"
     return f"{type(error).__name__}: {text}"

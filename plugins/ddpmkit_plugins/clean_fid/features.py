@@ -1,6 +1,6 @@
-"""Inception's features of images, by the rules of clean-fid: Parmar et al. (2022), "On Aliased Resizing".
+"""Inception features of images, computed as in clean-fid: Parmar et al. (2022), "On Aliased Resizing".
 
-The resize and the network are the clean-fid package's own (https://arxiv.org/abs/2104.11222); images stay in memory.
+Resize and network are those of the clean-fid package (https://arxiv.org/abs/2104.11222); images stay in memory.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ class InceptionFeatures:
     """uint8 [B, C, H, W] -> float64 [B, 2048] on the CPU."""
 
     def __init__(self, config: InceptionConfig, device: torch.device) -> None:
-        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        """Load the network. Raises ComponentUnavailable if its file is not available."""
         path = find_inception(config.inception)
         self.batch_size, self.device = config.batch_size, device
         self.network = load_inception(path, device)
@@ -33,25 +33,25 @@ class InceptionFeatures:
             "extractor SHA-256": sha256_file(path),
             "clean-fid": importlib.metadata.version("clean-fid"),
         }
-        """What a reader of a score must know of it."""
+        """The facts that the scores depend on."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Of images in any number; grayscale is seen as three equal channels."""
+        """The features of any number of images; grayscale is repeated to three channels."""
         return torch.cat([self._batch(batch) for batch in torch.split(images, self.batch_size)])
 
     @torch.no_grad()
     def _batch(self, images: Tensor) -> Tensor:
-        resized = np.stack([self.resize(picture) for picture in pixels(images.expand(-1, 3, -1, -1))])
+        resized = np.stack([self.resize(image) for image in pixels(images.expand(-1, 3, -1, -1))])
         network_input = torch.from_numpy(resized).permute(0, 3, 1, 2).to(self.device)
         features: Tensor = self.network(network_input)
         return features.cpu().double()
 
 
 class PairMetric:
-    """What metrics have in common that look at pairs. State, float64: `features` [N, 2048], 16 kB an image."""
+    """The base of metrics on pairs of images. State, float64: `features` [N, 2048], 16 kB per image."""
 
     def __init__(self, config: InceptionConfig, device: torch.device) -> None:
-        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        """Load the network. Raises ComponentUnavailable if its file is not available."""
         self.features = InceptionFeatures(config, device)
 
     def measure_real(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The kernel inception distance: Bińkowski et al. (2018), "Demystifying MMD GANs" (https://arxiv.org/abs/1801.01401).
 
-The published code, and clean-fid's, average an unbiased estimate over random subsets of 1,000 images. Here it is taken
-once over all pairs of all images: that is what those averages tend to, and nothing is drawn.
+The published code and clean-fid average an unbiased estimate over random subsets of 1,000 images. Here, the estimate is
+taken once over all pairs of all images: these averages converge to it, and nothing is random.
 """
 
 import math
@@ -19,12 +19,12 @@ _ROWS = 1024
 
 
 class CleanKid(PairMetric):
-    """MMD^2 between the features of both sides."""
+    """MMD^2 between the features of real and generated images."""
 
     better: Mapping[str, Better] = {"kid": "lower"}
 
     def __init__(self, config: CleanKidConfig, *, device: torch.device) -> None:
-        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        """Load the network. Raises ComponentUnavailable if its file is not available."""
         super().__init__(config, device)
         self.protocol = MetricProtocol(
             name="all-pairs",
@@ -39,14 +39,14 @@ class CleanKid(PairMetric):
         )
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`kid`, which is below 0 as often as above where there is no difference.
+        """`kid`, whose mean is 0 if there is no difference, so it may be negative.
 
-        Raises InputError when a side has fewer than 2 images, which have no pair.
+        Raises InputError if there are fewer than 2 real or generated images.
         """
         x, y = real["features"], generated["features"]
         if min(len(x), len(y)) < 2:
             raise InputError(
-                f"metric clean-kid needs at least 2 images on each side for a pair; it got {len(x)} real and "
+                f"metric clean-kid needs at least 2 real and 2 generated images; it received {len(x)} real and "
                 f"{len(y)} generated.",
                 remedies=["metric.num_samples = 5000"],
             )
@@ -59,13 +59,13 @@ def squared_discrepancy(x: Tensor, y: Tensor) -> float:
 
 
 def _mean_within(x: Tensor) -> float:
-    """Mean kernel over all pairs of two unlike rows."""
-    alike = float(_kernel(x.square().sum(dim=1), x.shape[1]).sum())
-    return (_total(x, x) - alike) / (len(x) * (len(x) - 1))
+    """Mean kernel over all pairs of two different rows."""
+    diagonal = float(_kernel(x.square().sum(dim=1), x.shape[1]).sum())
+    return (_total(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
 
 def _total(x: Tensor, y: Tensor) -> float:
-    """Sum of the kernel over all pairs; in blocks, so that no matrix of N x M is ever held."""
+    """Sum of the kernel over all pairs, in blocks, so that no N x M matrix is stored."""
     return math.fsum(float(_kernel(rows @ y.T, x.shape[1]).sum()) for rows in torch.split(x, _ROWS))
 
 

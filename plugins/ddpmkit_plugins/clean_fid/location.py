@@ -1,4 +1,4 @@
-"""Where the file of the Inception network is, and which file it is. Imports no torch."""
+"""Path, URL and SHA-256 of the Inception network's file. Imports no torch."""
 
 from pathlib import Path
 
@@ -9,24 +9,24 @@ from ddpmkit.plugin import InputError, cache_folder, setting
 FILE_NAME = "inception-2015-12-05.pt"
 URL: str = inception_url
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-"""Of the published file, 95,607,719 bytes. k-diffusion's `evaluation.py` gives the same."""
+"""The SHA-256 of the published file (95,607,719 bytes); k-diffusion's `evaluation.py` contains the same value."""
 
 
 def cached_inception() -> Path:
-    """Where the file is downloaded to."""
+    """The path of the download."""
     return cache_folder() / FILE_NAME
 
 
 def named_inception(named: str) -> Path | None:
-    """The file that the recipe names, else DDPMKIT_INCEPTION, else None. Raises InputError when it is not there."""
+    """The file named by the recipe, else by DDPMKIT_INCEPTION, else None. Raises InputError if it does not exist."""
     for source, value in (("metric.inception", named), ("DDPMKIT_INCEPTION", setting("INCEPTION"))):
         if not value:
             continue
         path = Path(value).expanduser()
         if not path.is_file():
             raise InputError(
-                f"{source} names {path.absolute()}, and there is no such file.",
-                remedies=["correct the path", f"leave {source} unset: the file is then looked for and downloaded"],
+                f"{source} is {path.absolute()}, which does not exist.",
+                remedies=["correct the path", f"unset {source} to search for the file or download it"],
             )
         return path
     return None

@@ -1,4 +1,4 @@
-"""FID by the rules of clean-fid: Heusel et al. (2017), eq. 6; Parmar et al. (2022)."""
+"""FID as computed by clean-fid: Heusel et al. (2017), eq. 6; Parmar et al. (2022)."""
 
 import io
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class CleanFid:
         )
 
     def measure_real(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 [B, C, H, W] -> the batch's sums; the original protocol looks at the images as JPEGs."""
+        """uint8 [B, C, H, W] -> the batch's sums; the original protocol re-encodes the images as JPEG."""
         return feature_sums(self.features(images if self.standard else _as_jpeg(images)))
 
     def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
@@ -47,16 +47,16 @@ class CleanFid:
         return added(first, second)
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`fid`. Raises InputError when a side has fewer than 2 images, which have no covariance."""
+        """`fid`. Raises InputError for fewer than 2 real or generated images, which have no covariance."""
         return {"fid": distance_between(real, generated)}
 
 
 def _as_jpeg(images: Tensor) -> Tensor:
-    """Each image once through a JPEG file at Pillow's default quality, in memory."""
+    """Encode and decode each image as JPEG at Pillow's default quality, in memory."""
     out = torch.empty_like(images, device="cpu")
-    for row, picture in enumerate(pixels(images)):
+    for row, image in enumerate(pixels(images)):
         file = io.BytesIO()
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(file, "JPEG")
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG")
         decoded = torch.from_numpy(np.array(Image.open(file)))
         out[row] = decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1)
     return out

@@ -1,6 +1,6 @@
 """Improved precision and recall: Kynkäänniemi et al. (2019), section 2 (https://arxiv.org/abs/1904.06991).
 
-In Inception's features, as Dhariwal & Nichol (2021) take them; the paper itself used those of VGG-16.
+Uses Inception features, as Dhariwal & Nichol (2021); the paper itself used VGG-16.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,12 @@ _ROWS = 1024
 
 
 class PrecisionRecall(PairMetric):
-    """How much of either side lies within the manifold of the other."""
+    """The share of generated images in the manifold of the real ones, and the reverse."""
 
     better: Mapping[str, Better] = {"precision": "higher", "recall": "higher"}
 
     def __init__(self, config: PrecisionRecallConfig, *, device: torch.device) -> None:
-        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        """Load the network. Raises ComponentUnavailable if its file is not available."""
         self.neighbours = config.neighbours
         super().__init__(config, device)
         self.protocol = MetricProtocol(
@@ -38,24 +38,27 @@ class PrecisionRecall(PairMetric):
         )
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`precision` and `recall`. Raises InputError when a side has no neighbour of that rank."""
+        """`precision` and `recall`. Raises InputError if there are too few images for a neighbour of this rank."""
         x, y = real["features"], generated["features"]
         if (fewest := min(len(x), len(y))) <= self.neighbours:
             raise InputError(
-                f"metric precision-recall looks for neighbour number {self.neighbours} among {fewest} images, and an "
-                "image is not its own neighbour.",
+                f"metric precision-recall needs more than {self.neighbours} images, real and generated; "
+                f"it received {fewest}.",
                 remedies=["metric.num_samples = 5000", "metric.neighbours = 1"],
             )
         return {"precision": covered(y, x, self.neighbours), "recall": covered(x, y, self.neighbours)}
 
 
 def covered(points: Tensor, manifold: Tensor, neighbours: int) -> float:
-    """The share of [N, D] in a ball around one of [M, D] that reaches to its neighbour of that rank: eq. 1 and 2."""
-    # The nearest is the image itself.
+    """The share of points [N, D] inside a ball around any of the manifold [M, D], by eq. 1 and 2.
+
+    The radius of a ball is the distance to the neighbour of rank `neighbours`.
+    """
+    # The nearest neighbour is the image itself.
     radii = torch.cat([rows.kthvalue(neighbours + 1, dim=1).values for rows in _distances(manifold, manifold)])
     return sum(int((rows <= radii).any(dim=1).sum()) for rows in _distances(points, manifold)) / len(points)
 
 
 def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """Euclidean, block by block of the rows of x, so that no matrix of N x M is ever held."""
+    """Euclidean distances, in blocks of rows of x, so that no N x M matrix is stored."""
     return (torch.cdist(rows, y) for rows in torch.split(x, _ROWS))

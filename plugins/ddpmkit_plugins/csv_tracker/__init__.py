@@ -1,4 +1,4 @@
-"""Tables for a spreadsheet: manifest."""
+"""CSV tables of a run, for a spreadsheet: manifest."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
-"""A run as two tables: `metrics.csv` with a row a record of training, `scores.csv` with a row a score.
+"""Writes a run as two tables: `metrics.csv` with a row per training record, `scores.csv` with a row per score.
 
-They hold what an unbroken run would have written: what comes after the checkpoint that a run goes on from is dropped.
+When a run resumes, rows after its checkpoint are dropped, so the tables equal those of an uninterrupted run.
 """
 
 from pathlib import Path
@@ -19,33 +19,33 @@ SCORES = (
 
 
 class CsvTracker:
-    """Every row is in the file when the event returns. Numbers are written as Python reads them back."""
+    """Writes each row before the event returns. Numbers are written so that Python reads the same value back."""
 
     def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
-        """Nothing is written before the run starts."""
+        """Writes nothing until the run starts."""
         self._metrics = Table(run_folder / "metrics.csv", METRICS)
         self._scores = Table(run_folder / "scores.csv", SCORES)
         self._last_step = 0
 
     def run_started(self, event: RunStarted) -> None:
-        """Begin both tables, or go on with them after the step that the run goes on from."""
-        self._go_back_to(event.first_step)
-        self._scores.keep(lambda step: step < event.first_step)  # those of this step are told again
+        """Create both tables, or drop their rows after the step at which the run resumes."""
+        self._drop_after(event.first_step)
+        self._scores.keep(lambda step: step < event.first_step)  # the scores of this step are sent again
 
     def step(self, event: StepRecord) -> None:
-        """One row."""
+        """Append a row."""
         if event.step <= self._last_step:
-            # The run went back to an earlier checkpoint by itself, as `train.on_nonfinite = "rollback"` has it.
-            self._go_back_to(event.step - 1)
+            # The run rolled back to an earlier checkpoint (`train.on_nonfinite = "rollback"`).
+            self._drop_after(event.step - 1)
         self._last_step = event.step
         numbers = (event.loss, event.validation_loss, event.gradient_norm, event.learning_rate, event.images_per_second)
         self._metrics.append((event.step, *numbers, *event.loss_by_quarter))
 
     def picture(self, event: Picture) -> None:
-        """Nothing: a table holds no pictures."""
+        """Do nothing: a table contains no images."""
 
     def scores(self, event: Scores) -> None:
-        """One row a score."""
+        """Append a row per score."""
         rules = (event.protocol, event.comparable, event.num_samples, event.num_reference)
         self._scores.append(
             *(
@@ -55,9 +55,9 @@ class CsvTracker:
         )
 
     def run_ended(self, event: RunEnded) -> None:
-        """Nothing: the tables are whole at any time."""
+        """Do nothing: the tables are always complete."""
 
-    def _go_back_to(self, step: int) -> None:
+    def _drop_after(self, step: int) -> None:
         for table in (self._metrics, self._scores):
             table.keep(lambda found: found <= step)
         self._last_step = step

@@ -15,16 +15,16 @@ class FdConfig(ComponentConfig):
 
     extractor: Annotated[str, RunsCode("a TorchScript file that is run, or a function that is imported and called")]
     """A TorchScript file (`extractor.pt`), or a function that returns a torch module (`package.module:function`). It
-    takes float32 [B, 3, H, W] and gives features [B, D], or maps [B, D, h, w] that are averaged. It is run: name none
-    that you do not trust. If a run from elsewhere names one, it is run only with `--trust`."""
+    takes float32 [B, 3, H, W] and returns features [B, D], or maps [B, D, h, w] that are averaged. Its code runs, so
+    use only one that you trust. The extractor of a run from someone else runs only with `--trust`."""
     size: int = Field(default=224, ge=1)
-    """Height and width that images are resized to, bicubic and antialiased."""
+    """Images are resized to this height and width, bicubic and antialiased."""
     mean: tuple[float, ...] = Field(default=(127.5,), min_length=1, max_length=3)
-    """Taken off pixels of 0 .. 255: one number, or one a channel."""
+    """Subtracted from pixels of 0 .. 255: one number, or one per channel."""
     std: tuple[float, ...] = Field(default=(127.5,), min_length=1, max_length=3)
-    """What pixels are divided by then: one number, or one a channel."""
+    """The divisor of pixels after `mean` is subtracted: one number, or one per channel."""
     batch_size: int = Field(default=32, ge=1)
-    """Images that the network sees at once; the score does not depend on it."""
+    """The batch size of the network; the score does not depend on it."""
 
 
 @hookimpl

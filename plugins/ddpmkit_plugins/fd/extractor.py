@@ -1,4 +1,4 @@
-"""The network that a recipe names, and a hash that tells it from every other."""
+"""Loads the network that a recipe names, and computes its hash."""
 
 import hashlib
 import importlib
@@ -19,7 +19,7 @@ _REMEDIES = (
 def load_extractor(named: str, device: torch.device) -> tuple[nn.Module, str]:
     """The network in evaluation mode, and the SHA-256 of its file or of its weights.
 
-    Raises InputError when it is not there, or is something else.
+    Raises InputError if it does not exist or is something else.
     """
     path = Path(named).expanduser()
     if path.is_file():
@@ -28,7 +28,7 @@ def load_extractor(named: str, device: torch.device) -> tuple[nn.Module, str]:
         network = _from_function(named)
         digest = _digest_of_weights(network)
     else:
-        raise InputError(f"metric.extractor names {path.absolute()}, and there is no such file.", remedies=_REMEDIES)
+        raise InputError(f"metric.extractor is {path.absolute()}, which does not exist.", remedies=_REMEDIES)
     return network.eval().to(device), digest
 
 
@@ -38,9 +38,9 @@ def _from_file(path: Path) -> nn.Module:
         try:
             network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # it is
             return network
-        except Exception as error:  # there is no end to the ways in which a file can be something else
+        except Exception as error:  # a file that is something else can raise many errors
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} is no TorchScript file: {reason}", remedies=_REMEDIES) from error
+            raise InputError(f"{path} is not a TorchScript file: {reason}", remedies=_REMEDIES) from error
 
 
 def _from_function(named: str) -> nn.Module:
@@ -53,7 +53,7 @@ def _from_function(named: str) -> nn.Module:
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"metric.extractor: {named} gives {type(network).__name__} and no torch module.", remedies=_REMEDIES
+            f"metric.extractor: {named} returned {type(network).__name__}, not a torch module.", remedies=_REMEDIES
         )
     return network
 

@@ -1,4 +1,4 @@
-"""The Fréchet distance (Heusel et al. 2017, eq. 6) in features that the recipe chooses."""
+"""The Fréchet distance (Heusel et al. 2017, eq. 6) in the features of a network that the recipe names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class Fd:
     better: Mapping[str, Better] = {"fd": "lower"}
 
     def __init__(self, config: FdConfig, *, device: torch.device) -> None:
-        """Load the extractor. Raises InputError when it cannot be had."""
+        """Load the extractor. Raises InputError if it is not available."""
         self.config, self.device = config, device
         self.network, digest = load_extractor(config.extractor, device)
         self.mean, self.std = (
@@ -55,7 +55,7 @@ class Fd:
         return added(first, second)
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
-        """`fd`. Raises InputError when a side has fewer than 2 images, which have no covariance."""
+        """`fd`. Raises InputError for fewer than 2 real or generated images, which have no covariance."""
         return {"fd": distance_between(real, generated)}
 
     @torch.no_grad()
@@ -68,8 +68,8 @@ class Fd:
         if not isinstance(features, Tensor) or features.ndim not in (2, 4) or len(features) != len(images):
             shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise InputError(
-                f"extractor {self.config.extractor} gives {shape} for {len(images)} images.",
-                remedies=["it must give [B, D], or maps [B, D, h, w]"],
+                f"extractor {self.config.extractor} returned {shape} for {len(images)} images.",
+                remedies=["it must return [B, D], or maps [B, D, h, w]"],
             )
         return (features.mean(dim=(2, 3)) if features.ndim == 4 else features).cpu().double()
 

@@ -1,4 +1,4 @@
-"""How near samples come to training images, to see what was memorized: manifest and config."""
+"""The distance from samples to training images, to detect memorization: manifest and config."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ class NearestNeighboursConfig(ComponentConfig):
     """Keys of `[[metric]]` when `use = "nearest-neighbours"`."""
 
     size: int = Field(default=32, ge=1, le=64)
-    """Larger images are compared at this height and width, averaged over pixels."""
+    """Larger images are averaged down to this height and width before they are compared."""
     copy_ratio: float = Field(default=0.5, gt=0, le=1)
-    """A sample counts as a copy of a training image if it is nearer to it than this part of the distance from there to
-    the next training image that is another one."""
+    """A sample is a copy of a training image if its distance to it is less than this share of the distance between that
+    training image and the nearest different one."""
     duplicate_distance: float = Field(default=8.0, ge=0.01)
-    """Training images that differ by no more than this are one image: kept twice, or encoded or resized anew. Root mean
-    square over pixels, in grey levels of 0 .. 255."""
+    """Training images that differ by at most this are duplicates: stored twice, re-encoded or resized. Root mean square
+    over pixels, in grey levels of 0 .. 255."""
     mirrored: bool = True
-    """Compare with the mirror image of each training image too, as `data.flip` trains on both."""
+    """Also compare with the mirror image of each training image, because `data.flip` trains on both."""
 
 
 @hookimpl

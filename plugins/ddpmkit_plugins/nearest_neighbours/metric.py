@@ -1,6 +1,6 @@
-"""Samples beside their nearest training images, pixel by pixel: has the network memorized them?
+"""The distance from samples to their nearest training images in pixels, to detect memorization.
 
-A sample is a copy if it is nearer to a training image than images of that region are to one another, in the spirit of
+A sample is a copy if it is nearer to a training image than neighbouring training images are to each other, similar to
 Alaa et al. (2022), section 3.3 (authenticity), and Carlini et al. (2023), section 5.1.
 """
 
@@ -19,13 +19,13 @@ _ROWS = 1024
 
 
 class NearestNeighbours:
-    """State, float64: `pixels` [N, C, H, W], 25 kB an image of 32 x 32 in colour."""
+    """State, float64: `pixels` [N, C, H, W], 25 kB per image of 32 x 32 in colour."""
 
-    # Noise is far from every training image, and so is a picture that is new and good: neither score ranks runs.
+    # Noise is far from every training image, and so is a good new image: neither score ranks runs.
     better: Mapping[str, Better] = {"distance": "neither", "copies": "neither"}
 
     def __init__(self, config: NearestNeighboursConfig, *, device: torch.device) -> None:
-        """Needs nothing but the images."""
+        """Loads nothing; only the images are needed."""
         self.config, self.device = config, device
         mirrored = " and mirrored" if config.mirrored else ""
         self.protocol = MetricProtocol(
@@ -58,11 +58,11 @@ class NearestNeighbours:
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
         """`distance` and `copies`. Raises InputError if there are fewer than 2 different training images."""
         x, y = real["pixels"].to(self.device), generated["pixels"].to(self.device)
-        spacing = torch.cat([self._to_the_next(rows) for rows in self._distances(x, x)])
+        spacing = torch.cat([self._nearest_different(rows) for rows in self._distances(x, x)])
         if not bool(spacing.isfinite().all()):
             raise InputError(
-                "metric nearest-neighbours needs at least 2 training images that are not the same; "
-                f"it got {len(x)}, none more than {self.config.duplicate_distance:g} grey levels from some other.",
+                "metric nearest-neighbours needs at least 2 different training images; "
+                f"it received {len(x)}, all within {self.config.duplicate_distance:g} grey levels of one of them.",
                 remedies=["more images in the training set", "a smaller metric.duplicate_distance"],
             )
         found = [rows.min(dim=1) for rows in self._distances(y, x)]
@@ -70,14 +70,14 @@ class NearestNeighbours:
         copies = distance < self.config.copy_ratio * spacing[nearest]
         return {"distance": float(distance.quantile(0.5)), "copies": float(copies.double().mean())}
 
-    def _to_the_next(self, distances: Tensor) -> Tensor:
-        """[R, N] -> [R]: to the nearest image that is not the same one, kept twice or encoded anew; or infinite."""
+    def _nearest_different(self, distances: Tensor) -> Tensor:
+        """[R, N] -> [R]: the distance to the nearest image that is not a duplicate; infinite if there is none."""
         return distances.masked_fill(distances <= self.config.duplicate_distance, math.inf).min(dim=1).values
 
     def _distances(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """Root mean squares over pixels, from x to the nearer of each y and its mirror image.
 
-        Block by block of the rows of x, so that no matrix of N x M is ever held.
+        In blocks of rows of x, so that no N x M matrix is stored.
         """
         sides = [y, y.flip(3)] if self.config.mirrored else [y]
         scale = math.prod(x.shape[1:]) ** 0.5

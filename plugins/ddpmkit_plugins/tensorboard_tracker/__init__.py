@@ -12,6 +12,6 @@ def ddpmkit_components() -> Iterator[Component]:
         kind="tracker",
         name="tensorboard",
         target="ddpmkit_plugins.tensorboard_tracker.tracker:TensorboardTracker",
-        summary="losses, scores, pictures and the recipe for TensorBoard, in `tensorboard/` of the run folder",
+        summary="losses, scores, images and the recipe for TensorBoard, in `tensorboard/` of the run folder",
         requires=("tensorboard",),
     )

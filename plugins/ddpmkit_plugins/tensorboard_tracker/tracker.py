@@ -1,7 +1,6 @@
-"""A run as TensorBoard's event files: https://www.tensorflow.org/tensorboard.
+"""Writes a run as TensorBoard event files in the run folder: https://www.tensorflow.org/tensorboard.
 
-They lie in the run folder. A run that goes on adds a file to them, which begins by telling readers from which step on
-to forget what they read before.
+A resumed run adds an event file whose purge step makes readers discard earlier events from that step on.
 """
 
 import json
@@ -17,29 +16,29 @@ from ddpmkit.plugin import ComponentConfig, InputError
 
 
 class TensorboardTracker:
-    """Every event is on disk when its method returns: a run that is killed loses none before its checkpoint."""
+    """Writes each event to disk before the method returns, so a killed run loses no event before its checkpoint."""
 
     def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
-        """Nothing is written before the run starts."""
+        """Writes nothing until the run starts."""
         self._folder = run_folder / "tensorboard"
         self._writer: SummaryWriter | None = None
         self._last_step = 0
 
     def run_started(self, event: RunStarted) -> None:
-        """Open an event file, and write the recipe to it."""
-        # The recipe of a new run stands at step 0, where that of an earlier attempt may stand already.
+        """Open an event file and write the recipe to it."""
+        # A new run writes its recipe at step 0, where an earlier attempt may have written one.
         writer = self._open(event.first_step + 1 if event.first_step else 0)
         self._last_step = event.first_step
         facts = {"name": event.name, "parameters": event.parameters, **event.recipe}
         lines = json.dumps(facts, indent=2, ensure_ascii=False, default=str).splitlines()
-        # Text is Markdown: what stands four spaces in is shown as it is.
+        # Text is Markdown: lines indented by four spaces are shown verbatim.
         writer.add_text("recipe", "\n".join(f"    {line}" for line in lines), event.first_step)
         writer.flush()
 
     def step(self, event: StepRecord) -> None:
-        """Losses, gradient norm, learning rate and speed."""
+        """Write losses, gradient norm, learning rate and speed."""
         if event.step <= self._last_step:
-            # The run went back to an earlier checkpoint by itself, as `train.on_nonfinite = "rollback"` has it.
+            # The run rolled back to an earlier checkpoint (`train.on_nonfinite = "rollback"`).
             self._open(event.step)
         self._last_step = event.step
         values = {
@@ -53,7 +52,7 @@ class TensorboardTracker:
         self._write(event.step, values | quarters)
 
     def picture(self, event: Picture) -> None:
-        """A grid of samples, or a strip of the forward or the reverse process."""
+        """Write a grid of samples, or a strip of the forward or the reverse process."""
         if self._writer is not None:
             with Image.open(event.path) as opened:
                 pixels = np.asarray(opened.convert("RGB"))
@@ -61,7 +60,7 @@ class TensorboardTracker:
             self._writer.flush()
 
     def scores(self, event: Scores) -> None:
-        """Scores and their floors, under the metric's name."""
+        """Write scores and their floors, under the metric's name."""
         floors = {f"{event.metric}/{name}_floor": value for name, value in event.floor.items()}
         self._write(event.step, {f"{event.metric}/{name}": value for name, value in event.values.items()} | floors)
 
@@ -72,11 +71,13 @@ class TensorboardTracker:
             self._writer = None
 
     def _open(self, purge_step: int) -> SummaryWriter:
-        """A new event file, whose readers forget every step from `purge_step` on."""
+        """Open a new event file, whose readers discard all earlier events from `purge_step` on."""
         if self._writer is not None:
             self._writer.close()
         if self._folder.is_symlink():
-            raise InputError(f"{self._folder} is a link, and may lead anywhere.", remedies=["move it away"])
+            raise InputError(
+                f"{self._folder} is a link; it may lead outside the run folder.", remedies=["remove the link"]
+            )
         self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
         return self._writer
 

@@ -12,22 +12,22 @@ class WandbConfig(ComponentConfig):
     """Keys of `[[tracker]]` when `use = "wandb"`."""
 
     mode: Literal["online", "offline", "disabled"] = "online"
-    """`online` falls back to `offline` where there is no key or no network; `wandb sync` uploads such a run later."""
+    """`online` falls back to `offline` if there is no key or no network; `wandb sync` uploads such a run later."""
     project: str = Field(default="ddpmkit", min_length=1)
     """The project that the run belongs to."""
     entity: str = ""
-    """User or team; when empty, the account's own."""
+    """User or team; if empty, the account's default."""
     name: str = ""
-    """What the run is called there; when empty, as the recipe is."""
+    """The name of the run on Weights & Biases; if empty, the recipe's name."""
     tags: tuple[str, ...] = ()
-    """Labels to find the run by."""
+    """Labels of the run."""
     init_timeout: float = Field(default=20.0, gt=0)
-    """Seconds to wait for the server before going on offline."""
+    """Seconds to wait for the server before the run continues offline."""
 
     def unused_keys(self) -> Iterator[tuple[str, str]]:
-        """What is for a server, without one."""
+        """Keys that have no effect without a server."""
         if self.mode != "online":
-            yield "init_timeout", f'mode = "{self.mode}" asks no server'
+            yield "init_timeout", f'mode = "{self.mode}" uses no server'
 
 
 @hookimpl
@@ -38,12 +38,12 @@ def ddpmkit_components() -> Iterator[Component]:
         name="wandb",
         target="ddpmkit_plugins.wandb_tracker.tracker:WandbTracker",
         config="ddpmkit_plugins.wandb_tracker:WandbConfig",
-        summary="losses, scores and pictures on Weights & Biases, online or offline",
+        summary="losses, scores and images on Weights & Biases, online or offline",
         requires=("wandb",),
     )
 
 
 @hookimpl
 def ddpmkit_diagnoses() -> Iterator[str]:
-    """Whether runs go online."""
+    """Whether runs are online."""
     yield "ddpmkit_plugins.wandb_tracker.diagnosis:connection"

@@ -1,4 +1,4 @@
-"""What `ddpmkit doctor` says of Weights & Biases. The key is looked for, never shown, and no server is asked."""
+"""The diagnosis of Weights & Biases in `ddpmkit doctor`. Never shows the key and contacts no server."""
 
 from urllib.parse import urlsplit
 
@@ -6,12 +6,12 @@ from ddpmkit.plugin import Diagnosis
 
 
 def connection() -> Diagnosis:
-    """Where runs of `use = "wandb"` go."""
+    """Whether runs with `use = "wandb"` are online or offline."""
     try:
         import wandb
     except ImportError:
         return Diagnosis("wandb", "problem", "not installed", ("pip install wandb",))
-    # What wandb was set up with before is not what a run of its own would find.
+    # An earlier setup in this process may differ from the settings of a new run.
     wandb.teardown()
     try:
         settings = wandb.setup(wandb.Settings(silent=True)).settings
@@ -21,16 +21,16 @@ def connection() -> Diagnosis:
         wandb.teardown()
     host = urlsplit(server).netloc
     if mode != "online":
-        silenced = f"{wandb.__version__}; its own settings say {mode!r}, whatever a recipe says"
-        return Diagnosis("wandb", "note", silenced, ("wandb online", "unset WANDB_MODE"))
+        overridden = f"{wandb.__version__}; its own settings have mode {mode!r}, which overrides the recipe"
+        return Diagnosis("wandb", "note", overridden, ("wandb online", "unset WANDB_MODE"))
     if not key:
         return Diagnosis(
             "wandb",
             "note",
-            f"{wandb.__version__}, no key for {host}: runs go offline",
+            f"{wandb.__version__}, no key for {host}: runs are offline",
             ("wandb login", "wandb sync FOLDER  uploads such a run later"),
         )
-    return Diagnosis("wandb", "ok", f"{wandb.__version__}, with a key for {host}: runs go online")
+    return Diagnosis("wandb", "ok", f"{wandb.__version__}, with a key for {host}: runs are online")
 
 
 def _in_netrc(server: str) -> bool:

@@ -1,8 +1,7 @@
-"""A run on Weights & Biases: https://docs.wandb.ai.
+"""Logs a run to Weights & Biases: https://docs.wandb.ai.
 
-Its files lie in the run folder, and a run that is gone on with stays one run there. Nothing is ever asked of the person
-at the terminal, and nothing is printed but the one line that says why a run goes on offline, or without it. Training
-never waits for it: whatever happens to wandb's service, or to its disk, happens in a thread of its own.
+Its files are in the run folder, and a resumed run stays one run on the server. It never prompts, and prints only one
+line if the run continues offline or without wandb. Training never waits for wandb, whose calls run in another thread.
 """
 
 import contextlib
@@ -23,35 +22,35 @@ from ddpmkit_plugins.wandb_tracker.event_queue import EventQueue
 _log = logging.getLogger(__name__)
 
 _FINISH_TIMEOUT = 60.0
-"""Seconds that the last uploads may take; what is not up by then stays in the run folder for `wandb sync`."""
+"""Seconds that the last uploads may take; the rest stays in the run folder for `wandb sync`."""
 
 
-_PATIENCE = 30.0
-"""Seconds without an answer after which wandb is taken for dead; it answers in milliseconds, the network or not."""
+_TIMEOUT = 30.0
+"""Seconds without a response after which wandb counts as dead; it responds in milliseconds even without a network."""
 
 
 class WandbTracker:
-    """Passes every event on; the step of the training is the x axis of every chart."""
+    """Forwards every event; the training step is the x axis of every chart."""
 
     def __init__(self, config: WandbConfig, *, run_folder: Path) -> None:
-        """Nothing is contacted before the run starts."""
+        """Contacts no server until the run starts."""
         self.config = config
         self.folder = run_folder
         self._run: wandb.Run | None = None
-        self._box = EventQueue(_PATIENCE)
+        self._queue = EventQueue(_TIMEOUT)
 
     def run_started(self, event: RunStarted) -> None:
-        """Open the run, or open it again; offline when the server cannot be had."""
+        """Open the run, or resume it; offline if the server is not available."""
         if self.config.mode == "disabled":
             return
-        self._identity()  # a folder that cannot hold it is refused before wandb starts
-        with self._or_abandoned():
-            _hush()
+        self._identity()  # raises for an unusable folder before wandb starts
+        with self._abandoning_on_failure():
+            _set_up_silently()
             self._run = self._open_online(event) if self.config.mode == "online" else self._open(event, "offline")
             self._run.define_metric("*", step_metric="step")
 
     def step(self, event: StepRecord) -> None:
-        """Losses, gradient norm, learning rate and speed."""
+        """Log losses, gradient norm, learning rate and speed."""
         values: dict[str, float | None] = {
             "loss": event.loss,
             "validation_loss": event.validation_loss,
@@ -60,49 +59,49 @@ class WandbTracker:
             "images_per_second": event.images_per_second,
         }
         values |= {f"loss/t_q{number}": loss for number, loss in enumerate(event.loss_by_quarter, start=1)}
-        self._tell(event.step, lambda: {name: value for name, value in values.items() if value is not None})
+        self._log_values(event.step, lambda: {name: value for name, value in values.items() if value is not None})
 
     def picture(self, event: Picture) -> None:
-        """A grid of samples, or a strip of the forward or the reverse process."""
-        self._tell(event.step, lambda: {event.name: wandb.Image(str(event.path))})
+        """Log a grid of samples, or a strip of the forward or the reverse process."""
+        self._log_values(event.step, lambda: {event.name: wandb.Image(str(event.path))})
 
     def scores(self, event: Scores) -> None:
-        """Scores and their floors, under the metric's name."""
+        """Log scores and their floors, under the metric's name."""
         floors = {f"{event.metric}/{name}_floor": value for name, value in event.floor.items()}
         values = {f"{event.metric}/{name}": value for name, value in event.values.items()}
-        self._tell(event.step, lambda: values | floors)
+        self._log_values(event.step, lambda: values | floors)
 
     def run_ended(self, event: RunEnded) -> None:
-        """Close the run; wait for its last uploads, but not for ever."""
+        """Close the run, and wait for its last uploads for a limited time."""
         if self._run is None:
             return
         run, self._run = self._run, None
-        with self._or_abandoned():
-            self._box.post(lambda: self._finish(run, 1 if event.status == "failed" else 0))
-            self._box.empty(_FINISH_TIMEOUT + _PATIENCE)
+        with self._abandoning_on_failure():
+            self._queue.post(lambda: self._finish(run, 1 if event.status == "failed" else 0))
+            self._queue.wait(_FINISH_TIMEOUT + _TIMEOUT)
 
     def _finish(self, run: wandb.Run, exit_code: int) -> None:
         try:
             run.finish(exit_code=exit_code)
         except TimeoutError:
-            rest = Path(run.dir).parent
-            _log.warning("wandb could not upload everything in time; `wandb sync %s` uploads the rest.", rest)
+            folder = Path(run.dir).parent
+            _log.warning("wandb could not upload everything in time; `wandb sync %s` uploads the rest.", folder)
 
     def _open_online(self, event: RunStarted) -> wandb.Run:
-        """Offline without a key, without an answer in time, and where the server refuses the run."""
+        """Open the run online; offline without a key, without a response in time, or if the server rejects the run."""
         try:
             return self._open(event, None)
         except wandb.Error as error:
             if isinstance(error, wandb.errors.CommError):
-                # The service holds on to the id of the run that it could not open; a new one does not know it.
+                # The service reserves the id of the run that it could not open; restart it to reuse the id.
                 wandb.teardown()
-                _hush()
+                _set_up_silently()
             reason = str(error).partition("\n")[0].rstrip(".")
-            _log.warning("wandb goes on offline: %s. `wandb sync` uploads the run later.", reason)
+            _log.warning("wandb continues offline: %s. `wandb sync` uploads the run later.", reason)
             return self._open(event, "offline")
 
     def _open(self, event: RunStarted, mode: Literal["offline"] | None) -> wandb.Run:
-        """`mode` None is online, unless wandb's own settings (WANDB_MODE, say) decide otherwise."""
+        """Open the run; `mode` None means online, unless wandb's own settings (such as WANDB_MODE) override it."""
         config = self.config
         return wandb.init(
             project=config.project,
@@ -114,7 +113,7 @@ class WandbTracker:
             dir=self.folder,
             config={**event.recipe, "parameters": event.parameters},
             mode=mode,
-            reinit="create_new",  # a run of the caller's own, in a notebook say, stays as it is
+            reinit="create_new",  # another run in this process, such as in a notebook, is not affected
             settings=wandb.Settings(
                 silent=True,
                 console="off",
@@ -126,35 +125,35 @@ class WandbTracker:
         )
 
     def _identity(self) -> str:
-        """The run's id on the server, kept in the run folder so that a resumed run goes on there too."""
+        """The run's id on the server, stored in the run folder so that a resumed run keeps it."""
         file = self.folder / "wandb" / "run-id"
         if file.is_symlink() or file.parent.is_symlink():
             raise InputError(
-                f"{file.parent} or its run-id is a link, and may lead anywhere.", remedies=["move it away"]
+                f"{file.parent} or its run-id is a link; it may lead outside the run folder.",
+                remedies=["remove the link"],
             )
         if not (file.is_file() and file.read_text(encoding="ascii").strip()):
             with atomic_write(file) as new:
                 new.write(secrets.token_hex(4).encode())
         return file.read_text(encoding="ascii").strip()
 
-    def _tell(self, step: int, values: Callable[[], Mapping[str, object]]) -> None:
-        """`values` is called where there is time for it: it may read a picture."""
+    def _log_values(self, step: int, values: Callable[[], Mapping[str, object]]) -> None:
+        """`values` is called in the thread, because it may read an image file."""
         run = self._run
         if run is None:
             return
 
         def log() -> None:
-            # wandb's own step only ever rises, and what is logged below it is dropped. A run that goes on from a
-            # checkpoint may tell of steps below it once more; these follow in rows of their own, placed by the "step"
-            # they carry.
+            # wandb's own step only increases, and values logged below it are dropped. A resumed run may log earlier
+            # steps again; they become additional rows, placed by their value of "step".
             run.log({"step": step, **values()}, step=step if step >= run.step else None)
 
-        with self._or_abandoned():
-            self._box.post(log)
+        with self._abandoning_on_failure():
+            self._queue.post(log)
 
     @contextlib.contextmanager
-    def _or_abandoned(self) -> Iterator[None]:
-        """When wandb is dead, see to it that the end of the process does not wait for it either."""
+    def _abandoning_on_failure(self) -> Iterator[None]:
+        """If wandb fails, also prevent the exit of the process from waiting for it."""
         try:
             yield
         except Exception:
@@ -164,9 +163,9 @@ class WandbTracker:
 
 
 def _abandon_service() -> None:
-    """End wandb's service and its hook at the exit of the process: that one waits for a dead service for ever.
+    """End wandb's service and remove its exit hook, which would wait for a dead service indefinitely.
 
-    wandb has no public way to do it. Where a later version calls these things otherwise, the hook stays.
+    wandb has no public API for this. If a later version renames these attributes, the hook stays.
     """
     with contextlib.suppress(Exception):
         connection = wandb_setup.singleton()._connection
@@ -175,6 +174,6 @@ def _abandon_service() -> None:
             connection._proc._process.kill()
 
 
-def _hush() -> None:
-    """Start wandb without its voice; silent, it neither prints nor asks for a key."""
+def _set_up_silently() -> None:
+    """Start wandb in silent mode, in which it neither prints nor prompts for a key."""
     wandb.setup(wandb.Settings(silent=True))
