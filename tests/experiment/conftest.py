@@ -1,4 +1,4 @@
-"""A recipe so small that a run of it takes a second, and a registry that has the test's own components as well."""
+"""A recipe that runs in a second, and a registry with components of a test."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture
 def small() -> Callable[..., dict[str, Any]]:
-    """The recipe, with sections laid over it; one that names another component starts from that one's defaults."""
+    """The recipe with other sections; a section with another `use` starts from the defaults of that component."""
 
     def recipe(**sections: Any) -> dict[str, Any]:
         merged: dict[str, Any] = {"name": "small", **_SMALL}
@@ -37,7 +37,7 @@ def small() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def with_parts() -> Callable[..., Registry]:
-    """A registry of all that is installed and of these components."""
+    """A registry of all installed components and of these."""
 
     def registry(*components: Component) -> Registry:
         installed = [entry for entries in discover().registry().components.values() for entry in entries.values()]

@@ -1,4 +1,4 @@
-"""Every two choices of schedule, loss, prediction, sampler and backbone meet in a run at least once."""
+"""Every pair of choices of schedule, loss, prediction, sampler and backbone occurs in at least one run."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ FACTORS: Mapping[str, list[str]] = {
     "prediction": ["epsilon", "x0", "v"],
     "zero_terminal_snr": ["no", "yes"],
 }
-# At zero signal, eps says nothing of x0, and sigma is infinite.
+# Without signal, eps does not determine x0, and sigma is infinite.
 IMPOSSIBLE: list[tuple[Choice, Choice, str]] = [
     (("zero_terminal_snr", "yes"), ("prediction", "epsilon"), "x0 cannot be recovered from eps"),
     (("zero_terminal_snr", "yes"), ("sampler", "heun"), "sampler `heun` needs some signal at the last timestep"),
@@ -42,7 +42,7 @@ def is_possible(row: Mapping[str, str]) -> bool:
 
 
 def covering() -> Iterator[dict[str, str]]:
-    """Rows that take up as many pairs that have not met yet as they can, one choice after the other."""
+    """Rows that cover all pairs, chosen greedily: each choice covers as many missing pairs as possible."""
     choices = [(factor, value) for factor, values in FACTORS.items() for value in values]
     missing = {
         frozenset(pair)
@@ -81,7 +81,9 @@ def recipe(small: Callable[..., dict[str, Any]], row: Mapping[str, str]) -> dict
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", list(covering()), ids=lambda row: "-".join(row.values()))
-def test_they_train_and_draw(row: dict[str, str], small: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_combination_trains_and_samples(
+    row: dict[str, str], small: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     run = ddpmkit.run(recipe(small, row), tmp_path / "run")
     assert run.step == 20
     assert all(torch.isfinite(weight).all() for weight in run.model.network.parameters())
@@ -91,7 +93,7 @@ def test_they_train_and_draw(row: dict[str, str], small: Callable[..., dict[str,
 
 
 @pytest.mark.parametrize(("one", "other", "why"), IMPOSSIBLE)
-def test_what_cannot_go_together_is_refused_with_the_reason(
+def test_an_impossible_combination_is_rejected_with_the_reason(
     one: Choice, other: Choice, why: str, small: Callable[..., dict[str, Any]]
 ) -> None:
     row = {factor: values[0] for factor, values in FACTORS.items()} | {"prediction": "v"} | dict([one, other])
@@ -99,7 +101,7 @@ def test_what_cannot_go_together_is_refused_with_the_reason(
         read_recipe(recipe(small, row), registry=_INSTALLED)
 
 
-def test_every_possible_pair_is_among_them() -> None:
+def test_every_possible_pair_is_covered() -> None:
     rows = list(covering())
     assert all(is_possible(row) and row.keys() == FACTORS.keys() for row in rows)
     for one, other in itertools.combinations(FACTORS, 2):

@@ -29,7 +29,7 @@ def some(place: Workspace) -> list[Case]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_no_damage_of_a_run_folder_ends_a_command_in_a_traceback_or_makes_it_wait(place: Workspace) -> None:
+def test_no_damage_of_a_run_folder_makes_a_command_crash_or_hang(place: Workspace) -> None:
     chosen = some(place)
     assert {case.kind for case in chosen} == set(DAMAGES)
     outcome = damage_everything(place, chosen)

@@ -1,4 +1,4 @@
-"""What an evaluation is: which scores are its own, what changes make it another one, and what is shown if it fails."""
+"""The identity of an evaluation: which scores count as its own, and which changes make it another one."""
 
 import json
 import math
@@ -34,16 +34,16 @@ Registries = Callable[..., Registry]
 
 
 class LevelConfig(ComponentConfig):
-    """Which power of the grey level is averaged."""
+    """The power of the grey level to average."""
 
     without_effect: ClassVar = frozenset({"batch_size"})
 
     power: int = Field(default=1)
     """The power."""
     batch_size: int = 4
-    """Nothing depends on it."""
+    """Has no effect on scores."""
     answer: str = ""
-    """What to answer in place of a number."""
+    """What to return instead of the level."""
 
 
 class Level:
@@ -72,7 +72,7 @@ class Level:
 
 class Offline:
     def __init__(self, config: ComponentConfig, *, device: torch.device) -> None:
-        raise ComponentUnavailable("its network cannot be had", remedies=["--skip-unavailable-metrics"])
+        raise ComponentUnavailable("its network is not available", remedies=["--skip-unavailable-metrics"])
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def registry(with_parts: Registries) -> Registry:
     target = f"{__name__}:Level"
     return with_parts(
         Component(kind="metric", name="level", target=target, config=f"{__name__}:LevelConfig", summary="grey levels"),
-        Component(kind="metric", name="offline", target=f"{__name__}:Offline", summary="needs what is not here"),
+        Component(kind="metric", name="offline", target=f"{__name__}:Offline", summary="not available"),
     )
 
 
@@ -98,9 +98,7 @@ def found(folder: Path) -> list[Scores]:
     return read_scores(RunFolder(folder).log)
 
 
-def test_two_metrics_of_one_use_are_two_evaluations_and_told_apart_everywhere(
-    train: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_two_metrics_of_one_use_have_different_names_everywhere(train: Callable[..., Run], tmp_path: Path) -> None:
     train({"power": 1, "every": 1}, {"power": 2, "every": 1})
     scores = found(tmp_path)
     assert [(each.step, each.metric) for each in scores] == [
@@ -116,12 +114,12 @@ def test_two_metrics_of_one_use_are_two_evaluations_and_told_apart_everywhere(
     assert "local/level[power=2] level" in done.output
 
 
-def test_a_metric_that_is_alone_keeps_its_plain_name(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_single_metric_is_named_by_its_use(train: Callable[..., Run], tmp_path: Path) -> None:
     train({"power": 2})
     assert [each.metric for each in found(tmp_path)] == ["local/level"]
 
 
-def test_changed_settings_are_taken_by_a_run_that_is_given_again(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_finished_run_with_changed_settings_is_evaluated_again(train: Callable[..., Run], tmp_path: Path) -> None:
     ddim = {"use": "ddim", "count": 4, "batch_size": 4}
     changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({}, {}),
@@ -137,20 +135,20 @@ def test_changed_settings_are_taken_by_a_run_that_is_given_again(train: Callable
     identities = [json.dumps(each.identity, sort_keys=True) for each in found(tmp_path)]
     assert len(set(identities)) == len(changes)
     assert found(tmp_path)[-1].facts["sampler"] == "ddim, 6 steps, eta = 0.5"
-    # Each has been made: none is made again.
+    # All of them exist already.
     for metric, sections in (changes[0], changes[-1]):
         train(metric, **sections)
         assert len(found(tmp_path)) == len(changes)
 
 
-def test_what_no_score_depends_on_makes_no_new_evaluation(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_settings_that_do_not_affect_scores_make_no_new_evaluation(train: Callable[..., Run], tmp_path: Path) -> None:
     train({})
     before = (tmp_path / "metrics.jsonl").read_bytes()
     train({"batch_size": 2, "every": 1})
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_score_asked_for_by_hand_is_none_of_the_run(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_manual_score_does_not_count_as_one_of_the_run(train: Callable[..., Run], tmp_path: Path) -> None:
     run = train({})
     (own,) = found(tmp_path)
     for num_samples in (None, 2):
@@ -160,7 +158,7 @@ def test_a_score_asked_for_by_hand_is_none_of_the_run(train: Callable[..., Run],
     page = run.report().read_text()
     assert f"local/level level (plain) {own.values['level']:.4g}" in page
     assert "manual evaluation, ancestral, 6 steps" in page
-    # The log that only a person wrote to has no score of the run: it is made.
+    # A log with manual scores only has no score of the run, which is taken again.
     log = tmp_path / "metrics.jsonl"
     lines = [line for line in log.read_text().splitlines(keepends=True) if '"origin": "run"' not in line]
     log.write_text("".join(lines))
@@ -168,7 +166,7 @@ def test_a_score_asked_for_by_hand_is_none_of_the_run(train: Callable[..., Run],
     assert [each.origin for each in found(tmp_path)] == ["request", "request", "run"]
 
 
-def test_compare_sets_asked_for_scores_apart(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+def test_compare_lists_manual_scores_separately(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     for name in ("a", "b"):
         run = ddpmkit.run(
             small(train={"steps": 1}, metric=[{"use": "local/level"}]), tmp_path / name, registry=registry
@@ -183,7 +181,7 @@ def test_compare_sets_asked_for_scores_apart(small: Recipe, registry: Registry, 
     assert asked[1] != "-"
 
 
-def test_a_line_of_an_earlier_version_counts_as_the_evaluation_that_it_describes(
+def test_a_score_of_an_earlier_version_counts_as_the_evaluation_that_it_describes(
     train: Callable[..., Run], tmp_path: Path
 ) -> None:
     train({})
@@ -200,7 +198,7 @@ def test_a_line_of_an_earlier_version_counts_as_the_evaluation_that_it_describes
     assert [each.num_samples for each in found(tmp_path)] == [4, 3]
 
 
-def test_the_best_checkpoint_is_that_of_the_runs_own_scores_by_the_present_settings(
+def test_the_best_checkpoint_is_chosen_by_the_runs_own_scores_with_the_current_settings(
     train: Callable[..., Run], tmp_path: Path
 ) -> None:
     keeping = {"steps": 3, "keep_last": 1, "keep_best": "level", "checkpoint_every": 1}
@@ -209,7 +207,7 @@ def test_the_best_checkpoint_is_that_of_the_runs_own_scores_by_the_present_setti
     chosen = min(best, key=lambda each: each.values["level"]).step
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {f"step-{step:08d}" for step in (chosen, 3)}
-    # Scores that would be better, but by others' rules or on request, choose no checkpoint.
+    # Better scores of another identity, or requested ones, do not choose a checkpoint.
     for step, change in ((1, {"origin": "request"}), (2, {"identity": {**best[0].identity, "num_samples": 2}})):
         log.append("scores", asdict(replace(best[0], step=step, values={"level": -9.0}, **change)))
     log.sync()
@@ -219,7 +217,9 @@ def test_the_best_checkpoint_is_that_of_the_runs_own_scores_by_the_present_setti
     assert f"step-{chosen:08d}" in {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
 
-def test_a_score_that_ranks_nothing_is_refused_before_the_first_step(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_keep_best_with_an_unknown_score_is_rejected_before_the_first_step(
+    train: Callable[..., Run], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"keep_best = 'lvel'") as caught:
         train({}, train={"keep_best": "lvel"})
     assert "scores that can be used: level" in str(caught.value)
@@ -227,7 +227,7 @@ def test_a_score_that_ranks_nothing_is_refused_before_the_first_step(train: Call
 
 
 @pytest.mark.parametrize(("answer", "shown"), [("nan", "nan"), ("inf", "inf"), ("text", "'good'")])
-def test_a_score_that_is_no_finite_number_is_shown_named_and_never_ranked(
+def test_a_score_that_is_not_finite_is_shown_and_never_ranked(
     train: Callable[..., Run], tmp_path: Path, answer: str, shown: str
 ) -> None:
     run = train({"answer": answer})
@@ -242,7 +242,7 @@ def test_a_score_that_is_no_finite_number_is_shown_named_and_never_ranked(
     assert len(found(tmp_path)) == 2
 
 
-def test_a_log_that_cannot_be_written_costs_no_score(
+def test_scores_are_returned_if_the_log_cannot_be_written(
     train: Callable[..., Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = train({})
@@ -254,7 +254,7 @@ def test_a_log_that_cannot_be_written_costs_no_score(
     assert len(found(tmp_path)) == 1
 
 
-def test_a_changed_grid_on_a_finished_run_is_generated_anew(train: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_finished_run_with_another_grid_generates_it_again(train: Callable[..., Run], tmp_path: Path) -> None:
     train({})
     grid, strip = tmp_path / "samples" / "step-00000002.png", tmp_path / "viz" / "backward.png"
     before, processes, page = grid.read_bytes(), strip.read_bytes(), (tmp_path / "report.html").read_bytes()
@@ -270,7 +270,7 @@ def test_a_changed_grid_on_a_finished_run_is_generated_anew(train: Callable[...,
     assert (grid.read_bytes(), strip.read_bytes()) == (before, processes)
 
 
-def test_a_skipped_metric_is_offered_nowhere(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+def test_a_skipped_metric_is_not_suggested(small: Recipe, registry: Registry, tmp_path: Path) -> None:
 
     for metrics, offered in (
         ([{"use": "local/offline"}], None),
@@ -294,7 +294,7 @@ def test_a_skipped_metric_is_offered_nowhere(small: Recipe, registry: Registry, 
         assert lines == ([f"  ddpmkit evaluate {offered}"] if offered else [])
 
 
-def test_everything_that_is_missing_is_told_at_once(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+def test_everything_that_is_missing_is_reported_together(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     recipe = small(
         data={"use": "image-folder", "root": str(tmp_path / "nowhere"), "image_size": 8},
         metric=[{"use": "local/offline"}, {"use": "fd", "extractor": str(tmp_path / "none.pt")}],
@@ -302,6 +302,6 @@ def test_everything_that_is_missing_is_told_at_once(small: Recipe, registry: Reg
     with pytest.raises(InputError) as caught:
         ddpmkit.run(recipe, tmp_path / "run", registry=registry)
     text = str(caught.value)
-    for told in ("nowhere", "its network cannot be had", "none.pt", "3 problems."):
-        assert told in text
+    for expected in ("nowhere", "its network is not available", "none.pt", "3 problems."):
+        assert expected in text
     assert not (tmp_path / "run").exists()

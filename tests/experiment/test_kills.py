@@ -1,4 +1,4 @@
-"""Processes that are sent SIGKILL: at random times, at every stage of a save, and before changes of any file."""
+"""Kills (SIGKILL) at random times, at every stage of a save, and before any change of a file."""
 
 import hashlib
 import itertools
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_times_and_every_run_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+def test_runs_that_are_killed_at_random_times_equal_the_uninterrupted_one(tmp_path: Path) -> None:
     outcome = kill_at_random(20, seed=0, folder=tmp_path, steps=24)
     assert outcome.problems == []
     assert outcome.kills == 20
@@ -41,13 +41,13 @@ HARD = {
     "sweep": "checkpoints/.step-00000000.removed",
     "fetch": "os.remove run/.afhq.partial/afhq_v1.zip",
 }
-"""Changes before which a kill once left something for good."""
+"""Changes before which a kill once left something behind permanently."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_same_command_makes_good_a_kill_before_a_change_of_any_file(tmp_path: Path, name: str) -> None:
-    """One change of each scenario, and the hard one; `tests/stress/every_operation.py` takes all of them."""
+def test_the_same_command_recovers_from_a_kill_before_a_change_of_any_file(tmp_path: Path, name: str) -> None:
+    """One change of each scenario and the hard one; `tests/stress/every_operation.py` tries every change."""
 
     def chosen(changes: list[str]) -> set[int]:
         hard = [number for number, change in enumerate(changes) if name in HARD and HARD[name] in change]
@@ -61,9 +61,9 @@ def test_the_same_command_makes_good_a_kill_before_a_change_of_any_file(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("former", "saved"), [(None, 1), (1, 2), (2, 2)], ids=["the first save", "a later save", "the same step once more"]
+    ("former", "saved"), [(None, 1), (1, 2), (2, 2)], ids=["the first save", "a later save", "the same step again"]
 )
-def test_a_kill_at_any_stage_of_a_save_leaves_the_former_checkpoint_or_the_whole_new_one(
+def test_a_kill_at_any_stage_of_a_save_leaves_the_old_checkpoint_or_the_complete_new_one(
     tmp_path: Path, former: int | None, saved: int
 ) -> None:
     uninterrupted = {step: tmp_path / f"until-{step}" for step in (1, 2, 3)}
@@ -77,20 +77,20 @@ def test_a_kill_at_any_stage_of_a_save_leaves_the_former_checkpoint_or_the_whole
             shutil.copytree(uninterrupted[former], run)
         dying = (save_again, run, fatal) if former == saved else (run_until, saved, SMALL, run, fatal)
         if (exit_code := call(*dying)) == 0:
-            break  # a save has fewer stages than that
+            break  # there are no more stages
         assert exit_code == -signal.SIGKILL
         state = folder_state(run / "checkpoints")
         checkpoint = newest_checkpoint(run / "checkpoints")
         found.append(checkpoint.step if checkpoint else None)
         if checkpoint is not None:
             assert differing_tensors(checkpoint, newest(uninterrupted[checkpoint.step])) == []
-        if state not in resumed:  # the same files have the same future
+        if state not in resumed:  # the same files lead to the same result
             resumed.add(state)
             assert call(run_until, 3, SMALL, run) == 0
             assert differing_tensors(newest(run), newest(uninterrupted[3])) == []
             assert step_records(run) == step_records(uninterrupted[3])
             assert [path.name for path in (run / "checkpoints").iterdir() if "." in path.name] == []
-    # First the former one, and from one stage on the new one.
+    # Early stages leave the old checkpoint, later ones the new one.
     assert [step for step, _ in itertools.groupby(found)] == list(dict.fromkeys([former, saved]))
     assert len(found) > 20
 

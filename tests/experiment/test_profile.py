@@ -5,10 +5,10 @@ from ddpmkit.experiment.profile import profile
 from ddpmkit.recipe import read_recipe
 
 
-def test_flops_are_those_of_the_formula_and_phases_add_up(small: Callable[..., dict[str, Any]]) -> None:
-    told: list[int] = []
-    found = profile(read_recipe(small()), 3, told.append)
-    assert told == [1, 1, 1]
+def test_flops_scale_with_the_batch_and_phases_add_up(small: Callable[..., dict[str, Any]]) -> None:
+    progress: list[int] = []
+    found = profile(read_recipe(small()), 3, progress.append)
+    assert progress == [1, 1, 1]
     assert min(found.phases.values()) > 0
     assert sum(found.phases.values()) <= found.seconds
     twice = profile(read_recipe(small(train={"batch_size": 8})), 1)

@@ -1,4 +1,4 @@
-"""Readers beside a real run that saves at every step and keeps one checkpoint."""
+"""Reading a run that saves at every step and keeps one checkpoint, while it is in progress."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from ddpmkit.checkpoint import newest_checkpoint
 from ddpmkit.recipe import toml_text
 
 
-def test_readers_beside_a_running_run_always_find_one_whole_checkpoint(tmp_path: Path, small) -> None:  # type: ignore[no-untyped-def]
+def test_readers_of_a_run_in_progress_always_find_an_intact_checkpoint(tmp_path: Path, small) -> None:  # type: ignore[no-untyped-def]
     recipe, folder = tmp_path / "small.toml", tmp_path / "run"
     recipe.write_text(toml_text(small(train={"steps": 1_000_000, "checkpoint_every": 1, "keep_last": 1})))
     command = [sys.executable, "-m", "ddpmkit", "run", str(recipe), "--out", str(folder)]
@@ -31,7 +31,7 @@ def test_readers_beside_a_running_run_always_find_one_whole_checkpoint(tmp_path:
                     run = ddpmkit.load(folder)
                     steps.append(run.step)
                     images = run.sample(1)
-                    # Long after the run removed that checkpoint.
+                    # By now the run has removed that checkpoint.
                     assert torch.equal(run.sample(1), images)
             steps.append(found.step)
             assert process.poll() is None

@@ -18,8 +18,8 @@ from ddpmkit.plugin.registry import Registry
 Recipe = Callable[..., dict[str, Any]]
 
 
-class BlindOutside:
-    """Not a number where no gradient is asked for: in the validation."""
+class InfiniteInValidation:
+    """Infinite if gradients are off: in validation only."""
 
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
         pass
@@ -30,7 +30,7 @@ class BlindOutside:
 
 
 class Runaway(nn.Module):
-    """A network whose weight moves the same way at every step, and whose output does not depend on it."""
+    """A network whose weight changes in the same direction at every step, and whose output does not depend on it."""
 
     def __init__(
         self, config: ComponentConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
@@ -52,7 +52,9 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
             config="stress_plugin:UnluckyConfig",
             summary="NaN for some batches",
         ),
-        Component(kind="loss", name="blind", target=f"{__name__}:BlindOutside", summary="infinite without gradients"),
+        Component(
+            kind="loss", name="blind", target=f"{__name__}:InfiniteInValidation", summary="infinite without gradients"
+        ),
         Component(kind="backbone", name="runaway", target=f"{__name__}:Runaway", summary="overflows"),
     )
 
@@ -82,7 +84,7 @@ def assert_equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
 
 
-def test_stop_keeps_the_steps_before_and_says_which_images_and_timesteps(
+def test_stop_saves_the_steps_before_and_records_images_and_timesteps(
     small: Recipe, registry: Registry, tmp_path: Path
 ) -> None:
     with pytest.raises(RunFailed, match="the loss is nan and the gradient norm nan") as caught:
@@ -96,7 +98,7 @@ def test_stop_keeps_the_steps_before_and_says_which_images_and_timesteps(
     assert "on_nonfinite" in str(caught.value)
 
 
-def test_the_advice_to_skip_can_be_followed_on_the_same_run(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+def test_the_suggestion_to_skip_works_on_the_same_run(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RunFailed):
         ddpmkit.run(unlucky(small), tmp_path / "run", registry=registry)
     ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path / "run", registry=registry)
@@ -104,7 +106,7 @@ def test_the_advice_to_skip_can_be_followed_on_the_same_run(small: Recipe, regis
     assert_equal(tensors(tmp_path / "run"), tensors(tmp_path / "straight"))
 
 
-def test_skip_passes_over_the_batch_and_over_nothing_else(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+def test_skip_skips_only_the_batch(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     run = ddpmkit.run(unlucky(small, on_nonfinite="skip"), tmp_path, registry=registry)
     passed = {incident["step"] for incident in incidents(tmp_path)}
     assert 1 <= len(passed) < 10
@@ -116,9 +118,7 @@ def test_skip_passes_over_the_batch_and_over_nothing_else(small: Recipe, registr
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
-def test_a_stop_and_a_resume_in_between_change_nothing(
-    small: Recipe, registry: Registry, tmp_path: Path, policy: str
-) -> None:
+def test_stopping_and_resuming_changes_nothing(small: Recipe, registry: Registry, tmp_path: Path, policy: str) -> None:
     keys: dict[str, Any] = {"on_nonfinite": policy, "checkpoint_every": 3, "keep_last": 0}
     ddpmkit.run(unlucky(small, **keys), tmp_path / "straight", registry=registry)
     asked = itertools.count()
@@ -130,10 +130,10 @@ def test_a_stop_and_a_resume_in_between_change_nothing(
 
 
 @pytest.mark.parametrize("keep_last", [1, 2])
-def test_a_run_goes_back_to_the_same_checkpoints_wherever_it_was_stopped(
+def test_a_run_is_rolled_back_to_the_same_checkpoints_wherever_it_was_stopped(
     small: Recipe, registry: Registry, tmp_path: Path, keep_last: int
 ) -> None:
-    """A stop saves a checkpoint that a run which is never stopped does not have: to resume from, not to go back to."""
+    """A stop saves a checkpoint that an uninterrupted run does not have. A run is not rolled back to it."""
     recipe = unlucky(small, on_nonfinite="rollback", checkpoint_every=5, keep_last=keep_last)
     straight, before_step = tmp_path / "straight", list[int]()
 
@@ -146,7 +146,7 @@ def test_a_run_goes_back_to_the_same_checkpoints_wherever_it_was_stopped(
     assert len(unlucky_steps) > 1
     for call in unlucky_steps[:2]:
         halted, asked = tmp_path / f"stopped-{call}", itertools.count()
-        # Just before a step that fails, and so far from the checkpoint that the run is to go back to.
+        # Just before a step that fails, and after the checkpoint to roll back to.
         ddpmkit.run(recipe, halted, registry=registry, stop=lambda asked=asked, call=call: next(asked) == call)
         (newest, *_) = checkpoint_folders(halted / "checkpoints")
         assert step_of(newest) % 5 != 0
@@ -164,7 +164,7 @@ def test_skip_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_pa
     assert [incident["done"] for incident in incidents(tmp_path)] == [*["skipped the batch"] * 3, "stopped"]
 
 
-def test_rollback_goes_on_from_the_last_checkpoint_with_other_batches(
+def test_rollback_continues_from_the_last_checkpoint_with_other_batches(
     small: Recipe, registry: Registry, tmp_path: Path
 ) -> None:
     run = ddpmkit.run(unlucky(small, on_nonfinite="rollback", checkpoint_every=2), tmp_path, registry=registry)
@@ -198,7 +198,7 @@ def test_a_weight_that_overflows_is_never_saved(small: Recipe, registry: Registr
         assert torch.isfinite(open_checkpoint(folder).tensors("model")["weight"]).all()
 
 
-def test_a_validation_loss_that_is_none_is_left_out_and_written_down(
+def test_an_infinite_validation_loss_is_left_out_of_the_log_and_recorded(
     small: Recipe, registry: Registry, tmp_path: Path
 ) -> None:
     ddpmkit.run(small(loss={"use": "local/blind"}, train={"steps": 2}), tmp_path, registry=registry)

@@ -20,7 +20,7 @@ SAMPLERS = ["ancestral", "ddim", "heun", "dpm-solver-2m", "unipc"]
 ON = {"timesteps": 6, "self_conditioning": True}
 
 
-def test_a_resumed_run_is_the_one_that_went_straight(small: Recipe, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(small: Recipe, tmp_path: Path) -> None:
     recipe = small(diffusion=ON, train={"steps": 9})
     straight = ddpmkit.run(recipe, tmp_path / "straight")
     calls = iter(range(1000))
@@ -49,17 +49,17 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_image_is_the_same_in_every_batch(small: Recipe, guided: Callable[[Recipe], Path], sampler: str) -> None:
-    def drawn(batch_size: int) -> Tensor:
+    def sampled(batch_size: int) -> Tensor:
         section = f'sampler={{use="{sampler}", guidance=2.0, batch_size={batch_size}}}'
         return ddpmkit.load(guided(small), overrides=[section]).sample(5)
 
-    together, alone = drawn(4), drawn(1)
-    assert torch.equal(drawn(4), together)
+    together, alone = sampled(4), sampled(1)
+    assert torch.equal(sampled(4), together)
     assert (alone.int() - together.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_call_of_every_sampler_is_given_the_estimate_of_the_call_before(name: str) -> None:
+def test_every_network_call_of_every_sampler_receives_the_previous_estimate(name: str) -> None:
     given: list[Tensor] = []
     answers: list[Tensor] = []
 
@@ -78,7 +78,7 @@ def test_every_call_of_every_sampler_is_given_the_estimate_of_the_call_before(na
         torch.testing.assert_close(given[now], answers[before].clamp(-1, 1))
 
 
-def test_every_step_of_ddim_is_given_the_estimate_of_the_step_before(small: Recipe, tmp_path: Path) -> None:
+def test_every_step_of_ddim_receives_the_estimate_of_the_previous_step(small: Recipe, tmp_path: Path) -> None:
     """Chen et al. (2022), algorithm 2, with eq. 12 of Song et al. (2021) at eta = 0, written out."""
     sampler = {"use": "ddim", "count": 3, "batch_size": 4}
     run = ddpmkit.run(small(diffusion=ON, sampler=sampler, train={"steps": 3, "learning_rate": 0.01}), tmp_path)
@@ -94,7 +94,7 @@ def test_every_step_of_ddim_is_given_the_estimate_of_the_step_before(small: Reci
     assert (run.sample(3, seed=0).int() - to_uint8(x).int()).abs().max() <= 1
 
 
-def test_guidance_asks_both_ways_with_the_guided_estimate_before() -> None:
+def test_guidance_passes_the_guided_estimate_to_both_branches() -> None:
     given: list[Tensor] = []
 
     def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
@@ -106,7 +106,7 @@ def test_guidance_asks_both_ways_with_the_guided_estimate_before() -> None:
     denoiser = Denoiser(network, process, torch.tensor([0, 1]), Guidance(3.0, null_label=2))
     x = torch.full((2, 1, 8, 8), 0.1)
     first = denoiser(x, 1).x0
-    # Untold gives 3 x, told 1 x and 2 x: three times the way from the first to the second.
+    # Unconditional: 3 x; conditional: 1 x and 2 x. Guidance goes three times the way from the first to the second.
     torch.testing.assert_close(first[:, 0, 0, 0], torch.tensor([-0.3, 0.0]))
     denoiser(x, 0)
     assert not given[0].any()

@@ -1,4 +1,4 @@
-"""A folder from elsewhere runs no code unless it is trusted; one's own runs need no flag."""
+"""A folder from elsewhere runs no code unless it is trusted; runs of one's own need no flag."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def network():
 
 @pytest.fixture
 def recipe(small: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A run of two steps, scored in the features of a network that a module beside it gives."""
+    """A run of two steps, evaluated with the features of a network in a module next to it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     module = f"extractor_{tmp_path.name}"
@@ -38,12 +38,12 @@ def recipe(small: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def theirs(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same run, as if it came from somebody else."""
+    """The same run, as if another user had made it."""
     monkeypatch.setenv("DDPMKIT_STATE", "their-state")
     ddpmkit.run(recipe, "theirs")
     monkeypatch.setenv("DDPMKIT_STATE", "my-state")
     Path("executed").unlink()
-    # Imported in this process already, it would not be executed again.
+    # A module that is already imported would not be executed again.
     del sys.modules[recipe["metric"][0]["extractor"].partition(":")[0]]
     return Path("theirs")
 
@@ -52,7 +52,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, [*arguments, "--no-plugins"])
 
 
-def test_one_s_own_run_is_scored_without_a_flag(recipe: dict[str, Any]) -> None:
+def test_a_run_of_ones_own_is_evaluated_without_a_flag(recipe: dict[str, Any]) -> None:
     ddpmkit.run(recipe, "mine")
     assert len(ddpmkit.load("mine").evaluate()) == 1
     shutil.copytree("mine", "copied")
@@ -60,7 +60,7 @@ def test_one_s_own_run_is_scored_without_a_flag(recipe: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("where", ["theirs", "theirs/checkpoints/step-00000002"])
-def test_a_run_from_elsewhere_is_scored_only_when_trusted(where: str, theirs: Path) -> None:
+def test_a_run_from_elsewhere_is_evaluated_only_if_trusted(where: str, theirs: Path) -> None:
     refused = call("evaluate", where)
     assert refused.exit_code == 2
     assert "was not written by a run of yours" in refused.stderr
@@ -70,7 +70,7 @@ def test_a_run_from_elsewhere_is_scored_only_when_trusted(where: str, theirs: Pa
     assert Path("executed").exists()
 
 
-def test_what_names_no_code_asks_for_nothing(theirs: Path) -> None:
+def test_commands_that_run_no_named_code_need_no_trust(theirs: Path) -> None:
     for arguments in (["sample", "theirs", "-n", "2"], ["visualize", "theirs"], ["interpolate", "theirs", "0", "1"]):
         assert call(*arguments).exit_code == 0, arguments
     assert CliRunner().invoke(main, ["compare", "theirs", "theirs"]).exit_code == 0
@@ -78,18 +78,18 @@ def test_what_names_no_code_asks_for_nothing(theirs: Path) -> None:
     assert not Path("executed").exists()
 
 
-def test_a_value_of_one_s_own_needs_no_trust(theirs: Path, recipe: dict[str, Any]) -> None:
+def test_an_override_needs_no_trust(theirs: Path, recipe: dict[str, Any]) -> None:
     mine = json.dumps(recipe["metric"][0]["extractor"])
     assert call("evaluate", "theirs", "--set", f"metric.0.extractor={mine}").exit_code == 0
 
 
-def test_in_python(theirs: Path) -> None:
+def test_trust_in_python(theirs: Path) -> None:
     with pytest.raises(UntrustedCode):
         ddpmkit.load("theirs").evaluate()
     assert len(ddpmkit.load("theirs", trust=True).evaluate()) == 1
 
 
-def test_a_lock_from_elsewhere_is_run_only_when_trusted_and_then_is_one_s_own(theirs: Path) -> None:
+def test_a_lock_file_from_elsewhere_is_run_only_if_trusted_and_belongs_to_the_user_then(theirs: Path) -> None:
     lock = "theirs/recipe.lock.toml"
     assert call("run", lock, "--out", "again").exit_code == 2
     assert not Path("executed").exists()
@@ -98,7 +98,7 @@ def test_a_lock_from_elsewhere_is_run_only_when_trusted_and_then_is_one_s_own(th
     assert call("evaluate", "again").exit_code == 0
 
 
-def test_one_s_own_recipe_goes_on_with_a_folder_from_elsewhere_and_runs_its_own_code_only(
+def test_a_recipe_of_ones_own_resumes_a_folder_from_elsewhere_and_runs_only_its_own_code(
     theirs: Path, recipe: dict[str, Any]
 ) -> None:
     ours = {**recipe, "metric": [{"use": "nearest-neighbours", "num_samples": 4}]}
@@ -107,7 +107,7 @@ def test_one_s_own_recipe_goes_on_with_a_folder_from_elsewhere_and_runs_its_own_
     assert [scores.metric for scores in ddpmkit.load("theirs").evaluate()] == ["nearest-neighbours"]
 
 
-def test_a_state_folder_that_cannot_be_written_fails_no_run(
+def test_a_state_folder_that_cannot_be_written_does_not_stop_a_run(
     recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("file").touch()

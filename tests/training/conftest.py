@@ -43,7 +43,7 @@ class NoiseDataset:
 
 
 class SmallNetwork(nn.Module):
-    """Two convolutions, one of them wide enough for Muon, and dropout."""
+    """Convolutions, one wide enough for Muon, and dropout."""
 
     def __init__(self, dropout: float, channels: int) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ def test_the_average_takes_no_gradient_and_leaves_the_weights_alone() -> None:
 
 
 def weight_of_each_step(average: Average, steps: int) -> list[float]:
-    """How much of the average after `steps` is the weights after each of them, from one network for each."""
+    """The share of each step's weights in the average after `steps`."""
     shares = []
     for counted in range(1, steps + 1):
         network = average.network

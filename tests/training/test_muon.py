@@ -20,8 +20,8 @@ from ddpmkit_plugins.dit.transformer import Dit
 
 
 def test_singular_values_become_about_1_and_singular_vectors_stay() -> None:
-    draw = torch.Generator().manual_seed(0)
-    matrices = [torch.randn(shape, generator=draw) for shape in [(16, 16), (96, 24), (16, 144), (24, 25)]]
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in [(16, 16), (96, 24), (16, 144), (24, 25)]]
     for matrix, found in zip(matrices, orthogonalized(matrices), strict=True):
         assert found.shape == matrix.shape
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
@@ -105,8 +105,8 @@ def test_steps_are_those_of_torchs_muon() -> None:
     # torch's Muon orthogonalizes in bfloat16.
     other = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
-        draw = torch.Generator().manual_seed(step)
-        ours.grad = theirs.grad = torch.randn(24, 40, generator=draw)
+        generator = torch.Generator().manual_seed(step)
+        ours.grad = theirs.grad = torch.randn(24, 40, generator=generator)
         mine.step()
         other.step()
     moved = (theirs - torch.linspace(-1, 1, 24 * 40).sin().view(24, 40)).norm()

@@ -1,4 +1,4 @@
-"""The profiles against integrals taken numerically, and mixtures against the averages themselves."""
+"""Profiles compared with numerical integrals, and mixtures with the averages themselves."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def sampled(profile: Profile, last: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("sigma_rel", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
-def test_exponents_are_those_that_the_paper_names(sigma_rel: float, gamma: float) -> None:
+def test_exponents_are_those_of_the_paper(sigma_rel: float, gamma: float) -> None:
     assert exponent(sigma_rel) == pytest.approx(gamma, abs=0.005)
 
 
@@ -30,8 +30,8 @@ def test_the_width_is_the_standard_deviation_of_the_profile(sigma_rel: float) ->
 
 
 @pytest.mark.parametrize("wanted", [0.03, 0.07, 0.15, 0.25])
-def test_a_mixture_is_the_nearest_one_and_knows_how_near(wanted: float) -> None:
-    """Against least squares on sampled profiles, with the last coefficient put in terms of the others."""
+def test_a_mixture_is_the_nearest_one_and_states_its_error(wanted: float) -> None:
+    """Compared with least squares on sampled profiles, with the last coefficient eliminated."""
     kept = [Profile(step, width) for step in (100, 250, 400, 500) for width in (0.05, 0.1)]
     target = sampled(Profile(500, wanted), 500)
     basis = np.stack([sampled(profile, 500) for profile in kept], axis=1)
@@ -44,7 +44,7 @@ def test_a_mixture_is_the_nearest_one_and_knows_how_near(wanted: float) -> None:
     assert found.error == pytest.approx(error, rel=1e-3)
 
 
-def test_what_is_kept_is_itself_and_more_snapshots_are_better() -> None:
+def test_a_stored_profile_is_exact_and_more_snapshots_reduce_the_error() -> None:
     two = [Profile(1000, 0.05), Profile(1000, 0.1)]
     np.testing.assert_allclose(mixture(two, Profile(1000, 0.1)).coefficients, [0, 1], atol=1e-9)
     errors = [

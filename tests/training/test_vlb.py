@@ -1,4 +1,4 @@
-"""The variational bound against torch's own divergence and the sum over all pixels that there are."""
+"""The variational bound, compared with torch's KL divergence and with sums over all pixel values."""
 
 import math
 from itertools import pairwise
@@ -28,7 +28,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("t", [1, 7, 19])
 @pytest.mark.parametrize("side", [-1.0, 0.0, 1.0])
-def test_a_later_term_is_the_divergence_of_two_gaussians(t: int, side: float) -> None:
+def test_the_term_of_a_later_step_is_the_divergence_of_two_gaussians(t: int, side: float) -> None:
     gaussian = process()
     x0, x0_hat, x = some(2, 3, 4, 4), some(2, 3, 4, 4, seed=1), some(2, 3, 4, 4, seed=2)
     true, guessed = gaussian.posterior(x0, x, t, t - 1), gaussian.posterior(x0_hat, x, t, t - 1)
@@ -41,7 +41,7 @@ def test_a_later_term_is_the_divergence_of_two_gaussians(t: int, side: float) ->
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_at_the_first_step_the_pixels_of_one_place_have_probability_1_together() -> None:
+def test_probabilities_of_all_pixel_values_sum_to_1_at_the_first_step() -> None:
     gaussian = process()
     values = (torch.arange(256) / 127.5 - 1)[:, None, None, None]
     x0_hat, spread = (torch.full((256, 1, 1, 1), value) for value in (0.28, 0.4))
@@ -50,8 +50,8 @@ def test_at_the_first_step_the_pixels_of_one_place_have_probability_1_together()
     assert (2**-bits).sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_best_spread_is_where_the_variance_is_the_posteriors() -> None:
-    """With the right mean, the bound is least, and 0, at the true variance: spread -1."""
+def test_the_bound_is_least_at_the_posterior_variance() -> None:
+    """With the true mean, the bound has its minimum, 0, at the true variance: spread -1."""
     gaussian = process()
     x0 = some(2, 3, 4, 4)
     t = torch.tensor([3, 12])
@@ -70,8 +70,8 @@ SHARP = {
 
 @pytest.mark.parametrize("name", SHARP)
 @pytest.mark.parametrize("side", [-1.0, 0.3, 1.0])
-def test_the_first_steps_of_a_long_process_keep_their_digits(name: str, side: float) -> None:
-    """alpha_t is 1 - 4e-6 there and alpha_bar 1 - 4e-6, or nearer to 1 yet: nothing is left of that in float32."""
+def test_the_first_steps_of_a_long_process_are_accurate(name: str, side: float) -> None:
+    """alpha_t and alpha_bar are 1 - 4e-6 there or nearer to 1, which float32 does not resolve."""
     gaussian = GaussianDiffusion.from_schedule(SHARP[name])
     bar = SHARP[name].alphas_cumprod()
     t = torch.tensor([1, 2, 3, 10])
@@ -90,8 +90,8 @@ def test_the_first_steps_of_a_long_process_keep_their_digits(name: str, side: fl
 
 
 @pytest.mark.parametrize("away", [0.0, 3.0, 6.0, -3.0, -6.0])
-def test_a_pixel_is_as_likely_above_the_mean_as_below(away: float) -> None:
-    """By the error function in double precision; above, both ends of a pixel are 1 to all digits of float32."""
+def test_pixels_above_and_below_the_mean_have_the_same_likelihood(away: float) -> None:
+    """Compared with the error function in float64; above the mean, both bounds of a pixel round to 1 in float32."""
     gaussian = process()
     std = math.sqrt(1 - gaussian.alpha_bar_at(0))  # beta of the first step: spread 1
     value = torch.full((1, 1, 1, 1), 0.1)
@@ -102,7 +102,7 @@ def test_a_pixel_is_as_likely_above_the_mean_as_below(away: float) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "edm"])
 @pytest.mark.parametrize("timesteps", [1, 2, 10_000])
-def test_it_and_its_slope_are_finite_however_wrong_the_estimate_is(schedule: str, timesteps: int) -> None:
+def test_the_bound_and_its_gradient_are_finite_for_any_estimate(schedule: str, timesteps: int) -> None:
     made = {
         "cosine": CosineSchedule(CosineConfig(), timesteps=timesteps),
         "linear": LinearSchedule(LinearConfig(), timesteps=timesteps),
@@ -118,8 +118,8 @@ def test_it_and_its_slope_are_finite_however_wrong_the_estimate_is(schedule: str
         assert slope.isfinite().all()
 
 
-def test_the_one_step_of_a_process_of_one_has_the_variance_of_its_noise() -> None:
-    """There is no posterior of an earlier step to interpolate with: both ends of the range are beta."""
+def test_a_process_of_one_step_has_the_variance_of_its_noise() -> None:
+    """No earlier step has a posterior to interpolate with: both ends of the range are beta."""
     gaussian, t = process(1), torch.zeros(1, dtype=torch.int64)
     beta = 1 - gaussian.alpha_bar_at(0)
     for side in (-1.0, 0.5, 1.0):
