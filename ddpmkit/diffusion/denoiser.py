@@ -1,4 +1,4 @@
-"""`Denoiser`: a network as a sampler calls it, with guidance, self-conditioning and inpainting applied."""
+"""`Denoiser`: a network as a sampler calls it, with guidance, self-conditioning, inpainting and the clamp of x0."""
 
 import math
 from collections.abc import Callable
