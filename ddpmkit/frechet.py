@@ -16,7 +16,7 @@ __all__ = ["Moments", "added", "distance_between", "feature_sums", "frechet_dist
 
 
 def feature_sums(features: Tensor) -> dict[str, Tensor]:
-    """The count `n` [], `sum` [D] and sum of `outer` products [D, D] of features float64 [B, D]; all float64."""
+    """Return count `n` [], `sum` [D] and sum of `outer` products [D, D], float64, of features float64 [B, D]."""
     return {
         "n": torch.tensor(len(features), dtype=torch.float64),
         "sum": features.sum(dim=0),
@@ -25,12 +25,12 @@ def feature_sums(features: Tensor) -> dict[str, Tensor]:
 
 
 def added(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The feature sums of both sets together."""
+    """Return the feature sums of both sets together."""
     return {name: first[name] + second[name] for name in first}
 
 
 def distance_between(real: Mapping[str, Tensor], generated: Mapping[str, Tensor]) -> float:
-    """The Fréchet distance between two sets, given their `feature_sums`.
+    """Return the Fréchet distance between two sets, given their `feature_sums`.
 
     Raises InputError if a set has fewer than 2 images.
     """
@@ -56,13 +56,13 @@ class Moments(NamedTuple):
 
 
 def moments(n: int, total: Tensor, outer: Tensor) -> Moments:
-    """Mean and covariance from the sum [D] and the sum of outer products [D, D] of `n` > 1 vectors, float64."""
+    """Return mean and covariance from the sum [D] and sum of outer products [D, D], float64, of `n` > 1 vectors."""
     mean = total / n
     return Moments(n, mean, (outer - n * torch.outer(mean, mean)) / (n - 1))
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), for means m [D] and covariances S [D, D].
+    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), for means m [D] and covariances S [D, D].
 
     With S1 = F F^T, S1 S2 has the same nonzero eigenvalues as the symmetric matrix F^T S2 F. This needs no general
     matrix square root, and no offset for singular covariances (fewer images than features).
@@ -80,7 +80,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """F [D, r] with F F^T = covariance [D, D], where r is its numerical rank."""
+    """Return F [D, r] with F F^T = covariance [D, D], where r is its numerical rank."""
     variances, directions = torch.linalg.eigh(covariance)
     # The threshold of numpy.linalg.matrix_rank.
     kept = variances > variances[-1] * len(variances) * torch.finfo(variances.dtype).eps

@@ -29,7 +29,7 @@ class SinusoidalEmbedding(nn.Module):
         self.register_buffer("frequencies", torch.exp(-math.log(10_000) * exponent).float(), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        """t [B], int64 or float -> float [B, dim]."""
+        """Embed t [B], int64 or float -> float [B, dim]."""
         angle = t[:, None] * self.frequencies
         halves = [angle.cos(), angle.sin()] if self.cos_first else [angle.sin(), angle.cos()]
         return torch.cat(halves, dim=1)
@@ -43,7 +43,7 @@ class LabelEmbedding(nn.Embedding):
         super().__init__(num_classes + 1, dim)
 
     def forward(self, input: Tensor | None) -> Tensor:
-        """label int64 [B] in 0 .. num_classes -> [B, dim]. None: the vector of the null label [dim], for any batch."""
+        """Embed label int64 [B] in 0 .. num_classes -> [B, dim]. None -> the vector of the null label [dim]."""
         return self.weight[-1] if input is None else super().forward(input)
 
 

@@ -38,7 +38,7 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
-    """The generator at up to three counters, such as step and index in the global batch.
+    """Return the generator at up to three counters, such as step and index in the global batch.
 
     Seed and counters are in 0 .. 2**63 - 1; missing counters are 0. Raises ValueError for more than three.
     """
@@ -48,18 +48,18 @@ def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
 
 
 def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """The order of images in an epoch, int64 [length]."""
+    """Return the order of images in an epoch, int64 [length]."""
     return stream(seed, Purpose.ORDER, epoch).permutation(length)
 
 
 def uniform_integers(seed: int, purpose: Purpose, step: int, indices: Sequence[int], high: int) -> Tensor:
-    """An integer in 0 .. high-1 for each index, int64 [len(indices)], on the CPU."""
+    """Return an integer in 0 .. high-1 for each index, int64 [len(indices)], on the CPU."""
     integers = [int(stream(seed, purpose, step, index).integers(high)) for index in indices]
     return torch.tensor(integers, dtype=torch.int64)
 
 
 def normal(seed: int, purpose: Purpose, step: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise for each index, float32 [len(indices), *shape], on the CPU."""
+    """Return standard normal noise for each index, float32 [len(indices), *shape], on the CPU."""
     out = np.empty((len(indices), *shape), dtype=np.float32)
     for row, index in enumerate(indices):
         stream(seed, purpose, step, index).standard_normal(dtype=np.float32, out=out[row])
@@ -76,5 +76,5 @@ class ImageNoise:
     device: torch.device
 
     def __call__(self, draw: int) -> Tensor:
-        """Standard normal noise, float32 [len(indices), *shape], on `device`."""
+        """Return standard normal noise, float32 [len(indices), *shape], on `device`."""
         return normal(self.seed, Purpose.SAMPLE, draw, self.indices, self.shape).to(self.device)

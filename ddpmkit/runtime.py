@@ -28,7 +28,7 @@ class Runtime:
     dtype: torch.dtype
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Mixed precision if `dtype` is bfloat16; weights and losses stay float32."""
+        """Return a context of mixed precision if `dtype` is bfloat16; weights and losses stay float32."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
@@ -54,7 +54,7 @@ class Runtime:
             torch.cuda.synchronize(self.device)
 
     def peak_memory(self) -> int | None:
-        """Peak memory in bytes: of the device, or on a CPU of the process. None if the system does not report it."""
+        """Return the peak memory in bytes, of the device or (CPU) of the process; None if the system reports none."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         try:
@@ -64,7 +64,7 @@ class Runtime:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def matmul_rate(self, size: int = 2048) -> float:
-        """FLOP/s of a matrix product [size, size] in `dtype`, the best of 6: what this device reaches at most now."""
+        """Return the FLOP/s of a product of [size, size] matrices in `dtype`, the best of 6 on this device."""
         a = torch.randn(size, size, device=self.device, dtype=self.dtype)
         seconds = []
         for _ in range(6):
@@ -87,7 +87,7 @@ class Runtime:
 
 
 def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Runtime:
-    """The runtime of a device and precision of a recipe.
+    """Return the runtime for the device and precision of a recipe.
 
     Device `auto` is CUDA if it is available, else the CPU. Precision `auto` is bfloat16 if the device supports it
     natively (CUDA, compute capability 8 or more), else float32. Raises InputError if the device is not available.
@@ -129,7 +129,7 @@ def seeded_build(seed: int) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine ran out of memory. For CPU and MPS, torch reports it only in the message."""
+    """Return whether the device or machine ran out of memory. For CPU and MPS, only the message states it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in safe_str(error) for words in _OUT_OF_MEMORY)

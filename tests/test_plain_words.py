@@ -13,6 +13,11 @@ CHECKED = [
     "README.md",
     "CHANGELOG.md",
     *("docs/benchmarks.md", "docs/reliability.md"),
+    *("ddpmkit/diffusion", "ddpmkit/frechet.py", "ddpmkit/global_state.py", "ddpmkit/nn.py", "ddpmkit/runtime.py"),
+    *(f"ddpmkit/sampling/{name}.py" for name in ("editing", "generate", "image_grid", "input_images", "visualize")),
+    *(f"plugins/ddpmkit_plugins/{name}" for name in ("cosine", "edm", "laplace", "linear", "sigmoid")),
+    *(f"plugins/ddpmkit_plugins/{name}" for name in ("huber", "iddpm_hybrid", "l1", "l2", "min_snr", "p2")),
+    *(f"plugins/ddpmkit_plugins/{name}" for name in ("adm_unet", "attention_unet", "diffusers_unet", "dit")),
     *("tests/benchmarks", "tests/stress", "tests/conftest.py", "tests/test_documents.py", "tests/test_readme.py"),
 ]
 SUFFIXES = (".html", ".js", ".md", ".py", ".toml", ".txt")

@@ -14,7 +14,7 @@ class Denoised(NamedTuple):
     """The estimates at (x, t), [B, C, H, W] each."""
 
     x0: Tensor
-    """The clean image, not clamped."""
+    """The clean image; clamped to [-1, 1] only if `clip_x0` is set."""
     eps: Tensor
     """The noise in x."""
     spread: Tensor | None = None
@@ -36,18 +36,19 @@ class Denoiser(Protocol):
 
     @property
     def process(self) -> DiffusionProcess:
-        """The noising process: timesteps, coefficients, posterior."""
+        """The noising process, with its timesteps and coefficients."""
         ...
 
     def __call__(self, x: Tensor, t: int, *, clip_x0: bool = False, keep_eps: bool = False) -> Denoised:
         """Estimate x0 and eps at x [B, C, H, W] and timestep t in 0 .. T-1.
 
-        `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. `keep_eps`: do not.
+        `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. `keep_eps`: do not
+        recompute eps.
         """
         ...
 
     def truncated(self, timesteps: int) -> Denoiser:
-        """The denoiser of the first `timesteps` timesteps only."""
+        """Return the denoiser of the first `timesteps` timesteps only."""
         ...
 
 
@@ -67,27 +68,27 @@ class DiffusionProcess(Protocol):
         ...
 
     def alpha_bar_at(self, t: int) -> float:
-        """alpha_bar_t; 1 at t = -1."""
+        """Return alpha_bar_t; 1 at t = -1."""
         ...
 
     def half_log_snr_at(self, t: int) -> float:
-        """lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
+        """Return lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
         ...
 
     def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
-        """x_t from the clean image and the noise."""
+        """Return x_t from the clean image and the noise."""
         ...
 
     def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
-        """x_t from x_s, s < t, and standard normal noise."""
+        """Return x_t from x_s, s < t, and standard normal noise."""
         ...
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
-        """q(x_s | x_t, x0), s < t."""
+        """Return q(x_s | x_t, x0), s < t."""
         ...
 
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
     ) -> Tensor:
-        """One ancestral step from x_t to x_s (t - 1 by default). `spread`: see `Denoised`."""
+        """Return x_s (s = t - 1 by default) after one ancestral step from x_t. `spread`: see `Denoised`."""
         ...

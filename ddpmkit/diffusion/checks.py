@@ -50,7 +50,7 @@ def check_network_output(output: Tensor, count: int, image_shape: Sequence[int],
 
 
 def describe(value: object) -> str:
-    """Type and shape, such as `float32 [4, 3, 32, 32]`; for anything but a tensor its Python type, such as `a list`."""
+    """Return dtype and shape, such as `float32 [4, 3, 32, 32]`, or the type of another value, such as `a list`."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

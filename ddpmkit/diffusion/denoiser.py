@@ -23,7 +23,7 @@ class Guidance(NamedTuple):
 
     @property
     def untold(self) -> int:
-        """The name of `null_label` in plugin API 1."""
+        """Return `null_label`: its name in plugin API 1."""
         return self.null_label
 
     def combine(self, conditional: Tensor, unconditional: Tensor, channels: int) -> Tensor:
@@ -91,7 +91,7 @@ class Denoiser:
         return estimate._replace(x0=x0, eps=estimate.eps + math.sqrt(alpha_bar_t / (1 - alpha_bar_t)) * removed)
 
     def truncated(self, timesteps: int) -> "Denoiser":
-        """The denoiser of the first `timesteps` timesteps only: the same network, with `process.truncated`."""
+        """Return the denoiser of the first `timesteps` timesteps only: the same network, with `process.truncated`."""
         return Denoiser(self.network, self.process.truncated(timesteps), self.label, self.guidance, self.known)
 
     def _estimate(self, x: Tensor, t: int) -> Denoised:
@@ -124,7 +124,7 @@ class Denoiser:
 
 
 def split_learned_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """A network's output as the prediction [B, channels, H, W] and the spread [B, channels, H, W], or None.
+    """Split a network's output into the prediction [B, channels, H, W] and the spread [B, channels, H, W] or None.
 
     The spread selects the variance of a step; a network has it if its variance is learned.
     """

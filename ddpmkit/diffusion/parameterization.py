@@ -14,7 +14,7 @@ __all__ = ["eps_from_x0", "to_denoised", "training_target"]
 
 
 def training_target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The correct output of a network that predicts `prediction` at x_t = alpha x0 + sigma eps."""
+    """Return the correct output of a network that predicts `prediction`, at x_t = alpha x0 + sigma eps."""
     if prediction == "epsilon":
         return eps
     if prediction == "x0":
@@ -23,7 +23,7 @@ def training_target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha: Tens
 
 
 def to_denoised(prediction: Prediction, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Denoised:
-    """x0 and eps from the network's output at x: x = alpha x0 + sigma eps, solved for the other one, or for both."""
+    """Return x0 and eps from the network's output at x, by solving x = alpha x0 + sigma eps for what is missing."""
     if prediction == "epsilon":
         return Denoised(x0=(x - sigma * output) / alpha, eps=output)
     if prediction == "x0":
@@ -32,5 +32,5 @@ def to_denoised(prediction: Prediction, output: Tensor, x: Tensor, alpha: Tensor
 
 
 def eps_from_x0(x0: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The noise in x if the clean image is x0."""
+    """Return the noise in x if the clean image is x0."""
     return (x - alpha * x0) / sigma

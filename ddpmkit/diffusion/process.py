@@ -69,11 +69,11 @@ class GaussianDiffusion(nn.Module):
         *,
         self_conditioning: bool = False,
     ) -> "GaussianDiffusion":
-        """The process of a schedule component."""
+        """Return the process of a schedule component. Raises InputError as the constructor does."""
         return cls(schedule.alphas_cumprod(), prediction, self_conditioning=self_conditioning)
 
     def truncated(self, timesteps: int) -> "GaussianDiffusion":
-        """The process of the first `timesteps` timesteps only, on the same device.
+        """Return the process of the first `timesteps` timesteps only, on the same device.
 
         Raises InputError if `timesteps` is not in 1 .. T.
         """
@@ -86,26 +86,26 @@ class GaussianDiffusion(nn.Module):
     # Noising. Images are [B, C, H, W]; `t` is int64 [B], or an int if all images of the batch are at one timestep.
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t from x0 [B, C, H, W], t int64 [B] and standard normal noise [B, C, H, W]: Ho et al. (2020), eq. 4."""
+        """Return x_t from x0 and standard normal noise [B, C, H, W], t int64 [B]: Ho et al. (2020), eq. 4."""
         alpha, sigma = self._alpha_sigma(t)
         return alpha * x0 + sigma * noise
 
     def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
-        """x_t from x_s [B, C, H, W], s < t, and standard normal noise: Ho et al. (2020), eq. 2 over t - s steps."""
+        """Return x_t from x_s [B, C, H, W], s < t, and standard normal noise: Ho et al. (2020), eq. 2, t - s steps."""
         alpha_t = self.alpha_bar_at(t) / self.alpha_bar_at(s)
         return math.sqrt(alpha_t) * x + math.sqrt(1 - alpha_t) * noise
 
     noised_further = add_noise  # its name in plugin API 1
 
     def composed(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
-        """x_t from the clean image x0 and the noise eps, [B, C, H, W] each; x0 itself if t = -1."""
+        """Return x_t from the clean image x0 and the noise eps, [B, C, H, W] each; x0 itself if t = -1."""
         alpha_bar_t = self.alpha_bar_at(t)
         return math.sqrt(alpha_bar_t) * x0 + math.sqrt(1 - alpha_bar_t) * eps
 
     # What the network receives and predicts.
 
     def network_input(self, x: Tensor, x0_hat: Tensor | None = None) -> Tensor:
-        """The input of the network: x [B, C, H, W]; with self-conditioning, x and x0_hat concatenated, [B, 2C, H, W].
+        """Return the input of the network: x [B, C, H, W], or with self-conditioning x and x0_hat, [B, 2C, H, W].
 
         `x0_hat`: an estimate of x0 [B, C, H, W]; None means zeros. Chen et al. (2022), "Analog Bits", section 3
         (https://arxiv.org/abs/2208.04202). It is clamped to [-1, 1], because an estimate from eps is huge at timesteps
@@ -116,21 +116,21 @@ class GaussianDiffusion(nn.Module):
         return torch.cat([x, torch.zeros_like(x) if x0_hat is None else x0_hat.clamp(-1, 1)], dim=1)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """The correct output of the network at (x_t, t int64 [B]): eps, x0, or v; see `parameterization`."""
+        """Return the correct output of the network at (x_t, t int64 [B]): eps, x0 or v, [B, C, H, W]."""
         return training_target(self.prediction, x0, noise, *self._alpha_sigma(t))
 
     def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
-        """x0 and eps from the network's output [B, C, H, W] at (x, t int64 [B])."""
+        """Return x0 and eps from the network's output [B, C, H, W] at (x, t int64 [B])."""
         return to_denoised(self.prediction, output, x, *self._alpha_sigma(t))
 
     def eps(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B]."""
+        """Return the noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B]."""
         return eps_from_x0(x0, x, *self._alpha_sigma(t))
 
     # The reverse process.
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
-        """q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
+        """Return q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
 
         s = t - 1 is a single step, s = -1 is the clean image. For longer strides see Nichol & Dhariwal (2021),
         "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
@@ -145,7 +145,7 @@ class GaussianDiffusion(nn.Module):
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
     ) -> Tensor:
-        """One ancestral step from x_t to x_s, given the estimate x0_hat: Ho et al. (2020), algorithm 2.
+        """Return x_s after one ancestral step from x_t, with the estimate x0_hat: Ho et al. (2020), algorithm 2.
 
         `s` is t - 1 by default. The variance is the posterior variance, which is 0 if s = -1; with `spread`
         [B, C, H, W] it is the learned variance of Nichol & Dhariwal (2021), eq. 15.
@@ -159,11 +159,11 @@ class GaussianDiffusion(nn.Module):
         return mean + torch.exp(0.5 * log_variance) * noise
 
     def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The mean [B, C, H, W] of `posterior` at s = t - 1, with t int64 [B]."""
+        """Return the mean [B, C, H, W] of `posterior` at s = t - 1, with t int64 [B]."""
         return _at(self.posterior_mean_x0, t) * x0 + _at(self.posterior_mean_x, t) * x
 
     def posterior_log_variance(self, t: Tensor) -> Tensor:
-        """The log variance [B, 1, 1, 1] of `posterior` at s = t - 1, with t int64 [B].
+        """Return the log variance [B, 1, 1, 1] of `posterior` at s = t - 1, with t int64 [B].
 
         At t = 0 it would be minus infinity, and the value at t = 1 is used: Nichol & Dhariwal (2021), section 3.1. If
         T = 1, it is the logarithm of beta.
@@ -171,7 +171,7 @@ class GaussianDiffusion(nn.Module):
         return _at(self.log_posterior_variance, t)
 
     def learned_log_variance(self, spread: Tensor, t: Tensor) -> Tensor:
-        """The log variance [B, C, H, W] that `spread` [B, C, H, W] selects between those of posterior and beta.
+        """Return the log variance [B, C, H, W] that `spread` [B, C, H, W] selects between posterior and beta.
 
         Nichol & Dhariwal (2021), eq. 15, with v = (spread + 1) / 2.
         """
@@ -180,11 +180,11 @@ class GaussianDiffusion(nn.Module):
     # Noise levels.
 
     def alpha_bar_at(self, t: int) -> float:
-        """alpha_bar_t as a Python float (float64); 1 at t = -1, the clean image."""
+        """Return alpha_bar_t in float64; 1 at t = -1, the clean image."""
         return self._alpha_bar[t] if t >= 0 else 1.0
 
     def alpha_bar_in_double(self, t: Tensor) -> Tensor:
-        """alpha_bar float64 [B] at t int64 [B], precise enough for 1 - alpha_bar.
+        """Return alpha_bar float64 [B] at t int64 [B], precise enough for 1 - alpha_bar.
 
         MPS has no float64: there it is float32, and the largest float32 below 1 instead of 1.
         """
@@ -195,7 +195,7 @@ class GaussianDiffusion(nn.Module):
         return self._alpha_bar_float64[t]
 
     def half_log_snr_at(self, t: int) -> float:
-        """lambda_t = ln(alpha_t / sigma_t) in float64; inf at t = -1, -inf if alpha_bar_t is 0."""
+        """Return lambda_t = ln(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)); inf at t = -1, -inf if alpha_bar_t is 0."""
         alpha_bar_t = self.alpha_bar_at(t)
         if alpha_bar_t in (0, 1):
             return math.inf if alpha_bar_t else -math.inf

@@ -1,4 +1,4 @@
-"""What follows from a noise schedule alpha_bar: the coefficients, its zero-terminal-SNR form, a fingerprint."""
+"""Functions of a noise schedule alpha_bar: coefficients of the process, zero terminal SNR, fingerprint."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ["alpha_bar_fingerprint", "coefficients", "with_zero_terminal_snr"]
 
 
 def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
-    """The buffers of `GaussianDiffusion` by name, float64 [T] each, from alpha_bar float64 [T].
+    """Return the buffers of `GaussianDiffusion` by name, float64 [T] each, from alpha_bar float64 [T].
 
     Ho et al. (2020), eq. 4 and 7. `log_posterior_variance` at t = 0, where the variance is 0, is that of t = 1:
     Nichol & Dhariwal (2021), section 3.1. If T = 1 it is the logarithm of beta.
@@ -50,6 +50,6 @@ def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
 
 
 def alpha_bar_fingerprint(alphas_cumprod: Sequence[float]) -> str:
-    """SHA-256 of alpha_bar at t = 0 .. T-1, rounded to 7 digits because the last of its 16 digits varies by machine."""
+    """Return the SHA-256 of alpha_bar at t = 0 .. T-1, rounded to 7 digits, as the last digit varies by machine."""
     digits = " ".join(f"{alpha_bar:.6e}" for alpha_bar in alphas_cumprod)
     return hashlib.sha256(digits.encode()).hexdigest()

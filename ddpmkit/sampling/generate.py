@@ -101,15 +101,15 @@ class ImageGenerator:
         return torch.cat(list(self.batches(indices, seed, progress)))
 
     def sampling_steps(self, count: int) -> int:
-        """The number of sampling steps for `count` images, over all batches."""
+        """Return the number of sampling steps for `count` images, over all batches."""
         return self._batch_count(count) * self.steps
 
     def network_calls(self, count: int) -> int:
-        """The number of network calls for `count` images, over all batches."""
+        """Return the number of network calls for `count` images, over all batches."""
         return self._batch_count(count) * self.sampler.network_calls(self.steps)
 
     def seconds_per_call(self) -> float:
-        """Seconds for one batch on this machine. Two calls are made and the second is timed: the first one is slow."""
+        """Return the seconds of a network call for one batch: the second of two, because the first one is slow."""
         x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
         denoiser = self._denoiser(range(self.batch_size))
         with self._evaluating(), torch.inference_mode():

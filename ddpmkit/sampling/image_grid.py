@@ -69,7 +69,7 @@ def save_png(image: Image.Image, path: Path, made_by: Mapping[str, Any] | None =
 
 
 def is_made_by(path: Path, made_by: Mapping[str, Any]) -> bool:
-    """Whether `path` is an intact PNG that was saved with this `made_by`, or by an earlier version without any."""
+    """Return whether `path` is an intact PNG, saved with this `made_by` or by an earlier version without any."""
     if path.is_symlink() or not path.is_file():
         return False
     try:

@@ -23,12 +23,12 @@ class InitialNoise(Protocol):
     """Makes the noise source of a batch from the noise of single images."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion, /) -> NoiseSource:
-        """The noise source of the images `indices`; its draw 0 is x_T of `process`, float32 [B, C, H, W]."""
+        """Return the noise source of the images `indices`; draw 0 is x_T of `process`, float32 [B, C, H, W]."""
         ...
 
 
 def pure_noise(indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
-    """The noise of each image, unchanged: ordinary samples."""
+    """Return the noise of each image, unchanged: ordinary samples."""
     return noise_of(indices)
 
 
@@ -44,7 +44,7 @@ class NoisedImages:
     """Float [P, C, H, W] in [-1, 1], on the device of the process."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion) -> NoiseSource:
-        """A source with x_T = sqrt(alpha_bar) image + sqrt(1 - alpha_bar) noise at the last timestep of `process`."""
+        """Return a source with x_T = sqrt(alpha_bar) image + sqrt(1 - alpha_bar) noise, the last x_t of `process`."""
         count = len(self.images)
         noise = noise_of([index // count for index in indices])
         x0 = self.images[[index % count for index in indices]]
@@ -65,7 +65,7 @@ class InterpolatedNoise:
     """2 or more."""
 
     def __call__(self, indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
-        """A source whose draws are interpolated on the arc between those of both ends."""
+        """Return a source whose draws are interpolated on the arc between those of both ends."""
         share = torch.tensor([index / (self.count - 1) for index in indices], dtype=torch.float64)
         return _SphericalNoise(noise_of([self.first]), noise_of([self.last]), share)
 

@@ -59,7 +59,7 @@ class RePaint:
         yield end
 
     def network_calls(self, steps: int) -> int:
-        """Network calls for one batch. A pass that is stopped early wastes the call for its last frame."""
+        """Return the network calls for one batch. A pass that is stopped early wastes the call for its last frame."""
         segment, _ = self._plan(steps)
         calls = 0
         for remaining in range(steps, 0, -segment):

@@ -53,12 +53,12 @@ def visualize(
 
 
 def is_visualized(folder: RunFolder, made_by: Mapping[str, Any]) -> bool:
-    """Whether `visualize` has written everything with this `made_by`. The strip of a process is its last file."""
+    """Return whether `visualize` has written everything with this `made_by`. A strip is written last."""
     return all(is_made_by(folder.visualization(name), made_by) for name in (_FORWARD, _BACKWARD))
 
 
 def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, seed: int) -> list[Frame]:
-    """x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
+    """Return x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
     process = generator.process
     clean = images.center_crops(evenly_spread(len(images), count))
     noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
@@ -76,7 +76,7 @@ def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, s
 
 
 def reverse_frames(generator: ImageGenerator, count: int, seed: int, advance: Callable[[int], None]) -> list[Frame]:
-    """x_t of the first `count` images of `seed`, from pure noise to the sample.
+    """Return x_t of the first `count` images of `seed`, from pure noise to the sample.
 
     `advance` is called with 1 after each sampling step.
     """
