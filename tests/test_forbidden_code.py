@@ -1,4 +1,4 @@
-"""What no module of ours does: unpickle, evaluate text, or read the environment outside its one module."""
+"""No module unpickles, evaluates text, or reads the environment outside ddpmkit/environment.py."""
 
 import ast
 from collections.abc import Iterator

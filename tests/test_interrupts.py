@@ -16,11 +16,11 @@ def test_a_signal_is_distinguished_from_a_raised_keyboard_interrupt() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         assert is_interrupt(caught.value)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert is_interrupt(KeyboardInterrupt())  # nobody can tell, so a person's
+    assert is_interrupt(KeyboardInterrupt())  # cannot be distinguished, so it counts as a signal
     assert not is_interrupt(SystemExit(0))
 
 
-@pytest.mark.parametrize("before", [signal.SIG_IGN, lambda _number, _frame: None], ids=["ignored", "of someone else"])
+@pytest.mark.parametrize("before", [signal.SIG_IGN, lambda _number, _frame: None], ids=["ignored", "another handler"])
 def test_an_existing_handler_is_kept(before: Any) -> None:
     was = signal.signal(signal.SIGINT, before)
     try:

@@ -1,4 +1,4 @@
-"""What must be quick imports nothing heavy."""
+"""Fast commands and light modules import no heavy package."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def imported(code: str) -> set[str]:
-    """The heavy packages that running `code` in a process of its own leaves imported."""
+    """The heavy packages that `code` imports, in a new process."""
     report = f"import sys; sys.stderr.write('|' + ' '.join(name for name in {HEAVY} if name in sys.modules))"
     script = f"import contextlib\nwith contextlib.suppress(SystemExit):\n    {code}\n{report}"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

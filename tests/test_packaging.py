@@ -1,4 +1,4 @@
-"""What a user installs: the wheel, also as it is built from the source distribution."""
+"""The wheel, built from the source distribution."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ PACKAGES = {"ddpmkit": ROOT / "ddpmkit", "ddpmkit_plugins": ROOT / "plugins" / "
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built from the source distribution, as an index's users build it where no wheel fits."""
+    """Built from the source distribution, as pip does if no wheel is compatible."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -35,7 +35,7 @@ def test_the_wheel_contains_every_file_of_the_packages(wheel: zipfile.ZipFile) -
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == sources
-    # Files that are no Python are the ones that a build forgets.
+    # Files other than Python are easily forgotten in a build.
     assert {"ddpmkit/py.typed", "ddpmkit_plugins/py.typed", "ddpmkit/report/run_page.html"} <= sources
 
 

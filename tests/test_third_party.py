@@ -1,4 +1,4 @@
-"""Real wheels in a clean environment: ddpmkit, a stranger's package, its broken twin, and the example of the docs."""
+"""Real wheels in a clean environment: ddpmkit, a third-party plugin, a broken plugin, and the example plugin."""
 
 import json
 import os
@@ -13,9 +13,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-STRANGERS = ROOT / "tests" / "third_party"
+THIRD_PARTY = ROOT / "tests" / "third_party"
 EXAMPLE = ROOT / "docs" / "example-plugin"
-PACKAGES = (ROOT, STRANGERS / "ddpmkit-acme", STRANGERS / "ddpmkit-broken", EXAMPLE)
+PACKAGES = (ROOT, THIRD_PARTY / "ddpmkit-acme", THIRD_PARTY / "ddpmkit-broken", EXAMPLE)
 RECIPE = """
 [data]
 image_size = 8
@@ -45,10 +45,10 @@ def checked(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with these wheels, whose other packages are those that the tests run with.
+    """A virtual environment with these wheels, and the other packages of the environment that runs the tests.
 
-    A path file lends those packages. It comes after the environment's own, and a path file inside the folder it names
-    is not read: where the tests run from an editable checkout, that checkout is not lent.
+    A path file adds those packages, after the environment's own. Path files in the added folder are not read, so an
+    editable install of ddpmkit is not visible.
     """
     wheels, environment = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("environment")
     for package in PACKAGES:
@@ -60,14 +60,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(sys.executable, "-m", "pip", "--python", python, "--quiet", "install", "--no-deps", "--no-index"),
         *sorted(wheels.glob("*.whl")),
     )
-    lent = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-    (Path(site) / "lent.pth").write_text("\n".join(lent))
+    packages = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    (Path(site) / "packages.pth").write_text("\n".join(packages))
     return environment
 
 
 @pytest.fixture
 def run(environment: Path, tmp_path: Path) -> Command:
-    """Runs a program of the environment in a folder of its own."""
+    """Runs a program of the environment in a temporary folder."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DDPMKIT"))}
     variables |= {"OMP_NUM_THREADS": "1", "DDPMKIT_CACHE": str(tmp_path / "cache")}
 
@@ -103,7 +103,7 @@ def test_a_third_party_component_shows_its_keys(run: Command) -> None:
     shown = run("ddpmkit", "plugins", "show", "acme/zigzag")
     assert shown.returncode == 0, shown.stderr
     assert "`depth`, a number of at least 0 and below 1 (default 0.5)" in shown.stdout
-    assert "How much the speed of the noising goes up and down." in shown.stdout
+    assert "Depth of the waves in log alpha_bar; 0 is exponential decay." in shown.stdout
 
 
 def test_a_third_party_component_passes_the_checks(run: Command) -> None:

@@ -16,7 +16,7 @@ from ddpmkit.errors import InputError
 
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine without an accelerator and without a driver, whatever the tests run on."""
+    """A machine without an accelerator and without a driver."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -70,14 +70,14 @@ def test_a_device_that_does_not_compute_is_a_problem(cpu: pytest.MonkeyPatch) ->
     def refuse() -> runtime.Runtime:
         raise InputError("train.device = 'cuda' cannot be used here: no kernel image")
 
-    for failure, said in (
+    for failure, message in (
         (refuse, "no kernel image"),
         (lambda: SimpleNamespace(device=torch.device("nowhere"), dtype=torch.float32), "RuntimeError: "),
     ):
         cpu.setattr(runtime, "choose_runtime", failure)
         found = device()
         assert found.state == "problem"
-        assert said in found.finding
+        assert message in found.finding
         assert "--set train.device=cpu  uses the CPU instead" in found.remedies
 
 
@@ -91,36 +91,36 @@ def test_without_torch_the_device_is_unknown(monkeypatch: pytest.MonkeyPatch) ->
     assert (device().state, device().finding) == ("note", "unknown, because torch does not work")
 
 
-def look(path: Path) -> tuple[str, str, tuple[str, ...]]:
-    found = folder("here", path, remedy="go elsewhere")
+def check(path: Path) -> tuple[str, str, tuple[str, ...]]:
+    found = folder("here", path, remedy="use another folder")
     return found.state, found.finding, found.remedies
 
 
 @pytest.mark.parametrize(
-    ("free", "state"), [(6e9, "ok"), (4e9, "note"), (1e8, "problem")], ids=["plenty", "little", "hardly any"]
+    ("free", "state"), [(6e9, "ok"), (4e9, "note"), (1e8, "problem")], ids=["plenty", "little", "almost none"]
 )
 def test_free_space_determines_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=int(free)))
-    found = look(tmp_path)
+    found = check(tmp_path)
     assert found[0] == state
     assert f"{tmp_path}, {free / 1e9:.1f} GB free" in found[1]
-    assert ("go elsewhere" in found[2]) == (state != "ok")
+    assert ("use another folder" in found[2]) == (state != "ok")
 
 
 def test_a_missing_folder_is_checked_in_its_parent_and_not_created(tmp_path: Path) -> None:
-    state, finding, _ = look(tmp_path / "a" / "b")
+    state, finding, _ = check(tmp_path / "a" / "b")
     assert state in ("ok", "note")
     assert str(tmp_path / "a" / "b") in finding
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_place_of_a_folder_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("in the way")
-    state, finding, remedies = look(tmp_path / "cache" / "images")
+    (tmp_path / "cache").write_text("a file")
+    state, finding, remedies = check(tmp_path / "cache" / "images")
     assert (state, finding) == ("problem", f"{tmp_path / 'cache' / 'images'} is not writable: not a directory")
-    assert remedies == (f"ls -ld {tmp_path / 'cache'}  shows the owner", "go elsewhere")
+    assert remedies == (f"ls -ld {tmp_path / 'cache'}  shows the owner", "use another folder")
 
 
 def test_a_failed_write_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_a_failed_write_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.EROFS, "Read-only file system", str(dir))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert look(tmp_path)[1] == f"{tmp_path} is not writable: read-only file system"
+    assert check(tmp_path)[1] == f"{tmp_path} is not writable: read-only file system"
 
 
 def test_a_write_beyond_the_file_size_limit_is_a_problem(tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ def test_a_write_beyond_the_file_size_limit_is_a_problem(tmp_path: Path) -> None
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
-        assert look(tmp_path)[0] == "problem"
+        assert check(tmp_path)[0] == "problem"
     finally:
         signal.signal(signal.SIGXFSZ, before)

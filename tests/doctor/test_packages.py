@@ -6,12 +6,12 @@ import pytest
 
 from ddpmkit.doctor.packages import Requirement, packages, python, requirements, torch_package
 
-ASKED = ["numpy>=2.0", "Zig.Zag-3 [fast] >=1.10", "plain", "torch>=2.10", 'pytest>=8; extra == "dev"']
+REQUIRED = ["numpy>=2.0", "Zig.Zag-3 [fast] >=1.10", "plain", "torch>=2.10", 'pytest>=8; extra == "dev"']
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The versions of what is installed, beside a ddpmkit that asks for `ASKED`."""
+    """The installed versions, with a ddpmkit that requires `REQUIRED`."""
     versions: dict[str, str] = {"numpy": "2.3.1", "Zig.Zag-3": "1.10.0", "plain": "0.1", "torch": "2.11.0+cu132"}
 
     def version(name: str) -> str:
@@ -19,7 +19,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise importlib.metadata.PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ASKED)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRED)
     monkeypatch.setattr(importlib.metadata, "version", version)
     return versions
 
@@ -34,10 +34,10 @@ def test_extras_are_not_required(installed: dict[str, str]) -> None:
 
 
 def test_requirements_are_those_of_pyproject() -> None:
-    asked = dict(requirements())
-    assert tuple(map(int, asked["torch"].split("."))) >= (2, 10)
-    assert {"numpy", "pydantic", "safetensors", "wandb"} <= set(asked)
-    assert not {"pytest", "mypy"} & set(asked)
+    required = dict(requirements())
+    assert tuple(map(int, required["torch"].split("."))) >= (2, 10)
+    assert {"numpy", "pydantic", "safetensors", "wandb"} <= set(required)
+    assert not {"pytest", "mypy"} & set(required)
 
 
 def test_all_requirements_are_installed(installed: dict[str, str]) -> None:
@@ -55,12 +55,12 @@ def test_missing_and_old_packages_are_reported_with_one_command(installed: dict[
 
 
 @pytest.mark.parametrize(
-    ("version", "serves"),
+    ("version", "sufficient"),
     [("2.10", True), ("2.10.0a0+git12", True), ("2.9.1", False), ("10.0", True), ("2.10.1.post1", True), ("2", False)],
 )
-def test_versions_are_compared_as_numbers(installed: dict[str, str], version: str, serves: bool) -> None:
+def test_versions_are_compared_as_numbers(installed: dict[str, str], version: str, sufficient: bool) -> None:
     installed["torch"] = version
-    assert (Requirement("torch", "2.10").unmet_reason() is None) == serves
+    assert (Requirement("torch", "2.10").unmet_reason() is None) == sufficient
 
 
 def test_python_is_compared_with_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,10 +88,10 @@ def test_an_old_torch_is_a_problem(installed: dict[str, str]) -> None:
 
 
 def test_a_folder_that_hides_torch_is_named(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    stranger = types.ModuleType("torch")
-    stranger.__spec__ = importlib.machinery.ModuleSpec("torch", None, is_package=True)
-    stranger.__spec__.submodule_search_locations = ["/here/torch"]
-    monkeypatch.setitem(sys.modules, "torch", stranger)
+    other = types.ModuleType("torch")
+    other.__spec__ = importlib.machinery.ModuleSpec("torch", None, is_package=True)
+    other.__spec__.submodule_search_locations = ["/here/torch"]
+    monkeypatch.setitem(sys.modules, "torch", other)
     found = torch_package()
     assert found.state == "problem"
     assert found.finding == ("/here/torch does not work: AttributeError: module 'torch' has no attribute '__version__'")

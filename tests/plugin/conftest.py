@@ -9,8 +9,8 @@ Distribution = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
-def _only_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever other plugins whoever runs the tests has installed are none of their business."""
+def _only_built_in_and_test_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide other plugins that are installed in this environment."""
     installed = importlib.metadata.entry_points
 
     def ours(*, group: str) -> list[importlib.metadata.EntryPoint]:
@@ -24,7 +24,7 @@ def _only_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distribution]:
-    """Makes installed distributions as importlib.metadata sees them: modules beside a .dist-info folder."""
+    """Create installed distributions: modules, and the .dist-info folders that importlib.metadata reads."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(name: str, entry: str, module: str, source: str, version: str = "1.0") -> None:

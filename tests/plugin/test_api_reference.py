@@ -1,4 +1,4 @@
-"""The page of the contracts."""
+"""docs/contracts.md, generated from the source."""
 
 import importlib
 import re
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 def test_contracts_md_is_up_to_date() -> None:
     _, _, documented = (DOCS / "contracts.md").read_text(encoding="utf-8").partition("<!-- contracts -->\n")
     assert documented.strip() == contracts_text().strip(), (
-        "write what stands below its mark anew: ddpmkit plugins contracts"
+        "replace the text below the mark with the output of `ddpmkit plugins contracts`"
     )
 
 
@@ -49,7 +49,7 @@ def test_signatures_are_copied_from_the_source_and_fields_have_descriptions() ->
     assert "```python\n@property\ndef better(self) -> Mapping[str, Better]\n```\n\nFor each score, whether" in page
     assert "- `facts: Mapping[str, str] = {}`  \n  What else affects the score" in page
     assert '- `name: Literal["samples", "forward", "reverse"]`  \n  A grid of samples' in page
-    assert re.findall(r"^- `.*`$", page, re.MULTILINE) == []  # a field without words
+    assert re.findall(r"^- `.*`$", page, re.MULTILINE) == []  # a field without a description
     assert "_alpha_bar: list" not in page
 
 

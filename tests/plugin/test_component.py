@@ -1,4 +1,4 @@
-"""Which versions of the contracts a component may speak."""
+"""The versions of the contracts that a component can implement."""
 
 import re
 from typing import Any
@@ -35,6 +35,6 @@ def test_the_default_api_version_is_the_current_one() -> None:
 
 @pytest.mark.parametrize("api", ["1", 1.0, True, None])
 def test_an_api_version_that_is_not_an_integer_is_an_error(api: Any) -> None:
-    said = re.escape(f"component 'zig' has api={api!r}, which is not an integer: set api=1")
-    with pytest.raises(ValueError, match=f"^{said}$"):
+    message = re.escape(f"component 'zig' has api={api!r}, which is not an integer: set api=1")
+    with pytest.raises(ValueError, match=f"^{message}$"):
         component_with_api(api)

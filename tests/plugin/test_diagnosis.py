@@ -6,7 +6,7 @@ from ddpmkit.plugin import Diagnosis
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("state", "warning", "unknown state 'warning'; states are ok, note, problem"),
         ("state", ["ok"], "unknown state"),
@@ -18,9 +18,9 @@ from ddpmkit.plugin import Diagnosis
         ("details", b"x", "details must be a string, not b'x'"),
     ],
 )
-def test_a_malformed_field_is_an_error(field: str, value: object, said: str) -> None:
+def test_a_malformed_field_is_an_error(field: str, value: object, message: str) -> None:
     fields: dict[str, Any] = {"subject": "weights", "state": "ok", "finding": "there", field: value}
-    with pytest.raises(ValueError, match=f"the diagnosis of .*{said}"):
+    with pytest.raises(ValueError, match=f"the diagnosis of .*{message}"):
         Diagnosis(**fields)
 
 

@@ -54,8 +54,8 @@ def test_a_third_party_component_has_the_namespace_of_its_entry_point(distributi
     registry = discover().registry()
     entry = registry.get("loss", "acme/zig")
     assert (entry.id, entry.use, entry.origin) == ("acme/zig", "acme/zig", "ddpmkit-acme 2.3")
-    strangers = [found.use for found in registry.of_kind("loss") if found.plugin.distribution != "ddpmkit"]
-    assert strangers == ["acme/alpha", "acme/zig"]
+    third_party = [found.use for found in registry.of_kind("loss") if found.plugin.distribution != "ddpmkit"]
+    assert third_party == ["acme/alpha", "acme/zig"]
     assert type(entry.build(entry.config_model()(), prediction="epsilon")).__name__ == "Zig"
 
 
@@ -93,7 +93,7 @@ def test_a_third_party_component_has_the_namespace_of_its_entry_point(distributi
 def test_a_plugin_that_raises_is_broken_with_a_traceback_and_affects_no_other(
     distribution: Any, source: str, reason: str
 ) -> None:
-    broken = set_aside_beside_another(distribution, source)
+    broken = broken_next_to_another(distribution, source)
     assert reason in broken.reason
     assert "\n" not in broken.reason
     assert "Traceback" in broken.traceback
@@ -115,8 +115,10 @@ def test_a_plugin_that_raises_is_broken_with_a_traceback_and_affects_no_other(
     ],
 )
 def test_a_plugin_that_raises_any_base_exception_is_broken(distribution: Any, source: str, reason: str) -> None:
-    with own_sigint_handler():  # as in every command: only then a person's Ctrl-C is told from a plugin's
-        broken = set_aside_beside_another(distribution, source)
+    with (
+        own_sigint_handler()
+    ):  # as in every command, so that Ctrl-C can be distinguished from a raised KeyboardInterrupt
+        broken = broken_next_to_another(distribution, source)
     assert broken.reason == reason
 
 
@@ -158,13 +160,13 @@ def test_a_plugin_that_raises_any_base_exception_is_broken(distribution: Any, so
     ],
 )
 def test_an_invalid_declaration_is_reported_without_a_traceback(distribution: Any, source: str, reason: str) -> None:
-    broken = set_aside_beside_another(distribution, source)
+    broken = broken_next_to_another(distribution, source)
     assert reason in broken.reason
     assert broken.traceback == ""
 
 
-def set_aside_beside_another(distribution: Any, source: str) -> BrokenPlugin:
-    """The record of a plugin that is set aside, once it is seen that the others are unharmed."""
+def broken_next_to_another(distribution: Any, source: str) -> BrokenPlugin:
+    """Load this plugin and another one; return the broken one, after checking that the other one works."""
     distribution("ddpmkit-acme", "acme.good", "acme_good", source)
     distribution("ddpmkit-other", "other.thing", "other_thing", GOOD.replace("acme_good", "other_thing"))
     found = discover()
@@ -281,7 +283,7 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
 def test_a_signal_handler_that_an_import_replaces_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the plugin itself, nor the module of its component, which is imported later."""
+    """In the plugin, and in the module of its component, which is imported later."""
     before = signal.getsignal(signal.SIGINT)
     taking = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     (tmp_path / "zig_loss.py").write_text(f"{taking}def Zig(config, *, prediction): return config")

@@ -1,4 +1,4 @@
-"""A fault is laid to a line of the plugin where whoever runs it can edit that."""
+"""Hints name a line of the plugin if the user can edit its source."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ RAISING, DECLARING = 10, 6
 def install(
     request: pytest.FixtureRequest, tmp_path: Path, distribution: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], tuple[str, str]]:
-    """Makes a plugin of this source; its namespace, and where its code can be edited."""
+    """Returns a function that creates a plugin and returns its namespace, and its file if that can be edited."""
     monkeypatch.chdir(tmp_path)
 
     def make(source: str) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def install(
 
 
 def remedy(namespace: str) -> str:
-    """What building its loss tells to do first."""
+    """The first remedy of the error that building its loss raises."""
     files = [Path("zig.py")] if namespace == "local" else []
     loss = discover(files).registry().get("loss", f"{namespace}/zig")
     with pytest.raises(PluginError) as caught:
@@ -54,7 +54,7 @@ def remedy(namespace: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("raised", "way"),
+    ("raised", "hint"),
     [
         ('OSError(28, "No space left on device")', "free some space on the disk"),
         ('OSError(122, "Disk quota exceeded")', "free some space on the disk"),
@@ -66,28 +66,28 @@ def remedy(namespace: str) -> str:
     ],
 )
 def test_the_remedy_for_a_system_error_is_about_the_system(
-    install: Callable[[str], tuple[str, str]], raised: str, way: str
+    install: Callable[[str], tuple[str, str]], raised: str, hint: str
 ) -> None:
     namespace, _ = install(ZIG.replace('KeyError("beta")', raised))
-    assert way in remedy(namespace)
+    assert hint in remedy(namespace)
 
 
 def test_the_hint_names_the_line_that_raised(install: Callable[[str], tuple[str, str]]) -> None:
     namespace, file = install(ZIG)
-    told = remedy(namespace)
+    hint = remedy(namespace)
     if file:
-        assert told.startswith("fix ")
-        assert told.endswith(f"{file}:{RAISING}")
+        assert hint.startswith("fix ")
+        assert hint.endswith(f"{file}:{RAISING}")
     else:
-        assert told == "report it to the authors of ddpmkit-acme 1.0, which provides it"
+        assert hint == "report it to the authors of ddpmkit-acme 1.0, which provides it"
 
 
 def test_the_hint_for_a_missing_class_names_the_line_of_its_declaration(
     install: Callable[[str], tuple[str, str]],
 ) -> None:
     namespace, file = install(ZIG.replace(':Zig"', ':Zog"'))
-    told = remedy(namespace)
-    assert told.endswith(f"{file}:{DECLARING}" if file else "which provides it")
+    hint = remedy(namespace)
+    assert hint.endswith(f"{file}:{DECLARING}" if file else "which provides it")
 
 
 def test_an_error_about_a_missing_class_suggests_the_closest_name(install: Callable[[str], tuple[str, str]]) -> None:

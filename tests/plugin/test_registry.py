@@ -20,12 +20,12 @@ class Config(ComponentConfig):
 
 class Clashing(ComponentConfig):
     timesteps: int = 3
-    """A name that the core passes in."""
+    """The name of a runtime argument."""
 
 
 class Using(ComponentConfig):
     use: str = "this"
-    """The key by which a recipe chooses the component."""
+    """The key that selects the component in a recipe."""
 
 
 class Plain:
@@ -43,7 +43,7 @@ class Built:
         self.config, self.timesteps = config, timesteps
 
     @classmethod
-    def foresee(cls, config: Config, *, timesteps: int) -> float:
+    def optional_method(cls, config: Config, *, timesteps: int) -> float:
         return cls(config, timesteps=timesteps).config.power
 
 
@@ -57,10 +57,10 @@ def registry(*components: Component) -> Registry:
 
 
 def test_a_name_without_a_namespace_is_a_built_in_component() -> None:
-    stranger = RegisteredComponent(component("cosine"), ACME)
-    table = Registry.from_components([RegisteredComponent(component("cosine"), BUILT_IN), stranger])
+    third_party = RegisteredComponent(component("cosine"), ACME)
+    table = Registry.from_components([RegisteredComponent(component("cosine"), BUILT_IN), third_party])
     assert table.get("schedule", "cosine").plugin == BUILT_IN
-    assert table.get("schedule", "acme/cosine") is stranger
+    assert table.get("schedule", "acme/cosine") is third_party
 
 
 def test_the_registry_is_immutable() -> None:
@@ -142,14 +142,14 @@ def test_an_error_in_plugin_code_names_the_distribution() -> None:
 
 def test_errors_in_optional_methods_name_the_distribution() -> None:
     entry = RegisteredComponent(component(), ACME)
-    assert entry.implements("foresee")
+    assert entry.implements("optional_method")
     assert not entry.implements("inspect")
-    assert entry.call("foresee", Config(power=3.0), timesteps=5) == 3.0
+    assert entry.call("optional_method", Config(power=3.0), timesteps=5) == 3.0
     with pytest.raises(PluginError, match="RuntimeError: unlucky") as caught:
-        entry.call("foresee", Config(), timesteps=13)
+        entry.call("optional_method", Config(), timesteps=13)
     assert "ddpmkit-acme 1.2" in str(caught.value)
     with pytest.raises(ComponentUnavailable, match="no_such_module"):
-        RegisteredComponent(component(requires=("no_such_module",)), ACME).implements("foresee")
+        RegisteredComponent(component(requires=("no_such_module",)), ACME).implements("optional_method")
 
 
 def test_component_unavailable_passes_through() -> None:

@@ -26,7 +26,7 @@ def test_the_kind_is_not_repeated_in_the_class_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "remedy"),
+    ("text", "message", "remedy"),
     [
         ("zigzag", "'zigzag' does not have the form namespace/name", "use a name like acme/zigzag"),
         ("/zigzag", "does not have the form", "use a name like acme/zigzag"),
@@ -46,8 +46,8 @@ def test_the_kind_is_not_repeated_in_the_class_name() -> None:
         ("acme/component", "the name 'component' is reserved", "use a name like acme/zigzag"),
     ],
 )
-def test_an_invalid_name_is_rejected_with_a_suggestion(text: str, said: str, remedy: str) -> None:
+def test_an_invalid_name_is_rejected_with_a_suggestion(text: str, message: str, remedy: str) -> None:
     with pytest.raises(InputError) as refused:
         PluginName.parse(text)
-    assert said in refused.value.message
+    assert message in refused.value.message
     assert refused.value.remedies[0].startswith(remedy)

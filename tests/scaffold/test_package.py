@@ -1,4 +1,4 @@
-"""A generated package of each kind, built, installed and tried as its author would."""
+"""A generated package of each kind, built, installed and used as by its author."""
 
 import os
 import re
@@ -20,7 +20,7 @@ NAMES = {
     "schedule": "acme/zigzag", "backbone": "my-lab/small-net", "loss": "acme/class", "sampler": "lambda/zigzag",
     "metric": "acme/greys", "dataset": "acme/discs-and-stripes", "tracker": "acme/diary",
 }  # fmt: skip
-"""Of one word and of several; keywords of Python among them, which never become a name in it."""
+"""Names of one and of several words, and Python keywords, which must not become identifiers."""
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,7 +36,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Runs a module of Python where these packages are installed, and no other plugin but the built-ins."""
+    """Runs a Python module with these packages and the built-in plugins installed."""
     site = tmp_path_factory.mktemp("site")
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target")
     install = [sys.executable, "-m", "pip", "install", *options, str(site), *(str(packages / kind) for kind in KINDS)]
@@ -61,11 +61,11 @@ def run(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 @pytest.mark.slow
 def test_the_generated_tests_pass_for_every_kind(packages: Path, run: Command) -> None:
-    # One process for all: seven times torch takes longer than all of their checks.
+    # One process for all kinds: importing torch seven times takes longer than all checks.
     folders = [packages / kind / "tests" for kind in KINDS]
     done = run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)
     assert done.returncode == 0, done.stdout
-    # What a component does not promise is not asked of it.
+    # Checks of capabilities that are not provided are skipped.
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", done.stdout)}
     assert sum(counts.values()) == sum(len(rules(kind)) for kind in KINDS)
     assert counts.get("skipped", 0) < 5
@@ -88,7 +88,7 @@ def test_the_generated_recipes_are_valid_and_run(packages: Path, run: Command) -
     checked = run("ddpmkit", "recipe", "check", *recipes)
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.count(": ok (") == len(KINDS)
-    # All in one run: what one kind's recipe says of its part is what each of the others leaves at its default.
+    # One run with all components: the recipe of a kind sets what the other recipes leave at the default.
     parts = {kind: NAMES[kind] for kind in ("schedule", "backbone", "loss", "sampler")} | {"data": NAMES["dataset"]}
     changes = [f"--set={section}.use={name}" for section, name in parts.items()]
     few = ("--set=train.steps=2", "--set=train.batch_size=2", "--set=metric=[{use='acme/greys', num_samples=2}]")
@@ -111,12 +111,12 @@ def test_the_generated_code_passes_ruff(packages: Path, run: Command) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
     name = PluginName.parse("acme/zigzag")
-    (tmp_path / "it" / ".git").mkdir(parents=True)
-    write_package(name, kind, tmp_path / "it")
-    readme = tmp_path / "it" / "README.md"
+    (tmp_path / "package" / ".git").mkdir(parents=True)
+    write_package(name, kind, tmp_path / "package")
+    readme = tmp_path / "package" / "README.md"
     readme.write_text("mine")
     with pytest.raises(InputError, match=r"is not empty \(.gitignore, README.md, ddpmkit_acme_zigzag ...\)"):
-        write_package(name, kind, tmp_path / "it")
+        write_package(name, kind, tmp_path / "package")
     assert readme.read_text() == "mine"
     with pytest.raises(InputError, match="is a file, not a folder"):
         write_package(name, kind, readme)

@@ -1,4 +1,4 @@
-"""The walk of docs/plugins.md, from an empty folder, is what happens to someone who follows it."""
+"""The tutorial in docs/plugins.md works as written."""
 
 import importlib
 import json
@@ -18,15 +18,15 @@ from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-WALK = PAGE.partition("## From an empty folder\n")[2].partition("\n## ")[0]
-GIVEN, WAVES, CONFIG = re.findall(r"^```python\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
-NEW, NEXT, AGAIN = re.findall(r"^```sh\n(.*?)^```$", WALK, flags=re.MULTILINE | re.DOTALL)
+TUTORIAL = PAGE.partition("## From an empty folder\n")[2].partition("\n## ")[0]
+GIVEN, WAVES, CONFIG = re.findall(r"^```python\n(.*?)^```$", TUTORIAL, flags=re.MULTILINE | re.DOTALL)
+NEW, NEXT, AGAIN = re.findall(r"^```sh\n(.*?)^```$", TUTORIAL, flags=re.MULTILINE | re.DOTALL)
 PACKAGE = "ddpmkit_acme_zigzag"
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """What the first command of the walk writes, importable."""
+    """The package that the first command of the tutorial writes, importable."""
     monkeypatch.chdir(tmp_path)
     command = NEW.split()
     assert command[0] == "ddpmkit"
@@ -40,7 +40,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """As a new process would begin: nothing of the package has been imported."""
+    """Remove the package from the imported modules, as in a new process."""
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -48,7 +48,7 @@ def forget() -> None:
 
 @pytest.fixture
 def installed(package: Path) -> None:
-    """What `pip install -e` of the walk leaves in the environment."""
+    """The metadata that `pip install -e` writes."""
     project = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]
     ((entry, module),) = project["entry-points"]["ddpmkit.plugins"].items()
     info = package.parent / f"{PACKAGE}-{project['version']}.dist-info"
@@ -59,7 +59,7 @@ def installed(package: Path) -> None:
 
 
 def ddpmkit(command: str) -> Result:
-    """A command of the walk, in a run of two steps."""
+    """Run a command of the tutorial, with two training steps."""
     forget()
     program, *arguments = command.split()
     assert program == "ddpmkit"
@@ -81,22 +81,22 @@ def outcomes(package: Path) -> Callable[[], list[Outcome]]:
 def change(path: Path, before: str, after: str) -> None:
     text = path.read_text()
     assert text.count(before) == 1, f"{before!r} in\n{text}"
-    # Python looks at size and time to the second, so what is rewritten within it must not be taken for the old.
+    # Python compares size and time in seconds, so a file that is rewritten within a second would not be recompiled.
     for cached in path.parent.glob("__pycache__/*"):
         cached.unlink()
     path.write_text(text.replace(before, after))
 
 
 def test_the_files_are_those_that_the_tutorial_shows(package: Path, outcomes: Callable[[], list[Outcome]]) -> None:
-    for line in WALK.partition("ddpmkit-acme-zigzag/\n")[2].partition("```")[0].splitlines():
+    for line in TUTORIAL.partition("ddpmkit-acme-zigzag/\n")[2].partition("```")[0].splitlines():
         for path in (part for part in line.split("  ") if part.strip() and ("." in part.split()[0])):
             assert (package.parent / path.strip()).is_file(), path
     assert {outcome.status for outcome in outcomes()} == {"passed"}
-    assert f"`{len(rules('schedule'))} passed`" in WALK
+    assert f"`{len(rules('schedule'))} passed`" in TUTORIAL
 
 
 def make_the_change(package: Path) -> None:
-    """The edits that the walk asks for."""
+    """Make the changes of the tutorial."""
     without_doc = re.sub(r'\n +""".*"""', "", (package / "schedule.py").read_text())
     given, waves = (block.partition("\n")[2] for block in (GIVEN, WAVES))
     assert GIVEN in without_doc
@@ -115,7 +115,7 @@ def test_the_change_of_the_tutorial_passes_and_its_failure_is_shown(
     assert {outcome.status for outcome in outcomes()} == {"passed"}
     change(package / "__init__.py", "default=0.5, ge=0, lt=1", "default=3, ge=0, lt=4")
     (wrong,) = [outcome for outcome in outcomes() if not outcome.good]
-    shown = " ".join(WALK.split())
+    shown = " ".join(TUTORIAL.split())
     for _, text in wrong.facts():
         assert text in shown
 
@@ -125,7 +125,7 @@ def test_the_commands_of_the_tutorial_work_and_the_first_run_is_not_resumed(pack
     _, check, run = NEXT.splitlines()
     for command in (check, run):
         assert (done := ddpmkit(command)).exit_code == 0, done.output
-    (report,) = re.findall(r"leaves `(.*?)`", WALK)
+    (report,) = re.findall(r"leaves `(.*?)`", TUTORIAL)
     assert Path(report).is_file()
     make_the_change(package)
     for command in AGAIN.splitlines():

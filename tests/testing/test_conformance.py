@@ -1,4 +1,4 @@
-"""How checks are asked for, told of and tolerated."""
+"""How checks are selected, reported and declared to fail."""
 
 import re
 import subprocess
@@ -20,12 +20,12 @@ from ddpmkit.testing import Check, ConformanceError, checks_text, conformance_ch
 from ddpmkit.testing.conformance import rules
 
 BUILT_INS = discover(third_party=False).registry()
-NOT_OF_THIS_LOSS = {"loss.with-bound"}
+NOT_APPLICABLE = {"loss.with-bound"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 class OneNumber:
-    """A loss that gives one number a batch."""
+    """A loss that returns one number per batch."""
 
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None: ...
 
@@ -53,7 +53,7 @@ class Unbuildable(OneNumber):
         raise RuntimeError("no scale")
 
 
-class UncallableInTheDark(OneNumber):
+class UncallableWithoutSignal(OneNumber):
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         if (alpha_bar == 0).any():
             raise ZeroDivisionError("no signal")
@@ -90,11 +90,11 @@ def test_an_exception_in_a_check_is_a_failure_with_its_cause() -> None:
 @pytest.mark.parametrize(("target", "raised"), [(Broken, "KeyError: 'scale'"), (Quitting, "SystemExit: 0")])
 def test_a_component_that_always_raises_passes_no_check_that_uses_it(target: type, raised: str) -> None:
     outcomes = {check.id: check.outcome() for check in conformance_checks(registered(target))}
-    asked = outcomes["loss.grows"]
-    assert asked.status == "failed"
-    assert re.fullmatch(rf"{raised}, raised at \S*test_conformance.py:\d+ in __call__", asked.seen)
-    assert "It raises even in the simplest use" in asked.facts()[-1][1]
-    assert asked.traceback.splitlines()[-1] == raised
+    grows = outcomes["loss.grows"]
+    assert grows.status == "failed"
+    assert re.fullmatch(rf"{raised}, raised at \S*test_conformance.py:\d+ in __call__", grows.seen)
+    assert "It raises even in the simplest use" in grows.facts()[-1][1]
+    assert grows.traceback.splitlines()[-1] == raised
     unseen = ("manners.no-global-rng", "manners.built-twice", "manners.silent", "manners.settings-kept")
     for name in unseen:
         assert outcomes[name].status == "not checked"
@@ -104,18 +104,18 @@ def test_a_component_that_always_raises_passes_no_check_that_uses_it(target: typ
 
 
 def test_an_exception_in_one_check_only_shows_the_remedy_of_that_check() -> None:
-    outcome = checked(UncallableInTheDark, "loss.finite").outcome()
+    outcome = checked(UncallableWithoutSignal, "loss.finite").outcome()
     assert outcome.seen.startswith("ZeroDivisionError: no signal, raised at ")
     assert "divides by alpha_bar" in outcome.facts()[-1][1]
-    assert checked(UncallableInTheDark, "manners.silent").outcome().status == "passed"
+    assert checked(UncallableWithoutSignal, "manners.silent").outcome().status == "passed"
 
 
 def test_a_component_that_cannot_be_built_is_not_checked_even_with_xfail() -> None:
-    excused = {"loss.grows": "because"}
-    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(Unbuildable), xfail=excused)}
+    declared = {"loss.grows": "because"}
+    outcomes = {check.id: check.outcome() for check in conformance_checks(registered(Unbuildable), xfail=declared)}
     of_the_declaration = {"manners.fields-described", "manners.keys-free", "manners.config-as-toml"}
-    unasked = {name for name, outcome in outcomes.items() if outcome.status == "not checked"}
-    assert outcomes.keys() - unasked == of_the_declaration | {"manners.manifest-without-torch"} | NOT_OF_THIS_LOSS
+    not_checked = {name for name, outcome in outcomes.items() if outcome.status == "not checked"}
+    assert outcomes.keys() - not_checked == of_the_declaration | {"manners.manifest-without-torch"} | NOT_APPLICABLE
     assert not outcomes["loss.grows"].good
     assert re.fullmatch(
         r"it cannot be built: RuntimeError: no scale, raised at \S*test_conformance.py:\d+ in __init__",
@@ -143,7 +143,7 @@ def test_an_xfail_check_that_passes_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("xfail", "said"),
+    ("xfail", "message"),
     [
         (
             {"loss.grow": "because"},
@@ -154,8 +154,8 @@ def test_an_xfail_check_that_passes_is_a_failure() -> None:
         ({"loss.grows": None}, "xfail of loss.grows has no reason"),
     ],
 )
-def test_an_invalid_xfail_is_an_error(xfail: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=rf"(?s){said}"):
+def test_an_invalid_xfail_is_an_error(xfail: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"(?s){message}"):
         conformance_checks(registered(OneNumber), xfail=xfail)
 
 
@@ -163,9 +163,9 @@ def test_a_check_that_does_not_apply_neither_passes_nor_fails() -> None:
     outcome = checked(OneNumber, "loss.with-bound").run()
     assert (outcome.status, outcome.good, outcome.facts()) == ("not applicable", True, [])
     assert str(outcome).endswith("one-number not applicable: it does not provide `learned-variance`")
-    excused = checked(OneNumber, "loss.with-bound", xfail={"loss.with-bound": "until 2.0"})
+    declared = checked(OneNumber, "loss.with-bound", xfail={"loss.with-bound": "until 2.0"})
     with pytest.raises(ConformanceError, match="`learned-variance`, but was declared to fail: until"):
-        excused.run()
+        declared.run()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Wrong plugins, each of them like one that someone will write, and each caught by the check that names its fault.
+"""Wrong plugins, with faults that authors make, and the one check that each fails.
 
-A right plugin of each kind comes first; the wrong ones are made of it, by one change.
+For each kind there is a correct plugin. The wrong ones change one thing in it.
 """
 
 import itertools
@@ -30,7 +30,7 @@ HERE = FoundPlugin("acme.plugin", "", "ddpmkit-acme", "1.0")
 
 
 class Power:
-    """The right schedule."""
+    """The correct schedule."""
 
     def __init__(self, config: ComponentConfig, *, timesteps: int) -> None:
         self.timesteps = timesteps
@@ -82,31 +82,31 @@ class UnbuildableForOne(Power):
 
 
 class Small(nn.Module):
-    """The right backbone."""
+    """The correct backbone."""
 
     def __init__(
         self, config: ComponentConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
     ) -> None:
         super().__init__()
-        self.untold = num_classes
-        self.enter = nn.Conv2d(image_shape.channels, 8, 3, padding=1)
+        self.null_label = num_classes
+        self.first = nn.Conv2d(image_shape.channels, 8, 3, padding=1)
         self.time = nn.Linear(1, 8)
         self.label = nn.Embedding(num_classes + 1, 8)
-        self.leave = nn.Conv2d(8, out_channels, 3, padding=1)
+        self.last = nn.Conv2d(8, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        told = self.of_time(t) + self.of_label(t, label)
-        return self.leave(torch.tanh(self.enter(x) + told[:, :, None, None]))
+        condition = self.of_time(t) + self.of_label(t, label)
+        return self.last(torch.tanh(self.first(x) + condition[:, :, None, None]))
 
     def of_time(self, t: Tensor) -> Tensor:
         return self.time(t[:, None] / 50)
 
     def of_label(self, t: Tensor, label: Tensor | None) -> Tensor:
-        return self.label(torch.full_like(t, self.untold) if label is None else label)
+        return self.label(torch.full_like(t, self.null_label) if label is None else label)
 
 
 class CroppedByNothing(Small):
-    """Pads to a multiple of 16, and crops by -0 where there was nothing to pad."""
+    """It pads to a multiple of 16, and crops by -0 if no padding is needed."""
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         down, right = (-size % 16 for size in x.shape[2:])
@@ -148,7 +148,7 @@ class Timeless(Small):
 
 
 class Unlabelled(Small):
-    """It says that it heeds labels, and does not."""
+    """It declares class labels and ignores them."""
 
     def __init__(self, config: ComponentConfig, **runtime: Any) -> None:
         super().__init__(config, **runtime)
@@ -158,10 +158,10 @@ class Unlabelled(Small):
         return torch.zeros(len(t), 8)
 
 
-class LastClassForUntold(Small):
+class LastClassForNull(Small):
     def of_label(self, t: Tensor, label: Tensor | None) -> Tensor:
-        told = torch.full_like(t, self.untold) if label is None else label
-        return self.label(told.clamp(max=max(self.untold - 1, 0)))
+        label = torch.full_like(t, self.null_label) if label is None else label
+        return self.label(label.clamp(max=max(self.null_label - 1, 0)))
 
 
 class NothingForNone(Small):
@@ -170,7 +170,7 @@ class NothingForNone(Small):
 
 
 class OneRowShort(Small):
-    """It does not say that it heeds labels, and its table has no row for the class that is not told."""
+    """It does not declare class labels, and its embedding has no row for the null label."""
 
     def __init__(self, config: ComponentConfig, *, num_classes: int, **runtime: Any) -> None:
         super().__init__(config, num_classes=max(num_classes - 1, 0), **runtime)
@@ -183,7 +183,7 @@ class NeverCalled(Small):
 
 
 class ThrownAway(NeverCalled):
-    """Its second layer is in the graph, and what comes out of it counts for nothing."""
+    """Its second layer is in the graph, but its output is multiplied by 0."""
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         return super().forward(x, t, label) + 0 * self.spare(x.new_ones(1, 2)).sum()
@@ -196,7 +196,7 @@ class SeedingItself(Small):
 
 
 class Unregistered(Small):
-    """Fourier features drawn when it is built, and kept where no checkpoint looks."""
+    """Random Fourier features that are not part of the state_dict."""
 
     def __init__(self, config: ComponentConfig, **runtime: Any) -> None:
         super().__init__(config, **runtime)
@@ -212,7 +212,7 @@ class HalvingItsInput(Small):
 
 
 class Squared:
-    """The right loss."""
+    """The correct loss."""
 
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None: ...
 
@@ -235,7 +235,7 @@ class Cancelling(Squared):
         return (prediction - target).flatten(1).mean(dim=1)
 
 
-class BlindInTheDark(Squared):
+class ZeroAtLowSignal(Squared):
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         return super().__call__(prediction, target, alpha_bar) * (alpha_bar > 0.1)
 
@@ -278,28 +278,28 @@ class BoundOfTheBatch(Squared):
 
 
 class Chain:
-    """The right sampler: ancestral."""
+    """The correct sampler: ancestral."""
 
     def __init__(self, config: ComponentConfig) -> None: ...
 
     def sample(self, denoiser: Any, noise: Any, steps: int) -> Iterator[SamplerState]:
         x = noise(0)
         times = denoiser.process.sampling_timesteps(steps)
-        for draw, (t, s) in enumerate(itertools.pairwise([*times, -1]), start=1):
+        for step, (t, s) in enumerate(itertools.pairwise([*times, -1]), start=1):
             x0_hat, eps, _ = denoiser(x, t)
-            yield SamplerState(self.shown_t(t), x, self.shown(x0_hat, eps))
-            x = denoiser.process.p_sample(x0_hat, x, t, noise(self.which(draw)), s)
+            yield SamplerState(self.time_of(t), x, self.x0_hat_of(x0_hat, eps))
+            x = denoiser.process.p_sample(x0_hat, x, t, noise(self.noise_index(step)), s)
         x = self.finished(x)
         yield SamplerState(0, x, x)
 
-    def shown_t(self, t: int) -> int:
+    def time_of(self, t: int) -> int:
         return t + 1
 
-    def shown(self, x0_hat: Tensor, eps: Tensor) -> Tensor:
+    def x0_hat_of(self, x0_hat: Tensor, eps: Tensor) -> Tensor:
         return x0_hat
 
-    def which(self, draw: int) -> int:
-        return draw
+    def noise_index(self, step: int) -> int:
+        return step
 
     def finished(self, x: Tensor) -> Tensor:
         return x
@@ -309,7 +309,7 @@ class Chain:
 
 
 class OffByOne(Chain):
-    def shown_t(self, t: int) -> int:
+    def time_of(self, t: int) -> int:
         return t
 
 
@@ -337,7 +337,7 @@ class LookingAtTheOthers(Chain):
 class OneDraw(Chain):
     """The same noise at every step."""
 
-    def which(self, draw: int) -> int:
+    def noise_index(self, step: int) -> int:
         return 1
 
 
@@ -347,12 +347,12 @@ class NoisyAtTheEnd(Chain):
 
 
 class ShowingNoise(Chain):
-    def shown(self, x0_hat: Tensor, eps: Tensor) -> Tensor:
+    def x0_hat_of(self, x0_hat: Tensor, eps: Tensor) -> Tensor:
         return eps
 
 
 class Roughness:
-    """The right metric: how far the mean difference of neighbours is off."""
+    """The correct metric: the mean difference of neighbouring pixels."""
 
     better: ClassVar = {"distance": "lower"}
     protocol = MetricProtocol("plain", num_samples=8, weights="ema", comparable=True, facts={"reference": "training"})
@@ -419,7 +419,7 @@ class OfNoSamples(Roughness):
 
 
 class Greys:
-    """The right dataset: flat pictures of two classes."""
+    """The correct dataset: constant images of two classes."""
 
     def __init__(self, config: ComponentConfig, *, split: str, classes: Any, image_shape: ImageShape) -> None:
         self.class_names = tuple(classes or ("dark", "light"))
@@ -469,7 +469,7 @@ class ByAddress(Greys):
 
 
 BUILT: list[Any] = []
-"""What is let go may leave its address to the next."""
+"""Keeps objects alive, so that their addresses are not reused."""
 
 
 class OfNoSize(Greys):
@@ -490,7 +490,7 @@ class OneSplitUnderTwoNames(Greys):
 
 
 class Diary:
-    """The right tracker: a line an event."""
+    """The correct tracker: one line per event."""
 
     def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
         self.path = run_folder / "diary.txt"
@@ -502,7 +502,7 @@ class Diary:
     run_started = step = picture = scores = run_ended = write
 
 
-class NoPictures(Diary):
+class NoImages(Diary):
     picture = None  # type: ignore[assignment]
 
 
@@ -555,7 +555,7 @@ class Unseeded(Power):
 
 class Printing(Power):
     def alphas_cumprod(self) -> Tensor:
-        print("alpha_bar", self.timesteps)  # noqa: T201 -- that is what is wrong with it
+        print("alpha_bar", self.timesteps)  # noqa: T201 -- the fault
         return super().alphas_cumprod()
 
 
@@ -571,7 +571,7 @@ class Undescribed(ComponentConfig):
 
 class Claiming(ComponentConfig):
     batch_size: int = 1
-    """Images that are drawn at once."""
+    """Images in one batch."""
 
 
 class Growing(ComponentConfig):
@@ -588,7 +588,7 @@ class OutOfItsOwnRange(ComponentConfig):
     depth: float = Field(default=3.0, lt=1)
     """How deep."""
     folder: Path = Path("waves")
-    """A default that pydantic's own `validate_default` would refuse here."""
+    """A default that pydantic's `validate_default` would reject."""
 
 
 @dataclass(frozen=True)
@@ -626,7 +626,7 @@ WRONG = [
     Wrong(Timeless, "backbone", "backbone.time", LABELLED),
     Wrong(OneRowShort, "backbone", "backbone.labels-taken"),
     Wrong(Unlabelled, "backbone", "backbone.labels", LABELLED),
-    Wrong(LastClassForUntold, "backbone", "backbone.label-not-told", LABELLED),
+    Wrong(LastClassForNull, "backbone", "backbone.label-not-told", LABELLED),
     Wrong(NothingForNone, "backbone", "backbone.label-not-told", LABELLED),
     Wrong(NeverCalled, "backbone", "backbone.gradients", LABELLED),
     Wrong(ThrownAway, "backbone", "backbone.gradients", LABELLED),
@@ -636,7 +636,7 @@ WRONG = [
     Wrong(MeanOfTheBatch, "loss", "loss.per-sample"),
     Wrong(WithAConstant, "loss", "loss.zero-at-perfect"),
     Wrong(Cancelling, "loss", "loss.positive"),
-    Wrong(BlindInTheDark, "loss", "loss.positive"),
+    Wrong(ZeroAtLowSignal, "loss", "loss.positive"),
     Wrong(Flat, "loss", "loss.grows"),
     Wrong(WeightedByTheOthers, "loss", "loss.independent"),
     Wrong(DividedBySignal, "loss", "loss.finite"),
@@ -669,7 +669,7 @@ WRONG = [
     Wrong(OfNoSize, "dataset", "dataset.fingerprint"),
     Wrong(OneSplit, "dataset", "dataset.held-out"),
     Wrong(OneSplitUnderTwoNames, "dataset", "dataset.held-out"),
-    Wrong(NoPictures, "tracker", "tracker.events"),
+    Wrong(NoImages, "tracker", "tracker.events"),
     Wrong(NewEachTime, "tracker", "tracker.resume"),
     Wrong(AfterAStep, "tracker", "tracker.early-end"),
     Wrong(Formatting, "tracker", "tracker.odd-numbers"),
@@ -691,7 +691,7 @@ WRONG = [
         plugin=FoundPlugin("acme.heavy", "ddpmkit.diffusion", "ddpmkit-acme", "1.0"),
     ),
 ]
-"""Wrong plugins, and the one check that each of them fails."""
+"""Each wrong plugin, and the check that it fails."""
 
 
 def registered(wrong: Wrong) -> RegisteredComponent:
@@ -708,7 +708,7 @@ def registered(wrong: Wrong) -> RegisteredComponent:
 
 
 def outcomes(wrong: Wrong) -> list[Outcome]:
-    """The manifest is looked at in a process of its own: only where it is to blame."""
+    """The check of the manifest starts a process, so it runs only for the plugin that fails it."""
     slow = "manners.manifest-without-torch"
     checks = conformance_checks(registered(wrong))
     return [check.outcome() for check in checks if check.id != slow or wrong.caught_by == slow]
@@ -725,7 +725,7 @@ def test_a_correct_plugin_passes_every_check(kind: str) -> None:
 def test_a_wrong_plugin_fails_exactly_the_check_for_its_fault(
     wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # one of them goes elsewhere
+    monkeypatch.chdir(tmp_path)  # one plugin changes the working directory
     seen = {outcome.rule.id: outcome.seen for outcome in outcomes(wrong) if outcome.status == "failed"}
     assert list(seen) == [wrong.caught_by], seen
     assert seen[wrong.caught_by].strip()
