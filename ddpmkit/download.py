@@ -54,7 +54,7 @@ def download(
     except urllib.error.HTTPError as error:
         error.close()
         later = ["try again later"] if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500 else []
-        raise InputError(f"{url}: download failed: HTTP {error.code} {error.reason}.", remedies=later) from error
+        raise InputError(f"{url} cannot be downloaded: HTTP {error.code} {error.reason}.", remedies=later) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         again = "run the same command again"
         if partial.exists():

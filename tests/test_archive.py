@@ -27,7 +27,7 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
     return member
 
 
-def test_an_honest_archive_is_unpacked(tmp_path: Path) -> None:
+def test_a_valid_archive_is_extracted(tmp_path: Path) -> None:
     source = archive(tmp_path / "a.zip", ("train/cat/1.jpg", b"one"), ("val/cat/2.jpg", b"two"))
     extract_archive(source, tmp_path / "out")
     assert (tmp_path / "out" / "train" / "cat" / "1.jpg").read_bytes() == b"one"
@@ -116,13 +116,13 @@ def test_a_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_method_that_takes_what_memory_it_likes_is_refused(tmp_path: Path, method: int) -> None:
+def test_a_compression_method_with_unbounded_memory_is_refused(tmp_path: Path, method: int) -> None:
     with pytest.raises(InputError, match="a method other than deflate"):
         extract_archive(archive(tmp_path / "a.zip", ("a", b"x" * 50), compression=method), tmp_path / "out")
 
 
 @pytest.mark.parametrize("limit", [1_000, 5_000])
-def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, limit: int) -> None:
     source = archive(tmp_path / "a.zip", ("train/cat/1.jpg", b"x" * 900), ("train/cat/2.jpg", b"x" * 9_000))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     with pytest.raises(OSError, match="File too large"):
@@ -130,9 +130,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, limit: int) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_an_archive_with_more_than_the_disk_has_room_for_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_larger_than_the_free_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = archive(tmp_path / "a.zip", ("train/cat/1.jpg", b"x" * 9_000))
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: type("Usage", (), {"free": 8_999}))
     with pytest.raises(InputError, match=r"unpacks to 0\.0 GB"):
@@ -140,7 +138,7 @@ def test_an_archive_with_more_than_the_disk_has_room_for_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_what_is_there_already_is_not_mixed_with_an_archive(tmp_path: Path) -> None:
+def test_an_archive_is_not_extracted_into_a_folder_with_files(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(OSError, match="not empty"):
@@ -148,7 +146,7 @@ def test_what_is_there_already_is_not_mixed_with_an_archive(tmp_path: Path) -> N
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a.zip", "out", "out/mine"]
 
 
-def test_archives_with_random_bytes_changed_are_unpacked_inside_or_refused(tmp_path: Path) -> None:
+def test_archives_with_random_changed_bytes_are_extracted_inside_or_refused(tmp_path: Path) -> None:
     change = random.Random(0)
     whole = archive(tmp_path / "a.zip", ("train/é.jpg", b"x" * 90), ("val/2.jpg", b"y" * 40)).read_bytes()
     directory = whole.index(b"PK\x01\x02")
@@ -179,7 +177,7 @@ def rewritten(source: Path, change: Callable[[bytearray, int], None]) -> Path:
     return source
 
 
-def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     source = archive(tmp_path / "a.zip", ("a", b"x" * 5000), ("b", b"x" * 5000), ("c", b"x" * 5000))
 
     def to_the_first(content: bytearray, place: int) -> None:
@@ -191,7 +189,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 900_000])
-def test_a_size_that_is_a_lie_is_found_and_nothing_is_written(tmp_path: Path, size: int) -> None:
+def test_a_false_size_is_detected_and_nothing_is_written(tmp_path: Path, size: int) -> None:
     source = archive(tmp_path / "a.zip", ("a", b"x" * 5000), compression=zipfile.ZIP_DEFLATED)
 
     def lie(content: bytearray, place: int) -> None:
@@ -212,7 +210,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
         extract_archive(rewritten(source, lock), tmp_path / "out")
 
 
-def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_detected(tmp_path: Path) -> None:
     source = archive(tmp_path / "a.zip", ("train/cat/1.jpg", b"x" * 1000))
     content = bytearray(source.read_bytes())
     content[300] ^= 1
@@ -222,13 +220,13 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Too many requests</html>"])
-def test_what_is_no_archive_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(InputError, match="is not a zip archive"):
         extract_archive(tmp_path / "a.zip", tmp_path / "out")
 
 
-def test_a_truncated_archive_is_said(tmp_path: Path) -> None:
+def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("train/cat/1.jpg", b"x" * 1000)

@@ -20,7 +20,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely(tmp_path: Path) -> None:
     target = tmp_path / "a" / "page.html"
     atomic_write_bytes(target, b"first")
     atomic_write_bytes(target, b"second")
@@ -28,7 +28,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["page.html"]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = atomic_write_bytes(tmp_path / "page.html", b"first")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     with pytest.raises(OSError, match="File too large"):
@@ -37,7 +37,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_block_that_raises_leaves_the_old_file(tmp_path: Path) -> None:
     target = atomic_write_bytes(tmp_path / "page.html", b"first")
     with pytest.raises(ZeroDivisionError), atomic_write(target) as file:
         file.write(b"x" * (1 // 0))
@@ -50,7 +50,7 @@ def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path, umask: int) -> Non
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
 
 
-def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
     outside, target = tmp_path / "outside", tmp_path / "page.html"
     outside.write_bytes(b"mine")
     target.symlink_to(outside)
@@ -60,7 +60,7 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     assert not target.is_symlink()
 
 
-def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_file_never_mix(tmp_path: Path) -> None:
     target, whole = tmp_path / "page.html", [bytes([letter]) * 100_000 for letter in b"abcd"]
 
     def write(content: bytes) -> None:
@@ -104,7 +104,7 @@ def writer(path: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_what_a_killed_process_left_is_deleted_by_the_next_write_and_what_a_living_one_writes_is_not(
+def test_the_next_write_deletes_files_of_killed_processes_and_not_of_running_ones(
     tmp_path: Path,
 ) -> None:
     killed, living = writer(tmp_path / "a.png"), writer(tmp_path / "b.png")
@@ -122,7 +122,7 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_write_and_what_a_livi
     assert sorted(tmp_path.iterdir()) == sorted([*mine, tmp_path / "b.png", tmp_path / "c.png"])
 
 
-def test_a_file_system_without_locks_is_written_to_and_not_cleared(
+def test_on_a_file_system_without_locks_files_are_written_and_none_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> bool:
@@ -135,7 +135,7 @@ def test_a_file_system_without_locks_is_written_to_and_not_cleared(
     assert left.exists()
 
 
-def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(
+def test_a_writer_whose_new_file_was_deleted_as_abandoned_creates_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may delete it in the moment before it is locked."""

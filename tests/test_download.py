@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         condition = self.headers.get("If-Range")
         holds = condition is None or condition in self.server.validators.values()
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and holds else 0
-        answer = self.server.answers.pop(0) if self.server.answers else honest
+        answer = self.server.responses.pop(0) if self.server.responses else honest
         answer(self, start)
 
     def send(self, status: int, headers: dict[str, object], body: bytes = b"") -> None:
@@ -47,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-Answer = Callable[[Handler, int], None]
+Response = Callable[[Handler, int], None]
 PART = ["file.bin.part", "file.bin.part.json"]
 
 
@@ -61,7 +61,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.content = CONTENT
         self.validators = {"ETag": '"one"'}
         self.requested: list[str | None] = []
-        self.answers: list[Answer] = []
+        self.responses: list[Response] = []
 
 
 def honest(handler: Handler, start: int, end: int | None = None) -> None:
@@ -76,7 +76,7 @@ def honest(handler: Handler, start: int, end: int | None = None) -> None:
     handler.send(206 if start else 200, headers, content[start:end])
 
 
-def cut_at(end: int) -> Answer:
+def cut_at(end: int) -> Response:
     return lambda handler, start: honest(handler, start, end)
 
 
@@ -84,7 +84,7 @@ def without_ranges(handler: Handler, start: int) -> None:
     honest(handler, 0)
 
 
-def silent_after(end: int) -> Answer:
+def silent_after(end: int) -> Response:
     def answer(handler: Handler, start: int) -> None:
         honest(handler, start, end)
         never(handler, start)
@@ -109,7 +109,7 @@ def chunked_and_cut(handler: Handler, start: int) -> None:
     handler.close_connection = True
 
 
-def says(status: int, **headers: object) -> Answer:
+def says(status: int, **headers: object) -> Response:
     """This status and these headers, with the second half of the content for a body; _ stands for -."""
     body = CONTENT[len(CONTENT) // 2 :]
     fields = {"Content_Length": len(body), **headers}
@@ -139,13 +139,13 @@ def names(folder: Path) -> list[str]:
 
 def leave_part(server: Server, folder: Path) -> None:
     """The first 100,000 bytes, of a download that was cut off."""
-    server.answers.insert(0, cut_at(100_000))
+    server.responses.insert(0, cut_at(100_000))
     with pytest.raises(InputError, match="ended after 100,000 of"):
         download(server.url, folder / "file.bin")
     server.requested.clear()
 
 
-def test_a_file_comes_whole_with_its_progress_told(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_with_its_progress(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     place = download(
         server.url, tmp_path / "deep" / "file.bin", progress=lambda here, total: told.append((here, total))
@@ -156,10 +156,10 @@ def test_a_file_comes_whole_with_its_progress_told(server: Server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_transfer_cut_short_is_never_taken_for_whole_and_goes_on(
+def test_an_interrupted_download_is_never_taken_for_complete_and_is_continued(
     server: Server, tmp_path: Path, ranges: bool
 ) -> None:
-    server.answers = [cut_at(100_000), honest if ranges else without_ranges]
+    server.responses = [cut_at(100_000), honest if ranges else without_ranges]
     with pytest.raises(InputError, match=r"ended after 100,000 of 1,048,576 bytes") as caught:
         download(server.url, tmp_path / "file.bin")
     assert caught.value.remedies[0].endswith(f"it continues {tmp_path / 'file.bin.part'}")
@@ -170,17 +170,17 @@ def test_a_transfer_cut_short_is_never_taken_for_whole_and_goes_on(
     assert server.requested == [None, "bytes=100000-"]
 
 
-def test_a_transfer_cut_again_and_again_is_whole_in_the_end(server: Server, tmp_path: Path) -> None:
-    server.answers = [cut_at(end) for end in range(70_000, 1_000_000, 70_000)]
-    for _ in list(server.answers):
+def test_a_download_interrupted_many_times_is_completed(server: Server, tmp_path: Path) -> None:
+    server.responses = [cut_at(end) for end in range(70_000, 1_000_000, 70_000)]
+    for _ in list(server.responses):
         with pytest.raises(InputError, match="transfer ended"):
             download(server.url, tmp_path / "file.bin", sha256=DIGEST)
         assert names(tmp_path) == PART
     assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).read_bytes() == CONTENT
 
 
-def test_a_transfer_without_a_length_that_is_cut_short_is_not_taken_for_whole(server: Server, tmp_path: Path) -> None:
-    server.answers = [chunked_and_cut]
+def test_an_interrupted_download_without_a_length_is_not_taken_for_complete(server: Server, tmp_path: Path) -> None:
+    server.responses = [chunked_and_cut]
     with pytest.raises(InputError, match="IncompleteRead") as caught:
         download(server.url, tmp_path / "file.bin")
     assert names(tmp_path) == []  # it came without a validator
@@ -189,8 +189,8 @@ def test_a_transfer_without_a_length_that_is_cut_short_is_not_taken_for_whole(se
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
-    server.answers = [silent_after(100_000), never]
+def test_a_server_that_stops_sending_is_an_error_and_the_partial_file_stays(server: Server, tmp_path: Path) -> None:
+    server.responses = [silent_after(100_000), never]
     for answer in ("sends nothing more", "sends nothing at all"):
         began = time.monotonic()
         with pytest.raises(InputError, match="timed out") as caught:
@@ -212,25 +212,25 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(server: Se
     ],
     ids=["another part", "some part", "nonsense", "no content"],
 )
-def test_a_part_that_was_not_asked_for_is_not_appended(server: Server, tmp_path: Path, lie: Answer) -> None:
+def test_a_range_that_was_not_requested_is_not_appended(server: Server, tmp_path: Path, lie: Response) -> None:
     leave_part(server, tmp_path)
-    server.answers = [lie]
+    server.responses = [lie]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.requested == ["bytes=100000-", None]
-    # To whom asks for the whole, a part is no answer.
-    server.answers = [lie]
-    with pytest.raises(InputError, match="not with the whole file"):
+    # A range is not a response to a request without a range.
+    server.responses = [lie]
+    with pytest.raises(InputError, match="instead of the complete file"):
         download(server.url, tmp_path / "other.bin")
     assert names(tmp_path) == ["file.bin"]
 
 
 @pytest.mark.parametrize("length", ["-5", "many", "9" * 5000])
-def test_a_length_that_is_none_does_no_harm(server: Server, tmp_path: Path, length: str) -> None:
-    server.answers = [lambda handler, _start: handler.send(200, {"Content-Length": length}, CONTENT)]
+def test_an_invalid_length_is_ignored(server: Server, tmp_path: Path, length: str) -> None:
+    server.responses = [lambda handler, _start: handler.send(200, {"Content-Length": length}, CONTENT)]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
 
 
-def test_a_part_that_lacks_only_its_name_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     leave_part(server, tmp_path)
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
@@ -256,7 +256,7 @@ def test_a_part_is_never_joined_to_another_version(
     leave_part(server, tmp_path)
     server.content, server.validators = bytes(reversed(CONTENT))[:length], after
     if not heeds:
-        server.answers = [lambda handler, _start: honest(handler, 100_000)]
+        server.responses = [lambda handler, _start: honest(handler, 100_000)]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == server.content
     assert names(tmp_path) == ["file.bin"]
 
@@ -266,7 +266,7 @@ def test_a_part_is_never_joined_to_another_version(
     [{}, {"ETag": 'W/"one"'}, {"Last-Modified": "Mon, 01 Jan 2524 00:00:00 GMT"}, {"Last-Modified": "yesterday"}],
     ids=["none", "a weak tag", "a date that may come again", "no date"],
 )
-def test_without_a_strong_validator_a_download_starts_anew(
+def test_without_a_strong_validator_a_download_starts_again(
     server: Server, tmp_path: Path, validators: dict[str, str]
 ) -> None:
     server.validators = validators
@@ -285,7 +285,7 @@ def test_a_part_of_the_same_version_is_continued(server: Server, tmp_path: Path,
     assert server.requested == ["bytes=100000-"]
 
 
-def test_a_part_from_another_address_is_not_continued(server: Server, tmp_path: Path) -> None:
+def test_a_part_from_another_url_is_not_continued(server: Server, tmp_path: Path) -> None:
     leave_part(server, tmp_path)
     server.content = bytes(reversed(CONTENT))  # under the same tag, which only means something at one address
     assert download(f"{server.url}?mirror", tmp_path / "file.bin").read_bytes() == server.content
@@ -302,14 +302,14 @@ def test_a_part_of_an_unknown_version_is_not_continued(server: Server, tmp_path:
     assert names(tmp_path) == ["file.bin"]
 
 
-def test_another_file_than_expected_is_thrown_away(server: Server, tmp_path: Path) -> None:
+def test_a_file_with_another_digest_is_deleted(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the expected file"):
         download(server.url, tmp_path / "file.bin", sha256="0" * 64)
     assert names(tmp_path) == []
     assert download(server.url, tmp_path / "file.bin", sha256=DIGEST).exists()
 
 
-def test_what_is_there_is_kept_when_it_is_the_right_file_and_replaced_when_not(server: Server, tmp_path: Path) -> None:
+def test_an_existing_file_stays_if_its_digest_is_right_and_is_replaced_if_not(server: Server, tmp_path: Path) -> None:
     place = tmp_path / "file.bin"
     place.write_bytes(b"by hand")
     assert download(server.url, place).read_bytes() == b"by hand"
@@ -319,25 +319,25 @@ def test_what_is_there_is_kept_when_it_is_the_right_file_and_replaced_when_not(s
     assert server.requested == [None]
 
 
-def test_a_file_that_moved_is_followed_and_one_that_moves_in_a_circle_is_not(server: Server, tmp_path: Path) -> None:
-    server.answers = [says(302, Location=server.url)]
+def test_a_redirect_is_followed_and_a_redirect_loop_is_an_error(server: Server, tmp_path: Path) -> None:
+    server.responses = [says(302, Location=server.url)]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
-    server.answers = [says(302, Location=server.url) for _ in range(30)]
-    with pytest.raises(InputError, match="answers 302"):
+    server.responses = [says(302, Location=server.url) for _ in range(30)]
+    with pytest.raises(InputError, match="HTTP 302"):
         download(server.url, tmp_path / "other.bin")
     assert names(tmp_path) == ["file.bin"]
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
-def test_a_refusal_is_told_with_its_number_and_leaves_nothing(server: Server, tmp_path: Path, status: int) -> None:
-    server.answers = [lambda handler, _start: handler.send_error(status)]
-    with pytest.raises(InputError, match=f"answers {status}") as caught:
+def test_an_http_error_has_its_code_and_leaves_nothing(server: Server, tmp_path: Path, status: int) -> None:
+    server.responses = [lambda handler, _start: handler.send_error(status)]
+    with pytest.raises(InputError, match=f"HTTP {status}") as caught:
         download(server.url, tmp_path / "file.bin")
     assert caught.value.remedies == (() if status == 404 else ("try again later",))
     assert names(tmp_path) == []
 
 
-def test_nobody_there_is_told_with_the_way_on(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with socket.socket() as bound:  # to a port at which nobody listens
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/file.bin"
@@ -349,13 +349,13 @@ def test_nobody_there_is_told_with_the_way_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["example.org/file", "http://", "", "http://127.0.0.1:port/x", "http://a b/\n"])
-def test_what_is_no_address_is_said(tmp_path: Path, address: str) -> None:
+def test_an_invalid_url_is_an_error(tmp_path: Path, address: str) -> None:
     with pytest.raises(InputError, match="cannot be downloaded"):
         download(address, tmp_path / "file.bin")
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_said_and_the_download_goes_on_later(server: Server, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_the_download_is_continued_later(server: Server, tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     with pytest.raises(InputError, match=r"file\.bin\.part cannot be written: File too large") as caught:
@@ -388,8 +388,8 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_of_three_processes_at_once_one_downloads_and_the_others_wait(server: Server, tmp_path: Path) -> None:
-    server.answers = [slowly]
+def test_of_three_processes_one_downloads_and_the_others_wait(server: Server, tmp_path: Path) -> None:
+    server.responses = [slowly]
     processes = [process(server, tmp_path / "file.bin") for _ in range(3)]
     said = {process.communicate(timeout=30)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
@@ -399,8 +399,8 @@ def test_of_three_processes_at_once_one_downloads_and_the_others_wait(server: Se
     assert server.requested == [None]
 
 
-def test_when_one_is_killed_the_one_that_waits_goes_on_from_there(server: Server, tmp_path: Path) -> None:
-    server.answers = [silent_after(200_000)]
+def test_a_waiting_process_continues_the_download_of_a_killed_one(server: Server, tmp_path: Path) -> None:
+    server.responses = [silent_after(200_000)]
     part = tmp_path / "file.bin.part"
     first = process(server, tmp_path / "file.bin")
     wait_for(lambda: part.exists() and part.stat().st_size == 200_000)

@@ -11,14 +11,14 @@ import pytest
 from ddpmkit.file_lock import wait_for_lock
 
 
-def test_a_place_that_is_free_is_locked_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_free_file_is_locked_without_a_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (tmp_path / "file").open("w") as first, (tmp_path / "file").open("w") as second:
         wait_for_lock(first.fileno(), tmp_path / "file")
         assert not filelock.lock_descriptor(second.fileno(), blocking=False)
     assert caplog.records == []
 
 
-def test_a_place_that_cannot_be_locked_is_named_and_the_work_goes_on(
+def test_a_file_that_cannot_be_locked_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_locks(*_arguments: object, **_keys: object) -> bool:

@@ -32,7 +32,7 @@ def kept() -> Path:
     return file
 
 
-def test_what_was_kept_in_batches_is_found_whole_and_mapped() -> None:
+def test_images_stored_in_batches_are_read_complete_and_memory_mapped() -> None:
     file = kept()
     found = fetch("group", "key", 6, SHAPE)
     assert found is not None
@@ -43,7 +43,7 @@ def test_what_was_kept_in_batches_is_found_whole_and_mapped() -> None:
     assert fetch("group", "other", 6, SHAPE) is None
 
 
-def test_nothing_but_bad_images_is_kept_too() -> None:
+def test_a_list_of_only_bad_images_is_cached() -> None:
     assert store("group", "key", SHAPE, [], BAD) is not None
     found = fetch("group", "key", 1, SHAPE)
     assert found is not None
@@ -73,7 +73,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_does_not_match_its_digest_is_not_used_and_one_line_says_so(
+def test_a_cache_that_does_not_match_its_digest_is_not_used_with_one_warning(
     damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ending, change = DAMAGES[damage]
@@ -90,7 +90,7 @@ def test_what_does_not_match_its_digest_is_not_used_and_one_line_says_so(
     assert fetch("group", "key", 6, SHAPE) is not None
 
 
-def test_every_flipped_bit_is_found() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     file = kept()
     content = file.read_bytes()
     for place in range(128, len(content), 7):
@@ -98,7 +98,7 @@ def test_every_flipped_bit_is_found() -> None:
         assert fetch("group", "key", 6, SHAPE) is None, place
 
 
-def test_a_disk_that_does_not_take_it_costs_time_only(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_disk_is_only_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     def full() -> Iterator[NDArray[np.uint8]]:
         yield PIXELS
         raise OSError(28, "No space left on device")
@@ -109,7 +109,7 @@ def test_a_disk_that_does_not_take_it_costs_time_only(folder: Path, caplog: pyte
     assert list(folder.iterdir()) == []
 
 
-def test_colleagues_may_read_what_the_umask_lets_them() -> None:
+def test_the_mode_of_the_cache_follows_the_umask() -> None:
     before = os.umask(0o022)
     try:
         file = kept()

@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ LOCK = '[lock]\ndataset_fingerprint = "abc"\nversions = {}\ndistributions = {}\n
 """As little as makes a lock of ddpmkit."""
 
 
-def test_samples_of_later_steps_are_dropped(tmp_path: Path) -> None:
+def test_grids_of_later_steps_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.samples(1).parent.mkdir()
     for step in (1, 2, 3):
@@ -25,7 +26,7 @@ def test_samples_of_later_steps_are_dropped(tmp_path: Path) -> None:
     assert [folder.samples(step).exists() for step in (1, 2, 3)] == [True, True, False]
 
 
-def test_only_what_a_run_writes_is_ever_deleted(tmp_path: Path) -> None:
+def test_only_files_that_a_run_writes_are_deleted(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for name in ("samples", "viz"):
         (tmp_path / name).mkdir()
@@ -45,7 +46,7 @@ def test_only_what_a_run_writes_is_ever_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["holiday.png", "viz/holiday.png", "report.html", "metrics.jsonl", "checkpoints/a"])
-def test_a_folder_with_someone_s_own_files_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_other_files_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     own = tmp_path / "own" / name
     own.parent.mkdir(parents=True)
     own.write_bytes(b"mine")
@@ -63,7 +64,7 @@ def test_a_folder_with_someone_s_own_files_is_refused_before_anything_is_written
     [b"", b"flour = 500\n", b"# for ddpmkit\n[lock]\nkey = 1\n", LOCK.encode() + b"[train\n", b"\xff"],
     ids=["empty", "of something else", "with a table of that name", "not TOML", "not text"],
 )
-def test_a_lock_that_ddpmkit_did_not_write_makes_no_run_folder(tmp_path: Path, content: bytes) -> None:
+def test_a_folder_with_a_foreign_lock_file_is_not_a_run_folder(tmp_path: Path, content: bytes) -> None:
     for name in ("recipe.lock.toml", "report.html"):
         (tmp_path / name).write_bytes(content)
     for use in (RunFolder(tmp_path).create, RunFolder(tmp_path).check):
@@ -96,7 +97,7 @@ def test_the_folder_of_a_run_is_accepted(tmp_path: Path, names: list[str]) -> No
 
 @pytest.mark.parametrize("name", ["recipe.lock.toml", "metrics.jsonl", "incidents.jsonl", "report.html", ".lock"])
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
-def test_a_file_that_is_none_is_named_and_never_followed(tmp_path: Path, name: str, kind: str) -> None:
+def test_a_path_that_is_not_a_regular_file_is_named_and_never_followed(tmp_path: Path, name: str, kind: str) -> None:
     folder, outside = tmp_path / "run", tmp_path / "outside"
     folder.mkdir()
     outside.write_bytes(b"mine")
@@ -133,7 +134,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"pid": 1}'])
-def test_a_damaged_note_of_who_holds_the_folder_hides_only_that(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_holder_file_hides_only_the_holder(tmp_path: Path, content: bytes) -> None:
     folder = RunFolder(tmp_path)
     with folder.exclusive():
         (tmp_path / ".holder.json").write_bytes(content)
@@ -141,7 +142,7 @@ def test_a_damaged_note_of_who_holds_the_folder_hides_only_that(tmp_path: Path, 
             pass
 
 
-def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match="cannot be written") as caught:
         RunFolder(tmp_path / "taken").create()
@@ -158,7 +159,7 @@ with RunFolder(Path(sys.argv[1])).exclusive():
 """
 
 
-def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(tmp_path: Path) -> None:
+def test_a_second_process_gets_an_error_that_names_the_holder_until_that_is_killed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -172,7 +173,7 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO])
-def test_on_a_file_system_without_locks_there_is_a_warning_and_the_run_goes_on(
+def test_on_a_file_system_without_locks_there_is_a_warning_and_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def flock(handle: int, operation: int) -> None:
@@ -198,7 +199,7 @@ def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert "--out DIR" in str(caught.value)
 
 
-def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
+def test_a_released_folder_can_be_locked_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for _ in range(2):
         with folder.exclusive():
@@ -211,11 +212,11 @@ def test_a_folder_let_go_of_can_be_held_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate", "visualize", "checkpoint verify", "compare"])
-def test_what_is_not_a_run_folder_is_called_what_it_is(tmp_path: Path, command: str) -> None:
+def test_the_error_for_a_path_that_is_not_a_run_folder_states_what_it_is(tmp_path: Path, command: str) -> None:
     (tmp_path / "recipe.toml").write_text("")
     (tmp_path / "image.png").write_text("")
     (tmp_path / "empty").mkdir()
-    lacks = "is not a run folder: it has no recipe.lock.toml" if command == "compare" else "holds no checkpoint"
+    lacks = "is not a run folder" if command == "compare" else "(holds|contains) no checkpoint"
     for name, fault, remedy in (
         ("recipe.toml", "is a recipe, not a run folder.", f"ddpmkit run {tmp_path / 'recipe.toml'}"),
         ("image.png", "is a file, not a run folder.", ""),
@@ -224,5 +225,5 @@ def test_what_is_not_a_run_folder_is_called_what_it_is(tmp_path: Path, command: 
     ):
         done = CliRunner().invoke(main, [*command.split(), str(tmp_path / name)])
         assert done.exit_code == 2
-        assert f"{tmp_path / name} {fault}" in done.stderr
+        assert re.search(rf"{tmp_path / name} {fault}", done.stderr)
         assert remedy in done.stderr

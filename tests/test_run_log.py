@@ -22,7 +22,7 @@ SHAPES = {"step": StepRecord, "scores": Scores}
 STEP = StepRecord(1, 0.5, (0.1, None, 0.2, 0.3), 1.0, 1e-3, 96.0)
 
 
-def test_lines_come_back_in_order_and_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
+def test_records_are_read_in_order_and_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1, "loss": 0.5})
     log.append("scores", {"step": 1, "values": {"fid": 3.0}})
@@ -32,7 +32,7 @@ def test_lines_come_back_in_order_and_an_unfinished_last_line_is_left_out(tmp_pa
     assert [record["loss"] for record in log.records("step")] == [0.5]
 
 
-def test_a_line_is_never_joined_to_an_unfinished_one(tmp_path: Path) -> None:
+def test_a_line_is_never_joined_to_an_incomplete_one(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"event": "step", "step": 1}\n{"event": "st')
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 2})
@@ -40,7 +40,7 @@ def test_a_line_is_never_joined_to_an_unfinished_one(tmp_path: Path) -> None:
     assert [record["step"] for record in log.records()] == [1, 2, 3]
 
 
-def test_what_is_not_wanted_is_dropped_and_the_rest_stays_byte_for_byte(tmp_path: Path) -> None:
+def test_unwanted_records_are_removed_and_other_lines_stay_byte_for_byte(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     for step in (1, 2, 3):
         log.append("step", {"step": step, "loss": 1 / 3})
@@ -70,18 +70,18 @@ def test_a_line_appended_while_the_log_is_rewritten_is_not_lost(
     assert [(record["event"], record["step"]) for record in log.records()] == [("step", 1), ("scores", 1)]
 
 
-def test_a_number_that_json_does_not_know_is_never_written(tmp_path: Path) -> None:
+def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         RunLog(tmp_path / "log").append("step", {"step": 1, "loss": float("nan")})
 
 
-def test_lines_are_json_that_others_can_read(tmp_path: Path) -> None:
+def test_lines_are_valid_json(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1, "loss_by_quarter": (0.1, None, 0.3, 0.4)})
     assert json.loads(log.path.read_text()) == {"event": "step", "step": 1, "loss_by_quarter": [0.1, None, 0.3, 0.4]}
 
 
-def test_lines_that_the_disk_does_not_take_wait_and_keep_their_order(tmp_path: Path) -> None:
+def test_lines_wait_in_order_while_the_disk_is_full(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1})
     taken = log.path.read_bytes()
@@ -98,7 +98,7 @@ def test_lines_that_the_disk_does_not_take_wait_and_keep_their_order(tmp_path: P
     assert [record["step"] for record in log.records()] == [1, 2, 3, 4]
 
 
-def test_waiting_lines_can_be_dropped_too(tmp_path: Path) -> None:
+def test_waiting_lines_can_be_removed(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1})
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size, resource.RLIM_INFINITY))
@@ -129,7 +129,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_bad_line_costs_no_other_line_and_is_named_by_readers(
+def test_readers_skip_a_bad_line_with_a_warning_and_read_all_others(
     tmp_path: Path, bad: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = RunLog(tmp_path / "log")
@@ -143,7 +143,7 @@ def test_a_bad_line_costs_no_other_line_and_is_named_by_readers(
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_the_writer_sets_a_bad_line_aside_and_keeps_every_other_byte(
+def test_the_writer_moves_a_bad_line_to_another_file_and_changes_no_other_byte(
     tmp_path: Path, bad: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = RunLog(tmp_path / "log")
@@ -189,7 +189,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\x1cb", "a\nb", "a\rb", "naïve", "\udcff", "\ud800x", "\0"])
-def test_no_name_breaks_a_line(tmp_path: Path, name: str) -> None:
+def test_no_character_in_a_name_breaks_a_line(tmp_path: Path, name: str) -> None:
     log = RunLog(tmp_path / "log", SHAPES)
     scores = Scores(1, name, "standard", True, 10, 10, {name: 1.0}, {}, {name: "lower"}, {name: name})
     log.append("scores", asdict(scores))
@@ -202,7 +202,7 @@ def test_no_name_breaks_a_line(tmp_path: Path, name: str) -> None:
     assert next(log.records("scores"))["facts"] == {name: name}
 
 
-def test_a_last_line_without_its_end_counts_if_it_is_whole(tmp_path: Path) -> None:
+def test_a_complete_last_line_without_a_line_end_is_read(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.path.write_bytes(GOOD + GOOD.rstrip().replace(b"1", b"2"))
     assert [record["step"] for record in log.records()] == [1, 2]
@@ -211,7 +211,7 @@ def test_a_last_line_without_its_end_counts_if_it_is_whole(tmp_path: Path) -> No
     assert [record["step"] for record in log.records()] == [1, 2, 3]
 
 
-def test_a_last_line_that_was_cut_inside_a_letter_is_left_out_without_a_word(
+def test_a_last_line_cut_inside_a_character_is_skipped_without_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = RunLog(tmp_path / "log")
@@ -222,7 +222,7 @@ def test_a_last_line_that_was_cut_inside_a_letter_is_left_out_without_a_word(
     assert not caplog.records
 
 
-def test_a_log_with_nothing_to_drop_is_not_written(tmp_path: Path) -> None:
+def test_a_log_with_nothing_to_remove_is_not_written(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.path.write_bytes(2 * GOOD)
     before = log.path.stat()
@@ -231,7 +231,7 @@ def test_a_log_with_nothing_to_drop_is_not_written(tmp_path: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_many_bad_lines_are_named_by_their_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_bad_lines_are_named_by_line_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = RunLog(tmp_path / "log")
     log.path.write_bytes(b"x\ny\n" + GOOD + b"z\n" + 6 * (GOOD + b"\n"))
     assert len(list(log.records())) == 7
@@ -270,7 +270,7 @@ KINDS = ["a folder", "a pipe", "a socket", "a link", "a link to itself", "a link
     ],
     ids=["read", "keep", "append"],
 )
-def test_what_is_no_regular_file_is_an_error_at_once(
+def test_a_path_that_is_not_a_regular_file_is_an_error(
     tmp_path: Path, kind: str, use: Callable[[RunLog], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket may have 108 bytes at most

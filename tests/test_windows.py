@@ -47,7 +47,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=" ".join,
 )
-def test_a_command_works_without_the_modules_of_unix(arguments: list[str]) -> None:
+def test_a_command_works_without_unix_modules(arguments: list[str]) -> None:
     done = run(HIDE + f"import sys; sys.argv[1:] = {arguments}; from ddpmkit.cli import main; main()")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -73,7 +73,7 @@ for steps in (1, 2):
 @pytest.mark.parametrize(
     "module", ["ddpmkit", "ddpmkit.plugin", "ddpmkit.experiment", "ddpmkit_plugins.image_folder.dataset"]
 )
-def test_a_module_can_be_imported_without_the_modules_of_unix(module: str) -> None:
+def test_a_module_can_be_imported_without_unix_modules(module: str) -> None:
     done = run(HIDE + f"import {module}; import ddpmkit; ddpmkit.run")
     assert done.returncode == 0, done.stderr
 

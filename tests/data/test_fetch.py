@@ -45,7 +45,7 @@ def serve(tmp_path: Path, *names: str) -> None:
         (2, ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg")),
     ],
 )
-def test_both_layouts_arrive_as_one(tmp_path: Path, server: str, version: int, names: tuple[str, ...]) -> None:
+def test_both_versions_get_the_same_layout(tmp_path: Path, server: str, version: int, names: tuple[str, ...]) -> None:
     serve(tmp_path, *names)
     folder = fetch_afhq(tmp_path / "data" / "afhq", version, url=f"{server}/afhq.zip")
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
@@ -61,7 +61,7 @@ def test_both_layouts_arrive_as_one(tmp_path: Path, server: str, version: int, n
         ("train/cat/1.jpg", "val/cat/2.jpg", "train/train/train/x.jpg", "__MACOSX/val/cat/3.jpg"),
     ],
 )
-def test_other_things_in_the_archive_do_no_harm(tmp_path: Path, server: str, names: tuple[str, ...]) -> None:
+def test_other_files_in_the_archive_are_ignored(tmp_path: Path, server: str, names: tuple[str, ...]) -> None:
     serve(tmp_path, *names)
     folder = fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
     assert sorted(path.name for path in folder.iterdir()) == ["train", "val"]
@@ -69,7 +69,7 @@ def test_other_things_in_the_archive_do_no_harm(tmp_path: Path, server: str, nam
     assert [path.name for path in (folder / "val" / "cat").iterdir()] == ["2.jpg"]
 
 
-def test_a_split_that_is_there_is_left_alone(tmp_path: Path, server: str) -> None:
+def test_an_existing_split_is_not_changed(tmp_path: Path, server: str) -> None:
     serve(tmp_path, "train/cat/1.jpg", "val/cat/2.jpg")
     mine = tmp_path / "data" / "afhq" / "train" / "mine.jpg"
     mine.parent.mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_a_split_that_is_there_is_left_alone(tmp_path: Path, server: str) -> Non
     assert found == ["train/mine.jpg", "val/cat/2.jpg"]
 
 
-def test_what_is_there_already_is_not_fetched_again_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_existing_dataset_is_not_downloaded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         (tmp_path / "afhq" / split).mkdir(parents=True)
     assert fetch_afhq(tmp_path / "afhq", url="http://127.0.0.1:1/nobody") == tmp_path / "afhq"
@@ -88,26 +88,26 @@ def test_what_is_there_already_is_not_fetched_again_and_said(tmp_path: Path, cap
     ]
 
 
-def test_an_error_page_in_place_of_the_archive_is_said_and_leaves_no_dataset(tmp_path: Path, server: str) -> None:
+def test_an_error_page_in_place_of_the_archive_is_an_error_and_leaves_no_dataset(tmp_path: Path, server: str) -> None:
     (tmp_path / "served" / "afhq.zip").write_text("<html>Too many requests</html>")
     with pytest.raises(InputError, match="did not send a zip archive"):
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_an_archive_of_other_things_is_said(tmp_path: Path, server: str) -> None:
+def test_an_archive_with_other_contents_is_an_error(tmp_path: Path, server: str) -> None:
     serve(tmp_path, "afhq/readme.txt")
     with pytest.raises(InputError, match="no train/<class> folders"):
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
     assert not (tmp_path / "data" / "afhq").exists()
 
 
-def test_a_missing_file_is_told_with_the_answer_of_the_server(tmp_path: Path, server: str) -> None:
+def test_a_missing_file_is_an_error_with_the_http_code(tmp_path: Path, server: str) -> None:
     with pytest.raises(InputError, match="404"):
         fetch_afhq(tmp_path / "data" / "afhq", url=f"{server}/afhq.zip")
 
 
-def test_a_damaged_archive_leaves_no_dataset_and_its_name(tmp_path: Path, server: str) -> None:
+def test_a_damaged_archive_is_named_and_leaves_no_dataset(tmp_path: Path, server: str) -> None:
     serve(tmp_path, *(f"train/cat/{number}.jpg" for number in range(20)), "val/cat/1.jpg")
     file = tmp_path / "served" / "afhq.zip"
     content = bytearray(file.read_bytes())
@@ -146,9 +146,7 @@ def process(code: str, address: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", code, str(folder), address], stderr=subprocess.PIPE, text=True)
 
 
-def test_a_kill_while_unpacking_leaves_nothing_under_the_final_name_and_is_made_good(
-    tmp_path: Path, server: str
-) -> None:
+def test_a_kill_while_extracting_leaves_no_dataset_and_the_next_fetch_completes_it(tmp_path: Path, server: str) -> None:
     names = [f"train/cat/{number}.jpg" for number in range(200)]
     serve(tmp_path, *names, "val/cat/1.jpg")
     folder = tmp_path / "data" / "afhq"
@@ -162,7 +160,7 @@ def test_a_kill_while_unpacking_leaves_nothing_under_the_final_name_and_is_made_
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_the_archive_of_a_process_that_was_killed_after_unpacking_it_goes_away(tmp_path: Path, server: str) -> None:
+def test_the_archive_of_a_process_killed_after_extracting_it_is_deleted(tmp_path: Path, server: str) -> None:
     serve(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
     folder = tmp_path / "data" / "afhq"
     mine = tmp_path / "data" / "afhq_v1.zip"
@@ -217,7 +215,7 @@ def test_half_of_one_archive_is_never_joined_to_half_of_another(tmp_path: Path) 
     assert (folder / "train" / "cat" / "1.jpg").read_bytes() == b"B" * 500_000
 
 
-def test_two_processes_at_once_make_one_dataset(tmp_path: Path, server: str) -> None:
+def test_two_processes_create_one_dataset(tmp_path: Path, server: str) -> None:
     names = [f"train/cat/{number}.jpg" for number in range(2_000)]
     serve(tmp_path, *names, "val/cat/1.jpg")
     folder = tmp_path / "data" / "afhq"

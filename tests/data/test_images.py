@@ -39,7 +39,7 @@ def shown(source: ImageSource, steps: int, batch_size: int) -> list[int]:
     return [int(picture.min()) // 10 for batch in batches for picture in batch]
 
 
-def test_every_epoch_shows_every_image_once_without_a_seam_between_epochs() -> None:
+def test_every_epoch_has_every_image_once_and_batches_span_epochs() -> None:
     source = ImageSource(Numbered(7), ImageShape(3, 8, 8), seed=1)
     order = shown(source, steps=7, batch_size=3)
     for epoch in range(3):
@@ -47,7 +47,7 @@ def test_every_epoch_shows_every_image_once_without_a_seam_between_epochs() -> N
     assert order[:7] != order[7:14]
 
 
-def test_a_batch_is_a_function_of_its_step_alone() -> None:
+def test_a_batch_depends_on_its_step_only() -> None:
     shape = ImageShape(3, 6, 6)
     source = ImageSource(Numbered(7), shape, seed=1, flip=True)
     forward = [source.batch(step, range(4), 4).x0 for step in range(5)]
@@ -63,7 +63,7 @@ def test_two_halves_of_a_batch_are_the_batch() -> None:
     assert torch.equal(whole, torch.cat(halves))
 
 
-def test_flips_are_half_of_all_and_crops_reach_every_place() -> None:
+def test_half_of_the_images_are_flipped_and_crops_reach_every_position() -> None:
     source = ImageSource(Numbered(1, width=10), ImageShape(3, 8, 8), seed=0, flip=True)
     rows = [to_uint8(source.batch(step, range(1), 1).x0)[0, 0, 0] for step in range(400)]
     flipped = [bool(row[0] > row[-1]) for row in rows]
@@ -71,12 +71,12 @@ def test_flips_are_half_of_all_and_crops_reach_every_place() -> None:
     assert set(Counter(int(row.min()) for row in rows)) == {0, 1, 2}
 
 
-def test_plain_pictures_are_centred_and_never_flipped() -> None:
+def test_center_crops_are_never_flipped() -> None:
     source = ImageSource(Numbered(2, width=12), ImageShape(3, 8, 8), seed=0, flip=True)
     assert source.center_crops(np.array([1]))[0, 0, 0].tolist() == [10 + column for column in range(2, 10)]
 
 
-def test_pixels_survive_the_way_to_floats_and_back() -> None:
+def test_pixels_are_unchanged_by_conversion_to_floats_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     floats = to_float(pixels)
     assert (floats.min().item(), floats.max().item()) == (-1.0, 1.0)
@@ -85,7 +85,7 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_a_pixel(value: float) -> None:
+def test_nan_and_infinity_are_never_pixels(value: float) -> None:
     images = torch.zeros(5, 3, 4, 4)
     images[[1, 3], 0, 2, 2] = value
     with pytest.raises(RunFailed, match="2 of 5 images cannot be used: they contain NaN or infinity"):
@@ -99,7 +99,7 @@ def test_seeds_of_any_size(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("length", "most"), [(0, 4), (3, 4), (4, 4), (8, 4), (10, 4), (1200, 512)])
-def test_a_subset_has_one_index_of_each_equal_part_of_the_list(length: int, most: int) -> None:
+def test_a_subset_has_one_index_in_each_equal_part(length: int, most: int) -> None:
     subset = evenly_spread(length, most)
     count = min(length, most)
     assert len(subset) == count
@@ -108,7 +108,7 @@ def test_a_subset_has_one_index_of_each_equal_part_of_the_list(length: int, most
 
 
 @pytest.mark.parametrize(("classes", "length"), [(2, 1024), (3, 1536), (4, 4096)])
-def test_classes_that_take_turns_in_the_list_are_all_in_a_subset(classes: int, length: int) -> None:
+def test_alternating_classes_are_all_in_a_subset(classes: int, length: int) -> None:
     # At equal distances, every index would be one of the first class.
     found = np.bincount(evenly_spread(length, 512) % classes, minlength=classes)
     assert found.min() > 0.7 * 512 / classes

@@ -27,27 +27,27 @@ def all_of(dataset: CrittersDataset) -> NDArray[np.uint8]:
     return dataset.images(np.arange(len(dataset)))
 
 
-def test_a_picture_depends_on_its_own_number_and_class_alone() -> None:
+def test_an_image_depends_on_its_index_and_class_only() -> None:
     pictures, cats = all_of(critters()), all_of(critters(classes=("cat",)))
     assert np.array_equal(pictures[::3], cats)
     more = all_of(critters(CrittersConfig(size=70)))
     assert np.array_equal(more[:120], pictures)
 
 
-def test_pictures_come_in_the_order_asked_for() -> None:
+def test_images_are_returned_in_the_requested_order() -> None:
     dataset, asked = critters(), np.array([7, 2, 7, 119])
     assert np.array_equal(dataset.images(asked), all_of(dataset)[asked])
     assert dataset.labels(asked).tolist() == [1, 2, 1, 2]
 
 
-def test_another_seed_and_the_other_split_show_other_animals() -> None:
+def test_another_seed_and_the_other_split_have_other_images() -> None:
     train, val, other = critters(), critters(split="val"), critters(CrittersConfig(size=40, seed=1))
     assert len(val) == 30
     pictures = np.concatenate([all_of(train), all_of(val), all_of(other)])
     assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
 
 
-def test_the_same_picture_at_every_size() -> None:
+def test_an_image_is_the_same_at_every_size() -> None:
     small, large = all_of(critters(shape=ImageShape(3, 32, 32))), all_of(critters(shape=ImageShape(3, 128, 128)))
     reduced = large.reshape(-1, 3, 32, 4, 32, 4).astype(float).mean(axis=(3, 5))
     difference = np.abs(reduced - small)
@@ -62,7 +62,7 @@ def test_edges_are_about_one_pixel_wide() -> None:
     assert (steepest > 80).all()
 
 
-def test_the_classes_can_be_told_apart_by_a_line_through_the_pixels() -> None:
+def test_the_classes_are_linearly_separable() -> None:
     train, val = critters(CrittersConfig(size=150)), critters(SMALL, split="val")
 
     def features(dataset: CrittersDataset) -> NDArray[np.float64]:
@@ -76,33 +76,33 @@ def test_the_classes_can_be_told_apart_by_a_line_through_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 64, 9), ImageShape(1, 9, 30)])
-def test_any_shape_is_filled_with_something_to_see(shape: ImageShape) -> None:
+def test_images_of_any_shape_are_not_empty(shape: ImageShape) -> None:
     pictures = all_of(critters(shape=shape))
     assert pictures.shape == (120, *shape)
     assert pictures.dtype == np.uint8
     assert (pictures.reshape(120, -1).std(axis=1) > 10).all()
 
 
-def test_light_fades_but_does_not_go_out_far_from_the_face() -> None:
+def test_light_fades_far_from_the_face_but_not_to_black() -> None:
     wide = all_of(critters(shape=ImageShape(3, 8, 96))).astype(float)
     assert wide[..., :4].mean() > 0.6 * wide[..., 24:28].mean()
     assert wide[..., -4:].mean() > 0.6 * wide[..., -28:-24].mean()
 
 
-def test_gray_is_what_pillow_makes_of_the_colours() -> None:
+def test_gray_images_equal_the_conversion_by_pillow() -> None:
     colour, gray = all_of(critters()), all_of(critters(shape=ImageShape(1, 16, 16)))
     expected = np.stack([np.asarray(Image.fromarray(picture.transpose(1, 2, 0)).convert("L")) for picture in colour])
     assert np.abs(gray[:, 0].astype(int) - expected).max() <= 1
 
 
-def test_labels_number_the_classes_in_the_order_asked_for() -> None:
+def test_labels_index_the_requested_classes() -> None:
     dataset = critters(classes=("wild", "cat"))
     assert dataset.class_names == ("wild", "cat")
     assert dataset.labels(np.arange(4)).tolist() == [0, 1, 0, 1]
     assert np.array_equal(all_of(dataset)[::2], all_of(critters(classes=("wild",))))
 
 
-def test_the_fingerprint_changes_with_what_is_drawn_and_with_nothing_else() -> None:
+def test_the_fingerprint_changes_only_with_the_images() -> None:
     same = {critters().fingerprint, critters().fingerprint}
     assert len(same) == 1
     others = [
@@ -115,19 +115,19 @@ def test_the_fingerprint_changes_with_what_is_drawn_and_with_nothing_else() -> N
     assert len({dataset.fingerprint for dataset in others} | same) == 6
 
 
-def test_an_unknown_class_is_answered_with_the_nearest() -> None:
+def test_an_unknown_class_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(InputError, match="no class 'dgo'") as caught:
         critters(classes=("dgo",))
     assert "did you mean 'dog'?" in str(caught.value)
 
 
-def test_an_unknown_split_is_answered_with_those_there_are() -> None:
+def test_an_unknown_split_is_an_error_with_the_splits() -> None:
     with pytest.raises(InputError, match="no split 'test'") as caught:
         critters(split="test")
     assert "train, val" in str(caught.value)
 
 
-def test_no_held_out_pictures_are_none() -> None:
+def test_val_may_be_empty() -> None:
     assert len(critters(CrittersConfig(size=1, val_size=0), split="val")) == 0
 
 

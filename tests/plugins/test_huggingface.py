@@ -79,7 +79,7 @@ def expected(picture: Image.Image, shape: ImageShape = SQUARE) -> NDArray[np.uin
     return np.asarray(fitted).reshape(shape.height, shape.width, -1).transpose(2, 0, 1)
 
 
-def test_rows_come_in_their_order_with_their_labels(tmp_path: Path) -> None:
+def test_rows_are_in_order_with_their_labels(tmp_path: Path) -> None:
     found = loaded(saved(tmp_path))
     assert found.class_names == tuple(NAMES)
     assert labels(found) == LABELS
@@ -88,7 +88,7 @@ def test_rows_come_in_their_order_with_their_labels(tmp_path: Path) -> None:
     assert found.images(np.array([], dtype=np.int64)).shape == (0, 3, 16, 16)
 
 
-def test_what_is_given_may_be_written_to(tmp_path: Path) -> None:
+def test_returned_arrays_are_writable(tmp_path: Path) -> None:
     torch.from_numpy(shown(loaded(saved(tmp_path)))).zero_()  # which torch warns of otherwise
 
 
@@ -97,7 +97,7 @@ def test_any_shape(tmp_path: Path, shape: ImageShape) -> None:
     assert shown(loaded(saved(tmp_path), shape=shape)).shape == (6, *shape)
 
 
-def test_some_classes_are_numbered_as_they_are_asked_for(tmp_path: Path) -> None:
+def test_labels_index_the_requested_classes(tmp_path: Path) -> None:
     found = loaded(saved(tmp_path), classes=("bee", "dog"))
     assert found.class_names == ("bee", "dog")
     assert labels(found) == [1, 0, 1, 1]
@@ -123,7 +123,7 @@ def test_without_a_label_column_there_is_one_class(tmp_path: Path) -> None:
     assert (found.class_names, labels(found)) == (("saved",), [0] * 6)
 
 
-def test_columns_and_splits_go_by_the_names_they_are_given(tmp_path: Path) -> None:
+def test_columns_and_splits_can_have_any_names(tmp_path: Path) -> None:
     renamed = rows(range(6)).rename_columns({"image": "photo", "label": "animal"})
     path = saved(tmp_path, fit=renamed, test=renamed.select(range(2)))
     keys = {"image_column": "photo", "label_column": "animal", "train_split": "fit", "val_split": "test"}
@@ -132,17 +132,17 @@ def test_columns_and_splits_go_by_the_names_they_are_given(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["validation", "val"])
-def test_held_out_pictures_are_found_under_their_usual_names(tmp_path: Path, name: str) -> None:
+def test_held_out_images_are_found_under_their_usual_names(tmp_path: Path, name: str) -> None:
     path = saved(tmp_path, train=rows(range(6)), **{name: rows(range(6, 8), [2, 0])})
     assert np.array_equal(shown(loaded(path, "val")), np.stack([expected(noise(seed)) for seed in (6, 7)]))
 
 
-def test_without_held_out_pictures_there_are_none(tmp_path: Path) -> None:
+def test_val_is_empty_without_held_out_images(tmp_path: Path) -> None:
     found = loaded(saved(tmp_path, train=rows(range(6)), test=rows(range(6))), "val")
     assert (len(found), shown(found).shape, found.class_names) == (0, (0, 3, 16, 16), tuple(NAMES))
 
 
-def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
+def test_labels_are_the_same_classes_in_both_splits(tmp_path: Path) -> None:
     text = datasets.Value("string")
     train, held_out = rows(range(2), ["cat", "dog"], text), rows(range(2, 5), ["dog", "ant", "cat"], text)
     found = loaded(saved(tmp_path, train=train, val=held_out), "val")
@@ -151,13 +151,13 @@ def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
     assert np.array_equal(shown(found), np.stack([expected(noise(seed)) for seed in (2, 4)]))
 
 
-def test_a_dataset_without_splits_is_the_one_to_train_on(tmp_path: Path) -> None:
+def test_a_dataset_without_splits_is_used_for_training(tmp_path: Path) -> None:
     rows(range(6)).save_to_disk(tmp_path / "saved")
     assert len(loaded(tmp_path / "saved")) == 6
     assert len(loaded(tmp_path / "saved", "val")) == 0
 
 
-def test_a_folder_that_the_package_knows_how_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_the_package_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
     for place in ("train/cat/0.png", "train/dog/1.png", "test/dog/2.png"):
         (tmp_path / "pets" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def test_a_folder_that_the_package_knows_how_to_read(tmp_path: Path, monkeypatch
     assert np.array_equal(shown(found), np.stack([expected(noise(seed)) for seed in (0, 1)]))
 
 
-def test_the_package_is_asked_for_what_the_recipe_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_of_the_recipe_are_passed_to_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def load(*arguments: Any, **keys: Any) -> datasets.DatasetDict:
@@ -180,7 +180,7 @@ def test_the_package_is_asked_for_what_the_recipe_names(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("key", ["subset", "revision"])
-def test_what_has_no_effect_on_a_saved_dataset_is_refused(tmp_path: Path, key: str) -> None:
+def test_keys_without_effect_on_a_saved_dataset_are_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(InputError, match=rf"data.{key} would have no effect: .* was written by save_to_disk"):
         loaded(saved(tmp_path), **{key: "other"})
 
@@ -197,7 +197,7 @@ def test_a_version_of_the_package_that_runs_code_of_datasets_is_refused(
 @pytest.mark.parametrize(
     "error", [DatasetNotFoundError("Dataset 'a/b' doesn't exist\non the Hub"), ConnectionError("no network")]
 )
-def test_what_cannot_be_had_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_dataset_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*arguments: Any, **keys: Any) -> None:
         raise error
 
@@ -228,16 +228,14 @@ def test_a_broken_folder_is_named(tmp_path: Path, damage: str) -> None:
         ({"classes": ("cats",)}, "no class 'cats', which data.classes names"),
     ],
 )
-def test_a_name_that_is_not_there_is_answered_with_the_nearest(
-    tmp_path: Path, keys: dict[str, Any], message: str
-) -> None:
+def test_an_unknown_name_is_an_error_with_a_suggestion(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         loaded(saved(tmp_path), **keys)
     assert "did you mean" in str(caught.value)
     assert "there: " in str(caught.value)
 
 
-def test_a_column_of_other_things_is_refused(tmp_path: Path) -> None:
+def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     with pytest.raises(InputError, match=r"column 'label' of .* contains .*, not images"):
         loaded(path, image_column="label")
@@ -255,7 +253,7 @@ def test_rows_without_a_label_are_counted(tmp_path: Path, kind: Any, values: lis
     assert len(loaded(path, label_column="")) == 6
 
 
-def test_a_class_without_pictures_cannot_be_trained_on_alone(tmp_path: Path) -> None:
+def test_training_on_a_class_without_images_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path, train=rows(range(2), [0, 0]))
     with pytest.raises(InputError, match="has no image of bee, dog"):
         loaded(path, classes=("bee", "dog"))
@@ -270,7 +268,7 @@ def test_a_class_without_pictures_cannot_be_trained_on_alone(tmp_path: Path) -> 
         (None, "it is empty"),
     ],
 )
-def test_a_row_that_is_no_picture_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_a_row_that_is_not_an_image_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
     contents = [png(noise(0))] * 4 + [content] + [png(noise(0))]
     path = saved(tmp_path, train=table(contents, LABELS))
     for classes in (None, ("dog",)):
@@ -300,7 +298,7 @@ def test_bad_rows_can_be_skipped_and_are_named_at_every_start(tmp_path: Path, ca
     assert found.fingerprint == loaded(whole).fingerprint
 
 
-def test_many_bad_rows_are_named_up_to_a_number(tmp_path: Path) -> None:
+def test_many_bad_rows_are_named_up_to_a_limit(tmp_path: Path) -> None:
     path = saved(tmp_path, train=table([b"<html>"] * 25 + [png(noise(0))], [0] * 26))
     with pytest.raises(InputError, match="25 rows are not intact images") as caught:
         loaded(path)
@@ -321,7 +319,7 @@ def test_many_bad_rows_are_named_up_to_a_number(tmp_path: Path) -> None:
     ],
     ids=["gray", "16 bits", "white of 16 bits", "clear", "half clear", "bilevel"],
 )
-def test_every_mode_is_shown_as_people_see_it(tmp_path: Path, picture: Image.Image, value: int) -> None:
+def test_every_mode_is_decoded_as_a_viewer_shows_it(tmp_path: Path, picture: Image.Image, value: int) -> None:
     found = shown(loaded(saved(tmp_path, train=table([png(picture)], [0]))))
     assert np.abs(found.astype(int) - value).max() <= 1
 
@@ -339,7 +337,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, decodings: list[int]) -> None:
+def test_a_second_start_uses_the_cached_images(tmp_path: Path, decodings: list[int]) -> None:
     path = saved(tmp_path)
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     first = loaded(path, classes=("cat", "dog"))
@@ -351,7 +349,7 @@ def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, decod
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before  # and nothing is written there
 
 
-def test_pictures_are_kept_apart_by_class_and_by_shape(tmp_path: Path) -> None:
+def test_the_cache_distinguishes_classes_and_shapes(tmp_path: Path) -> None:
     path = saved(tmp_path, train=rows(range(4), [0, 1, 0, 1]))
     for _ in range(2):
         for label, name in enumerate(("cat", "dog")):
@@ -362,7 +360,7 @@ def test_pictures_are_kept_apart_by_class_and_by_shape(tmp_path: Path) -> None:
                 )
 
 
-def test_rows_that_live_in_memory_are_not_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_in_memory_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     for first in (0, 6):
         found = datasets.DatasetDict(train=rows(range(first, first + 6)))
         monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, found=found, **keys: found)
@@ -384,7 +382,7 @@ Change = Callable[[Path], Any]
     ],
     ids=["touched", "written anew", "other pictures", "other labels", "another order"],
 )
-def test_the_fingerprint_is_that_of_the_content(tmp_path: Path, change: Change, is_same: bool) -> None:
+def test_the_fingerprint_depends_on_the_content(tmp_path: Path, change: Change, is_same: bool) -> None:
     before = loaded(saved(tmp_path)).fingerprint
     change(tmp_path / "saved")
     assert (loaded(tmp_path / "saved").fingerprint == before) == is_same
@@ -400,7 +398,7 @@ def half_zeroed(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut, half_zeroed, lambda content: b""])
-def test_a_damaged_cache_is_decoded_again_with_one_line(
+def test_a_damaged_cache_is_decoded_again_with_one_warning(
     tmp_path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture, decodings: list[int]
 ) -> None:
     path = saved(tmp_path)
@@ -415,7 +413,7 @@ def test_a_damaged_cache_is_decoded_again_with_one_line(
     assert len(decodings) == 12
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(
+def test_a_cache_that_cannot_be_written_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -433,7 +431,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
         (OSError(errno.ENOLCK, "No locks available"), "HF_HOME"),
     ],
 )
-def test_a_disk_that_does_not_serve_the_package_is_said_with_its_folder(
+def test_a_disk_error_of_the_package_names_its_folder(
     monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
 ) -> None:
     def fail(*arguments: Any, **keys: Any) -> None:
@@ -451,7 +449,7 @@ def test_a_disk_that_does_not_serve_the_package_is_said_with_its_folder(
     assert error.args[-1] in str(caught.value)
 
 
-def test_a_full_disk_costs_time_only_and_leaves_nothing(
+def test_a_full_disk_is_only_a_warning_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path)

@@ -92,7 +92,7 @@ def shown(found: ImageArchive | ImageFolder) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("outer", ["", "afhq/", "./", "./data/afhq/"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_shows_what_the_folder_shows_whatever_the_order_of_its_members(
+def test_an_archive_gives_the_same_images_as_the_folder_in_any_order_of_members(
     tmp_path: Path, kind: str, outer: str
 ) -> None:
     shuffled = [PLACES[place] for place in np.random.default_rng(1).permutation(len(PLACES))]
@@ -118,7 +118,7 @@ PLAIN = {f"{number}.png": ANIMALS[place] for number, place in enumerate(PLACES)}
     ("inside", "split_folders"),
     [("pets/", False), ("", False), ("pets/", True), ("", True), ("./", True), ("data/pets/", False)],
 )
-def test_images_in_one_folder_are_one_class_named_as_the_folder_names_it(
+def test_images_in_one_folder_are_one_class_with_the_same_name_as_in_a_folder(
     tmp_path: Path, kind: str, inside: str, split_folders: bool
 ) -> None:
     contents = (
@@ -138,16 +138,17 @@ def test_images_in_one_folder_are_one_class_named_as_the_folder_names_it(
     assert "classes there: pets" in str(caught.value)
 
 
-def test_a_folder_of_classes_counts_before_a_folder_of_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_with_classes_is_preferred_to_one_with_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     others = {"afhq/train/stray.jpg": b"", "docs/train/1.jpg": b"", "afhq/train/train/2.jpg": picture("2.jpg")}
     found = opened(pack(tmp_path / "a.zip", {f"afhq/{place}": ANIMALS[place] for place in PLACES} | others))
     assert (found.class_names, len(found)) == (("cat", "dog", "train"), 7)
     assert "images in no class folder are skipped: 1 in" in caplog.text
-    assert "images in no class folder are skipped: 1 in" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
+def test_nothing_is_extracted_and_a_second_start_decodes_nothing(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pack(tmp_path / f"a.{kind}", ANIMALS)
@@ -167,7 +168,7 @@ def test_nothing_is_unpacked_and_a_second_start_decodes_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_members_are_read_in_the_order_in_which_they_lie(
+def test_members_are_read_in_the_order_of_the_archive(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
@@ -182,7 +183,7 @@ def test_members_are_read_in_the_order_in_which_they_lie(
     assert read == sorted(read)  # to go back in a compressed tar is to unpack all of it once more
 
 
-def test_another_archive_under_the_name_is_decoded_anew(tmp_path: Path) -> None:
+def test_a_replaced_archive_is_decoded_again(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", ANIMALS)
     before = opened(path).fingerprint
     os.utime(path, (1, 1))
@@ -191,19 +192,19 @@ def test_another_archive_under_the_name_is_decoded_anew(tmp_path: Path) -> None:
     assert opened(path).fingerprint != before
 
 
-def test_an_archive_without_held_out_pictures_has_none(tmp_path: Path) -> None:
+def test_val_is_empty_if_the_archive_has_no_held_out_images(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {place: ANIMALS[place] for place in PLACES if place.startswith("train")})
     assert len(opened(path, "val")) == 0
 
 
-def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
+def test_labels_are_the_same_classes_in_both_splits(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", ANIMALS | {"train/bee/0.png": picture("bee.png"), "val/ant/0.png": b""})
     held_out = opened(path, "val")
     assert held_out.class_names == opened(path).class_names == ("bee", "cat", "dog")
     assert held_out.labels(np.arange(6)).tolist() == [1, 1, 1, 2, 2, 2]
 
 
-def test_what_is_no_picture_or_hidden_is_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_files_that_are_not_images_are_skipped(tmp_path: Path) -> None:
     others = ["__MACOSX/train/cat/a.jpg", "train/cat/._1.jpg", ".trash/train/x/1.jpg", "train/cat/notes.txt", "read.me"]
     others += ["train/stray.jpg", "train/cat/deep/er/1.jpg", "1.jpg", "test/cat/1.jpg"]
     path = pack(tmp_path / "a.zip", dict.fromkeys(others, b"x") | ANIMALS)
@@ -211,7 +212,7 @@ def test_what_is_no_picture_or_hidden_is_passed_over(tmp_path: Path) -> None:
     assert len(opened(path)) == 6
 
 
-def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_class_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no class 'cats'") as caught:
         opened(pack(tmp_path / "a.zip", {f"afhq/{place}": b"" for place in PLACES}), classes=("cats",))
     assert "did you mean 'cat'?" in str(caught.value)
@@ -223,7 +224,7 @@ def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
     [{}, {"cat/1.jpg": b"", "dog/1.jpg": b""}, {"val/cat/1.jpg": b""}, {"val/1.jpg": b""}, {"train/cat/1.txt": b""}],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_archive_without_training_pictures_is_told_the_layout(
+def test_an_archive_without_training_images_is_an_error_with_the_layout(
     tmp_path: Path, kind: str, contents: Mapping[str, bytes]
 ) -> None:
     with pytest.raises(InputError, match="contains no training images") as caught:
@@ -237,7 +238,7 @@ def test_two_training_folders_are_named(tmp_path: Path) -> None:
         opened(path)
 
 
-def test_a_missing_archive_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_archive_and_a_folder_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.zip does not exist"):
         opened(tmp_path / "a.zip")
     with pytest.raises(InputError, match="is not a file") as caught:
@@ -305,7 +306,7 @@ def test_a_flipped_bit_in_a_tar_gz_is_found_by_its_checksum(tmp_path: Path) -> N
     assert all("is not an intact zip or tar archive" in message for message in refused)
 
 
-def test_what_lies_between_the_end_of_a_tar_and_its_checksum_is_read_but_without_end_is_a_bomb(tmp_path: Path) -> None:
+def test_data_after_the_end_of_a_tar_is_read_up_to_a_limit(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", ANIMALS)
     padded = path.read_bytes() + bytes(2_000_000)
     zipped = tmp_path / "a.tar.gz"
@@ -319,7 +320,7 @@ def test_what_lies_between_the_end_of_a_tar_and_its_checksum_is_read_but_without
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
-def test_members_behind_a_damaged_header_are_not_lost_without_a_word(tmp_path: Path, kind: str) -> None:
+def test_a_damaged_header_in_a_tar_is_an_error(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / "a.tar", ANIMALS)
     content = bytearray(path.read_bytes())
     content[content.index(PLACES[4].encode())] ^= 1  # whose header says another checksum now
@@ -331,7 +332,7 @@ def test_members_behind_a_damaged_header_are_not_lost_without_a_word(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
-def test_a_tar_that_was_cut_between_two_members_is_not_whole(tmp_path: Path, kind: str) -> None:
+def test_a_tar_truncated_between_two_members_is_refused(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / "a.tar", ANIMALS)
     content = path.read_bytes()
     content = content[: content.index(PLACES[5].encode())]
@@ -342,7 +343,7 @@ def test_a_tar_that_was_cut_between_two_members_is_not_whole(tmp_path: Path, kin
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_method_that_takes_what_memory_it_likes_is_not_unpacked(tmp_path: Path, method: int) -> None:
+def test_a_compression_method_with_unbounded_memory_is_refused(tmp_path: Path, method: int) -> None:
     path = zipped(tmp_path / "a.zip", lambda member: None, method)
     with pytest.raises(InputError, match=r"a\.zip/train/cat/odd\.jpg: it is compressed by a method other than deflate"):
         opened(path)
@@ -369,7 +370,7 @@ def test_a_link_or_a_device_in_a_tar_is_not_followed(tmp_path: Path, kind: bytes
         opened(path)
 
 
-def test_a_link_in_a_zip_is_not_taken_for_a_picture(tmp_path: Path) -> None:
+def test_a_link_in_a_zip_is_not_taken_for_an_image(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", lambda member: setattr(member, "external_attr", (stat.S_IFLNK | 0o777) << 16))
     with pytest.raises(InputError, match=r"a\.zip/train/cat/odd\.jpg: it is a link"):
         opened(path)
@@ -410,7 +411,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_bomb_is_refused_by_what_it_claims(tmp_path: Path, kind: str) -> None:
+def test_a_bomb_is_refused_by_its_claimed_size(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / f"a.{kind}", {"train/cat/bomb.jpg": bytes(50_000_000)})
     assert "its member 'train/cat/bomb.jpg' claims 50,000,000 bytes in an archive of " in refusal(path)
 
@@ -449,7 +450,7 @@ def sparse(size: int, real_size: int) -> bytes:
     ids=["file", "unknown", "holes", "sparse", "pax", "long name"],
 )
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
-def test_a_header_that_claims_terabytes_is_not_believed(tmp_path: Path, kind: str, lie: bytes, reason: str) -> None:
+def test_a_header_that_claims_terabytes_is_refused(tmp_path: Path, kind: str, lie: bytes, reason: str) -> None:
     noise = np.random.default_rng(0).bytes(300_000)
     path = pack(tmp_path / f"a.{kind}", {"noise.bin": noise})
     content = path.read_bytes() if kind == "tar" else gzip.decompress(path.read_bytes())
@@ -467,7 +468,7 @@ def test_a_member_that_unpacks_to_more_than_it_claims_takes_no_more_memory(tmp_p
     assert f"{path}/train/cat/liar.jpg: it cannot be unpacked (Bad CRC-32" in refusal(path)
 
 
-def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_are_not_all_in_memory_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_MOST_BYTES", 2_000_000)
     monkeypatch.setattr(decoded_images, "WORKERS", 4)
     noise = np.random.default_rng(0).bytes(1_000_000)
@@ -475,7 +476,7 @@ def test_members_are_not_all_unpacked_at_once(tmp_path: Path, monkeypatch: pytes
     assert "30 files are not intact images" in refusal(path)
 
 
-def test_a_member_larger_than_any_picture_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_larger_than_the_limit_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_MEMBER", 5_000)
     path = pack(tmp_path / "a.zip", ANIMALS | {"train/cat/large.jpg": np.random.default_rng(0).bytes(6_000)})
     with pytest.raises(InputError, match=r"a\.zip/train/cat/large\.jpg: it claims 6,000 bytes"):
@@ -484,7 +485,7 @@ def test_a_member_larger_than_any_picture_is_not_unpacked(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
-def test_an_archive_that_was_cut_short_is_named(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_truncated_archive_is_an_error(tmp_path: Path, kind: str, share: float) -> None:
     path = tmp_path / f"a.{kind}"
     pack(path, ANIMALS)
     whole = path.read_bytes().rstrip(b"\0") if kind == "tar" else path.read_bytes()
@@ -500,14 +501,14 @@ def test_an_archive_that_was_cut_short_is_named(tmp_path: Path, kind: str, share
 @pytest.mark.parametrize(
     "content", [b"<html>", b"PK", b"PK\x05\x06", b"\x1f\x8b", b"\x1f\x8b\x08\0<html>", bytes(20_000)]
 )
-def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(InputError) as caught:
         opened(tmp_path / "a.zip")
     assert str(tmp_path / "a.zip") in str(caught.value)
 
 
-def test_the_kind_is_told_by_the_content_and_not_by_the_name(tmp_path: Path) -> None:
+def test_the_format_is_detected_from_the_content_and_not_from_the_name(tmp_path: Path) -> None:
     for kind in KINDS:
         shutil.move(pack(tmp_path / f"a.{kind}", ANIMALS), tmp_path / f"{kind}.download")
         assert len(opened(tmp_path / f"{kind}.download")) == 6

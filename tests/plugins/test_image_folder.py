@@ -46,7 +46,7 @@ def pixels(found: ImageFolder) -> NDArray[np.uint8]:
     return found.images(np.arange(len(found)))
 
 
-def test_pictures_come_by_class_and_name_with_their_labels(tmp_path: Path) -> None:
+def test_images_are_sorted_by_class_and_name(tmp_path: Path) -> None:
     found = folder(animals(tmp_path / "data"))
     assert found.class_names == ("cat", "dog")
     assert found.labels(np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
@@ -55,7 +55,7 @@ def test_pictures_come_by_class_and_name_with_their_labels(tmp_path: Path) -> No
     assert dogs.labels(np.arange(3)).tolist() == [0, 0, 0]
 
 
-def test_the_centre_is_shown_at_the_scale_that_just_covers(tmp_path: Path) -> None:
+def test_images_are_scaled_to_cover_and_cropped_to_the_centre(tmp_path: Path) -> None:
     half = np.zeros((32, 64, 3), dtype=np.uint8)
     half[:, 16:48] = (250, 100, 10)
     path = tmp_path / "data" / "train" / "cat" / "a.png"
@@ -67,7 +67,7 @@ def test_the_centre_is_shown_at_the_scale_that_just_covers(tmp_path: Path) -> No
     assert np.abs(found[:, 4:12, 4:12].astype(int) - np.array([250, 100, 10])[:, None, None]).max() <= 1
 
 
-def test_resizing_averages_and_does_not_pick(tmp_path: Path) -> None:
+def test_resizing_is_antialiased(tmp_path: Path) -> None:
     stripes = np.zeros((128, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     path = tmp_path / "a.png"
@@ -97,7 +97,7 @@ def solid(mode: str, colour: Any, **options: Any) -> tuple[Image.Image, dict[str
         ("bilevel.png", solid("1", 1), (255, 255, 255)),
     ],
 )
-def test_every_mode_is_shown_as_people_see_it(
+def test_every_mode_is_decoded_as_a_viewer_shows_it(
     tmp_path: Path, name: str, picture: tuple[Image.Image, dict[str, Any]], expected: tuple[int, int, int]
 ) -> None:
     image, options = picture
@@ -106,14 +106,14 @@ def test_every_mode_is_shown_as_people_see_it(
     assert np.abs(found - np.array(expected)[:, None, None]).max() <= 3
 
 
-def test_a_palette_with_a_clear_colour_is_laid_on_white(tmp_path: Path) -> None:
+def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
     image = Image.new("P", (24, 24), 0)
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.save(tmp_path / "a.png", transparency=0)
     assert decode(tmp_path / "a.png", SQUARE).min() == 255
 
 
-def test_a_picture_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (32, 32), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 32, 16))
     exif = Image.Exif()
@@ -124,7 +124,7 @@ def test_a_picture_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     assert found[:, :, :4].max() < 50
 
 
-def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_start_uses_the_cached_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = folder(animals(tmp_path / "data"))
     before, fingerprint = pixels(first), first.fingerprint
 
@@ -138,7 +138,7 @@ def test_a_second_start_decodes_nothing_and_shows_the_same(tmp_path: Path, monke
     assert again.fingerprint == fingerprint
 
 
-def test_a_touched_file_is_decoded_again_and_is_the_same_data(tmp_path: Path) -> None:
+def test_a_touched_file_is_decoded_again_with_the_same_fingerprint(tmp_path: Path) -> None:
     before = folder(animals(tmp_path / "data")).fingerprint
     os.utime(tmp_path / "data" / "train" / "cat" / "0.png", (1, 1))
     assert folder(tmp_path / "data").fingerprint == before
@@ -148,14 +148,14 @@ def test_a_touched_file_is_decoded_again_and_is_the_same_data(tmp_path: Path) ->
 
 @pytest.mark.parametrize("left", [0, 50])
 @pytest.mark.parametrize("damage", ["pixels", "facts"])
-def test_a_damaged_cache_is_not_believed(tmp_path: Path, damage: str, left: int) -> None:
+def test_a_damaged_cache_is_not_used(tmp_path: Path, damage: str, left: int) -> None:
     before = pixels(folder(animals(tmp_path / "data")))
     (file,) = (tmp_path / "cache" / "images").glob("*.npy" if damage == "pixels" else "*.json")
     file.write_bytes(file.read_bytes()[:left])
     assert np.array_equal(pixels(folder(tmp_path / "data")), before)
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(
+def test_a_cache_that_cannot_be_written_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -165,7 +165,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert "the next start decodes them again" in caplog.text
 
 
-def test_the_first_start_says_what_it_decoded_and_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_start_logs_the_decoding_and_the_cache_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         found = folder(animals(tmp_path / "data"))
         folder(tmp_path / "data")
@@ -187,7 +187,7 @@ def bad_files(root: Path) -> list[Path]:
     return sorted([train / name for name in ("empty.jpg", "page.jpg", "cut.jpg", "bomb.png")])
 
 
-def test_files_that_are_no_pictures_are_all_named(tmp_path: Path) -> None:
+def test_all_files_that_are_not_images_are_named(tmp_path: Path) -> None:
     bad = bad_files(tmp_path / "data")
     with pytest.raises(InputError, match="4 files are not intact images") as caught:
         folder(tmp_path / "data")
@@ -198,7 +198,7 @@ def test_files_that_are_no_pictures_are_all_named(tmp_path: Path) -> None:
     assert 'data.on_bad_image = "skip"' in str(caught.value)
 
 
-def test_they_can_be_skipped_and_are_still_named_at_every_start(
+def test_bad_files_can_be_skipped_with_a_warning_at_every_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = bad_files(tmp_path / "data")
@@ -211,7 +211,7 @@ def test_they_can_be_skipped_and_are_still_named_at_every_start(
         assert all(str(path) in caplog.text for path in bad)
 
 
-def test_many_bad_files_are_named_up_to_a_number(tmp_path: Path) -> None:
+def test_many_bad_files_are_named_up_to_a_limit(tmp_path: Path) -> None:
     for number in range(25):
         (animals(tmp_path / "data") / "train" / "cat" / f"bad{number:02}.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="25 files are not intact images") as caught:
@@ -228,7 +228,7 @@ def test_bad_files_are_left_out_however_the_root_is_written(tmp_path: Path, monk
     assert relative.fingerprint == absolute.fingerprint
 
 
-def test_a_link_to_nowhere_is_a_bad_file_until_it_leads_somewhere(tmp_path: Path) -> None:
+def test_a_broken_link_is_a_bad_file_until_its_target_exists(tmp_path: Path) -> None:
     link = animals(tmp_path / "data") / "train" / "cat" / "link.png"
     link.symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(InputError, match=r"link\.png: it is a link that leads nowhere"):
@@ -237,7 +237,7 @@ def test_a_link_to_nowhere_is_a_bad_file_until_it_leads_somewhere(tmp_path: Path
     assert len(folder(tmp_path / "data")) == 7
 
 
-def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Image.open
 
     def deny(path: Path) -> Image.Image:
@@ -254,25 +254,25 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_values_without_a_white_are_refused_not_guessed(tmp_path: Path, kind: type) -> None:
+def test_values_without_a_defined_white_are_refused(tmp_path: Path, kind: type) -> None:
     Image.fromarray(np.ones((24, 24), dtype=kind)).save(tmp_path / "a.tif")
     with pytest.raises(BadImage, match="no defined white"):
         decode(tmp_path / "a.tif", SQUARE)
 
 
-def test_a_picture_that_pillow_only_warns_of_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_only_a_warning_of_pillow_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # the pictures have 480: Pillow warns up to twice its limit
     assert len(folder(animals(tmp_path / "data"))) == 6
 
 
 @pytest.mark.parametrize("side", [11_000, 20_000])
-def test_a_decompression_bomb_is_known_by_its_header(tmp_path: Path, side: int) -> None:
+def test_a_decompression_bomb_is_detected_by_its_header(tmp_path: Path, side: int) -> None:
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
     with pytest.raises(BadImage, match="header claims"):
         decode(tmp_path / "bomb.png", SQUARE)
 
 
-def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error_with_the_path_and_remedies(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist") as caught:
         folder(tmp_path / "nowhere")
     text = str(caught.value)
@@ -281,7 +281,7 @@ def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path: Path) -> N
     assert "ddpmkit data fetch afhq" in text
 
 
-def test_a_missing_split_is_named_and_missing_held_out_pictures_are_none(tmp_path: Path) -> None:
+def test_a_missing_training_split_is_an_error_and_a_missing_val_is_empty(tmp_path: Path) -> None:
     save(tmp_path / "data" / "train" / "cat" / "0.png")
     assert len(folder(tmp_path / "data", split="val")) == 0
     (tmp_path / "other").mkdir()
@@ -289,7 +289,7 @@ def test_a_missing_split_is_named_and_missing_held_out_pictures_are_none(tmp_pat
         folder(tmp_path / "other")
 
 
-def test_an_unknown_class_is_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_class_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no class 'cats'") as caught:
         folder(animals(tmp_path / "data"), classes=("cats",))
     assert "did you mean 'cat'?" in str(caught.value)
@@ -309,14 +309,14 @@ def test_plain_folders_are_one_class_named_after_the_root(tmp_path: Path) -> Non
     assert "classes there: plain" in str(caught.value)
 
 
-def test_a_stray_picture_does_not_make_a_folder_of_folders_plain(tmp_path: Path) -> None:
+def test_a_stray_image_does_not_hide_the_class_folders(tmp_path: Path) -> None:
     save(tmp_path / "data" / "cat" / "0.png")
     save(tmp_path / "data" / "preview.png")
     with pytest.raises(InputError, match="data/train does not exist"):
         folder(tmp_path / "data")
 
 
-def test_pictures_beside_the_class_folders_are_left_out_and_counted(
+def test_images_next_to_the_class_folders_are_skipped_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(animals(tmp_path / "data") / "train" / "stray.png")
@@ -324,21 +324,21 @@ def test_pictures_beside_the_class_folders_are_left_out_and_counted(
     assert "in no class folder are skipped: 1 in" in caplog.text
 
 
-def test_labels_mean_the_same_in_both_splits(tmp_path: Path) -> None:
+def test_labels_are_the_same_classes_in_both_splits(tmp_path: Path) -> None:
     save(animals(tmp_path / "data") / "train" / "bee" / "0.png")
     held_out = folder(tmp_path / "data", split="val")
     assert held_out.class_names == folder(tmp_path / "data").class_names == ("bee", "cat", "dog")
     assert held_out.labels(np.arange(6)).tolist() == [1, 1, 1, 2, 2, 2]
 
 
-def test_a_folder_without_any_picture_is_told_the_layout(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error_with_the_layout(tmp_path: Path) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="train contains no class folder and no image") as caught:
         folder(tmp_path / "data", classes=("cat",))
     assert "train/<class>/*.jpg" in str(caught.value)
 
 
-def test_an_empty_class_is_named_with_what_counts_as_a_picture(tmp_path: Path) -> None:
+def test_an_empty_class_is_an_error_with_the_suffixes_of_images(tmp_path: Path) -> None:
     animals(tmp_path / "data")
     (tmp_path / "data" / "train" / "wild").mkdir()
     (tmp_path / "data" / "train" / "wild" / "notes.txt").write_text("x")
@@ -347,11 +347,11 @@ def test_an_empty_class_is_named_with_what_counts_as_a_picture(tmp_path: Path) -
     assert ".jpeg" in str(caught.value)
 
 
-def test_a_class_of_one_picture(tmp_path: Path) -> None:
+def test_a_class_of_one_image(tmp_path: Path) -> None:
     assert len(folder(animals(tmp_path / "data", count=1), classes=("cat",))) == 1
 
 
-def test_hidden_files_and_folders_are_not_pictures(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_not_images(tmp_path: Path) -> None:
     animals(tmp_path / "data")
     (tmp_path / "data" / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
     (tmp_path / "data" / "train" / ".cache").mkdir()

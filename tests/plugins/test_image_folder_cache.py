@@ -94,7 +94,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         *(pytest.param("json", content, id=f"facts: {name}") for name, content in FACTS.items()),
     ],
 )
-def test_what_is_no_cache_is_never_executed_and_decoded_again_with_one_line(
+def test_an_invalid_cache_file_is_never_executed_and_images_are_decoded_again(
     tmp_path: Path, cached: Callable[[str], Path], caplog: pytest.LogCaptureFixture, ending: str, content: bytes
 ) -> None:
     pixels, fingerprint = start(tmp_path)
@@ -112,7 +112,7 @@ def test_what_is_no_cache_is_never_executed_and_decoded_again_with_one_line(
 
 @pytest.mark.parametrize("ending", ["npy", "json"])
 @pytest.mark.parametrize("what", ["pipe", "device"])
-def test_what_has_no_end_is_not_waited_for(
+def test_a_pipe_in_the_cache_does_not_block(
     tmp_path: Path, cached: Callable[[str], Path], ending: str, what: str
 ) -> None:
     pixels, fingerprint = start(tmp_path)

@@ -41,7 +41,7 @@ def look(
     )
 
 
-def test_whole_pictures_are_counted_by_split_and_class(root: Path) -> None:
+def test_intact_images_are_counted_by_split_and_class(root: Path) -> None:
     told = []
     found = look(root, progress=lambda done, total: told.append((done, total)))
     assert found == Inspection({"train": {"cat": 3, "dog": 2}, "val": {"cat": 1, "dog": 1}}, {})
@@ -51,9 +51,7 @@ def test_whole_pictures_are_counted_by_split_and_class(root: Path) -> None:
     assert look(root).counts == {"train": {"cat": 3, "dog": 2}}
 
 
-def test_nothing_is_kept_and_nothing_kept_is_believed(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_neither_written_nor_used(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "cache"))
     look(root)
     assert not (tmp_path / "cache").exists()
@@ -67,7 +65,7 @@ def test_nothing_is_kept_and_nothing_kept_is_believed(
     assert look(root).bad == {file: "it is not an image that Pillow can read"}
 
 
-def test_an_image_that_was_changed_without_a_new_size_or_time_is_noted(root: Path) -> None:
+def test_an_image_that_was_changed_without_a_new_size_or_time_is_reported(root: Path) -> None:
     file = root / "train" / "dog" / "1.bmp"
     for name in ("dog", "cat"):
         save(root / "train" / name / "1.bmp", seed=20)
@@ -130,7 +128,7 @@ def test_each_kind_of_bad_file_is_named_with_its_reason_and_not_counted(
         ImageFolder(ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=SQUARE)
 
 
-def test_a_file_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Image.open
 
     def deny(path: Path) -> Image.Image:  # whom the tests run as may be allowed everything
@@ -142,7 +140,7 @@ def test_a_file_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch
     assert look(root).bad == {root / "train" / "cat" / "1.jpg": "it cannot be read (permission denied)"}
 
 
-def test_a_name_that_is_no_text_is_a_name(root: Path) -> None:
+def test_a_name_that_is_not_valid_text_works(root: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     save(root / "train" / "cat" / name, seed=77)
     assert look(root).counts["train"]["cat"] == 4
@@ -169,7 +167,7 @@ def test_files_of_the_same_content_are_grouped(root: Path) -> None:
     assert found.notes == ("1 of the images in val is also in train: the validation loss is too low",)
 
 
-def test_what_is_passed_over_is_said(root: Path) -> None:
+def test_skipped_files_are_reported(root: Path) -> None:
     cats = root / "train" / "cat"
     for name in ("a.heic", "b.heic", "README", ".hidden"):
         (cats / name).write_text("x")
@@ -190,9 +188,7 @@ def test_a_plain_folder_is_one_class(tmp_path: Path) -> None:
     ("target", "reason"), [("lost", "leads in a circle"), ("nowhere", "leads nowhere")], ids=["circle", "nowhere"]
 )
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_class_folder_that_is_a_lost_link_is_not_passed_over(
-    root: Path, split: str, target: str, reason: str
-) -> None:
+def test_a_class_folder_that_is_a_broken_link_is_an_error(root: Path, split: str, target: str, reason: str) -> None:
     (root / "train" / "lost").mkdir()
     save(root / "train" / "lost" / "0.png", seed=50)
     if split == "train":
@@ -205,14 +201,14 @@ def test_a_class_folder_that_is_a_lost_link_is_not_passed_over(
     assert look(root, classes=("cat", "dog")).bad == {}
 
 
-def test_a_folder_that_leads_back_to_its_parent_holds_no_picture(root: Path) -> None:
+def test_a_folder_that_links_to_its_parent_has_no_images(root: Path) -> None:
     (root / "train" / "again").symlink_to(".", target_is_directory=True)
     with pytest.raises(InputError, match="train/again contains no image"):
         look(root)
 
 
 @pytest.mark.parametrize("place", ["", "train"])
-def test_a_root_that_is_a_circle_does_not_exist(tmp_path: Path, place: str) -> None:
+def test_a_root_that_is_a_circular_link_does_not_exist(tmp_path: Path, place: str) -> None:
     if place:
         (tmp_path / "data").mkdir()
     loop(tmp_path / "data" / place if place else tmp_path / "data")
@@ -220,7 +216,7 @@ def test_a_root_that_is_a_circle_does_not_exist(tmp_path: Path, place: str) -> N
         look(tmp_path / "data")
 
 
-def test_a_folder_that_may_not_be_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_read_permission_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     iterdir = Path.iterdir
 
     def deny(path: Path) -> object:

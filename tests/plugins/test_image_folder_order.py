@@ -103,7 +103,7 @@ def expected(files: frozenset[File], split: str = "train") -> list[tuple[str, Co
 
 @many
 @given(files=data_sets(), chance=st.randoms(use_true_random=False))
-def test_the_order_is_a_function_of_names_alone(files: frozenset[File], chance: Any) -> None:
+def test_the_order_depends_on_names_only(files: frozenset[File], chance: Any) -> None:
     one, other = list(files), list(files)
     chance.shuffle(one)
     chance.shuffle(other)
@@ -118,7 +118,7 @@ def test_the_order_is_a_function_of_names_alone(files: frozenset[File], chance: 
 
 @many
 @given(files=data_sets())
-def test_a_label_means_the_same_in_both_splits(files: frozenset[File]) -> None:
+def test_a_label_is_the_same_class_in_both_splits(files: frozenset[File]) -> None:
     with written(sorted(files)) as root:
         config = ImageFolderConfig(root=str(root))
         train, val = (
@@ -129,7 +129,7 @@ def test_a_label_means_the_same_in_both_splits(files: frozenset[File]) -> None:
 
 @many
 @given(files=data_sets(), data=st.data())
-def test_a_file_that_is_skipped_leaves_the_others_in_their_order(files: frozenset[File], data: st.DataObject) -> None:
+def test_skipping_a_file_does_not_change_the_order_of_others(files: frozenset[File], data: st.DataObject) -> None:
     bad = data.draw(st.frozensets(st.sampled_from(sorted(files))))
     with written(sorted(files), bad) as root:
         for split in ("train", "val"):

@@ -52,7 +52,7 @@ def little_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def test_the_seal_of_these_tests_is_the_real_one(hostile: Path) -> None:
+def test_the_manifest_written_by_these_tests_is_that_of_ddpmkit(hostile: Path) -> None:
     before = (hostile / "manifest.json").read_bytes()
     seal(hostile)
     assert (hostile / "manifest.json").read_bytes() == before
@@ -68,7 +68,7 @@ def test_the_seal_of_these_tests_is_the_real_one(hostile: Path) -> None:
         pytest.param("\ufeff{}", id="a byte order mark"),
     ],
 )
-def test_a_manifest_made_to_break_the_reader_is_refused(hostile: Path, text: str) -> None:
+def test_a_malformed_manifest_is_refused(hostile: Path, text: str) -> None:
     (hostile / "manifest.json").write_text(text)
     with pytest.raises(InputError):
         open_checkpoint(hostile)
@@ -76,7 +76,7 @@ def test_a_manifest_made_to_break_the_reader_is_refused(hostile: Path, text: str
 
 @pytest.mark.parametrize("length", [0, 1, 100_000_000, 2**40, 2**63, 2**64 - 1])
 @pytest.mark.usefixtures("little_memory")
-def test_a_header_length_bomb_with_a_right_manifest_is_refused(hostile: Path, length: int) -> None:
+def test_a_header_length_bomb_with_a_matching_manifest_is_refused(hostile: Path, length: int) -> None:
     (hostile / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{" * 1000)
     seal(hostile)
     with pytest.raises(InputError, match=r"model\.safetensors"):
@@ -95,9 +95,7 @@ def test_a_tensor_larger_than_its_file_is_refused(hostile: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../outside", "../../checkpoints/outside", "{absolute}", "./../outside", "a/../../outside"]
 )
-def test_a_manifest_that_names_files_elsewhere_is_refused_though_their_digest_is_right(
-    hostile: Path, name: str
-) -> None:
+def test_a_manifest_with_files_outside_the_folder_is_refused(hostile: Path, name: str) -> None:
     outside = hostile.parent / "outside"
     outside.write_bytes(b"outside")
     shutil.copy(outside, hostile / "inside")
@@ -109,7 +107,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused_though_their_digest_is
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "recipe.lock.toml", "manifest.json"])
-def test_a_link_in_the_folder_is_refused_though_what_it_names_is_right(hostile: Path, name: str) -> None:
+def test_a_link_in_the_folder_is_refused_even_if_its_target_is_right(hostile: Path, name: str) -> None:
     outside = hostile.parent / "outside"
     (hostile / name).rename(outside)
     (hostile / name).symlink_to(outside)
@@ -121,7 +119,7 @@ def test_a_link_in_the_folder_is_refused_though_what_it_names_is_right(hostile: 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
 @pytest.mark.parametrize("kind", ["pipe", "endless", "loop", "folder"])
 @pytest.mark.usefixtures("little_memory")
-def test_what_is_no_file_neither_stalls_nor_floods_the_reader(hostile: Path, name: str, kind: str) -> None:
+def test_a_path_that_is_not_a_regular_file_neither_blocks_nor_fills_memory(hostile: Path, name: str, kind: str) -> None:
     file = hostile / name
     file.unlink()
     match kind:
@@ -137,7 +135,7 @@ def test_what_is_no_file_neither_stalls_nor_floods_the_reader(hostile: Path, nam
         open_checkpoint(hostile)
 
 
-def test_a_file_that_the_manifest_does_not_know_is_refused(hostile: Path) -> None:
+def test_a_file_that_is_not_in_the_manifest_is_refused(hostile: Path) -> None:
     files = digests(hostile)
     del files["ema.safetensors"]
     seal(hostile, files=files)
@@ -152,7 +150,7 @@ def go_on(hostile: Path) -> None:
 
 @pytest.mark.parametrize("part", ["model", "optimizer", "progress"])  # a run may have kept no average
 @pytest.mark.parametrize("left", ["no file", "no tensor"])
-def test_a_run_does_not_go_on_without_one_of_its_parts(hostile: Path, part: str, left: str) -> None:
+def test_a_run_is_not_resumed_if_a_part_is_missing(hostile: Path, part: str, left: str) -> None:
     file = hostile / f"{part}.safetensors"
     if left == "no file":
         file.unlink()
@@ -164,7 +162,7 @@ def test_a_run_does_not_go_on_without_one_of_its_parts(hostile: Path, part: str,
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("change", ["renamed", "reshaped"])
-def test_a_run_does_not_go_on_from_tensors_that_are_not_its_own(hostile: Path, part: str, change: str) -> None:
+def test_a_run_is_not_resumed_from_tensors_of_another_network(hostile: Path, part: str, change: str) -> None:
     file = hostile / f"{part}.safetensors"
     tensors = load_file(file)
     name = sorted(tensors)[0]
@@ -179,7 +177,7 @@ def test_a_run_does_not_go_on_from_tensors_that_are_not_its_own(hostile: Path, p
 
 
 @pytest.mark.parametrize("part", ["model", "ema"])
-def test_nothing_is_drawn_from_tensors_that_are_not_the_models(hostile: Path, part: str) -> None:
+def test_nothing_is_sampled_from_tensors_of_another_network(hostile: Path, part: str) -> None:
     save_file({"other": torch.zeros(3)}, hostile / f"{part}.safetensors")
     seal(hostile)
     with pytest.raises(InputError, match="checkpoint"):
@@ -217,7 +215,7 @@ def test_a_lock_that_names_code_is_refused_and_nothing_is_imported(
 
 
 @pytest.mark.parametrize("text", ["", "[", "name = 3", "\0", "[lock]\n", "[lock.versions]\npython = 3\n"])
-def test_a_lock_that_is_none_is_refused(hostile: Path, text: str) -> None:
+def test_an_invalid_lock_is_refused(hostile: Path, text: str) -> None:
     (hostile / "recipe.lock.toml").write_text(text)
     seal(hostile)
     with pytest.raises(InputError, match=r"recipe\.lock\.toml"):
@@ -227,7 +225,7 @@ def test_a_lock_that_is_none_is_refused(hostile: Path, text: str) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ["another recipe", "pipe", "endless"])
 @pytest.mark.usefixtures("little_memory")
-def test_a_lock_stands_alone_and_leads_to_no_other_file(hostile: Path, tmp_path: Path, kind: str) -> None:
+def test_a_lock_cannot_extend_another_file(hostile: Path, tmp_path: Path, kind: str) -> None:
     other = tmp_path / "other.toml"
     match kind:
         case "another recipe":

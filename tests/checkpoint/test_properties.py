@@ -36,7 +36,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @many
 @given(kind=st.sampled_from(sorted(KINDS)), chance=st.randoms(use_true_random=False))
-def test_every_corruption_is_found(two: tuple[Path, Path], kind: str, chance: random.Random) -> None:
+def test_every_corruption_is_detected(two: tuple[Path, Path], kind: str, chance: random.Random) -> None:
     with corrupted(chance, kind, *two), pytest.raises(InputError):
         open_checkpoint(two[0])
     open_checkpoint(two[0])
