@@ -43,7 +43,7 @@ def load(
     else:
         folder, newest = RunFolder(path), newest_checkpoint(path / "checkpoints")
         if newest is None:
-            raise not_a_run(path, f"holds no checkpoint (looked in {(path / 'checkpoints').absolute()})")
+            raise not_a_run(path, f"contains no checkpoint (looked in {(path / 'checkpoints').absolute()})")
         checkpoint = newest
     lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content, trust=trust)
     recipe = overridden(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)

@@ -98,7 +98,7 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
     if runtime.device.type == "cpu":
         keep_freed_memory()
-    guard = _restoring_settings(recipe)
+    guard = _settings_guard(recipe)
     process = _process(recipe, guard).to(runtime.device)
     data = recipe.data.settings
     learns_variance = "learned-variance" in recipe.loss.component.component.provides
@@ -130,7 +130,7 @@ def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:
     return GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning)
 
 
-def _restoring_settings(recipe: Recipe) -> Guard:
+def _settings_guard(recipe: Recipe) -> Guard:
     """Restores settings around a call; a component is named by its kind, or by the text given."""
     settings_guard = SettingsGuard()
     parts = (recipe.schedule, recipe.backbone, recipe.loss, recipe.sampler, recipe.data)

@@ -92,7 +92,7 @@ class RunOutputs:
                 write_report(self._folder.path, self._skipped_metrics)
 
     def best_step(self, steps: Sequence[int]) -> int | None:
-        """The step of `steps` with the best score `train.keep_best`; None if there is no such score."""
+        """The step of `steps` with the best score `train.keep_best`; None without such a score."""
         score = self._recipe.train.keep_best
         ranking = next((each for each in self._evaluations if each.built.ranks_by(score)), None)
         return ranking.best_step(self.scores, score, steps) if ranking is not None else None

@@ -24,7 +24,7 @@ class Recovery:
         restore: Callable[[Checkpoint], None],
         is_regular: Callable[[int], bool],
     ) -> None:
-        """`message` receives what was done; `restore` restores the whole run to a checkpoint.
+        """`message` receives what was done; `restore` restores the run to a checkpoint.
 
         `is_regular` returns whether an uninterrupted run saves a checkpoint after this step.
         """
@@ -72,9 +72,9 @@ class Recovery:
     def _rollback_target(self) -> Checkpoint | None:
         """The last regular checkpoint; None if the run was rolled back to it too often already.
 
-        The checkpoint of a stop does not count: otherwise a run that is stopped and resumed would be rolled back to
-        another step than one that is not. It is used only if the folder has no regular checkpoint, which happens if
-        `rollback` is new in the recipe.
+        A checkpoint that was saved because of a stop does not count: an uninterrupted run does not have it, and would
+        be rolled back to another step. It is used only if there is no regular checkpoint, which happens if `rollback`
+        is new in the recipe.
         """
         self._saver.wait()
         checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_regular) or resumable_checkpoint(

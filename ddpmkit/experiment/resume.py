@@ -49,7 +49,7 @@ def checkpoint_to_resume(
     other_images = lock.provenance.dataset_fingerprint != now.dataset_fingerprint
     if other_images and not accept_changes:
         raise InputError(
-            f"the training images are not those that {folder.path} was trained on.", remedies=[*new_run, *accept]
+            f"the training images differ from those that {folder.path} was trained on.", remedies=[*new_run, *accept]
         )
     check_alpha_bar(model, lock.provenance, checkpoint)
     if checkpoint.step > recipe.train.steps:
@@ -75,7 +75,7 @@ def checkpoint_to_resume(
 
 
 def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint) -> None:
-    """Raise InputError if the schedule's code has changed so that alpha_bar differs from that of the training.
+    """Raise InputError if alpha_bar is not the one of the training, because the schedule's code has changed.
 
     The recipe does not show such a change, and the weights are useless with another alpha_bar.
     """

@@ -18,7 +18,7 @@ def superseded(
 ) -> list[int]:
     """The checkpoints at `steps` (ascending) that the recipe does not keep.
 
-    A run that may roll back keeps the newest checkpoint, and those that it would have if it had never been stopped.
+    A run that may roll back keeps the newest checkpoint, and those that an uninterrupted run would have.
     """
     if settings.keep_last == 0:
         return []

@@ -141,8 +141,8 @@ class Session:
             if train.ema_sigma_rels and train.ema_snapshot_every and trainer.step % train.ema_snapshot_every == 0:
                 self._save_snapshot()
             if trainer.step == train.steps:
-                # Strips and report of a run that ended earlier are removed before the last checkpoint is saved: a
-                # process that resumes from it could not tell that they are out of date.
+                # Strips and report of an earlier, shorter run are out of date. They are removed before the last
+                # checkpoint is saved, because a process that resumes from that checkpoint would keep them.
                 self._folder.remove_final_files()
             if self._is_regular(trainer.step):
                 self._save(is_last_chance=trainer.step == train.steps)

@@ -48,7 +48,7 @@ class WeightsSource(Protocol):
 
 
 class TrainerWeights:
-    """Weights of a run in progress: networks that the trainer goes on to change."""
+    """Weights of a run in progress. The trainer will change these networks."""
 
     def __init__(self, trainer: Trainer, wait_for_snapshots: Callable[[], object]) -> None:
         """`wait_for_snapshots` returns once all snapshots are on disk."""
@@ -86,7 +86,7 @@ class TrainerWeights:
 
 
 class CheckpointWeights:
-    """Weights at a checkpoint. Every network is a copy: it stays as it is, whatever is loaded next."""
+    """Weights at a checkpoint. Every network is a copy, which later calls do not change."""
 
     def __init__(self, checkpoint: Checkpoint, train: TrainSection, network: nn.Module) -> None:
         """`network` has the architecture of the run; its weights are not used."""

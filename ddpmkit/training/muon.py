@@ -25,7 +25,7 @@ _MATRICES: dict[tuple[type[nn.Module], ...], tuple[str, ...]] = {
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear maps and convolutions inside the network: those that Muon should update.
+    """The weights of linear maps and convolutions inside the network, which Muon should update.
 
     Jordan et al. leave embeddings, biases, scales and the first and the last layer to Adam. The class of a layer
     identifies the first three. A `LayeredBackbone` returns its first and last layers. For other backbones, matrices

@@ -114,7 +114,7 @@ class Objective:
         return noise
 
     def with_dropped_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
-        """Labels int64 [B], some of them replaced by the null label, `num_classes`; None without classes.
+        """Labels int64 [B], some replaced by the null label, `num_classes`; None without classes.
 
         Classifier-free guidance needs an unconditional network as well: Ho & Salimans (2022), algorithm 1.
         """
@@ -124,9 +124,9 @@ class Objective:
         return label.masked_fill(torch.tensor(samples) < self.label_dropout, self.num_classes)
 
     def has_estimate(self, key: BatchKey) -> bool:
-        """Whether the network gets its own estimate in training at this step: at half of them under self-conditioning.
+        """Whether the network receives its own estimate at this step: at half of the steps under self-conditioning.
 
-        The choice is made once for the whole batch, so that the other half costs no second call: Chen et al. (2022),
+        One choice for the whole batch saves the second network call at the other steps: Chen et al. (2022),
         algorithm 1.
         """
         return self.process.self_conditioning and bool(

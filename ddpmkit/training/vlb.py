@@ -12,7 +12,7 @@ from ddpmkit.diffusion import GaussianDiffusion
 
 __all__ = ["variational_bound"]
 
-_FARTHEST = -1e3
+_LOWEST_BOUND = -1e3
 """In standard deviations; farther pixel bounds have the same likelihood as this one."""
 
 
@@ -23,33 +23,33 @@ def variational_bound(process: GaussianDiffusion, x0: Tensor, t: Tensor, x0_hat:
     term is the negative log-likelihood of 8-bit pixels, at other t the KL divergence of two Gaussians.
     """
     # The difference of two posterior means for the same x, which cancels.
-    apart = process.posterior_mean_x0[t][:, None, None, None] * (x0 - x0_hat)
+    mean_difference = process.posterior_mean_x0[t][:, None, None, None] * (x0 - x0_hat)
     log_variance = process.learned_log_variance(spread, t)
-    divergence = _divergence(apart, process.posterior_log_variance(t), log_variance)
-    surprise = -_log_likelihood(x0, apart, log_variance)
+    divergence = _divergence(mean_difference, process.posterior_log_variance(t), log_variance)
+    surprise = -_log_likelihood(x0, mean_difference, log_variance)
     first = (t == 0)[:, None, None, None]
     nats = torch.where(first, surprise, divergence).flatten(1).mean(dim=1)
     return process.timesteps * nats / math.log(2)
 
 
-def _divergence(apart: Tensor, log_variance: Tensor, other_log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(other mean, other variance)) of each value, in nats; `apart` is mean - other mean."""
+def _divergence(mean_difference: Tensor, log_variance: Tensor, other_log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(other mean, other variance)) of each value, in nats; given is mean - other mean."""
     ratio = log_variance - other_log_variance
-    return 0.5 * (torch.expm1(ratio) - ratio + apart.square() * torch.exp(-other_log_variance))
+    return 0.5 * (torch.expm1(ratio) - ratio + mean_difference.square() * torch.exp(-other_log_variance))
 
 
-def _log_likelihood(x0: Tensor, apart: Tensor, log_variance: Tensor) -> Tensor:
-    """Log-likelihood of the 8-bit pixel around x0 under N(x0 - apart, variance), in nats: eq. 13.
+def _log_likelihood(x0: Tensor, mean_difference: Tensor, log_variance: Tensor) -> Tensor:
+    """Log-likelihood of the 8-bit pixel around x0 under N(x0 - mean_difference, variance), in nats: eq. 13.
 
     The bins of black (-1) and white (1) pixels extend to infinity.
     """
     inverse_std = torch.exp(-0.5 * log_variance)
-    above, below = (inverse_std * (apart + side / 255) for side in (1, -1))
+    above, below = (inverse_std * (mean_difference + side / 255) for side in (1, -1))
     # The probability between both bounds, measured in the nearer tail: in the other one, both values are 1 in float32.
     # With erfc, because torch's ndtr is 1 + erf, which is 0 below -5.6.
-    nearer, farther = torch.where(apart > 0, below, -above), torch.where(apart > 0, above, -below)
+    nearer, farther = torch.where(mean_difference > 0, below, -above), torch.where(mean_difference > 0, above, -below)
     between = torch.special.erfc(nearer / math.sqrt(2)) - torch.special.erfc(farther / math.sqrt(2))
     inside = (between / 2).clamp(min=1e-12).log()
     # The gradient of log_ndtr is a quotient of two exponentials of the squared argument, which overflow from 1e4 on.
-    at_most, at_least = (torch.special.log_ndtr(side.clamp(min=_FARTHEST)) for side in (above, -below))
+    at_most, at_least = (torch.special.log_ndtr(side.clamp(min=_LOWEST_BOUND)) for side in (above, -below))
     return torch.where(x0 < -0.999, at_most, torch.where(x0 > 0.999, at_least, inside))

@@ -45,7 +45,7 @@ def test_overrides_change_the_sampler_but_not_the_schedule(small: Recipe, tmp_pa
         ddpmkit.load(tmp_path, overrides=["schedule.use=linear"])
 
 
-@pytest.mark.parametrize(("path", "fault"), [("nowhere", "nowhere does not exist"), (".", "holds no checkpoint")])
+@pytest.mark.parametrize(("path", "fault"), [("nowhere", "nowhere does not exist"), (".", "contains no checkpoint")])
 def test_a_folder_without_a_run_is_named(tmp_path: Path, path: str, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         ddpmkit.load(tmp_path / path)

@@ -107,7 +107,7 @@ def test_other_images_under_the_same_name_are_rejected(small: Recipe, tmp_path: 
     data = {"use": "image-folder", "root": str(tmp_path / "data"), "image_size": 8}
     ddpmkit.run(small(data=data, train={"steps": 1}), tmp_path / "run")
     Image.new("RGB", (12, 12)).save(tmp_path / "data" / "train" / "cat" / "3.png")
-    with pytest.raises(InputError, match="training images are not those"):
+    with pytest.raises(InputError, match="training images differ from those"):
         ddpmkit.run(small(data=data, train={"steps": 2}), tmp_path / "run")
 
 
@@ -148,7 +148,7 @@ def test_a_run_may_move_from_a_folder_to_an_archive_of_it(small: Recipe, tmp_pat
     (incident,) = incidents(tmp_path / "moved")
     assert 'data.use: "image-folder" -> "image-archive"' in incident["changes"]
     # A dataset is identified by its images, under any name.
-    with pytest.raises(InputError, match="training images are not those"):
+    with pytest.raises(InputError, match="training images differ from those"):
         ddpmkit.run(small(train={"steps": 3}), tmp_path / "moved")
 
 
@@ -162,7 +162,7 @@ def test_accepted_changes_are_recorded(small: Recipe, tmp_path: Path) -> None:
     (incident,) = incidents(tmp_path)
     assert incident["changes"] == ["train.learning_rate: 0.001 -> 1e-05", "train.steps: 2 -> 4"]
     other_images = small(train={"steps": 6, "learning_rate": 1e-5}, data={"seed": 5})
-    with pytest.raises(InputError, match="not those") as refused:
+    with pytest.raises(InputError, match="differ from those") as refused:
         ddpmkit.run(other_images, tmp_path)
     assert "--accept-changes" in str(refused.value)
     assert ddpmkit.run(other_images, tmp_path, accept_changes=True).step == 6
