@@ -109,7 +109,12 @@ class _Resolution:
     def _misshapen(self, section: SectionKind) -> None:
         message = f"`{section.name}` must be {'a list of tables' if section.many else 'a single table'}"
         table = Table(self.merged, (), {}, "the recipe")
+        value = self.merged.values[section.name]
         hint = f"write {section} above its keys"
+        if section.many and isinstance(value, Mapping):
+            hint = f"write {section} instead of [{section.name}]"
+        if not section.many and isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            hint = f"write {section} instead of [[{section.name}]]"
         self.merged.problems.append(table.problem(message, (section.name,), hint, at_key=True))
 
     def _section(self, section: SectionKind, key: Key, values: Mapping[str, Any]) -> Any:

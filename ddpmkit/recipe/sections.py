@@ -89,7 +89,7 @@ class DataSection(ComponentSection):
     @classmethod
     def _of_listed_classes(cls, labels: bool, info: ValidationInfo) -> bool:
         if labels and info.data.get("classes") == "all":
-            raise ValueError("the network must know the number of classes: list them in `classes`")
+            raise ValueError("class labels need named classes: list them in `classes`")
         return labels
 
     @property
