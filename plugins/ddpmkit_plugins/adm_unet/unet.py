@@ -14,7 +14,7 @@ class AdmUnet(nn.Module):
     """The network of the backbone `adm-unet`. Any height and width works: it pads its input to a multiple."""
 
     def __init__(self, config: AdmUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int) -> None:
-        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
+        """The weights depend on the channels of `image_shape`, not on its size. `num_classes` 0: unconditional."""
         super().__init__()
         time_dim = 4 * config.dim
         widths = [config.dim * multiplier for multiplier in config.multipliers]

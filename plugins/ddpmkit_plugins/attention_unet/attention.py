@@ -25,7 +25,7 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, dim, H, W] -> [B, dim, H, W]."""
         # "b n c" is the memory layout of channels_last, so no large tensor is copied. For each head,
-        # to_out(q (k^T v)) = q (k^T pixels) W_v W_out, so no tensor has both pixels and the channels of all heads as v.
+        # to_out(q (k^T v)) = q (k^T pixels) W_v W_out, so v is not computed for each pixel.
         height = x.shape[2]
         pixels = rearrange(self.norm(x), "b c y x -> b (y x) c")
         q = rearrange(self.to_q(pixels), "b n (h d) -> b n h d", h=self.heads).softmax(dim=3).flatten(2)

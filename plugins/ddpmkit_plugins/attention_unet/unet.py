@@ -53,7 +53,7 @@ class AttentionUnet(nn.Module):
     def __init__(
         self, config: AttentionUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
     ) -> None:
-        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
+        """The weights depend on the channels of `image_shape`, not on its size. `num_classes` 0: unconditional."""
         super().__init__()
         dim, heads, head_dim = config.dim, config.heads, config.head_dim
         time_dim = 4 * dim

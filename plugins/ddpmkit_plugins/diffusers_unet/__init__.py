@@ -30,9 +30,9 @@ class DiffusersUnetConfig(ComponentConfig):
         if any(width < 1 for width in self.block_out_channels):
             raise ValueError("every entry of block_out_channels must be at least 1")
         if self.block_out_channels[0] % 2:
-            raise ValueError("the first entry of block_out_channels must be even: its sines and cosines embed t")
+            raise ValueError("the first entry of block_out_channels must be even, for sines and cosines of t")
         if unknown := [level for level in self.attention_levels if level not in levels]:
-            raise ValueError(f"attention_levels names {unknown}, but the levels are {list(levels)}")
+            raise ValueError(f"attention_levels contains {unknown}, but this network has levels {list(levels)}")
         for level, width in enumerate(self.block_out_channels):
             if width % self.norm_num_groups or width == self.norm_num_groups:
                 raise ValueError(

@@ -18,7 +18,7 @@ class DiffusersUnet(nn.Module):
     def __init__(
         self, config: DiffusersUnetConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
     ) -> None:
-        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
+        """The weights depend on the channels of `image_shape`, not on its size. `num_classes` 0: unconditional."""
         super().__init__()
         levels = range(len(config.block_out_channels))
         attends = [level in config.attention_levels for level in levels]

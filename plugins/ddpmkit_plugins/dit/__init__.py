@@ -27,7 +27,9 @@ class DitConfig(ComponentConfig):
         if self.dim % self.heads:
             raise ValueError(f"heads = {self.heads} does not divide dim = {self.dim}")
         if self.dim * self.mlp_ratio < 1:
-            raise ValueError(f"mlp_ratio = {self.mlp_ratio} leaves no hidden channel at dim = {self.dim}")
+            raise ValueError(
+                f"mlp_ratio = {self.mlp_ratio} is too small: it gives 0 hidden channels at dim = {self.dim}"
+            )
         return self
 
 

@@ -20,7 +20,7 @@ class Dit(nn.Module):
     position: Tensor
 
     def __init__(self, config: DitConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int) -> None:
-        """The weights depend on `image_shape.channels`, not on its size. `num_classes` 0 means unconditional."""
+        """The weights depend on the channels of `image_shape`, not on its size. `num_classes` 0: unconditional."""
         super().__init__()
         self.dim, self.patch_size = config.dim, config.patch_size
         self.patches = nn.Conv2d(image_shape.channels, config.dim, config.patch_size, stride=config.patch_size)
