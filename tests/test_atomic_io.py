@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpmkit import plugin
 from ddpmkit.atomic_io import atomic_write, atomic_write_bytes
 
 
@@ -18,6 +19,10 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
+
+
+def test_plugins_can_use_it_by_both_names() -> None:
+    assert plugin.atomic_write is plugin.written_atomically is atomic_write
 
 
 def test_a_file_is_replaced_completely(tmp_path: Path) -> None:

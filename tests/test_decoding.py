@@ -1,4 +1,4 @@
-"""Image files against what they are known to hold: ramps, crafted PNG and TIFF files, damaged metadata."""
+"""Decoded images compared with known pixels: ramps, PNG and TIFF files made by hand, damaged metadata."""
 
 import io
 import struct
@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from ddpmkit.contracts import ImageShape
 from ddpmkit.decoding import ImageFileError, covering, on_background, open_upright
+from ddpmkit.plugin import to_rgb8
 from ddpmkit.recipe import DataSection
 from ddpmkit.sampling.input_images import open_image
 from ddpmkit_plugins.huggingface.dataset import decode_row
@@ -43,7 +44,7 @@ def shown(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes], N
 
     def convert(content: bytes) -> NDArray[np.int64]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as whoever starts the threads that decode does
+            warnings.simplefilter("ignore")  # as the code that starts the decoding threads does
             return place(content, tmp_path).astype(np.int64)
 
     return convert
@@ -208,6 +209,18 @@ def test_values_without_a_defined_white_are_refused(kind: type) -> None:
 def test_an_image_without_transparency_is_returned_unchanged() -> None:
     image = Image.new("RGB", (4, 4), "red")
     assert on_background(image, "white") is image
+
+
+def test_16_bits_are_scaled_to_8_and_not_clipped() -> None:
+    image = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
+    assert image.mode == "I;16"
+    assert np.asarray(to_rgb8(image)).tolist() == [[[0] * 3, [100] * 3, [255] * 3]]
+    assert np.asarray(to_rgb8(image, channels=1)).tolist() == [[0, 100, 255]]
+
+
+def test_transparency_becomes_white() -> None:
+    image = Image.fromarray(np.array([[[9, 8, 7, 255], [9, 8, 7, 0]]], dtype=np.uint8))
+    assert np.asarray(to_rgb8(image)).tolist() == [[[9, 8, 7], [255, 255, 255]]]
 
 
 # Metadata
