@@ -61,7 +61,7 @@ def test_a_valid_archive_is_extracted(tmp_path: Path) -> None:
         ("train/" + "ä" * 128, "too long"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # of the one who writes it
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # while the test writes the archive
 def test_a_hostile_member_is_refused_and_nothing_is_written(
     tmp_path: Path, name: str | zipfile.ZipInfo, reason: str
 ) -> None:
@@ -91,16 +91,16 @@ def overlapping(path: Path, count: int, kernel: bytes) -> Path:
         facts = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, crc, len(content), size, len(name), 0)
         header = b"PK\x03\x04" + facts + name
         members.append((name, facts, header))
-        whole = header + content
+        body = header + content
         unpacked = header + unpacked
         crc, size = zlib.crc32(unpacked), len(unpacked)
-        content = b"\0" + struct.pack("<HH", len(header), 0xFFFF ^ len(header)) + whole
+        content = b"\0" + struct.pack("<HH", len(header), 0xFFFF ^ len(header)) + body
     directory, place = b"", 0
     for name, facts, header in reversed(members):
         directory += b"PK\x01\x02\x14\x00" + facts + struct.pack("<HHHII", 0, 0, 0, 0, place) + name
         place += len(header) + 5
-    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(whole), 0)
-    path.write_bytes(whole + directory + b"PK\x05\x06" + end)
+    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(body), 0)
+    path.write_bytes(body + directory + b"PK\x05\x06" + end)
     return path
 
 
@@ -109,7 +109,7 @@ def test_a_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(source) as file:
         sizes = [member.file_size for member in file.infolist()]
     assert sum(sizes) > 80 * source.stat().st_size
-    assert max(sizes) < 2 * source.stat().st_size  # no member alone looks like a bomb
+    assert max(sizes) < 2 * source.stat().st_size  # no single member looks like a bomb
     with pytest.raises(InputError, match=r"'0001\.jpg' overlaps another one"):
         extract_archive(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
@@ -148,11 +148,11 @@ def test_an_archive_is_not_extracted_into_a_folder_with_files(tmp_path: Path) ->
 
 def test_archives_with_random_changed_bytes_are_extracted_inside_or_refused(tmp_path: Path) -> None:
     change = random.Random(0)
-    whole = archive(tmp_path / "a.zip", ("train/é.jpg", b"x" * 90), ("val/2.jpg", b"y" * 40)).read_bytes()
-    directory = whole.index(b"PK\x01\x02")
+    members = archive(tmp_path / "a.zip", ("train/é.jpg", b"x" * 90), ("val/2.jpg", b"y" * 40)).read_bytes()
+    directory = members.index(b"PK\x01\x02")
     refused = 0
     for number in range(1_000):
-        content = bytearray(whole)
+        content = bytearray(members)
         for _ in range(change.randint(1, 3)):
             place = change.randrange(directory if change.random() < 0.7 else 0, len(content))
             content[place] = change.choice([0, 1, 255, ord("/"), ord("."), change.randrange(256)])
@@ -167,7 +167,7 @@ def test_archives_with_random_changed_bytes_are_extracted_inside_or_refused(tmp_
 
 
 def rewritten(source: Path, change: Callable[[bytearray, int], None]) -> Path:
-    """The archive with every entry of its central directory changed; `change` gets the bytes and an entry's place."""
+    """The archive with every entry of its central directory changed by `change(content, offset of the entry)`."""
     content = bytearray(source.read_bytes())
     place = content.find(b"PK\x01\x02")
     while place >= 0:
@@ -192,11 +192,11 @@ def test_overlapping_members_are_refused(tmp_path: Path) -> None:
 def test_a_false_size_is_detected_and_nothing_is_written(tmp_path: Path, size: int) -> None:
     source = archive(tmp_path / "a.zip", ("a", b"x" * 5000), compression=zipfile.ZIP_DEFLATED)
 
-    def lie(content: bytearray, place: int) -> None:
+    def falsify(content: bytearray, place: int) -> None:
         content[place + 24 : place + 28] = size.to_bytes(4, "little")  # size when unpacked
 
     with pytest.raises(InputError, match=r"damaged|claims to unpack"):
-        extract_archive(rewritten(source, lie), tmp_path / "out")
+        extract_archive(rewritten(source, falsify), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -66,19 +66,19 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
 
 
 def test_concurrent_writers_of_one_file_never_mix(tmp_path: Path) -> None:
-    target, whole = tmp_path / "page.html", [bytes([letter]) * 100_000 for letter in b"abcd"]
+    target, contents = tmp_path / "page.html", [bytes([letter]) * 100_000 for letter in b"abcd"]
 
     def write(content: bytes) -> None:
         for _ in range(10):
             atomic_write_bytes(target, content)
-            assert target.read_bytes() in whole
+            assert target.read_bytes() in contents
 
-    writers = [threading.Thread(target=write, args=(content,)) for content in whole]
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    assert target.read_bytes() in whole
+    assert target.read_bytes() in contents
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
@@ -100,7 +100,7 @@ with atomic_write(Path(sys.argv[1])) as file:
 
 
 def writer(path: Path) -> "subprocess.Popen[str]":
-    """A process that has written half a file, and ends when it is given a line."""
+    """A process that has written half a file, and ends when it reads a line."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -143,7 +143,7 @@ def test_on_a_file_system_without_locks_files_are_written_and_none_is_deleted(
 def test_a_writer_whose_new_file_was_deleted_as_abandoned_creates_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process may delete it in the moment before it is locked."""
+    """Another process may delete the file just before it is locked."""
     import filelock
 
     lock, robbed = filelock.lock_descriptor, []

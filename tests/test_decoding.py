@@ -35,7 +35,7 @@ PLACES: dict[str, Callable[[bytes, Path], NDArray[np.uint8]]] = {
     "huggingface": lambda content, _folder: decode_row({"bytes": content, "path": None}, SQUARE),
     "given": given,
 }
-"""All that convert images: each gives uint8 [3, 16, 16]."""
+"""All code that decodes images: each function returns uint8 [3, 16, 16]."""
 
 
 @pytest.fixture(params=PLACES)
@@ -60,7 +60,7 @@ def jpeg(pixels: NDArray[np.uint8], **options: Any) -> bytes:
 
 
 def ramp(width: int, height: int) -> NDArray[np.uint8]:
-    """Gray from 0 at the left edge to 255 at the right one: pixel i covers [i, i + 1] of `width`."""
+    """Gray from 0 at the left edge to 255 at the right edge: pixel i covers [i, i + 1] of `width`."""
     values = 255 * (np.arange(width) + 0.5) / width
     return np.broadcast_to(np.round(values).astype(np.uint8)[None, :, None], (height, width, 3)).copy()
 
@@ -75,18 +75,18 @@ ORIENTATIONS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
     8: lambda upright: np.rot90(upright, -1),
 }
-"""How a camera stores an upright image [H, W, C] under each EXIF orientation: EXIF 2.32, section 4.6.4, undone."""
+"""Turns an upright image [H, W, C] as a camera stores it, by EXIF orientation: the inverse of EXIF 2.32, 4.6.4."""
 
 
 @pytest.mark.parametrize("side", [64, 65, 127, 128, 129, 255, 256, 257, 263, 300, 511, 513, 1031])
 def test_a_jpeg_of_any_size_is_not_stretched(shown: Callable[[bytes], NDArray[np.int64]], side: int) -> None:
-    # Each of 16 pixels covers a sixteenth of the ramp, whatever fraction of its size the file is decoded at.
+    # Each of 16 pixels covers a sixteenth of the ramp, at any decoded size.
     expected = 255 * (np.arange(SIDE) + 0.5) / SIDE
     found = shown(jpeg(ramp(side, side)))
     inner = slice(2, -2)  # away from the edges, which the filter of the resize repeats
     assert np.abs(found[:, :, inner] - expected[inner]).max() <= 1.5
     full = np.asarray(Image.open(io.BytesIO(jpeg(ramp(side, side)))).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-    # The filter sees a little of what lies beyond the edge in the last, partial pixel.
+    # In the last, partial pixel the filter includes a little of the area beyond the edge.
     assert np.abs(found - full.transpose(2, 0, 1)).max() <= 2
 
 
@@ -115,7 +115,7 @@ def test_images_are_scaled_and_cropped_as_pillow_does(size: tuple[int, int]) -> 
         assert np.array_equal(found, np.asarray(ImageOps.fit(image, size, Image.Resampling.LANCZOS)))
 
 
-# 16 bits, other depths, and what is transparent
+# 16 bits, other depths, and transparency
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -157,7 +157,7 @@ def test_transparent_gray_becomes_the_background(shown: Callable[[bytes], NDArra
     # The transparent half is shown on white.
     assert ends(shown(png(values, depth, (0,)))) == ([255] * 3, [255] * 3)
     assert ends(shown(png(halves(white, 0), depth, (white,)))) == ([255] * 3, [0] * 3)
-    # A value that no pixel has makes nothing transparent, not even one that is equal to it in other bits.
+    # A transparent value that no pixel has makes no pixel transparent, even if some of its bits are equal.
     if depth > 1:
         assert ends(shown(png(values, depth, (1,)))) == ([0] * 3, [255] * 3)
 
@@ -261,9 +261,9 @@ def test_intact_metadata_is_used_next_to_damaged_metadata(shown: Callable[[bytes
 
 
 def test_a_png_with_damaged_pixels_or_transparency_is_bad() -> None:
-    whole = png(LEVELS, 8, (7,))
+    intact = png(LEVELS, 8, (7,))
     for kind in (b"IDAT", b"tRNS", b"IHDR"):
-        content = bytearray(whole)
+        content = bytearray(intact)
         content[content.index(kind) + 5] ^= 1
         with pytest.raises((SyntaxError, OSError, ValueError)):
             open_upright(bytes(content))

@@ -1,4 +1,4 @@
-"""Downloads from real servers that cut, stall, lie, refuse and redirect, and by processes that are killed."""
+"""Downloads from real servers that interrupt, stall, send wrong headers or errors, and by killed processes."""
 
 import hashlib
 import http.server
@@ -23,7 +23,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves the server's content and parts of it, after it has misbehaved as told."""
+    """Serves the content of the server and ranges of it, after the failures in `responses`."""
 
     server: "Server"
 
@@ -65,7 +65,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def honest(handler: Handler, start: int, end: int | None = None) -> None:
-    """The part from `start` on; of what is promised, no more than up to `end` is sent."""
+    """The content from `start` on; sends only the bytes before `end` of what the header promises."""
     content = handler.server.content
     if start >= len(content):
         handler.send_error(416)
@@ -110,7 +110,7 @@ def chunked_and_cut(handler: Handler, start: int) -> None:
 
 
 def says(status: int, **headers: object) -> Response:
-    """This status and these headers, with the second half of the content for a body; _ stands for -."""
+    """This status and these headers, with the second half of the content as body; _ means -."""
     body = CONTENT[len(CONTENT) // 2 :]
     fields = {"Content_Length": len(body), **headers}
     return lambda handler, start: handler.send(
@@ -138,7 +138,7 @@ def names(folder: Path) -> list[str]:
 
 
 def leave_part(server: Server, folder: Path) -> None:
-    """The first 100,000 bytes, of a download that was cut off."""
+    """The first 100,000 bytes of an interrupted download."""
     server.responses.insert(0, cut_at(100_000))
     with pytest.raises(InputError, match="ended after 100,000 of"):
         download(server.url, folder / "file.bin")
@@ -146,12 +146,12 @@ def leave_part(server: Server, folder: Path) -> None:
 
 
 def test_a_file_is_downloaded_with_its_progress(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     place = download(
-        server.url, tmp_path / "deep" / "file.bin", progress=lambda here, total: told.append((here, total))
+        server.url, tmp_path / "deep" / "file.bin", progress=lambda here, total: reported.append((here, total))
     )
     assert place.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
     assert names(place.parent) == ["file.bin"]
 
 
@@ -183,7 +183,7 @@ def test_an_interrupted_download_without_a_length_is_not_taken_for_complete(serv
     server.responses = [chunked_and_cut]
     with pytest.raises(InputError, match="IncompleteRead") as caught:
         download(server.url, tmp_path / "file.bin")
-    assert names(tmp_path) == []  # it came without a validator
+    assert names(tmp_path) == []  # there was no validator
     assert "continues" not in str(caught.value)
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
 
@@ -203,7 +203,7 @@ def test_a_server_that_stops_sending_is_an_error_and_the_partial_file_stays(serv
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "wrong",
     [
         says(206, Content_Range="bytes 524288-1048575/1048576"),
         says(206),
@@ -212,13 +212,13 @@ def test_a_server_that_stops_sending_is_an_error_and_the_partial_file_stays(serv
     ],
     ids=["another part", "some part", "nonsense", "no content"],
 )
-def test_a_range_that_was_not_requested_is_not_appended(server: Server, tmp_path: Path, lie: Response) -> None:
+def test_a_range_that_was_not_requested_is_not_appended(server: Server, tmp_path: Path, wrong: Response) -> None:
     leave_part(server, tmp_path)
-    server.responses = [lie]
+    server.responses = [wrong]
     assert download(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.requested == ["bytes=100000-", None]
     # A range is not a response to a request without a range.
-    server.responses = [lie]
+    server.responses = [wrong]
     with pytest.raises(InputError, match="instead of the complete file"):
         download(server.url, tmp_path / "other.bin")
     assert names(tmp_path) == ["file.bin"]
@@ -287,7 +287,7 @@ def test_a_part_of_the_same_version_is_continued(server: Server, tmp_path: Path,
 
 def test_a_part_from_another_url_is_not_continued(server: Server, tmp_path: Path) -> None:
     leave_part(server, tmp_path)
-    server.content = bytes(reversed(CONTENT))  # under the same tag, which only means something at one address
+    server.content = bytes(reversed(CONTENT))  # with the same ETag, which is valid for one URL only
     assert download(f"{server.url}?mirror", tmp_path / "file.bin").read_bytes() == server.content
     assert server.requested == [None]
 
@@ -338,7 +338,7 @@ def test_an_http_error_has_its_code_and_leaves_nothing(server: Server, tmp_path:
 
 
 def test_an_unreachable_server_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with socket.socket() as bound:  # to a port at which nobody listens
+    with socket.socket() as bound:  # a port that nothing listens on
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/file.bin"
         with pytest.raises(InputError, match="cannot be downloaded") as caught:
@@ -391,9 +391,9 @@ def wait_for(condition: Callable[[], object]) -> None:
 def test_of_three_processes_one_downloads_and_the_others_wait(server: Server, tmp_path: Path) -> None:
     server.responses = [slowly]
     processes = [process(server, tmp_path / "file.bin") for _ in range(3)]
-    said = {process.communicate(timeout=30)[0] for process in processes}
+    output = {process.communicate(timeout=30)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert said <= {"", f"another process is using {tmp_path / 'file.bin'}; waiting for it.\n"}
+    assert output <= {"", f"another process is using {tmp_path / 'file.bin'}; waiting for it.\n"}
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
     assert server.requested == [None]

@@ -1,4 +1,4 @@
-"""What the cache of decoded images believes, and what it leaves on the disk."""
+"""The cache of decoded images: which files it accepts, and which files it leaves on the disk."""
 
 import hashlib
 import json

@@ -14,7 +14,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.run_folder import RunFolder
 
 LOCK = '[lock]\ndataset_fingerprint = "abc"\nversions = {}\ndistributions = {}\n'
-"""As little as makes a lock of ddpmkit."""
+"""The smallest valid lock of ddpmkit."""
 
 
 def test_grids_of_later_steps_are_removed(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_lines_wait_in_order_while_the_disk_is_full(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     log.append("step", {"step": 1})
     taken = log.path.read_bytes()
-    # Room for a part of the next line only.
+    # There is space for a part of the next line only.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(taken) + 10, resource.RLIM_INFINITY))
     log.append("step", {"step": 2})
     log.append("step", {"step": 3})
@@ -174,12 +174,12 @@ def test_a_record_of_another_shape_is_a_bad_line(tmp_path: Path, event: str, key
     scores = Scores(1, "clean-fid", "standard", True, 10, 10, {"fid": 1.0}, {}, {"fid": "lower"})
     good = {"step": asdict(STEP), "scores": asdict(scores)}[event]
     log.append(event, good)
-    whole = log.path.read_bytes()
+    expected = log.path.read_bytes()
     log.append(event, {**good, key: value})
     log.append(event, {name: entry for name, entry in good.items() if name != key})
     assert len(list(log.records(event))) == 1
     log.keep(lambda _record: True)
-    assert log.path.read_bytes() == whole
+    assert log.path.read_bytes() == expected
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where `fcntl` and `resource` do not exist, as on Windows, reading recipes and listing plugins work."""
+"""Without `fcntl`, `resource` and other modules and calls of Unix, as on Windows, commands and a run work."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ HIDE = """
 import os, signal, sys, warnings
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
-warnings.filterwarnings("ignore", "only soft file lock")  # filelock knows Windows by sys.platform
+warnings.filterwarnings("ignore", "only soft file lock")  # filelock detects Windows by sys.platform
 for module, names in (
     (signal, ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGKILL", "SIGQUIT", "SIGPIPE", "SIGCHLD", "SIGWINCH")),
     (signal, ("alarm", "setitimer", "pause", "sigwait", "pthread_kill", "pthread_sigmask")),

@@ -1,4 +1,4 @@
-"""Checkpoints made to do harm, with a manifest that is right for them: refused in clear words, and nothing happens."""
+"""Hostile checkpoints with a matching manifest are refused with a clear error."""
 
 import json
 import os
@@ -37,14 +37,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(run: Path, tmp_path: Path) -> Path:
-    """A real checkpoint in a real run, to be made a hostile one."""
+    """A real checkpoint in a real run, which a test makes hostile."""
     shutil.copytree(run, tmp_path / "run")
     return tmp_path / "run" / "checkpoints" / "step-00000002"
 
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """So much more memory than is in use now, and no more: what asks for a lot gets a MemoryError."""
+    """Limits the memory to 512 MB more than is used now, so that a large allocation raises MemoryError."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 512 * 2**20, before[1]))
@@ -148,7 +148,7 @@ def go_on(hostile: Path) -> None:
     ddpmkit.run({**SMALL, "train": {**SMALL["train"], "steps": 3}}, hostile.parent.parent)
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "progress"])  # a run may have kept no average
+@pytest.mark.parametrize("part", ["model", "optimizer", "progress"])  # a run may have no average
 @pytest.mark.parametrize("left", ["no file", "no tensor"])
 def test_a_run_is_not_resumed_if_a_part_is_missing(hostile: Path, part: str, left: str) -> None:
     file = hostile / f"{part}.safetensors"

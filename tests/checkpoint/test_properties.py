@@ -1,4 +1,4 @@
-"""Random checkpoints: every corruption is found, and what is no checkpoint at all is refused, whatever it is."""
+"""Property tests: every corruption of a checkpoint is detected, and random files are refused."""
 
 import json
 import random
@@ -117,7 +117,7 @@ def test_a_tensor_file_corrupted_before_it_was_sealed_is_used_or_refused(
 
 @contextmanager
 def resealed(folder: Path, content: bytes) -> Iterator[None]:
-    """The checkpoint with another model file and a manifest that is right for it."""
+    """The checkpoint with another model file and a matching manifest."""
     before = {folder / name: (folder / name).read_bytes() for name in ("model.safetensors", "manifest.json")}
     try:
         (folder / "model.safetensors").write_bytes(content)

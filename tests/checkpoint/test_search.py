@@ -83,7 +83,7 @@ def test_a_reader_finds_an_intact_checkpoint_during_saves_and_removals(
     def rotate() -> None:
         for step in range(2, 10_000):
             save_checkpoint(folder, step, parts(step), lock)
-            save_checkpoint(folder, step, parts(step), lock)  # once more, as a resume at this step does
+            save_checkpoint(folder, step, parts(step), lock)  # again, as a resume at this step does
             remove_checkpoint(folder / f"step-{step - 1:08d}")
             if done.is_set():
                 return

@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def serve(tmp_path: Path, *names: str) -> None:
-    """An archive in which every file holds its own name."""
+    """An archive in which the content of every file is its name."""
     with zipfile.ZipFile(tmp_path / "served" / "afhq.zip", "w") as file:
         for name in names:
             file.writestr(name, name)
@@ -175,7 +175,7 @@ def test_the_archive_of_a_process_killed_after_extracting_it_is_deleted(tmp_path
 
 
 def test_half_of_one_archive_is_never_joined_to_half_of_another(tmp_path: Path) -> None:
-    """Stored archives of one length, so that the joint is in the middle of an image and no structure shows it."""
+    """Uncompressed archives of equal length: a joint of two would be inside an image, with a valid structure."""
     archives = {}
     for letter in (b"A", b"B"):
         with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
@@ -185,17 +185,17 @@ def test_half_of_one_archive_is_never_joined_to_half_of_another(tmp_path: Path) 
 
     class Replaced(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            whole, cut = (archives[b"A"], 200_000) if not asked else (archives[b"B"], None)
+            content, cut = (archives[b"A"], 200_000) if not asked else (archives[b"B"], None)
             asked.append(self.headers.get("If-Range"))
-            # A server that heeds Range alone.
+            # A server that supports Range but not If-Range.
             start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
             self.send_response(206 if start else 200)
             self.send_header("ETag", f'"{len(asked)}"')
-            self.send_header("Content-Length", str(len(whole) - start))
+            self.send_header("Content-Length", str(len(content) - start))
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.end_headers()
-            self.wfile.write(whole[start:cut])
+            self.wfile.write(content[start:cut])
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -220,10 +220,10 @@ def test_two_processes_create_one_dataset(tmp_path: Path, server: str) -> None:
     serve(tmp_path, *names, "val/cat/1.jpg")
     folder = tmp_path / "data" / "afhq"
     processes = [process(FETCH, f"{server}/afhq.zip", folder) for _ in range(2)]
-    said = {process.communicate(timeout=60)[1] for process in processes}
+    output = {process.communicate(timeout=60)[1] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     waits = f"another process is using {folder}; waiting for it.\n"
     finds = f"{folder} already contains train/ and val/: nothing was downloaded\n"
-    assert said in ({"", finds}, {"", waits + finds})
+    assert output in ({"", finds}, {"", waits + finds})
     assert len(list(folder.rglob("*.jpg"))) == 2_001
     assert list(folder.parent.iterdir()) == [folder]

@@ -12,7 +12,7 @@ from ddpmkit.errors import RunFailed
 
 
 class Numbered:
-    """Picture i has the pixels 10 i + column, so that crops and flips can be read off."""
+    """Image i has the pixels 10 i + column, which show crops and flips."""
 
     class_names = ("a",)
     fingerprint = "numbered"
@@ -36,7 +36,7 @@ class Numbered:
 
 def shown(source: ImageSource, steps: int, batch_size: int) -> list[int]:
     batches = [to_uint8(source.batch(step, range(batch_size), batch_size).x0) for step in range(steps)]
-    return [int(picture.min()) // 10 for batch in batches for picture in batch]
+    return [int(image.min()) // 10 for batch in batches for image in batch]
 
 
 def test_every_epoch_has_every_image_once_and_batches_span_epochs() -> None:
@@ -58,9 +58,9 @@ def test_a_batch_depends_on_its_step_only() -> None:
 
 def test_two_halves_of_a_batch_are_the_batch() -> None:
     source = ImageSource(Numbered(20), ImageShape(3, 6, 6), seed=3, flip=True)
-    whole = source.batch(2, range(8), 8).x0
+    full = source.batch(2, range(8), 8).x0
     halves = [source.batch(2, range(4), 8).x0, source.batch(2, range(4, 8), 8).x0]
-    assert torch.equal(whole, torch.cat(halves))
+    assert torch.equal(full, torch.cat(halves))
 
 
 def test_half_of_the_images_are_flipped_and_crops_reach_every_position() -> None:
@@ -109,6 +109,6 @@ def test_a_subset_has_one_index_in_each_equal_part(length: int, most: int) -> No
 
 @pytest.mark.parametrize(("classes", "length"), [(2, 1024), (3, 1536), (4, 4096)])
 def test_alternating_classes_are_all_in_a_subset(classes: int, length: int) -> None:
-    # At equal distances, every index would be one of the first class.
+    # At equal distances, every index would be of the first class.
     found = np.bincount(evenly_spread(length, 512) % classes, minlength=classes)
     assert found.min() > 0.7 * 512 / classes

@@ -28,10 +28,10 @@ def all_of(dataset: CrittersDataset) -> NDArray[np.uint8]:
 
 
 def test_an_image_depends_on_its_index_and_class_only() -> None:
-    pictures, cats = all_of(critters()), all_of(critters(classes=("cat",)))
-    assert np.array_equal(pictures[::3], cats)
+    images, cats = all_of(critters()), all_of(critters(classes=("cat",)))
+    assert np.array_equal(images[::3], cats)
     more = all_of(critters(CrittersConfig(size=70)))
-    assert np.array_equal(more[:120], pictures)
+    assert np.array_equal(more[:120], images)
 
 
 def test_images_are_returned_in_the_requested_order() -> None:
@@ -43,8 +43,8 @@ def test_images_are_returned_in_the_requested_order() -> None:
 def test_another_seed_and_the_other_split_have_other_images() -> None:
     train, val, other = critters(), critters(split="val"), critters(CrittersConfig(size=40, seed=1))
     assert len(val) == 30
-    pictures = np.concatenate([all_of(train), all_of(val), all_of(other)])
-    assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
+    images = np.concatenate([all_of(train), all_of(val), all_of(other)])
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
 
 
 def test_an_image_is_the_same_at_every_size() -> None:
@@ -52,8 +52,8 @@ def test_an_image_is_the_same_at_every_size() -> None:
     reduced = large.reshape(-1, 3, 32, 4, 32, 4).astype(float).mean(axis=(3, 5))
     difference = np.abs(reduced - small)
     assert difference.mean() < 3
-    strangers = np.abs(np.roll(reduced, 3, axis=0) - small)
-    assert strangers.mean() > 10 * difference.mean()
+    others = np.abs(np.roll(reduced, 3, axis=0) - small)
+    assert others.mean() > 10 * difference.mean()
 
 
 def test_edges_are_about_one_pixel_wide() -> None:
@@ -77,10 +77,10 @@ def test_the_classes_are_linearly_separable() -> None:
 
 @pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 64, 9), ImageShape(1, 9, 30)])
 def test_images_of_any_shape_are_not_empty(shape: ImageShape) -> None:
-    pictures = all_of(critters(shape=shape))
-    assert pictures.shape == (120, *shape)
-    assert pictures.dtype == np.uint8
-    assert (pictures.reshape(120, -1).std(axis=1) > 10).all()
+    images = all_of(critters(shape=shape))
+    assert images.shape == (120, *shape)
+    assert images.dtype == np.uint8
+    assert (images.reshape(120, -1).std(axis=1) > 10).all()
 
 
 def test_light_fades_far_from_the_face_but_not_to_black() -> None:
@@ -91,7 +91,7 @@ def test_light_fades_far_from_the_face_but_not_to_black() -> None:
 
 def test_gray_images_equal_the_conversion_by_pillow() -> None:
     colour, gray = all_of(critters()), all_of(critters(shape=ImageShape(1, 16, 16)))
-    expected = np.stack([np.asarray(Image.fromarray(picture.transpose(1, 2, 0)).convert("L")) for picture in colour])
+    expected = np.stack([np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")) for image in colour])
     assert np.abs(gray[:, 0].astype(int) - expected).max() <= 1
 
 

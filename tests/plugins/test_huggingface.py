@@ -1,4 +1,4 @@
-"""Datasets made here and saved to disk; nothing is fetched."""
+"""Datasets that are created here and saved to disk; nothing is downloaded."""
 
 import errno
 import io
@@ -38,9 +38,9 @@ def noise(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3)).astype(np.uint8))
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
 
 
@@ -74,8 +74,8 @@ def labels(found: HuggingFaceDataset) -> list[int]:
     return found.labels(np.arange(len(found))).tolist()
 
 
-def expected(picture: Image.Image, shape: ImageShape = SQUARE) -> NDArray[np.uint8]:
-    fitted = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.LANCZOS)
+def expected(image: Image.Image, shape: ImageShape = SQUARE) -> NDArray[np.uint8]:
+    fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
     return np.asarray(fitted).reshape(shape.height, shape.width, -1).transpose(2, 0, 1)
 
 
@@ -89,7 +89,7 @@ def test_rows_are_in_order_with_their_labels(tmp_path: Path) -> None:
 
 
 def test_returned_arrays_are_writable(tmp_path: Path) -> None:
-    torch.from_numpy(shown(loaded(saved(tmp_path)))).zero_()  # which torch warns of otherwise
+    torch.from_numpy(shown(loaded(saved(tmp_path)))).zero_()  # torch warns if it is read-only
 
 
 @pytest.mark.parametrize("shape", [ImageShape(1, 8, 8), ImageShape(3, 9, 30), ImageShape(1, 36, 12)])
@@ -294,8 +294,8 @@ def test_bad_rows_can_be_skipped_and_are_named_at_every_start(tmp_path: Path, ca
         assert "2 rows are not intact images" in line
         assert "row 1: " in line
         assert "row 4: " in line
-    whole = saved(tmp_path, train=rows(range(6)).select([0, 2, 3, 5]))
-    assert found.fingerprint == loaded(whole).fingerprint
+    good_rows = saved(tmp_path, train=rows(range(6)).select([0, 2, 3, 5]))
+    assert found.fingerprint == loaded(good_rows).fingerprint
 
 
 def test_many_bad_rows_are_named_up_to_a_limit(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_many_bad_rows_are_named_up_to_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "value"),
+    ("image", "value"),
     [
         (Image.new("L", (24, 24), 77), 77),
         (Image.fromarray(np.full((24, 24), 0x8080, dtype=np.uint16)), 128),
@@ -319,14 +319,14 @@ def test_many_bad_rows_are_named_up_to_a_limit(tmp_path: Path) -> None:
     ],
     ids=["gray", "16 bits", "white of 16 bits", "clear", "half clear", "bilevel"],
 )
-def test_every_mode_is_decoded_as_a_viewer_shows_it(tmp_path: Path, picture: Image.Image, value: int) -> None:
-    found = shown(loaded(saved(tmp_path, train=table([png(picture)], [0]))))
+def test_every_mode_is_decoded_as_a_viewer_shows_it(tmp_path: Path, image: Image.Image, value: int) -> None:
+    found = shown(loaded(saved(tmp_path, train=table([png(image)], [0]))))
     assert np.abs(found.astype(int) - value).max() <= 1
 
 
 @pytest.fixture
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry a picture that is decoded."""
+    """One entry for each decoded image."""
     count: list[int] = []
 
     def counted(*arguments: Any) -> Any:
@@ -346,7 +346,7 @@ def test_a_second_start_uses_the_cached_images(tmp_path: Path, decodings: list[i
     assert len(decodings) == 5
     assert np.array_equal(shown(first), shown(again))
     assert first.fingerprint == again.fingerprint
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before  # and nothing is written there
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before  # nothing was written there
 
 
 def test_the_cache_distinguishes_classes_and_shapes(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ Change = Callable[[Path], Any]
         (lambda path: saved(path.parent, train=rows(range(6), LABELS[::-1])), False),
         (lambda path: saved(path.parent, train=rows(range(6)).select([1, 0, 2, 3, 4, 5])), False),
     ],
-    ids=["touched", "written anew", "other pictures", "other labels", "another order"],
+    ids=["touched", "written again", "other images", "other labels", "another order"],
 )
 def test_the_fingerprint_depends_on_the_content(tmp_path: Path, change: Change, is_same: bool) -> None:
     before = loaded(saved(tmp_path)).fingerprint
@@ -453,7 +453,7 @@ def test_a_full_disk_is_only_a_warning_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path)
-    # No folder for temporary files either, as on a disk that is full to the last byte.
+    # There is no folder for temporary files either, as on a completely full disk.
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""An archive shows what its pictures show in folders; what is hostile or broken in it is named."""
+"""An archive gives the same images as a folder; hostile and damaged archives are errors that name the member."""
 
 import gzip
 import io
@@ -47,20 +47,20 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "cache"))
 
 
-def picture(place: str) -> bytes:
+def encoded(place: str) -> bytes:
     seed = sum(place.encode())
     noise = np.random.default_rng(seed).integers(0, 256, (9, 11, 3)).astype(np.uint8)
     file = io.BytesIO()
-    # Large enough for JPEG's own scaling to take part.
+    # Large enough for JPEG decoding at a fraction of the size.
     Image.fromarray(noise).resize((110, 90)).save(file, "PNG" if place.endswith("png") else "JPEG")
     return file.getvalue()
 
 
-ANIMALS = {place: picture(place) for place in PLACES}
+ANIMALS = {place: encoded(place) for place in PLACES}
 
 
 def pack(path: Path, contents: Mapping[str, bytes]) -> Path:
-    """In the order given, in the format that the name tells."""
+    """Pack in this order, in the format of the suffix."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for name, content in contents.items():
@@ -141,7 +141,7 @@ def test_images_in_one_folder_are_one_class_with_the_same_name_as_in_a_folder(
 def test_a_folder_with_classes_is_preferred_to_one_with_images(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    others = {"afhq/train/stray.jpg": b"", "docs/train/1.jpg": b"", "afhq/train/train/2.jpg": picture("2.jpg")}
+    others = {"afhq/train/stray.jpg": b"", "docs/train/1.jpg": b"", "afhq/train/train/2.jpg": encoded("2.jpg")}
     found = opened(pack(tmp_path / "a.zip", {f"afhq/{place}": ANIMALS[place] for place in PLACES} | others))
     assert (found.class_names, len(found)) == (("cat", "dog", "train"), 7)
     assert "images in no class folder are skipped: 1 in" in caplog.text
@@ -180,7 +180,7 @@ def test_members_are_read_in_the_order_of_the_archive(
     monkeypatch.setattr(dataset, "read_member", read_member)
     opened(pack(tmp_path / f"a.{kind}", dict(reversed(ANIMALS.items()))))
     assert len(read) == 6
-    assert read == sorted(read)  # to go back in a compressed tar is to unpack all of it once more
+    assert read == sorted(read)  # going back in a compressed tar unpacks all of it again
 
 
 def test_a_replaced_archive_is_decoded_again(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_replaced_archive_is_decoded_again(tmp_path: Path) -> None:
     before = opened(path).fingerprint
     os.utime(path, (1, 1))
     assert opened(path).fingerprint == before
-    pack(path, ANIMALS | {"train/cat/1.png": picture("another.png")})
+    pack(path, ANIMALS | {"train/cat/1.png": encoded("another.png")})
     assert opened(path).fingerprint != before
 
 
@@ -198,7 +198,7 @@ def test_val_is_empty_if_the_archive_has_no_held_out_images(tmp_path: Path) -> N
 
 
 def test_labels_are_the_same_classes_in_both_splits(tmp_path: Path) -> None:
-    path = pack(tmp_path / "a.zip", ANIMALS | {"train/bee/0.png": picture("bee.png"), "val/ant/0.png": b""})
+    path = pack(tmp_path / "a.zip", ANIMALS | {"train/bee/0.png": encoded("bee.png"), "val/ant/0.png": b""})
     held_out = opened(path, "val")
     assert held_out.class_names == opened(path).class_names == ("bee", "cat", "dog")
     assert held_out.labels(np.arange(6)).tolist() == [1, 1, 1, 2, 2, 2]
@@ -265,13 +265,13 @@ def test_corrupt_members_are_named_with_the_archive_or_skipped(
         found = opened(path, on_bad_image="skip")
     assert all(f"{path}/{name}" in caplog.text for name in bad)
     assert found.labels(np.arange(len(found))).tolist() == [0, 0, 0, 1, 1, 1]
-    whole = unpacked(tmp_path / "folder", ANIMALS)
-    folder = ImageFolder(ImageFolderConfig(root=str(whole)), split="train", classes=None, image_shape=SQUARE)
+    complete = unpacked(tmp_path / "folder", ANIMALS)
+    folder = ImageFolder(ImageFolderConfig(root=str(complete)), split="train", classes=None, image_shape=SQUARE)
     assert found.fingerprint == folder.fingerprint
 
 
 def zipped(path: Path, change: Callable[[zipfile.ZipInfo], object], method: int = zipfile.ZIP_STORED) -> Path:
-    """The animals, and one member more that is unlike the others."""
+    """The animals, and one more member that is different."""
     with zipfile.ZipFile(pack(path, ANIMALS), "a", method) as file:
         member = zipfile.ZipInfo("train/cat/odd.jpg")
         member.compress_type = method
@@ -291,15 +291,15 @@ def test_a_wrong_checksum_is_a_corrupt_member(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_in_a_tar_gz_is_found_by_its_checksum(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar.gz", ANIMALS)
-    whole, before = path.read_bytes(), opened(path).fingerprint
+    complete, before = path.read_bytes(), opened(path).fingerprint
     refused = []
-    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 60).tolist():
+    for place in np.random.default_rng(0).integers(0, 8 * len(complete), 60).tolist():
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-        content = bytearray(whole)
+        content = bytearray(complete)
         content[place // 8] ^= 1 << place % 8
         path.write_bytes(content)
         try:
-            assert opened(path).fingerprint == before, place  # a bit of the header that means nothing
+            assert opened(path).fingerprint == before, place  # an unused bit of the header
         except InputError as error:
             refused.append(error.message)
     assert len(refused) >= 58
@@ -323,7 +323,7 @@ def test_data_after_the_end_of_a_tar_is_read_up_to_a_limit(tmp_path: Path) -> No
 def test_a_damaged_header_in_a_tar_is_an_error(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / "a.tar", ANIMALS)
     content = bytearray(path.read_bytes())
-    content[content.index(PLACES[4].encode())] ^= 1  # whose header says another checksum now
+    content[content.index(PLACES[4].encode())] ^= 1  # its header has another checksum now
     path = tmp_path / f"a.{kind}"
     path.write_bytes(content if kind == "tar" else gzip.compress(content))
     with pytest.raises(InputError, match="the header of the next member is damaged") as caught:
@@ -398,7 +398,7 @@ def test_a_hostile_name_is_refused_with_archive_and_member(tmp_path: Path, kind:
 
 
 def refusal(path: Path) -> str:
-    """What is said of an archive that is refused, without much memory being taken to find that out."""
+    """The error for an archive that is refused, found without using much memory."""
     tracemalloc.start()
     try:
         with pytest.raises(InputError) as caught:
@@ -423,7 +423,7 @@ def header(kind: bytes, size: int) -> bytes:
 
 
 def sparse(size: int, real_size: int) -> bytes:
-    """GNU's old header of a file with holes: `size` bytes are in the archive, `real_size` are said to be unpacked.
+    """GNU's old header of a file with holes: `size` bytes are in the archive, `real_size` are claimed after unpacking.
 
     https://www.gnu.org/software/tar/manual/html_node/Standard.html, struct oldgnu_header.
     """
@@ -435,7 +435,7 @@ def sparse(size: int, real_size: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("lie", "reason"),
+    ("claim", "reason"),
     [
         (header(tarfile.REGTYPE, 2**42), "its member 'train/cat/huge.jpg' claims "),
         (header(b"Z", 2**42), "its member 'train/cat/huge.jpg' claims "),
@@ -450,11 +450,11 @@ def sparse(size: int, real_size: int) -> bytes:
     ids=["file", "unknown", "holes", "sparse", "pax", "long name"],
 )
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
-def test_a_header_that_claims_terabytes_is_refused(tmp_path: Path, kind: str, lie: bytes, reason: str) -> None:
+def test_a_header_that_claims_terabytes_is_refused(tmp_path: Path, kind: str, claim: bytes, reason: str) -> None:
     noise = np.random.default_rng(0).bytes(300_000)
     path = pack(tmp_path / f"a.{kind}", {"noise.bin": noise})
     content = path.read_bytes() if kind == "tar" else gzip.decompress(path.read_bytes())
-    hostile = content[: 512 + len(noise) + -len(noise) % 512] + lie + bytes(10_240)
+    hostile = content[: 512 + len(noise) + -len(noise) % 512] + claim + bytes(10_240)
     path.write_bytes(hostile if kind == "tar" else gzip.compress(hostile))
     assert reason in refusal(path)
 
@@ -488,8 +488,8 @@ def test_a_member_larger_than_the_limit_is_not_unpacked(tmp_path: Path, monkeypa
 def test_a_truncated_archive_is_an_error(tmp_path: Path, kind: str, share: float) -> None:
     path = tmp_path / f"a.{kind}"
     pack(path, ANIMALS)
-    whole = path.read_bytes().rstrip(b"\0") if kind == "tar" else path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    complete = path.read_bytes().rstrip(b"\0") if kind == "tar" else path.read_bytes()
+    path.write_bytes(complete[: int(len(complete) * share)])
     with pytest.raises(InputError, match="is not an intact zip or tar archive") as caught:
         opened(path)
     assert str(path) in str(caught.value)

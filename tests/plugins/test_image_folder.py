@@ -63,7 +63,7 @@ def test_images_are_scaled_to_cover_and_cropped_to_the_centre(tmp_path: Path) ->
     Image.fromarray(half).save(path)
     found = pixels(folder(tmp_path / "data"))[0]
     assert found.shape == (3, 16, 16)
-    # Away from the edges of the crop, where the antialiasing filter sees what was cut off.
+    # Away from the edges of the crop, where the antialiasing filter includes the area outside.
     assert np.abs(found[:, 4:12, 4:12].astype(int) - np.array([250, 100, 10])[:, None, None]).max() <= 1
 
 
@@ -87,7 +87,7 @@ def solid(mode: str, colour: Any, **options: Any) -> tuple[Image.Image, dict[str
 
 
 @pytest.mark.parametrize(
-    ("name", "picture", "expected"),
+    ("name", "given", "expected"),
     [
         ("cmyk.jpg", solid("CMYK", (0, 255, 255, 0), quality=95), (254, 0, 0)),
         ("gray.png", solid("L", 77), (77, 77, 77)),
@@ -98,9 +98,9 @@ def solid(mode: str, colour: Any, **options: Any) -> tuple[Image.Image, dict[str
     ],
 )
 def test_every_mode_is_decoded_as_a_viewer_shows_it(
-    tmp_path: Path, name: str, picture: tuple[Image.Image, dict[str, Any]], expected: tuple[int, int, int]
+    tmp_path: Path, name: str, given: tuple[Image.Image, dict[str, Any]], expected: tuple[int, int, int]
 ) -> None:
-    image, options = picture
+    image, options = given
     image.save(tmp_path / name, **options)
     found = decode(tmp_path / name, SQUARE).astype(int)
     assert np.abs(found - np.array(expected)[:, None, None]).max() <= 3
@@ -117,7 +117,7 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (32, 32), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 32, 16))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    exif[0x0112] = 6  # rotated by 90 degrees clockwise when shown
     image.save(tmp_path / "a.png", exif=exif)
     found = decode(tmp_path / "a.png", SQUARE)
     assert found[:, :, 12:].min() > 200
@@ -180,8 +180,8 @@ def bad_files(root: Path) -> list[Path]:
     train = animals(root) / "train" / "cat"
     (train / "empty.jpg").write_bytes(b"")
     (train / "page.jpg").write_text("<html>not here</html>")
-    whole = save(train / "cut.jpg", size=(64, 64)).read_bytes()
-    (train / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    intact = save(train / "cut.jpg", size=(64, 64)).read_bytes()
+    (train / "cut.jpg").write_bytes(intact[: len(intact) // 2])
     bomb = Image.new("1", (20_000, 20_000))
     bomb.save(train / "bomb.png")
     return sorted([train / name for name in ("empty.jpg", "page.jpg", "cut.jpg", "bomb.png")])
@@ -261,7 +261,7 @@ def test_values_without_a_defined_white_are_refused(tmp_path: Path, kind: type) 
 
 
 def test_an_image_with_only_a_warning_of_pillow_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # the pictures have 480: Pillow warns up to twice its limit
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # the images have 480: Pillow warns up to twice its limit
     assert len(folder(animals(tmp_path / "data"))) == 6
 
 

@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: what is not whole is decoded again, with one line, and never executed."""
+"""The cache of decoded images: invalid files are never executed, and images are decoded again with one warning."""
 
 import json
 import logging
@@ -21,14 +21,14 @@ SHAPE = ImageShape(3, 8, 8)
 
 
 class Trap:
-    """Executed by whoever unpickles it."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return exec, ("raise SystemExit('executed')",)
 
 
 def npy(header: str, *, version: int = 1, length: int | None = None, content: bytes = b"") -> bytes:
-    """A file in NumPy's format (numpy.lib.format) whose header may lie."""
+    """A file in NumPy's format (numpy.lib.format) whose header may be wrong."""
     raw = header.encode()
     size = struct.pack("<H" if version == 1 else "<I", len(raw) if length is None else length)
     return b"\x93NUMPY" + bytes([version, 0]) + size + raw + content
@@ -53,7 +53,7 @@ PIXELS = {
     "less than nothing": npy(described("(-1, 3, 8, 8)"), content=bytes(384)),
     "truth for a length": npy(described("(True, 3)"), content=bytes(384)),
     "cut short": npy(described("(2, 3, 8, 8)"), content=bytes(383)),
-    "one picture too few": npy(described("(1, 3, 8, 8)"), content=bytes(192)),
+    "one image too few": npy(described("(1, 3, 8, 8)"), content=bytes(192)),
     "other numbers": npy(described("(2, 3, 8, 8)", "<f4"), content=bytes(4 * 384)),
     "archive": b"PK\x05\x06" + bytes(18),
 }
@@ -70,14 +70,14 @@ FACTS = {
 
 
 def start(tmp_path: Path) -> tuple[NDArray[np.uint8], str]:
-    """What a start of training sees: pictures, and their fingerprint."""
+    """The images of a training start, and their fingerprint."""
     folder = ImageFolder(ImageFolderConfig(root=str(tmp_path / "data")), split="train", classes=None, image_shape=SHAPE)
     return folder.images(np.arange(len(folder))), folder.fingerprint
 
 
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Two pictures that were decoded once; called with an ending, a file of the cache."""
+    """Two images that were decoded once; the function returns the cache file with a suffix."""
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "cache"))
     for number in range(2):
         path = tmp_path / "data" / "train" / "cat" / f"{number}.png"
@@ -106,7 +106,7 @@ def test_an_invalid_cache_file_is_never_executed_and_images_are_decoded_again(
         (line,) = caplog.messages
         assert "decoded again" in line
         assert str(cached("npy")) in line
-        start(tmp_path)  # and it is whole again
+        start(tmp_path)  # and the cache is intact again
     assert len(caplog.messages) == 1
 
 

@@ -24,7 +24,7 @@ def save(path: Path, seed: int, side: int = 20) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three cats and two dogs to train on, one of each held out."""
+    """Three cats and two dogs for training, one held-out image of each."""
     train = ("train/cat/0.png", "train/cat/1.jpg", "train/cat/2.png", "train/dog/0.png", "train/dog/1.png")
     for seed, name in enumerate((*train, "val/cat/0.png", "val/dog/0.png")):
         save(tmp_path / "data" / name, seed)
@@ -42,10 +42,10 @@ def look(
 
 
 def test_intact_images_are_counted_by_split_and_class(root: Path) -> None:
-    told = []
-    found = look(root, progress=lambda done, total: told.append((done, total)))
+    reported = []
+    found = look(root, progress=lambda done, total: reported.append((done, total)))
     assert found == Inspection({"train": {"cat": 3, "dog": 2}, "val": {"cat": 1, "dog": 1}}, {})
-    assert told == [(done, 7) for done in range(1, 8)]
+    assert reported == [(done, 7) for done in range(1, 8)]
     assert look(root, classes=("dog",)).counts == {"train": {"dog": 2}, "val": {"dog": 1}}
     shutil.rmtree(root / "val")
     assert look(root).counts == {"train": {"cat": 3, "dog": 2}}
@@ -58,7 +58,7 @@ def test_the_cache_is_neither_written_nor_used(root: Path, tmp_path: Path, monke
     file = root / "train" / "cat" / "0.png"
     ImageFolder(ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=SQUARE)
     before = file.stat()
-    # As a failing disk changes it: the cache, which knows files by their size and time, does not see that.
+    # As a failing disk might do: the cache, which compares sizes and times, does not notice it.
     file.write_bytes(b"\0" * before.st_size)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     ImageFolder(ImageFolderConfig(root=str(root)), split="train", classes=None, image_shape=SQUARE)
@@ -131,7 +131,7 @@ def test_each_kind_of_bad_file_is_named_with_its_reason_and_not_counted(
 def test_a_file_without_read_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Image.open
 
-    def deny(path: Path) -> Image.Image:  # whom the tests run as may be allowed everything
+    def deny(path: Path) -> Image.Image:  # the tests may run as root
         if path.name == "1.jpg":
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path)
@@ -154,7 +154,7 @@ def test_files_of_the_same_content_are_grouped(root: Path) -> None:
     shutil.copy(train / "cat" / "0.png", train / "dog" / "mistaken.png")
     shutil.copy(train / "dog" / "1.png", root / "val" / "dog" / "seen.png")
     shutil.copy(root / "val" / "cat" / "0.png", root / "val" / "cat" / "copy.png")
-    # Of the same size, and unlike.
+    # The same size, another content.
     Image.open(train / "cat" / "2.png").save(train / "cat" / "same size.bmp")
     Image.open(train / "dog" / "0.png").save(train / "dog" / "same size.bmp")
     found = look(root)

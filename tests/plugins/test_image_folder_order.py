@@ -1,4 +1,4 @@
-"""Which picture is at which place: a function of names alone, whatever the names are."""
+"""The order of images depends on names only, for any names."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ Colour = tuple[int, int, int]
 
 
 class File(NamedTuple):
-    """A picture, or what passes for one, by the folders that it is in."""
+    """An image, or a file with the suffix of one, by its folders."""
 
     split: str
     label: str
@@ -35,7 +35,7 @@ class File(NamedTuple):
 
     @property
     def colour(self) -> Colour:
-        """No two alike, so that a picture is known by its pixel."""
+        """A different colour for each file, so that a pixel identifies the image."""
         red, green, blue = hashlib.sha256(repr(self).encode(errors="surrogatepass")).digest()[:3]
         return red, green, blue
 
@@ -44,13 +44,13 @@ def is_a_name(text: str) -> bool:
     return not text.startswith(".") and len(os.fsencode(text)) < 200
 
 
-# All of Unicode, and bytes that are no Unicode at all (which Python reads as lone surrogates); unlike also where a file
-# system does not tell letters of one sound apart.
+# All of Unicode, and bytes that are not Unicode (lone surrogates in Python); names also differ on file systems that
+# ignore case or normalize letters.
 letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0") | st.sampled_from(
     "aAbB 0129._-~\udce9\udcff"
 )
 words = st.text(letters, min_size=1, max_size=8).filter(is_a_name)
-pictures = st.tuples(words, st.sampled_from([".png", ".PNG", ".jpg", ".tif"])).map("".join)
+image_names = st.tuples(words, st.sampled_from([".png", ".PNG", ".jpg", ".tif"])).map("".join)
 
 
 def unlike(text: str) -> str:
@@ -59,19 +59,19 @@ def unlike(text: str) -> str:
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> frozenset[File]:
-    """Classes with at least one picture to train on, some with pictures that are held out."""
+    """Classes with at least one training image, some with held-out images."""
     classes = draw(st.lists(words, min_size=1, max_size=4, unique_by=unlike))
     files = []
     for label in classes:
         for split, fewest in (("train", 1), ("val", 0)):
-            names = draw(st.lists(pictures, min_size=fewest, max_size=4, unique_by=unlike))
+            names = draw(st.lists(image_names, min_size=fewest, max_size=4, unique_by=unlike))
             files += [File(split, label, name) for name in names]
     return frozenset(files)
 
 
 @contextmanager
 def written(files: list[File], bad: frozenset[File] = frozenset(), times: list[int] | None = None) -> Iterator[Path]:
-    """A folder whose files were made in this order, and were last changed at these times."""
+    """A folder whose files were created in this order, with these modification times."""
     with tempfile.TemporaryDirectory() as root:
         for place, file in enumerate(files):
             path = Path(root) / file.split / file.label / file.name
@@ -87,7 +87,7 @@ def written(files: list[File], bad: frozenset[File] = frozenset(), times: list[i
 
 
 def shown(root: Path, split: str = "train", **keys: Any) -> list[tuple[str, Colour]]:
-    """Each picture by the name of its class and its colour, in the order of the dataset."""
+    """The class name and the colour of each image, in the order of the dataset."""
     found = ImageFolder(ImageFolderConfig(root=str(root), **keys), split=split, classes=None, image_shape=PIXEL)
     order = np.arange(len(found))
     labels = [found.class_names[label] for label in found.labels(order)]
@@ -96,7 +96,7 @@ def shown(root: Path, split: str = "train", **keys: Any) -> list[tuple[str, Colo
 
 
 def expected(files: frozenset[File], split: str = "train") -> list[tuple[str, Colour]]:
-    """By class, then by name, as plain text is sorted."""
+    """Sorted by class, then by name."""
     ours = [file for file in files if file.split == split]
     return [(file.label, file.colour) for file in sorted(ours, key=lambda file: (file.label, file.name))]
 
