@@ -54,7 +54,7 @@ _PROCESS_SETTINGS = (
 )
 
 _inference_guards: list[object] = []
-"""Inference mode ends when the object that started it is deleted, so those that restored it are kept here."""
+"""Inference mode ends when the object that started it is deleted. Objects that restored it are kept here."""
 
 
 @functools.cache

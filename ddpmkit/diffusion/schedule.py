@@ -14,7 +14,7 @@ __all__ = ["alpha_bar_fingerprint", "coefficients", "with_zero_terminal_snr"]
 def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
     """Return the buffers of `GaussianDiffusion` by name, float64 [T] each, from alpha_bar float64 [T].
 
-    Ho et al. (2020), eq. 4 and 7. `log_posterior_variance` at t = 0, where the variance is 0, is that of t = 1:
+    Ho et al. (2020), eq. 4 and 7. At t = 0, where the variance is 0, `log_posterior_variance` has the value of t = 1:
     Nichol & Dhariwal (2021), section 3.1. If T = 1 it is the logarithm of beta.
     """
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])

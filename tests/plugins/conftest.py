@@ -12,7 +12,7 @@ GaussianMoments = Callable[..., tuple[float, float]]
 
 
 class Impulses:
-    """Images of one pixel: the first sees no noise at all, the image after it 1 in draw 0, the next 1 in draw 1, ..."""
+    """Noise for images of one pixel: image 0 has no noise, image i has the value 1 in draw i - 1 and 0 in the others."""
 
     def __init__(self, draws: int) -> None:
         self.draws = draws
@@ -25,8 +25,10 @@ class Impulses:
 
 @pytest.fixture
 def gaussian_moments() -> GaussianMoments:
-    """Mean and variance of what is sampled where the data are a Gaussian; without sampling error, since with the exact
-    eps the steps are affine in the noise."""
+    """Compute mean and variance of the samples if the data are Gaussian.
+
+    They have no sampling error: with the exact eps, each step is affine in the noise.
+    """
 
     def moments(
         sampler: Sampler, process: GaussianDiffusion, steps: int, *, mean: float, variance: float

@@ -176,7 +176,7 @@ def test_dropout_applies_in_training_only() -> None:
 
 
 def test_the_decoder_uses_skips_in_reverse_order() -> None:
-    # The first stage of the decoder receives the widest skip, the last one receives that of the stem.
+    # The first stage of the decoder receives the widest skip, the last one the skip of the stem.
     network = unet(AdmUnetConfig(dim=8, multipliers=(1, 2, 3), blocks=1, attention_levels=(), head_dim=8, groups=4))
     taken = [part.block.conv1.in_channels for part in network.up if isinstance(part, Stage)]
     assert taken == [24 + 24, 24 + 16, 24 + 16, 16 + 8, 16 + 8, 8 + 8]

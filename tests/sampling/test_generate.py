@@ -144,16 +144,16 @@ def test_a_sampler_that_returns_a_list_samples_in_evaluation_and_inference_mode(
 
 
 @pytest.mark.parametrize(
-    ("of", "said"),
+    ("of", "message"),
     [
         (lambda _frames: None, r"it must yield SamplerState \(t, x, x0_hat\), and returned a NoneType"),
         (lambda frames: [*frames, frames[-1]], "a frame follows the one at t = 0, which must be the last"),
         (lambda frames: [frames[-1], *frames], "a frame follows the one at t = 0, which must be the last"),
     ],
 )
-def test_a_sampler_without_frames_or_with_frames_after_the_end_is_an_error(of: Any, said: str) -> None:
+def test_a_sampler_without_frames_or_with_frames_after_the_end_is_an_error(of: Any, message: str) -> None:
     """Each frame at t = 0 would count as a further sample."""
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         replace(generator(4), sampler=Eager(of)).images(range(4), seed=5)
 
 
