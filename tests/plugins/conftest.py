@@ -12,7 +12,7 @@ GaussianMoments = Callable[..., tuple[float, float]]
 
 
 class Impulses:
-    """Noise for images of one pixel: image 0 has no noise, image i has the value 1 in draw i - 1 and 0 in the others."""
+    """Noise for images of one pixel: image 0 has none; image i has 1 in draw i - 1, and 0 in all others."""
 
     def __init__(self, draws: int) -> None:
         self.draws = draws
