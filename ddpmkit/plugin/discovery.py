@@ -16,7 +16,7 @@ __all__ = ["Discovery", "discover"]
 
 @dataclass(frozen=True)
 class Discovery:
-    """All plugins that were found, by what became of them."""
+    """All plugins that were found: loaded, broken and disabled ones."""
 
     plugins: tuple[LoadedPlugin, ...]
     broken: tuple[BrokenPlugin, ...]

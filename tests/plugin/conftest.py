@@ -7,6 +7,18 @@ import pytest
 
 Distribution = Callable[..., None]
 
+GOOD = """
+from ddpmkit.plugin import Component, hookimpl
+
+@hookimpl
+def ddpmkit_components():
+    yield Component(kind="loss", name="zig", target=f"{__name__}:Zig", summary="a loss")
+    yield Component(kind="loss", name="alpha", target=f"{__name__}:Zig", summary="another")
+
+class Zig:
+    def __init__(self, config, *, prediction): ...
+"""
+
 
 @pytest.fixture(autouse=True)
 def _only_built_in_and_test_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,10 +36,13 @@ def _only_built_in_and_test_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distribution]:
-    """Create installed distributions: modules, and the .dist-info folders that importlib.metadata reads."""
+    """Returns a function that installs a distribution: a module and a .dist-info folder for importlib.metadata.
+
+    The default source declares two losses, `zig` and `alpha`.
+    """
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def make(name: str, entry: str, module: str, source: str, version: str = "1.0") -> None:
+    def make(name: str, entry: str, module: str, source: str = GOOD, version: str = "1.0") -> None:
         (tmp_path / f"{module.partition(':')[0]}.py").write_text(source)
         info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
@@ -40,3 +55,9 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Di
     for module in set(sys.modules) - before:
         if getattr(sys.modules[module], "__file__", None) and str(tmp_path) in str(sys.modules[module].__file__):
             del sys.modules[module]
+
+
+@pytest.fixture
+def good() -> str:
+    """The source of a working plugin with two losses, `zig` and `alpha`."""
+    return GOOD

@@ -16,6 +16,7 @@ def test_the_guide_documents_exactly_the_existing_hooks() -> None:
     hooks = {name for name in vars(hookspecs) if name.startswith("ddpmkit_")}
     (table,) = re.findall(r"^\| hook \| yields \|\n(.*?)\n\n", GUIDE, flags=re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == hooks
+    assert set(hookspecs.HOOKS) == hooks
     assert all(inspect.getdoc(getattr(hookspecs, name)) for name in hooks)
 
 
