@@ -80,7 +80,7 @@ def unsafe_path(name: str) -> str | None:
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
         return "has an absolute path"
     if ".." in PureWindowsPath(name).parts:  # which splits at / and at \
-        return "leads out of the archive"
+        return "points outside the archive"
     return None
 
 

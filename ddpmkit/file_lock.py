@@ -23,7 +23,7 @@ def try_lock(handle: int, name: Path) -> bool:
     try:
         return lock_descriptor(handle, blocking=False)
     except OSError as error:
-        _log.warning("%s cannot be locked (%s): let only one process work on it at a time", name, error.strerror)
+        _log.warning("%s cannot be locked (%s): use it in only one process at a time", name, error.strerror)
         return True
 
 

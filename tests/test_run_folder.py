@@ -185,7 +185,7 @@ def test_on_a_file_system_without_locks_there_is_a_warning_and_the_run_continues
     with folder.exclusive():
         assert (tmp_path / ".holder.json").exists()
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert line == f"{tmp_path} cannot be locked ({os.strerror(number)}): let only one process work on it at a time"
+    assert line == f"{tmp_path} cannot be locked ({os.strerror(number)}): use it in only one process at a time"
     assert not list(tmp_path.glob(".*.partial"))
 
 

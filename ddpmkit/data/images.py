@@ -148,6 +148,6 @@ def to_uint8(images: Tensor) -> Tensor:
         bad = int((~images.isfinite()).reshape(len(images), -1).any(dim=1).sum())
         raise RunFailed(
             f"{bad} of {counted(len(images), 'image')} cannot be used: they contain NaN or infinity.",
-            remedies=["another sampler, or more steps", "a checkpoint from before the training diverged"],
+            remedies=["use another sampler, or more steps", "use a checkpoint from before the training diverged"],
         )
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()

@@ -90,7 +90,7 @@ def test_all_unusable_files_are_listed_and_the_exit_code_is_1(pets):
     assert lines[5:8] == [
         "✗ 32 files cannot be used:",
         "    pets/train/cat/page.jpg    it is a web page",
-        "    pets/train/dog/a.jpg       it is a link that leads in a circle",
+        "    pets/train/dog/a.jpg       it is a circular link",
     ]
     assert lines[-1] == "    pets/val/cat/empty 29.jpg  it is empty"
     assert len(lines) == 6 + 32

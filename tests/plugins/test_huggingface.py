@@ -221,18 +221,18 @@ def test_a_broken_folder_is_named(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"image_column": "imag"}, "no column 'imag', which data.image_column names"),
-        ({"label_column": "lable"}, "no column 'lable', which data.label_column names"),
-        ({"train_split": "trian"}, "no split 'trian', which data.train_split names"),
-        ({"split": "val", "val_split": "tain"}, "no split 'tain', which data.val_split names"),
-        ({"classes": ("cats",)}, "no class 'cats', which data.classes names"),
+        ({"image_column": "imag"}, "data.image_column: the dataset has no column 'imag'"),
+        ({"label_column": "lable"}, "data.label_column: the dataset has no column 'lable'"),
+        ({"train_split": "trian"}, "data.train_split: the dataset has no split 'trian'"),
+        ({"split": "val", "val_split": "tain"}, "data.val_split: the dataset has no split 'tain'"),
+        ({"classes": ("cats",)}, "data.classes: the dataset has no class 'cats'"),
     ],
 )
 def test_an_unknown_name_is_an_error_with_a_suggestion(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         loaded(saved(tmp_path), **keys)
     assert "did you mean" in str(caught.value)
-    assert "there: " in str(caught.value)
+    assert "available: " in str(caught.value)
 
 
 def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:

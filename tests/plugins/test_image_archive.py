@@ -135,7 +135,7 @@ def test_images_in_one_folder_are_one_class_with_the_same_name_as_in_a_folder(
         assert found.fingerprint == folder.fingerprint
     with pytest.raises(InputError, match="no class 'cat'") as caught:
         opened(path, classes=("cat",))
-    assert "classes there: pets" in str(caught.value)
+    assert "available classes: pets" in str(caught.value)
 
 
 def test_a_folder_with_classes_is_preferred_to_one_with_images(
@@ -380,9 +380,9 @@ def test_a_link_in_a_zip_is_not_taken_for_an_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../outside.jpg", "leads out"),
-        ("train/../../outside.jpg", "leads out"),
-        ("train\\..\\outside.jpg", "leads out"),
+        ("../outside.jpg", "points outside"),
+        ("train/../../outside.jpg", "points outside"),
+        ("train\\..\\outside.jpg", "points outside"),
         ("/etc/cat/1.jpg", "has an absolute path"),
         ("C:\\cat\\1.jpg", "has an absolute path"),
         ("train/cat/\x1b[31m.jpg", "has control characters"),

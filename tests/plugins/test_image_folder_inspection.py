@@ -108,9 +108,9 @@ def truncated(path: Path) -> None:
         (lambda path: Image.new("1", (11_000, 11_000)).save(path, "PNG"), "its header claims 11000 x 11000 pixels"),
         (lambda path: Image.new("1", (20_000, 20_000)).save(path, "PNG"), "its header claims"),
         (lambda path: Image.new("I", (8, 8)).save(path, "TIFF"), "it has 32 bits per pixel"),
-        (loop, "it is a link that leads in a circle"),
-        (wide_loop, "it is a link that leads in a circle"),
-        (lambda path: path.symlink_to("gone.jpg"), "it is a link that leads nowhere"),
+        (loop, "it is a circular link"),
+        (wide_loop, "it is a circular link"),
+        (lambda path: path.symlink_to("gone.jpg"), "it is a broken link"),
         (os.mkfifo, "it is a pipe, a socket or a device"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -185,7 +185,7 @@ def test_a_plain_folder_is_one_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"), [("lost", "leads in a circle"), ("nowhere", "leads nowhere")], ids=["circle", "nowhere"]
+    ("target", "reason"), [("lost", "circular link"), ("nowhere", "broken link")], ids=["circle", "nowhere"]
 )
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_class_folder_that_is_a_broken_link_is_an_error(root: Path, split: str, target: str, reason: str) -> None:
@@ -195,7 +195,7 @@ def test_a_class_folder_that_is_a_broken_link_is_an_error(root: Path, split: str
         shutil.rmtree(root / "train" / "lost")
     link = root / split / "lost"
     link.symlink_to(target)
-    with pytest.raises(InputError, match=f"it is a link that {reason}") as caught:
+    with pytest.raises(InputError, match=f"it is a {reason}") as caught:
         look(root)
     assert str(link) in caught.value.message
     assert look(root, classes=("cat", "dog")).bad == {}

@@ -31,7 +31,7 @@ class CrittersDataset:
     ) -> None:
         """Raises InputError for an unknown class or split."""
         if split not in _SPLITS:
-            raise InputError(f"critters has no split {split!r}.", remedies=[f"splits there: {', '.join(_SPLITS)}"])
+            raise InputError(f"critters has no split {split!r}.", remedies=[f"available splits: {', '.join(_SPLITS)}"])
         self.class_names = classes or SPECIES
         for name in self.class_names:
             _check_class(name)
@@ -65,7 +65,7 @@ def _check_class(name: str) -> None:
         return
     close = difflib.get_close_matches(name, SPECIES, n=1)
     guess = [f"did you mean {close[0]!r}?"] if close else []
-    raise InputError(f"critters has no class {name!r}.", remedies=[*guess, f"classes there: {', '.join(SPECIES)}"])
+    raise InputError(f"critters has no class {name!r}.", remedies=[*guess, f"available classes: {', '.join(SPECIES)}"])
 
 
 def _images(seed: int, split: str, name: str, indices: range, shape: ImageShape) -> NDArray[np.uint8]:

@@ -72,7 +72,7 @@ def _load(config: HuggingFaceConfig) -> Mapping[str, datasets.Dataset]:
         )
     if not is_saved and int(datasets.__version__.partition(".")[0]) < _FIRST_WITHOUT_CODE:
         raise ComponentUnavailable(
-            f"datasets {datasets.__version__} can run code from a dataset.",
+            f"datasets {datasets.__version__} can run code from a dataset; version {_FIRST_WITHOUT_CODE} never does.",
             remedies=[f"pip install --upgrade 'datasets>={_FIRST_WITHOUT_CODE}'"],
         )
     try:
@@ -159,8 +159,8 @@ def _checked_name(what: str, name: str, present: Sequence[str], key: str) -> str
     close = difflib.get_close_matches(name, present, n=1)
     guess = [f"did you mean {close[0]!r}?"] if close else []
     raise InputError(
-        f"the dataset has no {what} {name!r}, which {key} names.",
-        remedies=[*guess, f"there: {', '.join(present) or 'none'}"],
+        f"{key}: the dataset has no {what} {name!r}.",
+        remedies=[*guess, f"available: {', '.join(present) or 'none'}"],
     )
 
 

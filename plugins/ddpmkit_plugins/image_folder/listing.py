@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ddpmkit.plugin import InputError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_LINKS = {errno.ENOENT: "it is a link that leads nowhere", errno.ELOOP: "it is a link that leads in a circle"}
+_LINKS = {errno.ENOENT: "it is a broken link", errno.ELOOP: "it is a circular link"}
 _log = logging.getLogger(__name__)
 
 
@@ -134,5 +134,5 @@ def unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(
         f"there is no class {name!r} in {folder.absolute()}.",
-        remedies=[*guess, f"classes there: {', '.join(present)}", "--set data.classes=all  uses all of them"],
+        remedies=[*guess, f"available classes: {', '.join(present)}", "--set data.classes=all  uses all of them"],
     )
