@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.doctor.diagnose import diagnose
 from ddpmkit.doctor.plugins import installed_plugins, plugin_diagnoses
 from ddpmkit.plugin import Component, Diagnosis
 from ddpmkit.plugin.discovery import Discovery
@@ -114,16 +113,6 @@ def builtin() -> Callable[[], Discovery]:
     from ddpmkit.plugin.discovery import discover
 
     return lambda: discover(third_party=False)
-
-
-def test_warnings_are_ignored() -> None:
-    import warnings
-
-    def noisy() -> Diagnosis:
-        warnings.warn("half", stacklevel=1)
-        return good()
-
-    assert diagnose("zig", noisy) == good()
 
 
 def test_a_diagnosis_that_hangs_is_a_problem_of_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
