@@ -1,16 +1,16 @@
 """Recipes: read a TOML file into a checked `Recipe`, or report all its errors. Does not import torch."""
 
+from ddpmkit.recipe.checks.requirements import absent_code
 from ddpmkit.recipe.diff import Change, differences
-from ddpmkit.recipe.json_schema import recipe_schema, schema_text
-from ddpmkit.recipe.key_descriptions import KeyDescriptions, keys_text
 from ddpmkit.recipe.layers import check_used
 from ddpmkit.recipe.lock import Lock, current_provenance, lock_text, read_lock, read_lock_values
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.provenance import Provenance, provenance_of
 from ddpmkit.recipe.read import chosen_registry, read_recipe
 from ddpmkit.recipe.recipe import Part, Recipe, evaluation_keys
-from ddpmkit.recipe.requirements import absent_code
-from ddpmkit.recipe.sections import (
+from ddpmkit.recipe.schema.json_schema import recipe_schema, schema_text
+from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions, keys_text
+from ddpmkit.recipe.schema.sections import (
     BackboneSection,
     DataSection,
     DiffusionSection,
@@ -20,11 +20,11 @@ from ddpmkit.recipe.sections import (
     ScheduleSection,
     TrackerSection,
 )
+from ddpmkit.recipe.schema.train_section import TrainSection
+from ddpmkit.recipe.schema.weights_choice import WeightsChoice, parse_weights
 from ddpmkit.recipe.sweep import SweepRun, read_sweep
-from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span
-from ddpmkit.recipe.toml_writer import TomlLine, toml_lines, toml_text, toml_value
-from ddpmkit.recipe.train_section import TrainSection
-from ddpmkit.recipe.weights_choice import WeightsChoice, parse_weights
+from ddpmkit.recipe.toml.positions import Key, Origin, Position, Span
+from ddpmkit.recipe.toml.writer import TomlLine, toml_lines, toml_text, toml_value
 
 __all__ = [
     "BackboneSection",

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmkit.recipe.sections import DataSection
-from ddpmkit.recipe.toml_writer import toml_key, toml_value
+from ddpmkit.recipe.schema.sections import DataSection
+from ddpmkit.recipe.toml.writer import toml_key, toml_value
 
 __all__ = ["Change", "differences", "leaves"]
 

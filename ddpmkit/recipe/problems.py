@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from ddpmkit.errors import InputError
-from ddpmkit.recipe.toml_positions import Span
+from ddpmkit.recipe.toml.positions import Span
 
 __all__ = ["MAX_PROBLEMS", "Problem", "RecipeError", "did_you_mean", "listed", "one_line", "synonym"]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ddpmkit.plugin.finder import FILE_HASH, LOCAL_NAMESPACE, FoundPlugin
 from ddpmkit.plugin.registry import Registry, namespace_of
 from ddpmkit.recipe.problems import one_line
-from ddpmkit.recipe.schema import LOCK_TABLE
+from ddpmkit.recipe.schema.section_list import LOCK_TABLE
 
 __all__ = ["Provenance", "provenance_of"]
 

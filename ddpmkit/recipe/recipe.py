@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.runs_code import CodeValue
-from ddpmkit.recipe.sections import (
+from ddpmkit.recipe.schema.sections import (
     BackboneSection,
     ComponentSection,
     DataSection,
@@ -19,9 +19,9 @@ from ddpmkit.recipe.sections import (
     ScheduleSection,
     TrackerSection,
 )
-from ddpmkit.recipe.toml_positions import Key, Origin
-from ddpmkit.recipe.toml_writer import toml_text
-from ddpmkit.recipe.train_section import TrainSection
+from ddpmkit.recipe.schema.train_section import TrainSection
+from ddpmkit.recipe.toml.positions import Key, Origin
+from ddpmkit.recipe.toml.writer import toml_text
 from ddpmkit.recipe.trust import UntrustedCode
 
 __all__ = ["Part", "Recipe", "evaluation_keys"]

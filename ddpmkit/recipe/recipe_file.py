@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpmkit.recipe.problems import Problem, RecipeError, did_you_mean
-from ddpmkit.recipe.toml_positions import Key, Origin, Position, Span, locate
+from ddpmkit.recipe.toml.positions import Key, Origin, Position, Span, locate
 from ddpmkit.regular_file import open_regular
 
 __all__ = ["Layer", "NotToml", "as_toml_data", "overlong_key", "read_file"]

@@ -13,20 +13,20 @@ from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.cross_checks import contradictions, unmet_needs, unusable_keep_best
-from ddpmkit.recipe.hints import key_hints, unknown_top_level_key
-from ddpmkit.recipe.key_descriptions import KeyDescriptions
+from ddpmkit.recipe.checks.cross_checks import contradictions, unmet_needs, unusable_keep_best
+from ddpmkit.recipe.checks.hints import key_hints, unknown_top_level_key
+from ddpmkit.recipe.checks.requirements import unmet_requirements
+from ddpmkit.recipe.checks.unused_keys import repeated_metrics, too_long_warmup, unused_core_keys, unused_key_notes
+from ddpmkit.recipe.checks.validation import Table, unreadable_values, validate
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import MAX_PROBLEMS, RecipeError, one_line
 from ddpmkit.recipe.provenance import provenance_of
 from ddpmkit.recipe.recipe import Part, Recipe
-from ddpmkit.recipe.requirements import unmet_requirements
-from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind
-from ddpmkit.recipe.sections import ComponentSection
-from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions
+from ddpmkit.recipe.schema.section_list import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind
+from ddpmkit.recipe.schema.sections import ComponentSection
+from ddpmkit.recipe.toml.positions import Key
 from ddpmkit.recipe.trust import foreign_code
-from ddpmkit.recipe.unused_keys import repeated_metrics, too_long_warmup, unused_core_keys, unused_key_notes
-from ddpmkit.recipe.validation import Table, unreadable_values, validate
 
 __all__ = ["resolve"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ddpmkit.recipe import toml_text
-from ddpmkit.recipe.schema import SECTIONS
-from ddpmkit.recipe.validation import unreadable_values
+from ddpmkit.recipe.checks.validation import unreadable_values
+from ddpmkit.recipe.schema.section_list import SECTIONS
 from ddpmkit.testing.checks import Rule
 from ddpmkit.testing.failures import NotApplicable, require
 from ddpmkit.testing.subject import Subject

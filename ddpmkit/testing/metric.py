@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.contracts import Better, Metric, MetricProtocol
-from ddpmkit.recipe.cross_checks import declared_scores
+from ddpmkit.recipe.checks.cross_checks import declared_scores
 from ddpmkit.testing.checks import Rule
 from ddpmkit.testing.failures import require
 from ddpmkit.testing.subject import Results, Subject

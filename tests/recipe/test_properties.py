@@ -16,7 +16,7 @@ from ddpmkit.cli.root import main
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, RecipeError, current_provenance, lock_text, read_lock, read_recipe, toml_text
-from ddpmkit.recipe.schema import SECTIONS
+from ddpmkit.recipe.schema.section_list import SECTIONS
 
 quickly = settings(
     max_examples=150,

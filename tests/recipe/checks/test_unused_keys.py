@@ -14,7 +14,7 @@ from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, check_used, current_provenance, lock_text, read_recipe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LABELS = {"classes": ["cat", "dog"], "labels": True}
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ddpmkit.recipe.sections import Interval, Section, Word
-from ddpmkit.recipe.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, WeightsChoice
+from ddpmkit.recipe.schema.sections import Interval, Section, Word
+from ddpmkit.recipe.schema.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, WeightsChoice
 
 __all__ = ["TrainSection"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ddpmkit.recipe.sections import (
+from ddpmkit.recipe.schema.sections import (
     BackboneSection,
     DataSection,
     DiffusionSection,
@@ -19,8 +19,8 @@ from ddpmkit.recipe.sections import (
     TrackerSection,
     Word,
 )
-from ddpmkit.recipe.toml_positions import Key
-from ddpmkit.recipe.train_section import TrainSection
+from ddpmkit.recipe.schema.train_section import TrainSection
+from ddpmkit.recipe.toml.positions import Key
 
 __all__ = ["LOCK_TABLE", "SECTIONS", "SWEEP_TABLE", "Header", "SectionKind", "SweepSection", "section_at"]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.recipe import keys_text
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_documentation_lists_every_key() -> None:

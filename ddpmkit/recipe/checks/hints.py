@@ -6,7 +6,7 @@ from typing import Any
 from ddpmkit.errors import PluginError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import did_you_mean, synonym
-from ddpmkit.recipe.schema import SECTIONS, Header, SectionKind
+from ddpmkit.recipe.schema.section_list import SECTIONS, Header, SectionKind
 
 __all__ = ["key_hints", "unknown_top_level_key"]
 

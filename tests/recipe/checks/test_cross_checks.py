@@ -10,7 +10,7 @@ from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError, current_provenance, lock_text, read_lock, read_recipe
-from ddpmkit.recipe.cross_checks import declared_scores
+from ddpmkit.recipe.checks.cross_checks import declared_scores
 
 LABELS = {"classes": ["cat", "dog"], "labels": True}
 

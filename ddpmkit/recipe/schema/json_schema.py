@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.schema import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind, SweepSection
+from ddpmkit.recipe.schema.section_list import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind, SweepSection
 
 __all__ = ["recipe_schema", "schema_text"]
 

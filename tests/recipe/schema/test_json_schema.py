@@ -4,10 +4,10 @@ from pathlib import Path
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import read_recipe, read_sweep, recipe_schema, schema_text
-from ddpmkit.recipe.schema import SECTIONS, Header
-from ddpmkit.recipe.sections import Section
+from ddpmkit.recipe.schema.section_list import SECTIONS, Header
+from ddpmkit.recipe.schema.sections import Section
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_committed_schema_is_current() -> None:

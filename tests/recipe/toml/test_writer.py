@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpmkit.recipe import toml_lines, toml_text
-from ddpmkit.recipe.toml_writer import toml_value
+from ddpmkit.recipe.toml.writer import toml_value
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 plain = st.one_of(

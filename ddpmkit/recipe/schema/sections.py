@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ddpmkit.contracts import ImageShape, Prediction
-from ddpmkit.recipe.weights_choice import parse_weights
+from ddpmkit.recipe.schema.weights_choice import parse_weights
 
 __all__ = [
     "BackboneSection",

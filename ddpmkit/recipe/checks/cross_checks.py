@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.recipe.checks.validation import Table
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import Problem, did_you_mean, listed
 from ddpmkit.recipe.recipe import Part
-from ddpmkit.recipe.sections import DiffusionSection, MetricSection, SamplerSection
-from ddpmkit.recipe.toml_positions import Key
-from ddpmkit.recipe.toml_writer import toml_value
-from ddpmkit.recipe.train_section import TrainSection
-from ddpmkit.recipe.validation import Table
-from ddpmkit.recipe.weights_choice import parse_weights
+from ddpmkit.recipe.schema.sections import DiffusionSection, MetricSection, SamplerSection
+from ddpmkit.recipe.schema.train_section import TrainSection
+from ddpmkit.recipe.schema.weights_choice import parse_weights
+from ddpmkit.recipe.toml.positions import Key
+from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["contradictions", "declared_scores", "unmet_needs", "unusable_keep_best"]
 

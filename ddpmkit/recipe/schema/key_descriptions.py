@@ -8,9 +8,9 @@ from pydantic.errors import PydanticUserError
 
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import listed
-from ddpmkit.recipe.schema import SECTIONS, SWEEP_TABLE, SweepSection
-from ddpmkit.recipe.toml_positions import Key
-from ddpmkit.recipe.toml_writer import toml_value
+from ddpmkit.recipe.schema.section_list import SECTIONS, SWEEP_TABLE, SweepSection
+from ddpmkit.recipe.toml.positions import Key
+from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["KeyDescriptions", "keys_text"]
 

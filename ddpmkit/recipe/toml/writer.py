@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ddpmkit.recipe.toml_positions import Key
+from ddpmkit.recipe.toml.positions import Key
 
 __all__ = ["TomlLine", "toml_key", "toml_lines", "toml_text", "toml_value"]
 

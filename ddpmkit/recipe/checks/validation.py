@@ -11,11 +11,11 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from ddpmkit.errors import error_text
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.recipe.key_descriptions import KeyDescriptions
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, did_you_mean
-from ddpmkit.recipe.toml_positions import Key
-from ddpmkit.recipe.toml_writer import toml_value
+from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions
+from ddpmkit.recipe.toml.positions import Key
+from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["Table", "unreadable_values", "validate"]
 

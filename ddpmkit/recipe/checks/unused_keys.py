@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ddpmkit.recipe.checks.requirements import unused_sources
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import one_line
 from ddpmkit.recipe.recipe import Part, evaluation_keys
-from ddpmkit.recipe.requirements import unused_sources
-from ddpmkit.recipe.sections import MetricSection
-from ddpmkit.recipe.toml_positions import Key
-from ddpmkit.recipe.train_section import TrainSection
+from ddpmkit.recipe.schema.sections import MetricSection
+from ddpmkit.recipe.schema.train_section import TrainSection
+from ddpmkit.recipe.toml.positions import Key
 
 __all__ = ["repeated_metrics", "too_long_warmup", "unused_core_keys", "unused_key_notes"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from ddpmkit.recipe.checks.validation import Table
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Recipe
-from ddpmkit.recipe.toml_positions import Origin
-from ddpmkit.recipe.validation import Table
+from ddpmkit.recipe.toml.positions import Origin
 
 __all__ = ["absent_code", "unmet_requirements", "unused_sources"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ddpmkit.recipe.toml_positions import Key, locate
+from ddpmkit.recipe.toml.positions import Key, locate
 
 HARD = '''\
 # a comment

@@ -1,0 +1,1 @@
+"""TOML as text: positions of keys and values, and writing."""
