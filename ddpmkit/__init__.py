@@ -14,7 +14,7 @@ __all__ = ["Recipe", "Run", "__version__", "load", "read_recipe", "run"]
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "Recipe": "ddpmkit.recipe",
     "Run": "ddpmkit.experiment",
     "load": "ddpmkit.experiment",
@@ -24,9 +24,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ddpmkit' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
