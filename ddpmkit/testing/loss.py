@@ -168,7 +168,7 @@ RULES = (
     ),
     Rule(
         "loss.gradient",
-        "the gradient with respect to the prediction is finite, and 0 at most for a perfect prediction",
+        "the gradient with respect to the prediction is finite, and is 0 only for a perfect prediction",
         "Look for `detach`, `no_grad` and rounding. A square root has an infinite slope at 0: add a constant inside "
         "it.",
         _gradient,
@@ -181,7 +181,7 @@ RULES = (
     ),
     Rule(
         "loss.with-bound",
-        "`with_bound` adds to each loss its own bound (only if the loss provides `learned-variance`)",
+        "`with_bound` combines each loss with its own bound (only if the loss provides `learned-variance`)",
         "Return losses [B] that grow with bound [B], image by image; or remove `learned-variance` from `provides`.",
         _with_bound,
     ),

@@ -93,7 +93,7 @@ def _difference(first: Any, second: Any) -> str:
 RULES = (
     Rule(
         "manners.manifest-without-torch",
-        "the manifest and the config can be imported without torch",
+        "importing the manifest and the config does not import torch",
         "`ddpmkit plugins list` imports the manifest of every installed plugin, so it must be light. Put the "
         "implementation into another module, name it as `target` in the manifest, and import torch only there.",
         _manifest_without_torch,

@@ -83,14 +83,14 @@ RULES = (
     ),
     Rule(
         "schedule.any-timesteps",
-        "alpha_bar has T finite values, for every T from 1 up",
+        "alpha_bar has T finite values, for every T of 1 or more",
         "Return T values, for t = 0 .. T-1. The clean image, with alpha_bar = 1, is not one of them. For T = 1, look "
         "for a division by T - 1, and for a table of fixed length.",
         _any_timesteps,
     ),
     Rule(
         "schedule.range",
-        "0 < alpha_bar < 1 at every t, except that the last value may be 0",
+        "0 < alpha_bar < 1 at every t; only the last value may be 0",
         "An image at t = 0 is already noised, so alpha_bar is below 1 there: use (t + 1)/T instead of t/T. To keep "
         "alpha_bar above 0, clip the betas below 1 (Nichol & Dhariwal 2021: at 0.999).",
         _range,
