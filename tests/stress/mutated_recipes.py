@@ -61,7 +61,7 @@ def check(recipe: Path, results: Results, options: Sequence[str] = (), *, alone:
     if seconds > SECONDS:
         faults.append(f"{seconds:.1f} s")
     if code == 0 and not options:
-        faults += _faults_of_what_is_shown(recipe)
+        faults += _faults_of_show(recipe)
     if (recipe.parent / "imported").exists():
         faults.append("imported what the recipe names")
     if imported := _packages() - before:
@@ -107,18 +107,17 @@ def _faults(code: int, stdout: str, stderr: str) -> list[str]:
     return faults
 
 
-def _faults_of_what_is_shown(recipe: Path) -> list[str]:
+def _faults_of_show(recipe: Path) -> list[str]:
     """Return what is wrong with the output of `recipe show`, which must be a recipe that it prints unchanged."""
     code, shown, stderr = _here(["recipe", "show", str(recipe), "--no-plugins"])
-    if "[sweep] describes many runs" in stderr:
+    if "this recipe is a sweep of several runs" in stderr:
         return []
     if code != 0:
         return [f"it cannot be shown\n{stderr}"]
     again = recipe.with_name("shown.toml")
     again.write_text(shown, encoding="utf-8")
-    return (
-        [] if _here(["recipe", "show", str(again), "--no-plugins"])[1] == shown else ["its output is shown differently"]
-    )
+    shown_again = _here(["recipe", "show", str(again), "--no-plugins"])[1]
+    return [] if shown_again == shown else ["its output is shown differently"]
 
 
 def main() -> int:
