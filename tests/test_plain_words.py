@@ -28,8 +28,8 @@ UNCHECKED = [
 
 INSTEAD = {
     "does not know|knows nothing": "delete the sentence, or write: does not depend on",
-    "(?<![Tt]here )(?:is|are|was|were) no(?! (?:longer|more|less|fewer|faster|better|worse|exception|need))": "is not a",
-    "(?<![Tt]here )(?:is|are) none": "does not exist, there is no",
+    "(?<!here )(?:is|are|was|were) no(?! (?:longer|more|less|faster|better|worse|exception|need))": "is not a",
+    "(?<!here )(?:is|are) none": "does not exist, there is no",
     "(?:to|can|cannot|could|might) be had|had from": "available",
     "(?:go|goes|gone|going|went) on(?= with| from| by| all|[.,;:])": "resume, continue",
     "for ever": "permanently, indefinitely",
