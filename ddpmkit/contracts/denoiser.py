@@ -63,8 +63,11 @@ class DiffusionProcess(Protocol):
         """T."""
         ...
 
-    def sampling_timesteps(self, steps: int) -> list[int]:
-        """`steps` timesteps from T-1 down to 0, evenly spaced. Raises InputError if `steps` is not in 1 .. T."""
+    def sampling_timesteps(self, steps: int, log_snr_spacing: float = 0.0) -> list[int]:
+        """`steps` timesteps from T-1 down to 0. Raises InputError if `steps` is not in 1 .. T.
+
+        They are evenly spaced in t; with `log_snr_spacing` = 1 in lambda_t; between, in the weighted mean of both.
+        """
         ...
 
     def alpha_bar_at(self, t: int) -> float:

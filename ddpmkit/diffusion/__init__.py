@@ -8,6 +8,7 @@ from ddpmkit.contracts.denoiser import Denoised, Posterior
 from ddpmkit.diffusion.checks import check_alphas_cumprod
 from ddpmkit.diffusion.denoiser import Denoiser, Guidance, KnownPixels
 from ddpmkit.diffusion.process import GaussianDiffusion
+from ddpmkit.diffusion.sampling_steps import extrapolation_weight
 from ddpmkit.diffusion.schedule import coefficients, with_zero_terminal_snr
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Posterior",
     "check_alphas_cumprod",
     "coefficients",
+    "extrapolation_weight",
     "with_zero_terminal_snr",
 ]
 

@@ -9,6 +9,7 @@ from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.contracts.denoiser import Denoised, Posterior
 from ddpmkit.diffusion.checks import check_alphas_cumprod
 from ddpmkit.diffusion.parameterization import eps_from_x0, to_denoised, training_target
+from ddpmkit.diffusion.sampling_steps import spaced_timesteps
 from ddpmkit.diffusion.schedule import alpha_bar_fingerprint, coefficients
 from ddpmkit.errors import InputError
 
@@ -201,15 +202,16 @@ class GaussianDiffusion(nn.Module):
             return math.inf if alpha_bar_t else -math.inf
         return (math.log(alpha_bar_t) - math.log1p(-alpha_bar_t)) / 2
 
-    def sampling_timesteps(self, steps: int) -> list[int]:
-        """`steps` timesteps from T-1 down to 0, evenly spaced; for one step, T-1 alone.
+    def sampling_timesteps(self, steps: int, log_snr_spacing: float = 0.0) -> list[int]:
+        """`steps` timesteps from T-1 down to 0; for one step, T-1 alone.
 
-        Raises InputError if `steps` is not in 1 .. T.
+        They are evenly spaced in t, or with `log_snr_spacing` = 1 in lambda_t (clamped at -5.1), or with a value
+        between in the weighted mean of both, each scaled to 0 .. 1. Raises InputError if `steps` is not in 1 .. T.
         """
         if not 1 <= steps <= self.timesteps:
             raise InputError(f"the number of sampling steps must be between 1 and {self.timesteps}, not {steps}.")
-        spaced = torch.linspace(self.timesteps - 1, 0, steps, dtype=torch.float64)
-        return [int(t) for t in spaced.round()]
+        half_log_snr = [self.half_log_snr_at(t) for t in range(self.timesteps)]
+        return spaced_timesteps(half_log_snr, steps, log_snr_spacing)
 
     @property
     def alpha_bar_fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""What both samplers share, and DDIM in float64 against diffusers on equal noise; the rest is beside each sampler."""
+"""Ancestral sampling and DDIM: network calls and frames; DDIM in float64 equals diffusers on equal noise."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ T = 50
 
 
 class Noise:
-    """Float64 noise by draw."""
+    """Noise in float64, a function of `draw`."""
 
     def __init__(self, count: int) -> None:
         self.shape = (count, 3, 4, 4)
@@ -31,7 +31,7 @@ class Noise:
 
 
 def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-    """Something smooth, nonlinear, different at every t."""
+    """Smooth and nonlinear; mixes pixels; depends on t."""
     return torch.sin(2 * x + 0.1 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
 
 
@@ -40,15 +40,15 @@ def alpha_bar() -> Tensor:
 
 
 def process(prediction: Prediction = "epsilon") -> GaussianDiffusion:
-    """In float64 throughout, so that rounding hides nothing."""
+    """In float64 throughout, so that no rounding hides an error."""
     exact = alpha_bar()
     made = GaussianDiffusion(exact, prediction).double()
     made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
     return made
 
 
-def exactly(scheduler: DDIMScheduler) -> None:
-    """Give a scheduler of diffusers the coefficients in float64; it keeps float32 of its own."""
+def use_float64(scheduler: DDIMScheduler) -> None:
+    """Replace the float32 coefficients of a scheduler of diffusers."""
     scheduler.alphas_cumprod = alpha_bar()
     scheduler.alphas = torch.cat([alpha_bar()[:1], alpha_bar()[1:] / alpha_bar()[:-1]])
     scheduler.betas = 1 - scheduler.alphas
@@ -60,14 +60,14 @@ def exactly(scheduler: DDIMScheduler) -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [T, 8])
 @pytest.mark.parametrize("keep_eps", [True, False])
-def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps: int, keep_eps: bool) -> None:
+def test_ddim_equals_diffusers(prediction: Prediction, eta: float, steps: int, keep_eps: bool) -> None:
     scheduler = DDIMScheduler(
         num_train_timesteps=T,
         beta_schedule="squaredcos_cap_v2",
         prediction_type=THEIR_NAMES[prediction],
         clip_sample=True,
     )
-    exactly(scheduler)
+    use_float64(scheduler)
     ours = process(prediction)
     times = ours.sampling_timesteps(steps)
     noise = Noise(2)
@@ -78,7 +78,7 @@ def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps:
     for draw, (frame, t) in enumerate(zip(frames, times, strict=False), start=1):
         torch.testing.assert_close(frame.x, x, rtol=0, atol=1e-6)
         s = times[draw] if draw < steps else -1
-        # diffusers steps by a constant stride: tell it the one of this step.
+        # diffusers has one stride for all steps, so it is set anew for each.
         scheduler.num_inference_steps = 1
         scheduler.config.num_train_timesteps = t - s
         extra: dict[str, Any] = {"variance_noise": noise(draw)} if eta > 0 else {}
@@ -89,7 +89,7 @@ def test_ddim_walks_as_diffusers_does(prediction: Prediction, eta: float, steps:
 
 @pytest.mark.parametrize("sampler", [AncestralSampler(AncestralConfig()), DdimSampler(DdimConfig(eta=1.0))])
 @pytest.mark.parametrize("steps", [1, 7, T])
-def test_it_asks_the_network_as_often_as_it_says(sampler: Sampler, steps: int) -> None:
+def test_network_calls_is_the_number_of_network_calls(sampler: Sampler, steps: int) -> None:
     calls: list[int] = []
 
     def counted(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
@@ -103,11 +103,11 @@ def test_it_asks_the_network_as_often_as_it_says(sampler: Sampler, steps: int) -
     assert torch.equal(frames[0].x, Noise(1)(0))
 
 
-def test_without_the_clamp_images_explode_at_fifty_steps() -> None:
+def test_images_explode_at_fifty_steps_without_the_clamp() -> None:
     def wild(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         return 0.9 * x
 
-    *_, kept = AncestralSampler(AncestralConfig()).sample(Denoiser(wild, process()), Noise(2), T)
+    *_, clamped = AncestralSampler(AncestralConfig()).sample(Denoiser(wild, process()), Noise(2), T)
     first = next(iter(AncestralSampler(AncestralConfig(clip_x0=False)).sample(Denoiser(wild, process()), Noise(2), T)))
-    assert kept.x.abs().max() <= 1
+    assert clamped.x.abs().max() <= 1
     assert first.x0_hat.abs().max() > 100

@@ -1,4 +1,4 @@
-"""The ancestral sampler: manifest and config."""
+"""The ancestral sampler: plugin declaration and config."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class AncestralConfig(ComponentConfig):
-    """Keys of `[sampler]` when `use = "ancestral"`."""
+    """Keys of `[sampler]` with `use = "ancestral"`."""
 
     clip_x0: bool = True
-    """Clamp x0_hat to [-1, 1]. At T = 50 the first step divides by 0.001, so without it images explode."""
+    """Clamp x0_hat to [-1, 1]. Without it images explode: at T = 50, the first step divides by 0.001."""
 
 
 @hookimpl

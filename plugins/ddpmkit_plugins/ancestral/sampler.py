@@ -9,25 +9,25 @@ from ddpmkit_plugins.ancestral import AncestralConfig
 
 
 class AncestralSampler:
-    """Draws x_s from q(x_s | x_t, x0_hat), with the posterior's variance or the learned one where there is one.
+    """Samples x_s from q(x_s | x_t, x0_hat), with the posterior variance, or the learned variance if there is one.
 
-    Fewer steps than T take longer strides, by the coefficients of Nichol & Dhariwal (2021), eq. 19.
+    Fewer steps than T take longer strides: Nichol & Dhariwal (2021), eq. 19 (https://arxiv.org/abs/2102.09672).
     """
 
     def __init__(self, config: AncestralConfig) -> None:
-        """Nothing is built ahead."""
+        """Store the config."""
         self.config = config
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Every frame, from pure noise to the finished image."""
+        """Yield every frame, from pure noise to the finished image."""
         x = noise(0)
-        for draw, (t, s) in enumerate(pairwise([*denoiser.process.sampling_timesteps(steps), -1]), start=1):
+        for number, (t, s) in enumerate(pairwise([*denoiser.process.sampling_timesteps(steps), -1]), start=1):
             x0_hat, _, spread = denoiser(x, t, clip_x0=self.config.clip_x0)
             yield SamplerState(t + 1, x, x0_hat)
-            # The last step's posterior is a point: no noise is drawn for it.
-            x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(draw), s, spread)
+            # The posterior of the last step has no variance, so it needs no noise.
+            x = x0_hat if s < 0 else denoiser.process.p_sample(x0_hat, x, t, noise(number), s, spread)
         yield SamplerState(0, x, x)
 
     def network_calls(self, steps: int) -> int:
-        """One a step."""
+        """Return `steps`: one call a step."""
         return steps

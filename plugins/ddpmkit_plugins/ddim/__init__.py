@@ -1,4 +1,4 @@
-"""The DDIM sampler: manifest and config."""
+"""The DDIM sampler: plugin declaration and config."""
 
 from collections.abc import Iterator
 
@@ -8,19 +8,21 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class DdimConfig(ComponentConfig):
-    """Keys of `[sampler]` when `use = "ddim"`."""
+    """Keys of `[sampler]` with `use = "ddim"`."""
 
     eta: float = Field(default=0.0, ge=0, le=1)
-    """Share of the ancestral sampler's noise that each step adds: 0 is deterministic, 1 as noisy as DDPM."""
+    """The noise of each step, as a fraction of the ancestral sampler's: 0 is deterministic, 1 adds as much as DDPM."""
     clip_x0: bool = True
     """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
     keep_eps: bool = True
-    """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
-    network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat.
-    At eta = 1 that is the ancestral sampler."""
+    """If x0_hat is clamped, keep the eps that the network predicts, so that x loses what the clamp removes and colour
+    errors of a network early in training fade. `false`: recompute eps from x and the clamped x0_hat. At eta = 1 that
+    is the ancestral sampler."""
+    log_snr_spacing: float = Field(default=0.0, ge=0, le=1)
+    """How the timesteps are spaced: 0 evenly in t, 1 evenly in the half log-SNR, 0.5 evenly in the mean of both."""
 
     def unused_keys(self) -> Iterator[tuple[str, str]]:
-        """What says how to clamp, without a clamp."""
+        """Return the keys without effect: `keep_eps` if nothing is clamped."""
         if not self.clip_x0:
             yield "keep_eps", "clip_x0 = false clamps nothing"
 

@@ -13,23 +13,24 @@ class DdimSampler:
     """x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise."""
 
     def __init__(self, config: DdimConfig) -> None:
-        """Nothing is built ahead."""
+        """Store the config."""
         self.config = config
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Every frame, from pure noise to the finished image."""
+        """Yield every frame, from pure noise to the finished image."""
         x, process = noise(0), denoiser.process
-        for draw, (t, s) in enumerate(pairwise([*process.sampling_timesteps(steps), -1]), start=1):
+        timesteps = process.sampling_timesteps(steps, self.config.log_snr_spacing)
+        for number, (t, s) in enumerate(pairwise([*timesteps, -1]), start=1):
             x0_hat, eps, _ = denoiser(x, t, clip_x0=self.config.clip_x0, keep_eps=self.config.keep_eps)
             yield SamplerState(t + 1, x, x0_hat)
             bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
-            # eq. 16: eta times the posterior's standard deviation, which is 0 at the last step.
+            # eq. 16: eta times the posterior standard deviation, which is 0 at the last step.
             variance = self.config.eta**2 * (1 - bar_s) / (1 - bar_t) * (1 - bar_t / bar_s)
             x = math.sqrt(bar_s) * x0_hat + math.sqrt(max(0.0, 1 - bar_s - variance)) * eps
             if self.config.eta > 0 and s >= 0:
-                x = x + math.sqrt(variance) * noise(draw)
+                x = x + math.sqrt(variance) * noise(number)
         yield SamplerState(0, x, x)
 
     def network_calls(self, steps: int) -> int:
-        """One a step."""
+        """Return `steps`: one call a step."""
         return steps

@@ -1,4 +1,4 @@
-"""The second order sampler of EDM: manifest and config."""
+"""The second order sampler of EDM: plugin declaration and config."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 
 class HeunConfig(ComponentConfig):
-    """Keys of `[sampler]` when `use = "heun"`."""
+    """Keys of `[sampler]` with `use = "heun"`."""
 
     churn: float = Field(default=0.0, ge=0)
-    """S_churn: how much noise is added back on the way; 0 is deterministic."""
+    """S_churn: how much noise the steps add back; 0 is deterministic."""
     churn_from: float = Field(default=0.05, ge=0)
     """S_min: no churn below this noise over signal."""
     churn_to: float = Field(default=50.0, gt=0)
@@ -21,11 +21,13 @@ class HeunConfig(ComponentConfig):
     clip_x0: bool = True
     """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
     keep_eps: bool = True
-    """Where x0_hat is clamped, keep the eps that the network says, and let x lose what the clamp takes away: a young
-    network's errors of colour then fade. `false`: eps is the noise that is left in x beside the clamped x0_hat."""
+    """If x0_hat is clamped, keep the eps that the network predicts, so that x loses what the clamp removes and colour
+    errors of a network early in training fade. `false`: recompute eps from x and the clamped x0_hat."""
+    log_snr_spacing: float = Field(default=0.5, ge=0, le=1)
+    """How the timesteps are spaced: 0 evenly in t, 1 evenly in the half log-SNR, 0.5 evenly in the mean of both."""
 
     def unused_keys(self) -> Iterator[tuple[str, str]]:
-        """What says how churn and clamp work, if there is none."""
+        """Return the keys without effect: those of churn if it is 0, `keep_eps` if nothing is clamped."""
         if not self.churn:
             yield from ((name, "churn = 0 adds no noise") for name in ("churn_from", "churn_to", "churn_noise"))
         if not self.clip_x0:
