@@ -42,7 +42,7 @@ def extrapolation_weight(h: float, h_before: float) -> float:
 
     1 / (2 r) with r = h_before / h: Lu et al. (2022), algorithm 2 (https://arxiv.org/abs/2211.01095). A step that is
     both long and longer than the one before gets r^2 / 2 instead: what x0_hat did in a short step rarely continues over
-    a longer one. All steps are short if there are enough of them, so the order remains that of the paper.
+    a longer one. With enough steps all of them are short, so the order is that of the paper.
     """
     r = h_before / h
     return r * r / 2 if r < 1 and h > _LONG_STEP else 1 / (2 * r)
