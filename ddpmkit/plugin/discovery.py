@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddpmkit.environment import disabled_plugins
 from ddpmkit.plugin.finder import LOCAL_NAMESPACE, FoundPlugin, find, find_file
-from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin, load
+from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin, load, new_plugin_manager
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
 
@@ -49,7 +49,8 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
     for plugin in found:
         off = not names.isdisjoint((plugin.entry_name, plugin.namespace)) or (plugin.third_party and not third_party)
         (disabled if off else enabled).append(plugin)
-    results = [load(plugin) for plugin in enabled]
+    manager = new_plugin_manager()
+    results = [load(plugin, manager) for plugin in enabled]
     return Discovery(
         tuple(result for result in results if isinstance(result, LoadedPlugin)),
         tuple(result for result in results if isinstance(result, BrokenPlugin)),

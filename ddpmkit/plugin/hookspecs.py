@@ -4,42 +4,38 @@ A hook is a module-level function without arguments, marked with `@hookimpl`. It
 loaded. The order in which plugins are loaded has no effect: the results are sorted by name.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
 
 from ddpmkit.plugin.component import Component
 
 if TYPE_CHECKING:
     import click
 
-__all__ = ["HOOKS", "ddpmkit_commands", "ddpmkit_components", "ddpmkit_diagnoses", "hookimpl", "is_hookimpl"]
+__all__ = ["HOOKS", "PROJECT", "ddpmkit_commands", "ddpmkit_components", "ddpmkit_diagnoses", "hookimpl"]
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+PROJECT = "ddpmkit"
 
-_MARK = "ddpmkit_impl"
-
-
-def hookimpl(function: FunctionT) -> FunctionT:
-    """Mark a function as the implementation of the hook of the same name."""
-    setattr(function, _MARK, True)
-    return function
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Mark a function as the implementation of the hook of the same name."""
 
 
-def is_hookimpl(member: object) -> bool:
-    """Whether `member` was marked with `hookimpl`."""
-    return callable(member) and hasattr(member, _MARK)
-
-
+@hookspec
 def ddpmkit_components() -> Iterable[Component]:
     """Yield the components of this plugin. This function and its module must not import torch."""
     raise NotImplementedError
 
 
+@hookspec
 def ddpmkit_commands() -> Iterable["click.Command"]:
     """Yield click commands to add to `ddpmkit`. The name of an existing command is rejected."""
     raise NotImplementedError
 
 
+@hookspec
 def ddpmkit_diagnoses() -> Iterable[str]:
     """Yield the functions that `ddpmkit doctor` calls, each as `"package.module:function"`.
 

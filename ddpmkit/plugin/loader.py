@@ -17,18 +17,20 @@ from types import ModuleType
 from typing import Any
 
 import click
+import pluggy
 
 from ddpmkit.errors import error_text
 from ddpmkit.global_state import SettingsGuard
 from ddpmkit.interrupts import is_interrupt
+from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.component import Component
 from ddpmkit.plugin.fault_location import fault_location
 from ddpmkit.plugin.finder import FoundPlugin
-from ddpmkit.plugin.hookspecs import HOOKS, is_hookimpl
+from ddpmkit.plugin.hookspecs import HOOKS, PROJECT
 from ddpmkit.plugin.references import is_reference
 from ddpmkit.plugin.registered_component import RegisteredComponent
 
-__all__ = ["BrokenPlugin", "LoadedPlugin", "load"]
+__all__ = ["BrokenPlugin", "LoadedPlugin", "load", "new_plugin_manager"]
 
 _IMPORT_OF_TORCH = re.compile(rb"^(?:import|from)\b.*\btorch\b", re.MULTILINE)
 
@@ -64,16 +66,23 @@ class _InvalidPlugin(Exception):
     """A plugin declares something that cannot be used. The message is complete without a traceback."""
 
 
-def load(plugin: FoundPlugin) -> LoadedPlugin | BrokenPlugin:
-    """Import one plugin, call its hooks and validate what they yield."""
+def new_plugin_manager() -> pluggy.PluginManager:
+    """Return a manager that has the hooks of ddpmkit, and no plugin."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def load(plugin: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin | BrokenPlugin:
+    """Import one plugin, register it with `manager`, call its hooks and validate what they yield."""
     if (reason := plugin.invalid_reason()) is not None:
         return BrokenPlugin(plugin, reason)
     try:
         _import_torch_before(plugin)
         with SettingsGuard().guard(f"plugin {plugin}"):
             module = _import(plugin)
-            _check_hook_names(module)
-            components, commands, diagnoses = (_call_hook(module, hook) for hook in HOOKS)
+            _register(module, manager)
+            components, commands, diagnoses = (_call_hook(manager, module, hook) for hook in HOOKS)
         return _validated(plugin, components, commands, diagnoses)
     except _InvalidPlugin as error:
         return BrokenPlugin(plugin, str(error), place=fault_location(plugin))
@@ -111,10 +120,24 @@ def _import(plugin: FoundPlugin) -> ModuleType:
     return module
 
 
-def _check_hook_names(module: ModuleType) -> None:
-    """Reject misspelt hooks and hooks without the marker, which would otherwise be ignored."""
+def _register(module: ModuleType, manager: pluggy.PluginManager) -> None:
+    """Register the module, unless another entry point did. A module that pluggy rejects does not stay registered."""
+    _check_hook_names(module, manager)
+    if manager.is_registered(module):
+        return
+    try:
+        manager.register(module)
+        manager.check_pending()
+    except BaseException:
+        if manager.is_registered(module):
+            manager.unregister(module)
+        raise
+
+
+def _check_hook_names(module: ModuleType, manager: pluggy.PluginManager) -> None:
+    """Reject misspelt hooks with a hint, and hooks without the marker, which pluggy does not see."""
     for name, member in vars(module).items():
-        marked = is_hookimpl(member)
+        marked = manager.parse_hookimpl_opts(module, name) is not None
         if not marked and not (name.startswith("ddpmkit_") and callable(member)):
             continue
         if name not in HOOKS:
@@ -125,10 +148,14 @@ def _check_hook_names(module: ModuleType) -> None:
             raise _InvalidPlugin(f"{name} lacks the @hookimpl marker")
 
 
-def _call_hook(module: ModuleType, name: str) -> tuple[Any, ...]:
-    """What the hook yields; nothing if the module does not implement it, or the hook returns None."""
-    hook = vars(module).get(name)
-    return tuple(hook() or ()) if hook is not None else ()
+def _call_hook(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[Any, ...]:
+    """Return what the hook of this module yields.
+
+    A call of the hook in all plugins would stop at the first one that raises.
+    """
+    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+    results = manager.subset_hook_caller(name, remove_plugins=others)()
+    return tuple(item for result in results for item in result)
 
 
 def _validated(

@@ -45,7 +45,7 @@ def broken(found: Discovery, entry: str) -> BrokenPlugin:
         ),
         (
             GOOD.replace("def ddpmkit_components()", "def ddpmkit_components(config)"),
-            "TypeError: ddpmkit_components() missing 1 required positional argument: 'config'",
+            "Argument(s) {'config'} are declared in the hookimpl but can not be found in the hookspec",
         ),
         (GOOD.replace('kind="loss", name="zig"', 'kind="lossy", name="zig"'), "unknown kind 'lossy'"),
         (GOOD.replace('name="zig"', 'name="Zig Zag"'), "lower-case words joined by hyphens"),
