@@ -1,6 +1,5 @@
 """Find plugins without importing them: entry points of installed distributions, and single files."""
 
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit.errors import InputError
+from ddpmkit.regular_file import sha256_file
 
 __all__ = [
     "BUILTIN_NAMESPACE",
@@ -102,7 +102,7 @@ def find_file(path: Path) -> FoundPlugin:
     """Return a single file as a plugin, identified by a hash of its content. Raises InputError if it does not exist."""
     if not path.is_file():
         raise InputError(f"--plugin {path}: no such file (looked for {path.absolute()}).")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    digest = sha256_file(path)[:12]
     module = f"ddpmkit_local_{digest}"
     return FoundPlugin(f"{LOCAL_NAMESPACE}.{path.stem}", module, str(path), f"{FILE_HASH}{digest}", path)
 

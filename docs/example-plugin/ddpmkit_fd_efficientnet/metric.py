@@ -1,6 +1,5 @@
 """The Fréchet distance (Heusel et al. 2017, eq. 6) between features of EfficientNet-Lite0 (Tan & Le 2019)."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import Better, MetricProtocol
 from ddpmkit.frechet import added, distance_between, feature_sums
+from ddpmkit.plugin import sha256_file
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 
 _SIZE = 160
@@ -37,7 +37,7 @@ class EfficientnetFd:
                 "reference": "the training images, resized and cropped as in training",
                 "resize": f"bicubic to {_SIZE} x {_SIZE} in float, antialiased",
                 "extractor": weights.name,
-                "extractor SHA-256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+                "extractor SHA-256": sha256_file(weights),
             },
         )
 
