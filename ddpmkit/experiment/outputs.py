@@ -141,7 +141,7 @@ class RunOutputs:
             reason = explained(error, doing, self._recipe)
             text = error_text(reason)
             # An explanation already states what was being done.
-            problem = text if reason is not error else f"{doing} failed: {text}"
+            problem = text if reason is not error else f"{doing} failed: {text.removesuffix('.')}."
             _log.warning("%s The run continues.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))
             self.problems.append(problem)
             self._folder.incidents.append("failed", {"step": self._weights.step, "doing": doing, "reason": text})
