@@ -42,7 +42,7 @@ class ImageSource:
     ) -> None:
         """Images of the dataset may be larger than `image_shape`: batches use random crops.
 
-        `guard` guards each call of the dataset ("dataset").
+        `guard("dataset")` is entered for each call of the dataset.
         """
         self.dataset = dataset
         self.image_shape = image_shape
@@ -80,7 +80,7 @@ class ImageSource:
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            # The label after the last class is the null label: an image with it would be unconditional unnoticed.
+            # The label after the last class is the null label: an image with it would silently be unconditional.
             found = f"{labels.min()} .. {labels.max()}"
             raise ContractError("dataset", f"labels must be in 0 .. {classes - 1}, one for each class, not in {found}")
         return torch.from_numpy(labels.astype(np.int64, copy=False))
