@@ -26,7 +26,7 @@ class SweepOutcome:
     run: SweepRun
     folder: Path
     status: str
-    """"finished", "stopped" or "failed"."""
+    """One of "finished", "stopped" and "failed"."""
     problem: str = ""
     """Why the run failed; empty if it did not."""
 
