@@ -1,4 +1,4 @@
-"""Without `fcntl`, `resource` and other modules and calls of Unix, as on Windows, commands and a run work."""
+"""Commands and a run work without `fcntl`, `resource` and other Unix-only modules and calls, as on Windows."""
 
 import ast
 import subprocess

@@ -27,7 +27,7 @@ def start() -> None:
             print(f"error: {error.strerror or error}", file=sys.stderr)  # noqa: T201
     finally:
         _flush()
-        threading.Thread(target=_end, args=(code,), name="end of the process", daemon=True).start()
+        threading.Thread(target=_end, args=(code,), name="exit of the process", daemon=True).start()
     sys.exit(code)
 
 
@@ -62,7 +62,7 @@ def _end(code: int) -> None:
     ]
     names = ", ".join(f"thread {thread.name!r} ({_place(thread)})" for thread in threads) or "an exit hook"
     with contextlib.suppress(OSError, ValueError):
-        print(f"warning: {names} still runs; the process ends without it.", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"warning: {names} is still running; the process exits without it.", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(code)
 
 

@@ -33,7 +33,7 @@ def facts(recipe: Record, history: History, scores: Sequence[Scores]) -> Iterato
         yield "timesteps", f"T = {timesteps:,}"
     if history.last is not None:
         batch_size = recipe.get("train", {}).get("batch_size")
-        yield "steps", f"{history.step:,}" + (f" of {batch_size} images" if batch_size else "")
+        yield "steps", f"{history.step:,}" + (f", batch size {batch_size}" if batch_size else "")
         if batch_size and (seconds := history.seconds(batch_size)):
             yield "training time", f"about {_duration(seconds)}"
     if (held_out := history.validation_loss) is not None:

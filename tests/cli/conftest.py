@@ -7,7 +7,7 @@ from ddpmkit.contracts import RunStarted, Scores, StepRecord
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that only tests advance."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Small parts of a run, as an unpackaged plugin: `--plugin tests/cli/parts.py`."""
+"""Small components as a plugin file: `--plugin tests/cli/parts.py`."""
 
 import signal
 import sys
@@ -26,7 +26,7 @@ def ddpmkit_components() -> Iterator[Component]:
 
 
 class Greys:
-    """Image i is uniformly grey, of level i."""
+    """Image i has the grey level i everywhere."""
 
     class_names = ("grey",)
     fingerprint = "greys"
@@ -46,7 +46,7 @@ class Greys:
 
 
 class Pixelwise(nn.Module):
-    """A network that sees one pixel at a time."""
+    """A network that processes each pixel separately."""
 
     def __init__(
         self, config: ComponentConfig, *, image_shape: ImageShape, num_classes: int, out_channels: int
@@ -59,7 +59,7 @@ class Pixelwise(nn.Module):
 
 
 class Brightness:
-    """How far the mean grey level is off."""
+    """The difference of the mean grey levels."""
 
     better: ClassVar = {"distance": "lower"}
     protocol = MetricProtocol("plain", num_samples=32, weights="ema", comparable=True, facts={"resize": "none"})
@@ -84,7 +84,7 @@ class Brightness:
 
 
 class Leaving:
-    """A loss that ends the process at the third step, as if all were well."""
+    """A loss that exits the process with code 0 at the third step."""
 
     def __init__(self, config: ComponentConfig, *, prediction: str) -> None:
         self.calls = 0
@@ -97,7 +97,7 @@ class Leaving:
 
 
 class Lingering:
-    """A tracker that never ends."""
+    """A tracker whose `run_ended` never returns."""
 
     def __init__(self, config: ComponentConfig, *, run_folder: Path) -> None:
         pass
@@ -115,14 +115,14 @@ class Lingering:
 
 
 class Grabbing(Lingering):
-    """A tracker that wants SIGINT for itself."""
+    """A tracker that installs a handler of SIGINT."""
 
     def run_started(self, event: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Failing:
-    """Draws nothing."""
+    """Generates nothing."""
 
     def __init__(self, config: ComponentConfig) -> None:
         pass

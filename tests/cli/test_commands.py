@@ -1,4 +1,4 @@
-"""The commands that make a run and open it again, on a run so small that it takes no time."""
+"""The commands that make a run and open it again, with a tiny run."""
 
 import subprocess
 import sys
@@ -122,15 +122,15 @@ def test_samples_do_not_depend_on_their_number(finished, tmp_path):
     assert [path.name for path in sorted(many.iterdir())] == ["00000.png", "00001.png", "00002.png"]
     for name in ("00000.png", "00001.png"):
         assert (few / name).read_bytes() == (many / name).read_bytes()
-    with Image.open(few / "00000.png") as picture:
-        assert picture.size == (8, 8)
+    with Image.open(few / "00000.png") as image:
+        assert image.size == (8, 8)
     assert (few / "00000.png").read_bytes() != (few / "00001.png").read_bytes()
 
 
 def test_samples_from_the_seed_of_the_run_equal_its_grid(finished, tmp_path):
     invoke("sample", finished, "-n", 4, "--out", tmp_path / "grid.png", "--plugin", PARTS)
-    with Image.open(tmp_path / "grid.png") as drawn, Image.open(finished / "samples" / "step-00000004.png") as own:
-        assert drawn.tobytes() == own.tobytes()
+    with Image.open(tmp_path / "grid.png") as written, Image.open(finished / "samples" / "step-00000004.png") as own:
+        assert written.tobytes() == own.tobytes()
 
 
 def test_the_file_name_contains_everything_that_the_samples_depend_on(finished):

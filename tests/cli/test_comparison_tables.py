@@ -54,8 +54,8 @@ def test_names_are_not_broken_if_many_runs_share_a_value() -> None:
     values = ["1"] * 5 + ["2"] * 5
     lines = "".join(printed(shown, 60) for shown in differences(NAMES, [("train.seed", values)], 60)).splitlines()
     assert max(map(len, lines)) <= 60
-    told = [name.strip() for line in lines[1:] for name in line[5:].split(",") if name.strip()]
-    assert told == NAMES
+    listed_names = [name.strip() for line in lines[1:] for name in line[5:].split(",") if name.strip()]
+    assert listed_names == NAMES
 
 
 def test_a_value_wider_than_the_terminal_wraps_on_its_own_lines() -> None:

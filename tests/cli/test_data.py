@@ -15,12 +15,12 @@ from ddpmkit.cli import main
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """What the core was asked to fetch, instead of fetching it."""
+    """Records the arguments of `fetch_afhq` instead of downloading."""
     asked = []
 
     def fetch_afhq(destination, version=1, *, url=None, progress):
         asked.append((destination, version, url))
-        progress(50, None)  # a server that does not say how much there is
+        progress(50, None)  # a server that does not send the size
         progress(100, 100)
         return destination
 
@@ -52,7 +52,7 @@ def test_an_unknown_dataset_exits_2(fetched):
 
 @pytest.fixture
 def pets(tmp_path, monkeypatch) -> Path:
-    """A folder `pets` with two cats and a dog to train on, and a cat held out."""
+    """A folder `pets` with two cats and a dog for training, and a cat for validation."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("train/cat/0.png", "train/cat/1.png", "train/dog/0.png", "val/cat/0.png")):
         path = Path("pets", name)
@@ -136,7 +136,7 @@ def test_the_images_of_a_recipe_are_checked_with_its_keys(pets):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "nowhere does not exist"),
         (["nowhere.toml"], "nowhere.toml"),
@@ -144,10 +144,10 @@ def test_the_images_of_a_recipe_are_checked_with_its_keys(pets):
         (["pets", "--set", "data.use=critters"], "dataset 'critters' (ddpmkit 0.1.0) cannot check its files"),
     ],
 )
-def test_a_missing_folder_exits_2(pets, arguments, said):
+def test_a_missing_folder_exits_2(pets, arguments, message):
     result = check(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_a_terminal_shows_a_progress_bar(pets, monkeypatch):

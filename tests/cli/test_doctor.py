@@ -22,7 +22,7 @@ LONG = Diagnosis("plugin", "problem", "it is set aside: " + "many words " * 9 + 
 
 @pytest.fixture
 def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `ddpmkit doctor` where these are the answers."""
+    """Runs `ddpmkit doctor` with these diagnoses."""
 
     def run(*answers: Diagnosis, arguments: tuple[str, ...] = ("doctor",)) -> Result:
         monkeypatch.setattr("ddpmkit.doctor.examine", lambda discovery: iter(answers))
@@ -89,7 +89,7 @@ def test_findings_wrap_in_their_column_on_a_terminal(
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """`ddpmkit doctor --json` in a process of its own, among the packages of these tests with some of them changed.
+    """Runs `ddpmkit doctor --json` in another process with some packages replaced.
 
     Each package that is named is replaced by a folder: of the source given, or of the package's own files without
     those whose name begins with the given text. None: it is not there.
@@ -146,7 +146,7 @@ def test_doctor_works_with_a_torch_that_cannot_be_imported(environment: Callable
 def test_a_torchvision_that_does_not_match_torch_is_named(
     environment: Callable[..., dict[str, Any]],
 ) -> None:
-    # What a +cpu torch beside a CUDA torchvision comes to: the library is passed over, then its operators are missing.
+    # As with a +cpu torch and a CUDA torchvision: the library is not loaded, so its operators are missing.
     found = environment(strip="torchvision/_C")
     assert found["torch"]["state"] == "ok"
     assert found["torchvision"]["state"] == "problem"

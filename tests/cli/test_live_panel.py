@@ -16,8 +16,8 @@ def console(width: int) -> Console:
     )  # fmt: skip
 
 
-def drawn(display: LiveDisplay, width: int) -> list[str]:
-    """The panel as it stands, line by line."""
+def rendered(display: LiveDisplay, width: int) -> list[str]:
+    """The lines of the current panel."""
     paper = Console(file=io.StringIO(), width=width, color_system=None, _environ={})
     paper.print(display._render())
     return paper.file.getvalue().splitlines()
@@ -32,7 +32,7 @@ def test_the_panel(width, clock, started, record, scores, run_folder):
     display.scores(scores)
     with display.progress("16 samples", 50) as advance:
         advance(20)
-        lines = drawn(display, width)
+        lines = rendered(display, width)
     # Three columns stay free: a terminal that echoes ^C there must not wrap.
     assert [len(line) for line in lines] == [width - 3] * 7
     top, bar, facts, score, upcoming, work, bottom = lines
@@ -65,14 +65,14 @@ def test_a_finished_progress_bar_is_removed_from_the_panel(clock, started):
     display.run_started(started())
     with display.progress("16 samples", 50):
         pass
-    assert not any("16 samples" in line for line in drawn(display, 80))
+    assert not any("16 samples" in line for line in rendered(display, 80))
 
 
 def test_progress_without_a_run_is_shown_without_a_panel():
     display = LiveDisplay(console(80))
-    assert "preparing" in drawn(display, 80)[0]
+    assert "preparing" in rendered(display, 80)[0]
     with display.progress("64 samples", 100):
-        (line,) = drawn(display, 80)
+        (line,) = rendered(display, 80)
     assert line.startswith("64 samples")
 
 
@@ -85,7 +85,7 @@ def test_messages_and_warnings_stay_above_the_panel(started):
     text = terminal.err.file.getvalue()
     assert "warning: the [disk] is nearly full\n" in text
     assert "skipped metric 'clean-fid'\n" in text
-    # The cursor was hidden while drawing and is shown again.
+    # The cursor is hidden during redrawing and shown again.
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 

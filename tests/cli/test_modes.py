@@ -1,4 +1,4 @@
-"""`sample --from` and `interpolate`, on a run so small that it takes no time."""
+"""`sample --from` and `interpolate`, with a tiny run."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def finished(recipe, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def files(tmp_path: Path) -> Path:
     """`cat.png`, `dog.png`, and `mask.png`, whose right half is white; twice the size of the run's images."""
     for name, level in (("cat", 90), ("dog", 200)):
         Image.new("RGB", (16, 16), (level, level, 30)).save(tmp_path / f"{name}.png")
@@ -36,43 +36,43 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def drawn(folder: Path) -> np.ndarray:
+def images_in(folder: Path) -> np.ndarray:
     files = sorted(folder.iterdir())
     return np.stack([np.asarray(Image.open(path)) for path in files])
 
 
-def test_the_black_area_of_a_mask_is_kept(finished, pictures, tmp_path):
+def test_the_black_area_of_a_mask_is_kept(finished, files, tmp_path):
     result = invoke(
-        "sample", finished, "--from", pictures / "cat.png", "--mask", pictures / "mask.png",
+        "sample", finished, "--from", files / "cat.png", "--mask", files / "mask.png",
         "-n", 3, "--separate", "--out", tmp_path / "out",
     )  # fmt: skip
     assert (result.exit_code, result.stdout) == (0, f"3 images in {tmp_path}/out\n")
-    images = drawn(tmp_path / "out")
+    images = images_in(tmp_path / "out")
     assert (images[:, :, :4] == (90, 90, 30)).all()
     assert (images[:, :, 4:] != (90, 90, 30)).any()
 
 
-def test_a_small_strength_changes_little(finished, pictures, tmp_path):
+def test_a_small_strength_changes_little(finished, files, tmp_path):
     changes = []
     for strength in (0.2, 1):
         out = tmp_path / f"out{strength}"
         result = invoke(
-            "sample", finished, "--from", pictures / "cat.png", "--strength", strength,
+            "sample", finished, "--from", files / "cat.png", "--strength", strength,
             "-n", 2, "--separate", "--out", out,
         )  # fmt: skip
         assert result.exit_code == 0, result.stderr
-        changes.append(np.abs(drawn(out).astype(int) - (90, 90, 30)).mean())
+        changes.append(np.abs(images_in(out).astype(int) - (90, 90, 30)).mean())
     assert changes[0] < changes[1] / 2
     invoke("sample", finished, "-n", 2, "--separate", "--out", tmp_path / "plain")
-    assert (drawn(tmp_path / "plain") == drawn(tmp_path / "out1")).all()
+    assert (images_in(tmp_path / "plain") == images_in(tmp_path / "out1")).all()
 
 
-def test_the_file_name_contains_image_mask_and_strength(finished, pictures):
-    options = ["--from", pictures / "cat.png", "--mask", pictures / "mask.png", "--strength", 0.5, "--resample", 2]
+def test_the_file_name_contains_image_mask_and_strength(finished, files):
+    options = ["--from", files / "cat.png", "--mask", files / "mask.png", "--strength", 0.5, "--resample", 2]
     result = invoke("sample", finished, "-n", 2, *options)
     name = "seed-0-n-2-at-00000004-from=cat-mask=mask-strength=0.5-resample=2.png"
     assert result.stdout == f"{finished}/samples/{name}\n"
-    result = invoke("interpolate", finished, pictures / "cat.png", pictures / "dog.png", "--strength", 0.4)
+    result = invoke("interpolate", finished, files / "cat.png", files / "dog.png", "--strength", 0.4)
     assert result.stdout == f"{finished}/samples/seed-0-n-8-at-00000004-from=cat-to=dog-strength=0.4.png\n"
 
 
@@ -80,10 +80,10 @@ def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
     result = invoke("interpolate", finished, 1, 3, "-n", 5, "--separate", "--out", tmp_path / "row")
     assert result.exit_code == 0, result.stderr
     invoke("sample", finished, "-n", 4, "--separate", "--out", tmp_path / "samples")
-    assert (drawn(tmp_path / "row")[[0, 4]] == drawn(tmp_path / "samples")[[1, 3]]).all()
+    assert (images_in(tmp_path / "row")[[0, 4]] == images_in(tmp_path / "samples")[[1, 3]]).all()
     result = invoke("interpolate", finished, 1, 3, "-n", 5, "--out", tmp_path / "row.png")
-    with Image.open(tmp_path / "row.png") as picture:
-        assert picture.width > 4 * picture.height
+    with Image.open(tmp_path / "row.png") as image:
+        assert image.width > 4 * image.height
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_invalid_sampling_arguments_exit_2(finished, pictures, monkeypatch, command, arguments, text):
-    (pictures / "text.png").write_text("not a picture")
-    monkeypatch.chdir(pictures)
+def test_invalid_sampling_arguments_exit_2(finished, files, monkeypatch, command, arguments, text):
+    (files / "text.png").write_text("not an image")
+    monkeypatch.chdir(files)
     result = invoke(command, finished, *arguments)
     assert result.exit_code == 2
     assert text in result.stderr

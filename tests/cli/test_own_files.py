@@ -1,4 +1,4 @@
-"""Whatever path is given, a command replaces, deletes and mixes with no file that ddpmkit did not write."""
+"""No command replaces, deletes or mixes with files that ddpmkit did not write."""
 
 import os
 from collections.abc import Callable

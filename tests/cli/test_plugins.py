@@ -16,7 +16,7 @@ from ddpmkit.plugin import Component, ComponentConfig, hookimpl
 
 class Config(ComponentConfig):
     power: int = 2
-    '''How much of it.'''
+    '''The exponent.'''
     file: str
     '''Where it is.'''
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def plugins() -> Callable[..., Result]:
-    """Runs `ddpmkit [-v] plugins ...` without the third parties of whoever runs the tests."""
+    """Runs `ddpmkit [-v] plugins ...` without installed third-party plugins."""
 
     def run(*arguments: str, verbose: bool = False) -> Result:
         return CliRunner().invoke(main, [*(["-v"] if verbose else []), "plugins", *arguments, "--no-plugins"])
@@ -56,7 +56,7 @@ def plugins() -> Callable[..., Result]:
 
 
 def section(output: str, title: str) -> list[str]:
-    """The indented lines under a title."""
+    """The indented lines below a title."""
     lines = output.splitlines()
     (start,) = [number for number, line in enumerate(lines) if line.startswith(title)]
     below = lines[start + 1 :]
@@ -156,7 +156,7 @@ def test_checks_that_are_not_applicable_do_not_count_as_passed(plugins: Callable
     done = plugins("check", "local/zig", "--plugin", "zig.py", "--set", "file=here")
     assert done.exit_code == 0
     unasked = [line.split(maxsplit=2) for line in done.output.splitlines() if line.startswith("  - ")]
-    assert [(name, said.partition(": ")[0]) for _, name, said in unasked] == [
+    assert [(name, message.partition(": ")[0]) for _, name, message in unasked] == [
         ("manners.manifest-without-torch", "not applicable"),
         ("loss.with-bound", "not applicable"),
     ]
@@ -298,9 +298,9 @@ def test_an_error_in_the_constructor_is_shown_with_its_place(plugins: Callable[.
     done = plugins("check", "local/zig", "--plugin", raising)
     assert done.exit_code == 1
     raised = "AttributeError: 'Config' object has no attribute 'pow', raised at raising.py:10 in __init__"
-    said = f"it cannot be built: {raised}"
-    assert f"      found     {said}" in section(done.output, "  ? manners.no-global-rng")
-    assert done.output.count(said) == 1
+    message = f"it cannot be built: {raised}"
+    assert f"      found     {message}" in section(done.output, "  ? manners.no-global-rng")
+    assert done.output.count(message) == 1
     assert "  ? loss.grows" in done.output
     assert "Traceback" not in done.output
     assert "not checked" in done.output.splitlines()[-1]
@@ -333,7 +333,7 @@ def test_the_list_of_checks_is_the_documentation_page(plugins: Callable[..., Res
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--set", "s=0.1"], "--set needs the NAME"),
         (["--xfail", "schedule.snr=because"], "--xfail needs the NAME"),
@@ -346,10 +346,10 @@ def test_the_list_of_checks_is_the_documentation_page(plugins: Callable[..., Res
         (["cosine", "--xfail", "schedule.sn=because"], "did you mean 'schedule.snr'?"),
     ],
 )
-def test_invalid_options_exit_2(plugins: Callable[..., Result], arguments: list[str], said: str) -> None:
+def test_invalid_options_exit_2(plugins: Callable[..., Result], arguments: list[str], message: str) -> None:
     done = plugins("check", *arguments)
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
 
 
 def test_all_components_without_required_settings_are_checked(
@@ -434,7 +434,7 @@ def ddpmkit_diagnoses():
 
 @pytest.fixture
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A distribution that offers commands."""
+    """An installed distribution with commands."""
     Path("acme_commands.py").write_text(COMMANDS)
     Path("ddpmkit_acme-1.0.dist-info").mkdir()
     Path("ddpmkit_acme-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: ddpmkit-acme\nVersion: 1.0\n")
@@ -456,9 +456,9 @@ def test_commands_and_diagnoses_of_plugins_are_listed() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_command_whose_name_is_taken_is_listed_and_triggers_a_warning() -> None:
-    said = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is rejected: the name is taken by ddpmkit itself"
-    assert f"  {said}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "rejected")
-    assert CliRunner().invoke(main, ["plugins", "show", "cosine"]).stderr.count(f"warning: {said}\n") == 1
+    message = "command 'run' of plugin acme.zig (ddpmkit-acme 1.0) is rejected: the name is taken by ddpmkit itself"
+    assert f"  {message}" in section(CliRunner().invoke(main, ["plugins", "list"]).stdout, "rejected")
+    assert CliRunner().invoke(main, ["plugins", "show", "cosine"]).stderr.count(f"warning: {message}\n") == 1
 
 
 def test_a_command_of_a_plugin_file_is_rejected(plugins: Callable[..., Result]) -> None:
@@ -472,8 +472,8 @@ def test_an_unknown_plugin_in_the_list_of_disabled_ones_is_named_with_the_closes
     plugins: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "ddpmkit.cosin, local.zig, ddpmkit.linear")
-    said = "DDPMKIT_DISABLE_PLUGINS contains 'ddpmkit.cosin', but no such plugin is installed"
-    assert section(plugins("list").stdout, "not disabled") == [f"  {said}; did you mean ddpmkit.cosine?"]
-    assert plugins("show", "cosine").stderr.startswith(f"warning: {said}")
+    message = "DDPMKIT_DISABLE_PLUGINS contains 'ddpmkit.cosin', but no such plugin is installed"
+    assert section(plugins("list").stdout, "not disabled") == [f"  {message}; did you mean ddpmkit.cosine?"]
+    assert plugins("show", "cosine").stderr.startswith(f"warning: {message}")
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "zzz")
     assert "ddpmkit plugins list shows what is installed" in plugins("show", "cosine").stderr

@@ -36,7 +36,7 @@ def test_a_thread_or_an_exit_hook_that_hangs_is_named_and_the_process_ends(left:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (code, "done\n")
-    assert done.stderr == f"warning: {named} still runs; the process ends without it.\n"
+    assert done.stderr == f"warning: {named} is still running; the process exits without it.\n"
     assert time.monotonic() - began < 60
 
 

@@ -14,7 +14,7 @@ from ddpmkit.plugin import Component, hookimpl
 
 @hookimpl
 def ddpmkit_components():
-    yield Component(kind="dataset", name="blank", target=f"{__name__}:Blank", summary="no pictures")
+    yield Component(kind="dataset", name="blank", target=f"{__name__}:Blank", summary="no images")
 
 class Blank: ...
 """
@@ -22,7 +22,7 @@ class Blank: ...
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`ddpmkit recipe ...` in a folder with a good recipe, a bad one, and a plugin file."""
+    """`ddpmkit recipe ...` in a folder with a valid recipe, an invalid one, and a plugin file."""
     monkeypatch.chdir(tmp_path)
     Path("blank.py").write_text(PLUGIN)
     Path("base.toml").write_text("[schedule]\ns = 0.1\n[train]\nseed = 5\n")
@@ -50,7 +50,7 @@ def test_check_shows_all_invalid_recipes_and_exits_2(recipe: Callable[..., Resul
 
 
 @pytest.mark.parametrize(
-    ("declared", "said"),
+    ("declared", "message"),
     [
         (
             'target=f"{__name__}:Blank", requires=("sys", "no_such_module")',
@@ -65,13 +65,13 @@ def test_check_shows_all_invalid_recipes_and_exits_2(recipe: Callable[..., Resul
     ],
 )
 def test_check_shows_missing_code_at_its_line_in_the_recipe(
-    recipe: Callable[..., Result], declared: str, said: str
+    recipe: Callable[..., Result], declared: str, message: str
 ) -> None:
     Path("blank.py").write_text(PLUGIN.replace('target=f"{__name__}:Blank"', declared))
     result = recipe("check", "good.toml")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: good.toml:3:7: dataset 'local/blank'")
-    assert f'{said}     3 | use = "local/blank"\n' in result.stderr
+    assert f'{message}     3 | use = "local/blank"\n' in result.stderr
     assert "  - use another dataset" in result.stderr
     assert "ok (good:" not in result.stdout
     # What only reads a recipe, of a run that was made elsewhere, does not ask.
@@ -99,11 +99,11 @@ def test_show_prints_a_recipe_that_resolves_to_itself(recipe: Callable[..., Resu
 def test_show_prints_origins_in_one_column(recipe: Callable[..., Result]) -> None:
     result = recipe("show", "good.toml", "--origins", "--set", "train.steps=7")
     lines = [line for line in result.stdout.splitlines() if "=" in line]
-    told = {line.split("#")[0].strip(): line.split("# ")[1] for line in lines}
-    assert told['use = "local/blank"'] == "good.toml:3"
-    assert told["seed = 5"] == "base.toml:4"
-    assert told["steps = 7"] == "--set train.steps=7"
-    assert told["batch_size = 32"] == "default"
+    origins = {line.split("#")[0].strip(): line.split("# ")[1] for line in lines}
+    assert origins['use = "local/blank"'] == "good.toml:3"
+    assert origins["seed = 5"] == "base.toml:4"
+    assert origins["steps = 7"] == "--set train.steps=7"
+    assert origins["batch_size = 32"] == "default"
     assert len({line.rindex("# ") for line in lines}) == 1
     assert tomllib.loads(result.stdout)["train"]["seed"] == 5
 
@@ -117,4 +117,4 @@ def test_show_of_an_invalid_recipe_exits_2(recipe: Callable[..., Result]) -> Non
 def test_schema_prints_json_with_the_installed_components(recipe: Callable[..., Result]) -> None:
     result = recipe("schema")
     use = json.loads(result.stdout)["properties"]["data"]["properties"]["use"]
-    assert {"const": "local/blank", "description": "no pictures"} in use["anyOf"]
+    assert {"const": "local/blank", "description": "no images"} in use["anyOf"]

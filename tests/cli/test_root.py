@@ -17,12 +17,12 @@ from ddpmkit.plugin.finder import FoundPlugin
 from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin
 
 LONG = "train.steps = [red] :cat: is no number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
-"""Wider than a terminal, with columns that must stay and brackets that are no markup."""
+"""Wider than a terminal, with columns that must be kept and brackets that are not markup."""
 
 
 @pytest.fixture
 def offer(monkeypatch):
-    """Have plugins offer commands: pairs of a plugin's entry name and a command."""
+    """Installs plugin commands: pairs of a plugin's entry name and a command."""
 
     def install(*offers: tuple[str, click.Command]) -> None:
         plugins = tuple(
@@ -112,7 +112,7 @@ def test_two_plugin_commands_with_one_name_are_both_rejected(offer, caplog):
     ("error", "exit_code", "text"),
     [
         (InputError(LONG, remedies=["do better"]), 2, f"error: {LONG}\n  - do better\n"),
-        (RunFailed("it broke"), 1, "error: it broke\n"),
+        (RunFailed("it failed"), 1, "error: it failed\n"),
         (Interrupted(), 130, "interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "error: a.png: No space left on device\n"),
     ],
@@ -150,7 +150,7 @@ class Textless(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (GeneratorExit(), "GeneratorExit"),
@@ -158,12 +158,12 @@ class Textless(Exception):
     ],
     ids=["interrupt", "generator", "textless"],
 )
-def test_any_exception_of_a_plugin_command_is_a_failure_with_its_name(offer, error, said):
+def test_any_exception_of_a_plugin_command_is_a_failure_with_its_name(offer, error, message):
     offer(("acme.zigzag", raising(error)))
     result = CliRunner().invoke(main, ["zigzag"])
     assert result.exit_code == 1
     assert result.stderr.endswith(
-        f"error: command 'zigzag' of plugin acme.zigzag (ddpmkit-acme 1.0) failed with {said}\n"
+        f"error: command 'zigzag' of plugin acme.zigzag (ddpmkit-acme 1.0) failed with {message}\n"
     )
 
 
@@ -205,6 +205,6 @@ def test_an_unknown_command_may_be_of_a_plugin_that_was_not_loaded(monkeypatch):
     broken = BrokenPlugin(FoundPlugin("acme.zig", "acme", "ddpmkit-acme", "1.0"), "ImportError: zag")
     off = (FoundPlugin("other.thing", "other", "ddpmkit-other", "2.0"),)
     monkeypatch.setattr("ddpmkit.plugin.discovery.discover", lambda: Discovery((), (broken,), off))
-    said = CliRunner().invoke(main, ["zigzag"]).stderr
-    assert "it may be a command of acme.zig (ddpmkit-acme 1.0), which failed to load: ImportError: zag" in said
-    assert "it may be a command of other.thing (ddpmkit-other 2.0), which is disabled" in said
+    message = CliRunner().invoke(main, ["zigzag"]).stderr
+    assert "it may be a command of acme.zig (ddpmkit-acme 1.0), which failed to load: ImportError: zag" in message
+    assert "it may be a command of other.thing (ddpmkit-other 2.0), which is disabled" in message

@@ -1,4 +1,4 @@
-"""A display that fails costs text and nothing else: real processes with a full disk, closed pipes, poor encodings."""
+"""A failing display loses only text: real processes with a full disk, closed pipes and limited encodings."""
 
 import io
 import os
@@ -26,7 +26,7 @@ DISPLAYS = {
 
 
 def made(folder: Path) -> dict[str, bytes]:
-    """The images of a run, and which other files it has."""
+    """The images of a run, and the names of its other files."""
     files = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
     return {name: file.read_bytes() if file.suffix == ".png" else b"" for name, file in files.items()}
 
@@ -104,7 +104,7 @@ def test_control_characters_are_shown_escaped(text: str, shown: str) -> None:
 
 
 def test_names_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever is printed goes through one console: a note, an error, a warning, click's own messages."""
+    """All text goes through one console: notes, errors, warnings, and the messages of click."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     evil = f"{tmp_path}/\x1b[2J\u202eevil"
     for arguments in (["sample", evil], ["recipe", "show", evil], [evil], ["run", "--plugin", evil, "x.toml"]):

@@ -1,4 +1,4 @@
-"""A real process, a real signal: what is saved, what the exit code says, and how the same command resumes."""
+"""Signals to real processes: what is saved, the exit code, and how the same command resumes."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def command(recipe: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 @contextlib.contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own group, as a shell gives its jobs."""
+    """A process in a group of its own, as shells start their jobs."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -57,7 +57,7 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
 
 
 def ran(command: list[str]) -> str:
-    """stdout of a command of `ddpmkit`, run here: nothing needs a process of its own but what is to be hit."""
+    """stdout of a `ddpmkit` command in this process; only the process that receives signals is separate."""
     result = CliRunner().invoke(main, command[3:])
     assert result.exit_code == 0, result.stderr
     return result.stdout
@@ -125,7 +125,7 @@ def test_a_signal_in_an_evaluation_saves_and_the_resumed_run_evaluates(
 def test_a_signal_ignored_at_the_start_of_the_process_stays_ignored(
     command: Callable[..., list[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """As under `nohup`, or for a shell script's job in the background."""
+    """As under `nohup`, or in a background job of a shell script."""
     ignoring = f"trap '' {number.name.removeprefix('SIG')}; exec {shlex.join(command(*EVERLASTING))}"
     with started(["sh", "-c", ignoring]) as process:
         wait_for(process, "step")
@@ -140,7 +140,7 @@ def test_a_signal_ignored_at_the_start_of_the_process_stays_ignored(
 
 
 def test_a_second_ctrl_c_ends_the_run_immediately(command: Callable[..., list[str]], tmp_path: Path) -> None:
-    """The second comes while a unit of work that takes minutes is under way."""
+    """The second signal comes during a unit of work that takes minutes."""
     with started(
         command(*EVERLASTING, "train.sample_every=2", "sampler.count=4000000", "sampler.batch_size=4000000")
     ) as process:

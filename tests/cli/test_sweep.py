@@ -1,4 +1,4 @@
-"""`ddpmkit sweep` as a user types it."""
+"""`ddpmkit sweep` from the command line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small dataset in memory, and a metric whose numbers can be checked by hand."""
+"""A small dataset in memory, and a metric whose values are easy to verify."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,27 +16,27 @@ SHAPE = ImageShape(3, 8, 8)
 
 
 class MemoryDataset:
-    """Random pictures by index; a brightness each, so that halves differ."""
+    """Random images by index; their brightness differs, so that halves differ."""
 
     def __init__(self, count: int, fingerprint: str = "first") -> None:
         levels = np.random.default_rng(count).integers(0, 200, (count, 1, 1, 1))
         noise = np.random.default_rng(count + 1).integers(0, 56, (count, *SHAPE))
-        self.pictures = (levels + noise).astype(np.uint8)
+        self.pixels = (levels + noise).astype(np.uint8)
         self.class_names = ("thing",)
         self.fingerprint = fingerprint
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.pixels)
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.pictures[indices]
+        return self.pixels[indices]
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.zeros(len(indices), dtype=np.int64)
 
 
 class MeanVariance:
-    """Distances of mean and variance of the pictures' brightness; counts what it was shown."""
+    """Differences of mean and variance of the images' brightness; counts the images that it measures."""
 
     better: Mapping[str, Better] = {"mean": "lower", "variance": "lower"}
 
@@ -67,19 +67,19 @@ class MeanVariance:
 
 @pytest.fixture
 def new_source() -> Callable[..., ImageSource]:
-    """Called with a number of pictures and, if need be, a fingerprint."""
+    """Call it with a number of images and, optionally, a fingerprint."""
     return lambda count, fingerprint="first": ImageSource(MemoryDataset(count, fingerprint), SHAPE)
 
 
 @pytest.fixture
 def new_metric() -> Callable[..., MeanVariance]:
-    """Called with further facts of its protocol, if any."""
+    """Call it with additional facts of its protocol, if any."""
     return MeanVariance
 
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder of each test is its own."""
+    """Each test has its own cache folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("DDPMKIT_CACHE", str(folder))
     return folder

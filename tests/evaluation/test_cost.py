@@ -1,4 +1,4 @@
-"""What an evaluation will cost, before it starts."""
+"""The estimated cost of an evaluation."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""From generated batches to scores."""
+"""Scores of generated batches."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def evaluate(new_metric, new_source):
 def test_scores_compare_all_images_with_the_reference(evaluate, images, new_source):
     progress = []
     scores = evaluate(images.split(10), progress=progress.append)
-    real = torch.from_numpy(new_source(20).dataset.pictures).double().mean(dim=(1, 2, 3))
+    real = torch.from_numpy(new_source(20).dataset.pixels).double().mean(dim=(1, 2, 3))
     brightness = images.double().mean(dim=(1, 2, 3))
     assert scores.values["mean"] == pytest.approx(abs(float(real.mean() - brightness.mean())), rel=1e-9)
     assert scores.values["variance"] == pytest.approx(
@@ -45,9 +45,9 @@ def test_scores_compare_all_images_with_the_reference(evaluate, images, new_sour
 
 
 def test_the_batch_size_changes_nothing(evaluate, images):
-    whole = evaluate([images])
+    complete = evaluate([images])
     for size in (1, 7, 36):
-        assert evaluate(images.split(size)).values == pytest.approx(whole.values, rel=1e-9)
+        assert evaluate(images.split(size)).values == pytest.approx(complete.values, rel=1e-9)
 
 
 def test_a_score_contains_its_protocol(evaluate, images):

@@ -1,4 +1,4 @@
-"""The reference: all real images, their halves, and the copy on disk."""
+"""The reference over all real images, its floor, and its copy on disk."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SETTINGS = {"depth": 1}
 
 
 def brightness(source):
-    return source.dataset.pictures.astype(np.float64).mean(axis=(1, 2, 3))
+    return source.dataset.pixels.astype(np.float64).mean(axis=(1, 2, 3))
 
 
 def measure(metric, source, settings=SETTINGS, progress=lambda more: None, version="1"):
@@ -87,7 +87,7 @@ def test_other_images_facts_settings_or_size_are_another_reference(new_metric, n
 
 
 def test_another_version_of_the_metrics_code_is_another_reference(new_metric, new_source):
-    """A state that was measured by other code is not compared with samples that are measured by this one."""
+    """A state measured by another version of the code is not compared with new samples."""
     measure(new_metric(), new_source(20), version="1")
     metric = new_metric()
     measure(metric, new_source(20), version="2")
@@ -95,7 +95,7 @@ def test_another_version_of_the_metrics_code_is_another_reference(new_metric, ne
 
 
 def test_a_state_with_gradients_is_stored_without_them(new_metric, new_source):
-    """A metric that asks a network of its own, and forgets `torch.no_grad()`."""
+    """A metric that uses a network without `torch.no_grad()`."""
     metric = new_metric()
     weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
     plain = metric.measure_real

@@ -1,4 +1,4 @@
-"""The cache of reference statistics: what is not whole, or not what it says, is measured again and never executed."""
+"""The cache of reference statistics: damaged or wrong files are measured again and never executed."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Trap:
-    """Executed by whoever unpickles it."""
+    """Executed when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return exec, ("raise SystemExit('executed')",)
@@ -49,9 +49,9 @@ def test_the_mode_of_a_reference_follows_the_umask(file: Path) -> None:
 
 @pytest.mark.parametrize("step", [1, 7])
 def test_every_flipped_byte_is_found_with_one_warning(file: Path, step: int, caplog: pytest.LogCaptureFixture) -> None:
-    whole = file.read_bytes()
-    for place in range(0, len(whole), step):
-        file.write_bytes(whole[:place] + bytes([whole[place] ^ step]) + whole[place + 1 :])
+    content = file.read_bytes()
+    for place in range(0, len(content), step):
+        file.write_bytes(content[:place] + bytes([content[place] ^ step]) + content[place + 1 :])
         caplog.clear()
         found = load("key")
         # A space between the header's JSON and the tensors carries nothing.
@@ -69,10 +69,10 @@ SHAPE_BOMB = len(SHAPE_BOMB_HEADER).to_bytes(8, "little") + SHAPE_BOMB_HEADER
 
 
 def forged(**tensors: torch.Tensor) -> bytes:
-    """Not made by `store`, and with the digest that it would have."""
+    """A file that `store` did not write, with a correct digest."""
     try:
         digest = _digest(tensors)
-    except TypeError:  # there is none for such a type
+    except TypeError:  # there is no digest for such a type
         digest = torch.zeros(32, dtype=torch.uint8)
     return save({**tensors, "digest": digest})
 
@@ -89,9 +89,9 @@ NO_REFERENCES = {
     "a digest of another shape": save({"num_images": ONE, "digest": torch.zeros(2, 3)}),
     "without a number of images": forged(x=ONE),
     "several numbers of images": forged(num_images=torch.ones(3)),
-    "images that are no number": forged(num_images=ONE * torch.nan),
+    "a number of images that is NaN": forged(num_images=ONE * torch.nan),
     "a floor of several numbers": forged(num_images=ONE, **{"floor.fid": torch.ones(2)}),
-    "a type that NumPy does not know": forged(num_images=ONE, **{"state.sum": ONE.bfloat16()}),
+    "a type that NumPy does not support": forged(num_images=ONE, **{"state.sum": ONE.bfloat16()}),
 }
 
 

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 class Layers(nn.Module):
-    """2048 features, of which `live` are non-negative nonlinear functions of the picture's colours, the others 0."""
+    """2048 features, of which `live` are non-negative nonlinear functions of the image's colours, the others 0."""
 
     def __init__(self, live):
         super().__init__()
@@ -76,8 +76,8 @@ def metric(inception_file):
     return CleanFid(CleanFidConfig(inception=str(inception_file)), device=CPU)
 
 
-def pictures(count, seed, channels=3):
-    """Random 8 x 8 pictures, of unlike brightness and contrast; the seed shifts both."""
+def random_images(count, seed, channels=3):
+    """Random 8 x 8 images with different brightness and contrast; the seed shifts both."""
     generator = np.random.default_rng(seed)
     level = generator.uniform(60, 160 + 10 * seed, (count, channels, 1, 1))
     noise = generator.normal(0, 40, (count, channels, 8, 8))
@@ -109,13 +109,13 @@ def clean_fid_features(images, file, tmp_path):
     resize = build_resizer("clean")
     parts = []
     for batch in images.permute(0, 2, 3, 1).split(32):
-        resized = torch.from_numpy(np.stack([resize(picture) for picture in batch.numpy()]).transpose(0, 3, 1, 2))
+        resized = torch.from_numpy(np.stack([resize(image) for image in batch.numpy()]).transpose(0, 3, 1, 2))
         parts.append(cleanfid.fid.get_batch_features(resized, network, CPU))
     return np.concatenate(parts).astype(np.float64)
 
 
 def clean_fid(real, generated):
-    """clean-fid's distance, given only the features that ever fire: the others add 0 and make its sqrtm slow."""
+    """clean-fid's distance on the features that are not always 0: the others add 0 and make its sqrtm slow."""
     live = (real != 0).any(axis=0) | (generated != 0).any(axis=0)
     return cleanfid.fid.fid_from_feats(real[:, live], generated[:, live])
 
@@ -133,7 +133,7 @@ def clean_fid(real, generated):
 def test_the_score_equals_clean_fid_with_more_and_fewer_images_than_features(tmp_path, num_real, num_generated, live):
     file = save_script(SmallInception(live), tmp_path / "network.pt")
     metric = CleanFid(CleanFidConfig(inception=str(file)), device=CPU)
-    real, generated = pictures(num_real, seed=1), pictures(num_generated, seed=3)
+    real, generated = random_images(num_real, seed=1), random_images(num_generated, seed=3)
     real_features, generated_features = (clean_fid_features(images, file, tmp_path) for images in (real, generated))
     expected = clean_fid(real_features, generated_features)
     assert expected > 1
@@ -141,7 +141,7 @@ def test_the_score_equals_clean_fid_with_more_and_fewer_images_than_features(tmp
 
 
 def test_the_sums_equal_those_of_clean_fid_features(metric, inception_file, tmp_path):
-    images = pictures(40, seed=1)
+    images = random_images(40, seed=1)
     features = clean_fid_features(images, inception_file, tmp_path)
     state = metric.measure_generated(images)
     assert {name: tensor.dtype for name, tensor in state.items()} == dict.fromkeys(("n", "sum", "outer"), torch.float64)
@@ -151,21 +151,21 @@ def test_the_sums_equal_those_of_clean_fid_features(metric, inception_file, tmp_
 
 
 def test_batches_of_any_size_and_order_add_up(inception_file):
-    real, generated = pictures(40, seed=1), pictures(30, seed=3)
+    real, generated = random_images(40, seed=1), random_images(30, seed=3)
     small = CleanFid(CleanFidConfig(inception=str(inception_file), batch_size=3), device=CPU)
     large = CleanFid(CleanFidConfig(inception=str(inception_file), batch_size=64), device=CPU)
     assert fid(small, real.flip(0), generated, batch_size=11) == pytest.approx(fid(large, real, generated), rel=1e-6)
 
 
 def test_grayscale_is_measured_as_three_equal_channels(metric):
-    grey = pictures(6, seed=1, channels=1)
+    grey = random_images(6, seed=1, channels=1)
     for name, tensor in metric.measure_generated(grey).items():
         torch.testing.assert_close(tensor, metric.measure_generated(grey.repeat(1, 3, 1, 1))[name], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("side", ["real", "generated"])
 def test_one_image_is_an_error_because_it_has_no_covariance(metric, side):
-    one, several = metric.measure_real(pictures(1, seed=1)), metric.measure_real(pictures(4, seed=1))
+    one, several = metric.measure_real(random_images(1, seed=1)), metric.measure_real(random_images(4, seed=1))
     states = (one, several) if side == "real" else (several, one)
     with pytest.raises(InputError, match=f"at least 2 {side} images.*not 1"):
         metric.scores(*states)
@@ -184,18 +184,18 @@ def test_the_standard_protocol_is_comparable_and_lists_its_facts(metric, incepti
 
 
 def test_the_standard_protocol_uses_real_images_unchanged(metric):
-    images = pictures(6, seed=1)
+    images = random_images(6, seed=1)
     torch.testing.assert_close(metric.measure_real(images), metric.measure_generated(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_the_original_protocol_encodes_real_images_as_jpeg(inception_file, channels, mode):
     metric = CleanFid(CleanFidConfig(protocol="original", inception=str(inception_file)), device=CPU)
-    images = pictures(6, seed=1, channels=channels)
+    images = random_images(6, seed=1, channels=channels)
     decoded = []
-    for picture in images:
+    for image in images:
         file = io.BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).squeeze().numpy()).save(file, format="JPEG", quality=75)
+        Image.fromarray(image.permute(1, 2, 0).squeeze().numpy()).save(file, format="JPEG", quality=75)
         decoded.append(torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1))
     assert Image.open(file).mode == mode
     real, generated = metric.measure_real(images), metric.measure_generated(images)

@@ -11,7 +11,7 @@ from ddpmkit_plugins.clean_fid.diagnosis import inception_file, torchvision_pack
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the network would be downloaded to; nothing is there, and the environment names no other file."""
+    """The path of the download, which does not exist; the environment names no other file."""
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "my cache"))
     monkeypatch.delenv("DDPMKIT_INCEPTION", raising=False)
     return tmp_path / "my cache" / "inception-2015-12-05.pt"

@@ -1,4 +1,4 @@
-"""The Inception network over a real server that cuts, lies and refuses, and copies of it that a disk has damaged."""
+"""Downloads of the Inception network from a faulty server, and damaged copies of it."""
 
 import hashlib
 import http.server
@@ -33,7 +33,7 @@ class SmallInception(nn.Module):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file, from where it is asked to."""
+    """Serves one file, also from an offset."""
 
     body = b""
     status = 200
@@ -71,7 +71,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the file is kept in a cache folder that is empty as yet."""
+    """The path of the file in an empty cache folder."""
     monkeypatch.setenv("DDPMKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DDPMKIT_INCEPTION", raising=False)
     (tmp_path / "cache").mkdir()
@@ -92,7 +92,7 @@ def server(network: bytes, cached: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def flipped(content: bytes) -> bytes:
-    """One bit of a weight in the middle is another."""
+    """One bit of a weight is flipped."""
     place = len(content) // 2
     return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
@@ -149,7 +149,7 @@ def test_a_damaged_copy_without_a_network_is_not_used(server: Server, cached: Pa
 
 
 def test_a_named_file_that_is_damaged_is_not_used(tmp_path: Path, network: bytes) -> None:
-    """torch itself loads nearly all of these without a word, and scores with them."""
+    """torch itself loads nearly all of these files without an error."""
     file = tmp_path / "named.pt"
     file.write_bytes(network)
     ones = torch.ones(1, 3, 299, 299)

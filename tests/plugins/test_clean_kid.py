@@ -1,4 +1,4 @@
-"""Kernel distance, precision and recall against clean-fid, brute force and sets whose answer is known."""
+"""Kernel distance, precision and recall against clean-fid, brute force and sets with known results."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def test_with_sets_of_different_sizes_it_is_the_mean_over_all_pairs() -> None:
         return (float(a @ b) / 16 + 1) ** 3
 
     within = [
-        np.mean([kernel(a, b) for a, b in itertools.permutations(side, 2)])  # of unlike images only: no bias
+        np.mean([kernel(a, b) for a, b in itertools.permutations(side, 2)])  # of different images only: no bias
         for side in (x, y)
     ]
     expected = sum(within) - 2 * np.mean([kernel(a, b) for a in x for b in y])
@@ -73,7 +73,7 @@ def test_precision_equals_brute_force(neighbours: int) -> None:
 
 
 def stored(metric: type, **attributes: object) -> CleanKid | PrecisionRecall:
-    """Without a network: what is scored here is features."""
+    """Built without a network: the tests pass features."""
     made = metric.__new__(metric)
     for name, value in attributes.items():
         setattr(made, name, value)

@@ -30,7 +30,7 @@ def scores(step: int, metric: str = "clean-fid", **values: Any) -> Scores:
 
 
 def a_run(folder: Path, first_step: int, last_step: int) -> None:
-    """Records every 10 steps, scores every 20; a run that resumes tells the scores of its first step again."""
+    """Records every 10 steps, scores every 20; a resumed run sends the scores of its first step again."""
     tracker = started(folder, first_step)
     if first_step and first_step % 20 == 0:
         tracker.scores(scores(first_step))
@@ -92,9 +92,9 @@ def test_both_tables_exist_from_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resumed_at", [0, 15, 20, 40, 60])
 def test_a_resumed_run_writes_the_tables_of_an_uninterrupted_one(tmp_path: Path, resumed_at: int) -> None:
-    for folder in ("broken", "whole"):
+    for folder in ("broken", "uninterrupted"):
         (tmp_path / folder).mkdir()
-    a_run(tmp_path / "whole", 0, 100)
+    a_run(tmp_path / "uninterrupted", 0, 100)
     a_run(tmp_path / "broken", 0, 60)
     tracker = started(tmp_path / "broken", resumed_at)
     if resumed_at and resumed_at % 20 == 0:
@@ -104,16 +104,16 @@ def test_a_resumed_run_writes_the_tables_of_an_uninterrupted_one(tmp_path: Path,
         if step % 20 == 0:
             tracker.scores(scores(step))
     for name in ("metrics.csv", "scores.csv"):
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "uninterrupted" / name).read_bytes()
 
 
 def test_an_incomplete_row_is_dropped(tmp_path: Path) -> None:
     a_run(tmp_path, 0, 40)
-    whole = (tmp_path / "metrics.csv").read_bytes()
+    before = (tmp_path / "metrics.csv").read_bytes()
     with (tmp_path / "metrics.csv").open("ab") as file:
         file.write(b"5,0.0")
     started(tmp_path, 40)
-    assert (tmp_path / "metrics.csv").read_bytes() == whole
+    assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("left", [0, 7])

@@ -1,4 +1,4 @@
-"""The Fréchet distance in features that the recipe chooses."""
+"""The Fréchet distance in the features of a named network."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 class Colours(nn.Module):
-    """Three features, the mean of each channel; or the maps whose mean they are."""
+    """Three features, the means of the channels; or the maps before averaging."""
 
     def __init__(self, maps: bool = False) -> None:
         super().__init__()
@@ -44,19 +44,19 @@ def flat() -> nn.Module:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name under which this module can be imported."""
+    """The import name of this module."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return "test_fd"
 
 
-def pictures(count: int, seed: int, level: int = 100) -> Tensor:
+def random_images(count: int, seed: int, level: int = 100) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     return (level + torch.randint(0, 50, (count, 3, 1, 1), generator=draw)).expand(-1, 3, 8, 8).to(torch.uint8)
 
 
 def test_with_channel_means_as_features_it_equals_the_closed_form(here: str) -> None:
     metric = Fd(FdConfig(extractor=f"{here}:colours", size=8, mean=(10.0,), std=(4.0,)), device=CPU)
-    real, generated = pictures(200, 0), pictures(200, 1, level=120)
+    real, generated = random_images(200, 0), random_images(200, 1, level=120)
     # Features are (pixel - 10) / 2, three of them.
     x, y = ((images[:, :, 0, 0].double() - 10) / 2 for images in (real, generated))
     first, second = x.T.cov(), y.T.cov()
@@ -68,8 +68,8 @@ def test_with_channel_means_as_features_it_equals_the_closed_form(here: str) -> 
 
 def test_feature_maps_are_averaged_and_channels_have_their_own_mean(here: str) -> None:
     config = FdConfig(extractor=f"{here}:maps", size=8, mean=(10.0, 20.0, 30.0), std=(4.0,))
-    state = Fd(config, device=CPU).measure_generated(pictures(5, 0))
-    pixels = pictures(5, 0)[:, :, 0, 0].double()
+    state = Fd(config, device=CPU).measure_generated(random_images(5, 0))
+    pixels = random_images(5, 0)[:, :, 0, 0].double()
     torch.testing.assert_close(
         state["sum"], ((pixels - torch.tensor([10.0, 20.0, 30.0])) / 2).sum(0), rtol=1e-5, atol=0
     )
@@ -84,7 +84,7 @@ def test_a_file_and_a_function_have_different_hashes(here: str, tmp_path: Path) 
     by_function = Fd(FdConfig(extractor=f"{here}:colours", size=8), device=CPU)
     assert by_file.protocol.facts["extractor"] == "colours.pt"
     assert by_file.protocol.facts["extractor SHA-256"] != by_function.protocol.facts["extractor SHA-256"]
-    images = pictures(4, 0)
+    images = random_images(4, 0)
     torch.testing.assert_close(by_file.measure_real(images), by_function.measure_real(images))
 
 
@@ -107,4 +107,4 @@ def test_an_invalid_extractor_is_named(here: str, extractor: str, message: str) 
 def test_an_extractor_without_features_is_named(here: str) -> None:
     metric = Fd(FdConfig(extractor=f"{here}:flat", size=8), device=CPU)
     with pytest.raises(InputError, match=r"returned \[768\] for 4 images"):
-        metric.measure_real(pictures(4, 0))
+        metric.measure_real(random_images(4, 0))

@@ -1,4 +1,4 @@
-"""Samples beside their nearest training images."""
+"""The distance from samples to training images, and the share of copies."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def scores(real: torch.Tensor, generated: torch.Tensor, **keys: object) -> dict[
     return made.scores(made.measure_real(real), made.measure_generated(generated))
 
 
-def pictures(count: int, seed: int) -> torch.Tensor:
+def random_images(count: int, seed: int) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, 8, 8), generator=draw, dtype=torch.uint8)
 
@@ -28,7 +28,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("count", [14, 15])
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_the_distance_equals_brute_force(count: int, mirrored: bool) -> None:
-    real, generated = pictures(20, 0), pictures(count, 1)
+    real, generated = random_images(20, 0), random_images(count, 1)
     x, y = (images.double().numpy() for images in (real, generated))
     sides = [*x, *x[..., ::-1]] if mirrored else x
     nearest = [min(np.sqrt(((image - other) ** 2).mean()) for other in sides) for image in y]
@@ -43,14 +43,14 @@ def test_a_distance_is_in_grey_levels() -> None:
 
 
 def test_copies_of_duplicated_training_images_are_copies() -> None:
-    x = pictures(12, 0)
+    x = random_images(12, 0)
     assert scores(torch.cat([x, x]), x)["copies"] == 1
-    assert scores(torch.cat([x, x, pictures(12, 1)]), torch.cat([x, pictures(12, 2)]))["copies"] == 0.5
+    assert scores(torch.cat([x, x, random_images(12, 1)]), torch.cat([x, random_images(12, 2)]))["copies"] == 0.5
 
 
 def test_copies_of_near_duplicates_are_copies() -> None:
-    """As another JPEG of the same image: each pixel moves by up to 3 grey levels, 2 in the root mean square."""
-    x = pictures(12, 0) // 2 + 40
+    """Like a JPEG copy of the image: each pixel changes by up to 3 grey levels, 2 in the root mean square."""
+    x = random_images(12, 0) // 2 + 40
     draw = torch.Generator().manual_seed(3)
     again = (x.int() + torch.randint(-3, 4, x.shape, generator=draw)).to(torch.uint8)
     assert scores(torch.cat([x, again]), x)["copies"] == 1
@@ -58,7 +58,7 @@ def test_copies_of_near_duplicates_are_copies() -> None:
 
 
 def test_a_mirror_image_is_a_copy_if_training_flips() -> None:
-    x = pictures(12, 0)
+    x = random_images(12, 0)
     assert scores(x, x.flip(3))["copies"] == 1
     assert scores(x, x.flip(3))["distance"] == pytest.approx(0, abs=1e-3)
     assert scores(x, x.flip(3), mirrored=False)["copies"] == 0
@@ -84,7 +84,7 @@ def test_a_copy_is_nearer_than_images_are_to_one_another() -> None:
 
 
 def test_memorization_is_detected() -> None:
-    real, new = pictures(30, 0), pictures(10, 1)
+    real, new = random_images(30, 0), random_images(10, 1)
     assert scores(real, torch.cat([real[:20], new]))["copies"] == pytest.approx(2 / 3)
 
 
@@ -99,4 +99,4 @@ def test_larger_images_are_averaged_over_pixels() -> None:
 @pytest.mark.parametrize("copies", [1, 3])
 def test_one_training_image_is_an_error(copies: int) -> None:
     with pytest.raises(InputError, match="at least 2 different training images"):
-        scores(pictures(1, 0).repeat(copies, 1, 1, 1), pictures(3, 1))
+        scores(random_images(1, 0).repeat(copies, 1, 1, 1), random_images(3, 1))

@@ -1,4 +1,4 @@
-"""What the tracker writes, as TensorBoard's own reader sees it."""
+"""The events that the tracker writes, read with TensorBoard's own reader."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ from ddpmkit_plugins.tensorboard_tracker.tracker import TensorboardTracker
 
 @pytest.fixture(autouse=True)
 def _later_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Event files are read in the order of their names, which tell the second: no two of a test in the same one."""
+    """Event files are read in the order of their names, which contain the second: no two of a test share one."""
     seconds = itertools.count(1_700_000_000, 10)
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
 

@@ -12,7 +12,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `wandb login` would leave a key; there is none, nor a setting of any kind."""
+    """The path where `wandb login` stores a key; there is no key and no setting."""
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")

@@ -57,8 +57,8 @@ def records(file: Path) -> Iterator[Any]:
             whole = b""
 
 
-def told(folder: Path, kind: str) -> Iterator[Any]:
-    """All records of one kind, over all the files of a run."""
+def records_of(folder: Path, kind: str) -> Iterator[Any]:
+    """All records of one kind in all files of a run."""
     wandb.teardown()  # the service flushes a file only after `finish` has returned
     for file in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
         for found in records(file):
@@ -67,29 +67,29 @@ def told(folder: Path, kind: str) -> Iterator[Any]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """Everything logged, row by row."""
+    """All logged values, by row."""
     return [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found.item}
-        for found in told(folder, "history")
+        for found in records_of(folder, "history")
     ]
 
 
 def history(folder: Path) -> dict[int, dict[str, Any]]:
-    """Everything logged, by wandb's own step."""
+    """All logged values, by wandb's own step."""
     steps: dict[int, dict[str, Any]] = {}
     for row in rows(folder):
         steps.setdefault(row["_step"], {}).update(row)
     return steps
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What a person reads; wandb's own log goes to a file."""
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings that a user sees; wandb's own log goes to a file."""
     return [found.getMessage() for found in caplog.records if not found.name.startswith("wandb")]
 
 
 @pytest.fixture
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine on which nobody ever logged in, a server that is not there, and a service of its own."""
+def logged_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without a login, with an unreachable server and a wandb service of its own."""
     wandb.teardown()  # a service started earlier remembers the environment of that time
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -100,7 +100,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_a_real_offline_run_contains_all_events(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline", project="afhq", tags=("t50",)))
     steps = history(tmp_path)
@@ -117,34 +117,34 @@ def test_a_real_offline_run_contains_all_events(tmp_path: Path) -> None:
         assert steps[20][f"{name}/_type"] == "image-file"
         (picture,) = (tmp_path / "wandb").glob(f"offline-run-*/files/{steps[20][f'{name}/path']}")
         assert picture.stat().st_size > 0
-    (run,) = told(tmp_path, "run")
+    (run,) = records_of(tmp_path, "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert (run.project, run.display_name, list(run.tags)) == ("afhq", "cats", ["t50"])
     assert config["train"] == {"learning_rate": 1e-3}
     assert config["parameters"] == 2_450_147
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_the_name_of_the_tracker_overrides_the_recipe_name(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline", name="other cats"))
-    assert [run.display_name for run in told(tmp_path, "run")] == ["other cats"]
+    assert [run.display_name for run in records_of(tmp_path, "run")] == ["other cats"]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_the_training_step_is_the_x_axis(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline"))
-    assert {(metric.glob_name or metric.name, metric.step_metric) for metric in told(tmp_path, "metric")} >= {
+    assert {(metric.glob_name or metric.name, metric.step_metric) for metric in records_of(tmp_path, "metric")} >= {
         ("*", "step")
     }
     assert [row["step"] for row in rows(tmp_path)] == [10, 20]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_steps_that_the_server_already_has_are_sent_again(tmp_path: Path) -> None:
     tracker = WandbTracker(WandbConfig(mode="offline"), run_folder=tmp_path)
     tracker.run_started(started(tmp_path, first_step=10))
     assert tracker._run is not None
-    tracker._run.log({"step": 30}, step=30, commit=True)  # where a server says that its run stands
+    tracker._run.log({"step": 30}, step=30, commit=True)  # the step that a server reports for the run
     for step in (20, 30, 40):
         tracker.step(record(step))
     tracker.run_ended(RunEnded(40, "finished"))
@@ -152,16 +152,16 @@ def test_steps_that_the_server_already_has_are_sent_again(tmp_path: Path) -> Non
     assert [row["_step"] for row in rows(tmp_path)] == [30, 31, 32, 40]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 0), ("failed", 1)])
 def test_only_a_failed_run_is_marked_so(tmp_path: Path, status: str, code: int) -> None:
     tracker = WandbTracker(WandbConfig(mode="offline"), run_folder=tmp_path)
     tracker.run_started(started(tmp_path))
     tracker.run_ended(RunEnded(0, status))  # type: ignore[arg-type]
-    assert [end.exit_code for end in told(tmp_path, "exit")] == [code]
+    assert [end.exit_code for end in records_of(tmp_path, "exit")] == [code]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_another_wandb_run_of_the_process_is_not_disturbed(tmp_path: Path) -> None:
     own = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True, console="off"))
     a_run(tmp_path / "run", WandbConfig(mode="offline"))
@@ -171,7 +171,7 @@ def test_another_wandb_run_of_the_process_is_not_disturbed(tmp_path: Path) -> No
     assert [sorted(key for key in row if not key.startswith("_")) for row in rows(tmp_path)] == [["mine"]]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_a_resumed_run_stays_one_run(tmp_path: Path) -> None:
     a_run(tmp_path, WandbConfig(mode="offline"))
     a_run(tmp_path, WandbConfig(mode="offline"), first_step=20)
@@ -179,7 +179,7 @@ def test_a_resumed_run_stays_one_run(tmp_path: Path) -> None:
     assert sorted(history(tmp_path)) == [10, 20, 30, 40]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_an_incomplete_run_id_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "wandb" / "run-id"
     file.parent.mkdir()
@@ -201,13 +201,13 @@ def test_a_link_in_the_run_folder_is_an_error(tmp_path: Path, name: str) -> None
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_without_a_key_it_continues_offline_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online"))
-    assert said(caplog) == [
+    assert messages(caplog) == [
         "wandb continues offline: No API key configured. Use `wandb login` to log in. "
         "`wandb sync` uploads the run later."
     ]
@@ -215,7 +215,7 @@ def test_without_a_key_it_continues_offline_with_one_warning(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_without_a_network_it_continues_offline_after_its_timeout(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -225,21 +225,21 @@ def test_without_a_network_it_continues_offline_after_its_timeout(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online", init_timeout=1.0))
-    (message,) = said(caplog)
+    (message,) = messages(caplog)
     assert message.startswith("wandb continues offline: ")
     assert "deadline exceeded" in message
     assert sorted(history(tmp_path)) == [10, 20]
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_an_invalid_key_does_not_fail_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig(mode="online"))
-    (message,) = said(caplog)
+    (message,) = messages(caplog)
     assert "40" in message
     assert sorted(history(tmp_path)) == [10, 20]
 
@@ -254,22 +254,22 @@ def test_a_slow_upload_at_the_end_is_left_for_later(tmp_path: Path, caplog: pyte
     tracker = WandbTracker(WandbConfig(), run_folder=tmp_path)
     tracker._run = Stuck()  # type: ignore[assignment]
     tracker.run_ended(RunEnded(20, "finished"))
-    (message,) = said(caplog)
+    (message,) = messages(caplog)
     assert f"`wandb sync {tmp_path / 'run-1'}`" in message
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_the_environment_can_choose_offline_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     with caplog.at_level(logging.WARNING):
         a_run(tmp_path, WandbConfig())
-    assert said(caplog) == []
+    assert messages(caplog) == []
     assert sorted(history(tmp_path)) == [10, 20]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("logged_out")
 def test_the_environment_can_disable_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     a_run(tmp_path, WandbConfig())

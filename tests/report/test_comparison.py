@@ -57,7 +57,7 @@ def test_all_keys_with_different_values_are_listed(made) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize(
-    ("second", "said"),
+    ("second", "message"),
     [
         ('[loss]\nuse = "l1"\n[train]\nsteps = 9\n', ""),
         ('[loss]\nuse = "huber"\n', "last loss: not comparable: the runs differ in loss.use\n"),
@@ -68,15 +68,15 @@ def test_all_keys_with_different_values_are_listed(made) -> None:  # type: ignor
         ),
     ],
 )
-def test_losses_that_measure_different_things_are_not_comparable(made, second: str, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_losses_that_measure_different_things_are_not_comparable(made, second: str, message: str) -> None:  # type: ignore[no-untyped-def]
     folders = [str(made("a", '[loss]\nuse = "l1"\n')), str(made("b", second))]
     page = Path(folders[0]) / "page.html"
     done = CliRunner().invoke(main, ["compare", *folders, "--out", str(page)], env={"COLUMNS": "100"})
     assert done.exit_code == 0
     assert "last step   20    20" in done.stdout
-    if said:
-        assert said in done.stdout
-        assert f"{said.removeprefix('last loss: ').strip()}." in page.read_text()
+    if message:
+        assert message in done.stdout
+        assert f"{message.removeprefix('last loss: ').strip()}." in page.read_text()
     else:
         assert "not comparable" not in done.stdout + page.read_text()
 
@@ -174,7 +174,7 @@ def test_an_unreadable_grid_is_skipped(made, tmp_path: Path) -> None:  # type: i
 
 
 def identified(value: float, origin: str = "run", **changes: Any) -> dict[str, Any]:
-    """A line of this version; `changes` are those of its identity."""
+    """A line with an identity; `changes` replace entries of it."""
     metric = {"use": "clean-fid", "version": "0.1.0", "config": {}}
     identity = {"metric": metric, "num_samples": 5000, "reference": "abc", "sampler": {"use": "ddim"}, "seed": 0}
     return scores(value, identity={**identity, **changes}, origin=origin)

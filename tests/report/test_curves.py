@@ -47,10 +47,10 @@ def test_both_axes_start_at_zero() -> None:
 
 
 def test_a_log_scale_shows_equal_ratios_as_equal_distances_and_skips_zero() -> None:
-    drawn = chart("Loss", [Curve("training", [(0, 0.01), (1, 0.1), (2, 1.0), (3, 0.0)])], logarithmic=True)
-    (line,) = lines(drawn)
+    figure = chart("Loss", [Curve("training", [(0, 0.01), (1, 0.1), (2, 1.0), (3, 0.0)])], logarithmic=True)
+    (line,) = lines(figure)
     assert [y for _, y in line] == [186.0, 100.0, 14.0]
-    assert {"0.01", "0.1", "1"} < set(labels(drawn))
+    assert {"0.01", "0.1", "1"} < set(labels(figure))
 
 
 def test_ticks_are_written_in_full() -> None:
@@ -73,15 +73,15 @@ def test_the_window_of_the_running_mean_is_truncated_at_the_ends() -> None:
 
 
 def test_the_legend_and_the_aria_label_contain_the_last_value() -> None:
-    drawn = chart("Loss", [Curve("training", [(1, 0.5), (2, 0.25)]), Curve("validation", [(2, 0.125)])])
-    assert "training <b>0.25</b>" in drawn
-    assert 'aria-label="Loss: training ends at 0.25, validation ends at 0.125"' in drawn
+    figure = chart("Loss", [Curve("training", [(1, 0.5), (2, 0.25)]), Curve("validation", [(2, 0.125)])])
+    assert "training <b>0.25</b>" in figure
+    assert 'aria-label="Loss: training ends at 0.25, validation ends at 0.125"' in figure
 
 
 def test_long_curves_are_averaged_and_keep_their_last_point() -> None:
-    (drawn,) = lines(chart("Loss", [Curve("training", [(step, float(step % 2)) for step in range(10_001)])]))
-    assert 200 < len(drawn) <= 402
-    assert drawn[-1][0] == 396.0
+    (figure,) = lines(chart("Loss", [Curve("training", [(step, float(step % 2)) for step in range(10_001)])]))
+    assert 200 < len(figure) <= 402
+    assert figure[-1][0] == 396.0
 
 
 def test_one_point_is_a_dot_and_no_points_are_no_chart() -> None:
@@ -90,7 +90,7 @@ def test_one_point_is_a_dot_and_no_points_are_no_chart() -> None:
 
 
 def test_names_from_outside_are_escaped() -> None:
-    drawn = chart("<script>", [Curve("<i>", [(0, 1.0), (1, 2.0)])])
-    assert "<script>" not in drawn
-    assert "<i>" not in drawn
-    assert "&lt;script&gt;" in drawn
+    figure = chart("<script>", [Curve("<i>", [(0, 1.0), (1, 2.0)])])
+    assert "<script>" not in figure
+    assert "<i>" not in figure
+    assert "&lt;script&gt;" in figure

@@ -23,7 +23,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def bomb(path: Path) -> None:
-    """A few bytes that say they are an image of 60,000 by 60,000 pixels."""
+    """A few bytes whose header declares 60,000 by 60,000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     image = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + image)

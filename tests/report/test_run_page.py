@@ -85,7 +85,7 @@ def a_run(path: Path, name: str = '"cats"') -> RunFolder:
 
 def test_the_page_shows_the_run_and_its_results(tmp_path: Path) -> None:
     page = read(a_run(tmp_path))
-    for told in (
+    for expected in (
         "cat images (critters, 32 x 32 px), trained for 20 steps",
         "T = 50",
         "validation loss 0.1234",
@@ -94,9 +94,9 @@ def test_the_page_shows_the_run_and_its_results(tmp_path: Path) -> None:
         "512",
         "4,653",
     ):
-        assert told in page.text
-    for told in ("not comparable with other scores", "f00d", "ddpmkit-acme", "1.2.0", "abc123", "ddpmkit sample"):
-        assert told in page.text
+        assert expected in page.text
+    for expected in ("not comparable with other scores", "f00d", "ddpmkit-acme", "1.2.0", "abc123", "ddpmkit sample"):
+        assert expected in page.text
 
 
 def test_the_page_needs_no_other_files(tmp_path: Path) -> None:

@@ -66,18 +66,18 @@ def test_the_sentence_names_the_images(data: dict[str, Any], words: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("speeds", "told"),
+    ("speeds", "expected"),
     [((64.0, 32.0), "about 25 min"), ((3200.0, 3200.0), "about 20 s"), ((6.4, 6.4), "about 2 h 47 min")],
 )
-def test_the_training_time_is_computed_from_the_speeds(speeds: tuple[float, float], told: str) -> None:
+def test_the_training_time_is_computed_from_the_speeds(speeds: tuple[float, float], expected: str) -> None:
     """1000 steps of 32 images before the first record, and as many before the second."""
     steps = history(step(1000, speeds[0]), step(2000, speeds[1]))
-    assert dict(facts(RECIPE, steps, []))["training time"] == told
+    assert dict(facts(RECIPE, steps, []))["training time"] == expected
 
 
 def test_facts_show_each_score_with_its_floor_and_mark_incomparable_ones() -> None:
-    told = dict(facts({}, history(), [score("standard", 1, 81.25), score("original", 1, 9.0, comparable=False)]))
-    assert told == {
+    expected = dict(facts({}, history(), [score("standard", 1, 81.25), score("original", 1, 9.0, comparable=False)]))
+    assert expected == {
         "clean-fid fid (standard)": "81.25, floor 5.31",
         "clean-fid fid (original, not comparable)": "9, floor 5.31",
     }
