@@ -37,7 +37,7 @@ class BuiltMetric:
         return self.metric.better.get(score, "neither") != "neither"
 
     def weights(self, sampling: str) -> str:
-        """The weights to evaluate if `sampling` generate the run's samples: its average, if the protocol wants one."""
+        """The weights to evaluate: the protocol's, or those of the run's samples (`sampling`) if both are averages."""
         averaged = self.metric.protocol.weights == "ema" and sampling != "raw"
         return sampling if averaged else self.metric.protocol.weights
 

@@ -1,4 +1,3 @@
-import json
 import logging
 import os
 import signal
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import incidents
 from torch import Tensor
 
 import ddpmkit
@@ -272,10 +272,6 @@ def registry(with_parts: Callable[..., Registry]) -> Registry:
 @pytest.fixture
 def run(registry: Registry, small: Recipe, tmp_path: Path) -> RunWith:
     return lambda **sections: ddpmkit.run(small(**sections), tmp_path, registry=registry)
-
-
-def incidents(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
 
 
 def ended(run: Run) -> RunEnded:

@@ -1,11 +1,11 @@
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import incidents, step_records
 from torch import Tensor, nn
 
 import ddpmkit
@@ -63,15 +63,6 @@ def unlucky(small: Recipe, above: float = 1.0, **train: Any) -> dict[str, Any]:
     return small(loss={"use": "local/unlucky", "above": above}, train=train)
 
 
-def incidents(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
-
-
 def tensors(folder: Path) -> dict[str, Tensor]:
     checkpoint = newest_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
@@ -111,7 +102,7 @@ def test_skip_skips_only_the_batch(small: Recipe, registry: Registry, tmp_path: 
     passed = {incident["step"] for incident in incidents(tmp_path)}
     assert 1 <= len(passed) < 10
     assert {incident["done"] for incident in incidents(tmp_path)} == {"skipped the batch"}
-    assert {record["step"] for record in logged(tmp_path)} == set(range(1, 21)) - passed
+    assert {record["step"] for record in step_records(tmp_path)} == set(range(1, 21)) - passed
     assert run.step == 20
     counts = {value.item() for key, value in tensors(tmp_path).items() if key.endswith("/step")}
     assert counts == {20 - len(passed)}
@@ -126,7 +117,7 @@ def test_stopping_and_resuming_changes_nothing(small: Recipe, registry: Registry
     ddpmkit.run(unlucky(small, **keys), tmp_path / "halted", registry=registry)
     assert len(incidents(tmp_path / "straight")) > 1
     assert_equal(tensors(tmp_path / "straight"), tensors(tmp_path / "halted"))
-    assert logged(tmp_path / "straight") == logged(tmp_path / "halted")
+    assert step_records(tmp_path / "straight") == step_records(tmp_path / "halted")
 
 
 @pytest.mark.parametrize("keep_last", [1, 2])
@@ -153,7 +144,7 @@ def test_a_run_is_rolled_back_to_the_same_checkpoints_wherever_it_was_stopped(
         ddpmkit.run(recipe, halted, registry=registry)
         assert [entry["done"] for entry in incidents(halted)] == [entry["done"] for entry in incidents(straight)]
         assert_equal(tensors(straight), tensors(halted))
-        assert logged(straight) == logged(halted)
+        assert step_records(straight) == step_records(halted)
         one, two = (checkpoint_folders(run / "checkpoints") for run in (straight, halted))
         assert list(map(step_of, one)) == list(map(step_of, two))
 
@@ -170,7 +161,7 @@ def test_rollback_continues_from_the_last_checkpoint_with_other_batches(
     run = ddpmkit.run(unlucky(small, on_nonfinite="rollback", checkpoint_every=2), tmp_path, registry=registry)
     went = incidents(tmp_path)
     assert run.step == 20
-    assert [record["step"] for record in logged(tmp_path)] == list(range(1, 21))
+    assert [record["step"] for record in step_records(tmp_path)] == list(range(1, 21))
     assert int(tensors(tmp_path)["progress/detours"]) == len(went) > 0
     for incident in went:
         back = (incident["step"] - 1) // 2 * 2
@@ -202,5 +193,5 @@ def test_an_infinite_validation_loss_is_left_out_of_the_log_and_recorded(
     small: Recipe, registry: Registry, tmp_path: Path
 ) -> None:
     ddpmkit.run(small(loss={"use": "local/blind"}, train={"steps": 2}), tmp_path, registry=registry)
-    assert logged(tmp_path)[-1]["validation_loss"] is None
+    assert step_records(tmp_path)[-1]["validation_loss"] is None
     assert [(entry["step"], entry["validation_loss"]) for entry in incidents(tmp_path)] == [(2, "inf")]

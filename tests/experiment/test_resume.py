@@ -1,6 +1,5 @@
 """Which runs are resumed, which are rejected, and what is shown of the changes since the last start."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import incidents
 
 import ddpmkit
 from ddpmkit.checkpoint import save_checkpoint
@@ -48,10 +48,6 @@ def messages(caplog: pytest.LogCaptureFixture) -> Messages:
         return found
 
     return take
-
-
-def incidents(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
 
 
 def write_images(folder: Path, *names: str) -> None:

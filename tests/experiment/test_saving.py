@@ -1,5 +1,4 @@
 import itertools
-import json
 import resource
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import step_records
 
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, step_of
@@ -27,11 +27,6 @@ class MessageRecorder(SilentDisplay):
 
 def saved_steps(folder: Path) -> list[int]:
     return sorted(step_of(path) for path in checkpoint_folders(folder / "checkpoints"))
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in found]
 
 
 def full_disk_before_step(run: Path, first: int, last: int = 10**9) -> Callable[[], bool]:
@@ -54,7 +49,7 @@ def test_a_temporarily_full_disk_has_no_effect(small: Recipe, tmp_path: Path) ->
     recipe, recorder = small(train={"checkpoint_every": 2, "keep_last": 0}), MessageRecorder()
     ddpmkit.run(recipe, tmp_path / "straight")
     ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(tmp_path / "run", 6, 8), display=recorder)
-    assert lines(tmp_path / "run") == lines(tmp_path / "straight")
+    assert step_records(tmp_path / "run") == step_records(tmp_path / "straight")
     assert saved_steps(tmp_path / "run") == [2, 4, 8, 10, 12, 14, 16, 18, 20]
     (message,) = (
         remark for remark in recorder.messages if "could not be written" in remark or "cannot be written" in remark
@@ -80,7 +75,7 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stays(small: Recipe, 
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
     ddpmkit.run(recipe, tmp_path / "run")
     ddpmkit.run(recipe, tmp_path / "straight")
-    assert lines(tmp_path / "run") == lines(tmp_path / "straight")
+    assert step_records(tmp_path / "run") == step_records(tmp_path / "straight")
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_no_partial_files(small: Recipe, tmp_path: Path) -> None:

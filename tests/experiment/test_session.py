@@ -1,13 +1,12 @@
 """The order of a run, and what a stopped or repeated run makes."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import differing_tensors
+from runs import differing_tensors, step_records
 
 import ddpmkit
 from ddpmkit.checkpoint import Checkpoint, newest_checkpoint
@@ -27,12 +26,6 @@ def train(small: Recipe) -> Train:
     return lambda out, steps=20, **keys: ddpmkit.run(small(train={"steps": steps, **keys}), out)
 
 
-def records(folder: Path, event: str = "step") -> list[dict[str, Any]]:
-    """The log without the speed."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines if line["event"] == event]
-
-
 def newest(folder: Path) -> Checkpoint:
     checkpoint = newest_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
@@ -44,7 +37,7 @@ def test_a_run_stopped_after_9_of_20_steps_and_resumed_has_the_same_bits(train: 
     train(tmp_path / "resumed", steps=9)
     train(tmp_path / "resumed", steps=20)
     assert differing_tensors(newest(tmp_path / "straight"), newest(tmp_path / "resumed")) == []
-    assert [record["step"] for record in records(tmp_path / "resumed")] == list(range(1, 21))
+    assert [record["step"] for record in step_records(tmp_path / "resumed")] == list(range(1, 21))
 
 
 def test_a_run_stopped_between_two_records_writes_the_same_log(small: Recipe, tmp_path: Path) -> None:
@@ -57,14 +50,14 @@ def test_a_run_stopped_between_two_records_writes_the_same_log(small: Recipe, tm
     finished = ddpmkit.run(recipe, tmp_path / "resumed")
     assert finished.ended is not None
     assert finished.ended.status == "finished"
-    assert records(tmp_path / "straight") == records(tmp_path / "resumed")
+    assert step_records(tmp_path / "straight") == step_records(tmp_path / "resumed")
     assert differing_tensors(newest(tmp_path / "straight"), newest(tmp_path / "resumed")) == []
 
 
 def test_the_same_recipe_twice_gives_the_same_log_and_the_same_images(train: Train, tmp_path: Path) -> None:
     for name in ("first", "second"):
         train(tmp_path / name, steps=6, sample_every=3)
-    assert records(tmp_path / "first") == records(tmp_path / "second")
+    assert step_records(tmp_path / "first") == step_records(tmp_path / "second")
     images = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.png"))
     assert len(images) == 2 + 10 + 2  # two grids, five moments of two processes, two strips
     for image in images:
@@ -132,7 +125,7 @@ def test_every_kind_of_image_and_prediction_runs_to_its_end(
     assert run.sample(3).shape == (3, *shape)
     assert (tmp_path / "report.html").exists()
     assert len(list((tmp_path / "viz").glob("*.png"))) == 12
-    assert [record["validation_loss"] is not None for record in records(tmp_path)] == [False, True]
+    assert [record["validation_loss"] is not None for record in step_records(tmp_path)] == [False, True]
 
 
 def test_every_component_is_chosen_by_one_key(small: Recipe, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "SAMPLE_EVERY",
     "differences",
     "differing_tensors",
+    "incidents",
     "problems_of",
     "step_records",
     "write_recipe",
@@ -132,3 +133,8 @@ def _equal_bits(one: Tensor, two: Tensor) -> bool:
     if (one.dtype, one.shape) != (two.dtype, two.shape):
         return False
     return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, two)))
+
+
+def incidents(run: Path) -> list[dict[str, Any]]:
+    """Return what the run recorded besides its log: failures, rollbacks, changes."""
+    return [json.loads(line) for line in (run / "incidents.jsonl").read_text(encoding="utf-8").splitlines()]
