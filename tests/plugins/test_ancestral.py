@@ -1,4 +1,4 @@
-"""The ancestral sampler in any number of steps against diffusers, and its exact moments on a Gaussian."""
+"""The ancestral sampler: equality with diffusers for any number of steps, and exact moments on a Gaussian."""
 
 import math
 from collections.abc import Callable
@@ -27,10 +27,10 @@ def alpha_bar(timesteps: int = T) -> Tensor:
 
 
 def in_float64(exact: Tensor, prediction: Prediction = "epsilon") -> GaussianDiffusion:
-    """With buffers that were never rounded to float32."""
-    made = GaussianDiffusion(exact, prediction)
-    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
-    return made
+    """The process with buffers in float64."""
+    process = GaussianDiffusion(exact, prediction)
+    process.sqrt_alpha_bar, process.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return process
 
 
 def theirs(prediction: Prediction = "epsilon", *, clip: bool = True) -> DDPMScheduler:
@@ -49,7 +49,7 @@ def theirs_in_float64(prediction: Prediction = "epsilon", *, clip: bool = True) 
 
 
 class Noise:
-    """The noise that diffusers draws when it is given `generator(draw)`."""
+    """The noise that diffusers samples from `generator(draw)`."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -62,45 +62,45 @@ class Noise:
 
 
 def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-    """Smooth, nonlinear, mixing pixels, different at every t."""
+    """Smooth and nonlinear; mixes pixels; depends on t."""
     return torch.sin(2 * x + 0.1 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
 
 
-def walk(scheduler: DDPMScheduler, timesteps: list[int], noise: Noise) -> list[Tensor]:
-    """Every x of diffusers' own steps."""
+def sampled_by(scheduler: DDPMScheduler, timesteps: list[int], noise: Noise) -> list[Tensor]:
+    """x after each step of the scheduler."""
     scheduler.set_timesteps(timesteps=timesteps)
     x = noise(0)
-    walked = [x]
+    frames = [x]
     for draw, t in enumerate(timesteps, start=1):
         output = network(x, torch.full((2,), t), None)
         x = scheduler.step(output, t, x, generator=noise.generator(draw)).prev_sample
-        walked.append(x)
-    return walked
+        frames.append(x)
+    return frames
 
 
-def far_apart(ours: list[Tensor], others: list[Tensor]) -> float:
-    """The largest distance between two walks, as a share of the values where these exceed 1."""
+def largest_distance(ours: list[Tensor], others: list[Tensor]) -> float:
+    """The largest distance between two runs, relative to the value if that is above 1."""
     return max(((a - b).abs() / b.abs().clamp(min=1)).max().item() for a, b in zip(ours, others, strict=True))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 23, T])
 @pytest.mark.parametrize("clip", [True, False])
-def test_any_number_of_steps_walks_as_diffusers_does(prediction: Prediction, steps: int, clip: bool) -> None:
+def test_any_number_of_steps_equals_diffusers(prediction: Prediction, steps: int, clip: bool) -> None:
     process, noise = in_float64(alpha_bar(), prediction), Noise(torch.float64)
     sampler = AncestralSampler(AncestralConfig(clip_x0=clip))
     ours = [frame.x for frame in sampler.sample(Denoiser(network, process), noise, steps)]
     scheduler = theirs_in_float64(prediction, clip=clip)
-    assert far_apart(ours, walk(scheduler, process.sampling_timesteps(steps), noise)) < 1e-6
+    assert largest_distance(ours, sampled_by(scheduler, process.sampling_timesteps(steps), noise)) < 1e-6
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
-def test_in_single_precision_the_walks_stay_together(prediction: Prediction) -> None:
+def test_single_precision_equals_diffusers(prediction: Prediction) -> None:
     process, noise = GaussianDiffusion(alpha_bar(), prediction), Noise(torch.float32)
     frames = AncestralSampler(AncestralConfig()).sample(Denoiser(network, process), noise, T)
     ours = [frame.x for frame in frames]
-    # Seen: 7e-6. Theirs are float32 coefficients too, so that this is rounding on both sides.
-    assert far_apart(ours, walk(theirs(prediction), process.sampling_timesteps(T), noise)) < 5e-5
+    # Measured: 7e-6. diffusers has float32 coefficients too, so both sides round.
+    assert largest_distance(ours, sampled_by(theirs(prediction), process.sampling_timesteps(T), noise)) < 5e-5
 
 
 Moments = Callable[..., tuple[float, float]]
@@ -113,26 +113,26 @@ def moments(gaussian_moments: Moments) -> Moments:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 13, T])
-def test_on_a_gaussian_mean_and_variance_follow_their_recursion(moments: Moments, steps: int) -> None:
-    """A step's slope is that of the regression of x_s on x_t, its variance that of q(x_s | x_t, x0), in closed form."""
+def test_mean_and_variance_of_a_gaussian_are_those_of_the_closed_form(moments: Moments, steps: int) -> None:
+    """The slope of a step is that of the regression of x_s on x_t; its variance is that of q(x_s | x_t, x0)."""
     process = in_float64(alpha_bar())
 
-    def spread(bar: float) -> float:
+    def x_variance(bar: float) -> float:
         return bar * VARIANCE + 1 - bar
 
     mean, variance = 0.0, 1.0
     for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
         bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
         alpha = bar_t / bar_s
-        slope = math.sqrt(alpha) * spread(bar_s) / spread(bar_t)
+        slope = math.sqrt(alpha) * x_variance(bar_s) / x_variance(bar_t)
         mean = math.sqrt(bar_s) * MEAN + slope * (mean - math.sqrt(bar_t) * MEAN)
         added = 0.0 if s < 0 else 1 / (alpha / (1 - alpha) + 1 / (1 - bar_s))
         variance = slope**2 * variance + added
     assert moments(process, steps) == pytest.approx((mean, variance), rel=1e-9)
 
 
-def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(moments: Moments) -> None:
-    """Each step leaves out the spread of x0 around its estimate: an error of first order in 1 / T."""
+def test_two_thousand_steps_halve_the_error_of_a_thousand_on_a_gaussian(moments: Moments) -> None:
+    """Each step omits the variance of x0 around its estimate: an error of first order in 1 / T."""
     mean, variance = moments(in_float64(alpha_bar(1000)), 1000)
     _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), 2000)
     std, finer, true = math.sqrt(variance), math.sqrt(variance_of_two_thousand), math.sqrt(VARIANCE)
@@ -142,7 +142,7 @@ def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(mo
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_a_schedule_that_ends_without_signal_can_be_walked(prediction: Prediction) -> None:
+def test_sampling_starts_at_zero_terminal_snr(prediction: Prediction) -> None:
     process = GaussianDiffusion(torch.cat([alpha_bar()[:-1], torch.zeros(1, dtype=torch.float64)]), prediction)
     frames = list(AncestralSampler(AncestralConfig()).sample(Denoiser(network, process), Noise(torch.float32), T))
     assert all(frame.x.isfinite().all() and frame.x0_hat.isfinite().all() for frame in frames)

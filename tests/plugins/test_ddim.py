@@ -1,4 +1,4 @@
-"""DDIM in single precision against diffusers, its exact moments on a Gaussian, and where it is the ancestral chain."""
+"""DDIM: equality with diffusers in float32 and with the ancestral sampler at eta = 1; exact moments on a Gaussian."""
 
 import math
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def alpha_bar(timesteps: int = T) -> Tensor:
 
 
 def in_float64(exact: Tensor) -> GaussianDiffusion:
-    """With buffers that were never rounded to float32."""
-    made = GaussianDiffusion(exact)
-    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
-    return made
+    """The process with buffers in float64."""
+    process = GaussianDiffusion(exact)
+    process.sqrt_alpha_bar, process.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return process
 
 
 def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-    """Smooth, nonlinear, mixing pixels, different at every t."""
+    """Smooth and nonlinear; mixes pixels; depends on t."""
     return torch.sin(2 * x + 0.1 * t[:, None, None, None]) + 0.3 * x.roll(1, dims=-1)
 
 
@@ -45,11 +45,11 @@ def float32_noise(draw: int) -> Tensor:
     return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(draw))
 
 
-# Rounding on both sides: theirs is as far from the double-precision walk as ours, furthest with eps, whose x0 is
-# amplified a thousandfold at first (seen: 2e-3, 3e-5 and 5e-6).
+# Both sides round: diffusers is as far from the result in float64 as ddpmkit. The distance is largest for eps, of
+# which the first step amplifies x0 by a thousand (measured: 2e-3, 3e-5 and 5e-6).
 @pytest.mark.parametrize(("prediction", "tolerance"), [("epsilon", 1e-2), ("x0", 2e-4), ("v", 2e-5)])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_in_single_precision_it_walks_as_diffusers_does(prediction: Prediction, tolerance: float, eta: float) -> None:
+def test_ddim_equals_diffusers_in_single_precision(prediction: Prediction, tolerance: float, eta: float) -> None:
     scheduler = DDIMScheduler(
         num_train_timesteps=T, beta_schedule="squaredcos_cap_v2", prediction_type=THEIR_NAMES[prediction]
     )
@@ -70,31 +70,31 @@ def test_in_single_precision_it_walks_as_diffusers_does(prediction: Prediction, 
 
 @pytest.mark.parametrize("steps", [1, 7, T])
 @pytest.mark.parametrize("clip_x0", [True, False])
-def test_eta_1_is_the_ancestral_chain(steps: int, clip_x0: bool) -> None:
-    """Song et al. (2021), section 4.1: with eta = 1 the process becomes DDPM; also a clamped one, if eps follows."""
+def test_eta_1_is_the_ancestral_sampler(steps: int, clip_x0: bool) -> None:
+    """Song et al. (2021), section 4.1: eta = 1 is DDPM; with clamping too, if eps is recomputed."""
     denoiser = Denoiser(network, in_float64(alpha_bar()))
 
     def noise(draw: int) -> Tensor:
         return float32_noise(draw).double()
 
-    implicit = DdimSampler(DdimConfig(eta=1.0, clip_x0=clip_x0, keep_eps=False)).sample(denoiser, noise, steps)
+    ddim = DdimSampler(DdimConfig(eta=1.0, clip_x0=clip_x0, keep_eps=False)).sample(denoiser, noise, steps)
     ancestral = AncestralSampler(AncestralConfig(clip_x0=clip_x0)).sample(denoiser, noise, steps)
-    for ours, other in zip(implicit, ancestral, strict=True):
+    for ours, other in zip(ddim, ancestral, strict=True):
         assert ours.t == other.t
-        # The network of this test is far out of range at first.
+        # At the first step, this network is far outside the range.
         assert clip_x0 == bool(other.x0_hat.abs().max() <= 1) or ours.t < T
         torch.testing.assert_close((ours.x, ours.x0_hat), (other.x, other.x0_hat), rtol=1e-9, atol=1e-9)
 
 
-def test_eta_0_takes_no_noise_but_the_first() -> None:
-    drawn: list[int] = []
+def test_eta_0_requests_only_the_starting_noise() -> None:
+    requested: list[int] = []
 
     def noise(draw: int) -> Tensor:
-        drawn.append(draw)
+        requested.append(draw)
         return float32_noise(draw)
 
     list(DdimSampler(DdimConfig()).sample(Denoiser(network, GaussianDiffusion(alpha_bar())), noise, T))
-    assert drawn == [0]
+    assert requested == [0]
 
 
 Moments = Callable[..., tuple[float, float]]
@@ -108,14 +108,14 @@ def moments(gaussian_moments: Moments, eta: float) -> Moments:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 13, T])
-def test_on_a_gaussian_mean_and_variance_follow_their_recursion(moments: Moments, eta: float, steps: int) -> None:
-    """x0_hat and eps are regressions of x0 and eps on x_t: their slopes are covariances over the variance of x_t."""
+def test_mean_and_variance_of_a_gaussian_are_those_of_the_closed_form(moments: Moments, eta: float, steps: int) -> None:
+    """x0_hat and eps are linear regressions on x_t, with slope covariance / variance of x_t."""
     process = in_float64(alpha_bar())
     mean, variance = 0.0, 1.0
     for t, s in pairwise([*process.sampling_timesteps(steps), -1]):
         bar_t, bar_s = process.alpha_bar_at(t), process.alpha_bar_at(s)
-        spread = bar_t * VARIANCE + 1 - bar_t
-        x0_slope, eps_slope = math.sqrt(bar_t) * VARIANCE / spread, math.sqrt(1 - bar_t) / spread
+        x_variance = bar_t * VARIANCE + 1 - bar_t
+        x0_slope, eps_slope = math.sqrt(bar_t) * VARIANCE / x_variance, math.sqrt(1 - bar_t) / x_variance
         alpha = bar_t / bar_s
         added = 0.0 if s < 0 else eta**2 / (alpha / (1 - alpha) + 1 / (1 - bar_s))
         slope = math.sqrt(bar_s) * x0_slope + math.sqrt(1 - bar_s - added) * eps_slope
@@ -125,7 +125,7 @@ def test_on_a_gaussian_mean_and_variance_follow_their_recursion(moments: Moments
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(moments: Moments, eta: float) -> None:
+def test_two_thousand_steps_halve_the_error_of_a_thousand_on_a_gaussian(moments: Moments, eta: float) -> None:
     mean, variance = moments(in_float64(alpha_bar(1000)), 1000)
     _, variance_of_two_thousand = moments(in_float64(alpha_bar(2000)), 2000)
     std, finer, true = math.sqrt(variance), math.sqrt(variance_of_two_thousand), math.sqrt(VARIANCE)
@@ -135,7 +135,7 @@ def test_what_a_thousand_steps_miss_of_the_gaussian_is_halved_by_two_thousand(mo
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_a_schedule_that_ends_without_signal_can_be_walked(prediction: Prediction) -> None:
+def test_sampling_starts_at_zero_terminal_snr(prediction: Prediction) -> None:
     process = GaussianDiffusion(torch.cat([alpha_bar()[:-1], torch.zeros(1, dtype=torch.float64)]), prediction)
     for eta in (0.0, 1.0):
         frames = list(DdimSampler(DdimConfig(eta=eta)).sample(Denoiser(network, process), float32_noise, T))
@@ -143,6 +143,6 @@ def test_a_schedule_that_ends_without_signal_can_be_walked(prediction: Predictio
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1])
-def test_eta_is_a_share(eta: float) -> None:
+def test_eta_outside_0_to_1_is_rejected(eta: float) -> None:
     with pytest.raises(ValidationError, match="eta"):
         DdimConfig(eta=eta)

@@ -42,9 +42,9 @@ def alpha_bar() -> Tensor:
 def process(prediction: Prediction = "epsilon") -> GaussianDiffusion:
     """In float64 throughout, so that no rounding hides an error."""
     exact = alpha_bar()
-    made = GaussianDiffusion(exact, prediction).double()
-    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
-    return made
+    diffusion = GaussianDiffusion(exact, prediction).double()
+    diffusion.sqrt_alpha_bar, diffusion.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return diffusion
 
 
 def use_float64(scheduler: DDIMScheduler) -> None:

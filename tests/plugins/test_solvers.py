@@ -55,9 +55,9 @@ def alpha_bar(timesteps: int = 1000) -> Tensor:
 def process(prediction: Prediction = "epsilon", exact: Tensor | None = None) -> GaussianDiffusion:
     """With buffers in float64."""
     exact = alpha_bar() if exact is None else exact
-    made = GaussianDiffusion(exact, prediction)
-    made.sqrt_alpha_bar, made.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
-    return made
+    diffusion = GaussianDiffusion(exact, prediction)
+    diffusion.sqrt_alpha_bar, diffusion.sqrt_one_minus_alpha_bar = exact.sqrt(), (1 - exact).sqrt()
+    return diffusion
 
 
 def theirs(kind: type[Any], times: list[int], exact: Tensor, **options: Any) -> Any:
