@@ -17,7 +17,7 @@ from ddpmkit.plugin import Diagnosis
 ROOT = Path(__file__).parent.parent.parent
 FINE = Diagnosis("torch", "ok", "2.11.0")
 HALF = Diagnosis("cache folder", "note", "/tmp/cache: little is free", ("df -h", "DDPMKIT_CACHE=/elsewhere"))
-LONG = Diagnosis("plugin", "problem", "it is set aside: " + "many words " * 9 + "/a/path", ("uninstall it",), "Tb")
+LONG = Diagnosis("plugin", "problem", "it is disabled: " + "many words " * 9 + "/a/path", ("uninstall it",), "Tb")
 
 
 @pytest.fixture

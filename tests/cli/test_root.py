@@ -16,7 +16,7 @@ from ddpmkit.plugin.discovery import Discovery
 from ddpmkit.plugin.finder import FoundPlugin
 from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin
 
-LONG = "train.steps = [red] :cat: is no number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
+LONG = "train.steps = [red] :cat: is not a number" + " of steps" * 20 + "\n   12 | steps = [red]\n      |         ^^^^^"
 """Wider than a terminal, with columns that must be kept and brackets that are not markup."""
 
 

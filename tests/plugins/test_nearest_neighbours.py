@@ -62,7 +62,7 @@ def test_a_mirror_image_is_a_copy_if_training_flips() -> None:
     assert scores(x, x.flip(3))["copies"] == 1
     assert scores(x, x.flip(3))["distance"] == pytest.approx(0, abs=1e-3)
     assert scores(x, x.flip(3), mirrored=False)["copies"] == 0
-    # An image's own mirror image is no other image: an almost symmetric one does not hide its copies.
+    # The mirror image does not count as another image: an almost symmetric image does not hide its copies.
     symmetric = torch.cat([x, x.flip(3)], dim=3)
     symmetric[:, :, :, 0] //= 2
     assert scores(symmetric, symmetric)["copies"] == 1

@@ -115,8 +115,8 @@ def test_a_real_offline_run_contains_all_events(tmp_path: Path) -> None:
     assert (steps[20]["clean-fid/fid"], steps[20]["clean-fid/fid_floor"]) == (94.66, 3.5)
     for name in ("samples", "forward", "reverse"):
         assert steps[20][f"{name}/_type"] == "image-file"
-        (picture,) = (tmp_path / "wandb").glob(f"offline-run-*/files/{steps[20][f'{name}/path']}")
-        assert picture.stat().st_size > 0
+        (image,) = (tmp_path / "wandb").glob(f"offline-run-*/files/{steps[20][f'{name}/path']}")
+        assert image.stat().st_size > 0
     (run,) = records_of(tmp_path, "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert (run.project, run.display_name, list(run.tags)) == ("afhq", "cats", ["t50"])

@@ -20,7 +20,7 @@ class CleanFid:
     better: Mapping[str, Better] = {"fid": "lower"}
 
     def __init__(self, config: CleanFidConfig, *, device: torch.device) -> None:
-        """Load the network. Raises ComponentUnavailable when its file is not to be had."""
+        """Load the network. Raises ComponentUnavailable if its file is not available."""
         self.features = InceptionFeatures(config, device)
         self.standard = config.protocol == "standard"
         self.protocol = MetricProtocol(
