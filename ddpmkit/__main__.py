@@ -1,5 +1,5 @@
 """`python -m ddpmkit`."""
 
-from ddpmkit.cli.process import start
+from ddpmkit.cli.entry_point import start
 
 start()

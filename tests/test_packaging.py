@@ -41,7 +41,7 @@ def test_the_wheel_contains_every_file_of_the_packages(wheel: zipfile.ZipFile) -
 
 def test_the_command_and_every_built_in_plugin_are_entry_points(wheel: zipfile.ZipFile) -> None:
     lines = wheel.read("ddpmkit-0.1.0.dist-info/entry_points.txt").decode().splitlines()
-    assert "ddpmkit = ddpmkit.cli.process:start" in lines
+    assert "ddpmkit = ddpmkit.cli.entry_point:start" in lines
     declared = {line.partition(" = ")[2] for line in lines if line.startswith("ddpmkit.")}
     assert declared == {
         f"ddpmkit_plugins.{path.parent.name}" for path in PACKAGES["ddpmkit_plugins"].glob("*/__init__.py")

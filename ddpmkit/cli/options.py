@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddpmkit.cli.plugin_commands import find_commands, rejections
+from ddpmkit.cli.third_party_commands import find_commands, rejections
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.discovery import Discovery

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddpmkit import __version__
-from ddpmkit.cli.plugin_commands import find_commands, rejections, unloaded_plugins, usable_commands
 from ddpmkit.cli.safe_stream import escaped
+from ddpmkit.cli.third_party_commands import find_commands, rejections, unloaded_plugins, usable_commands
 from ddpmkit.errors import DdpmkitError, error_text
 from ddpmkit.interrupts import is_interrupt, own_sigint_handler
 
@@ -42,7 +42,7 @@ COMMANDS = {
 }
 """ddpmkit's own commands, in the order of `--help`."""
 
-_PLUGIN_COMMANDS = f"{__name__}.plugin_commands"
+_THIRD_PARTY_COMMANDS = f"{__name__}.third_party_commands"
 _DISCOVERY = f"{__name__}.discovery"
 
 _WRITES_FILES = frozenset({"run", "sample", "interpolate", "evaluate", "visualize", "sweep"})
@@ -57,7 +57,7 @@ class Root(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Our own commands in the order of `COMMANDS`, then the commands of plugins by name."""
-        return [*COMMANDS, *_plugin_commands(ctx)]
+        return [*COMMANDS, *_third_party_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; plugins are discovered only for a name that is not ours."""
@@ -65,7 +65,7 @@ class Root(click.Group):
             module, _, attribute = COMMANDS[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        return _plugin_commands(ctx).get(cmd_name)
+        return _third_party_commands(ctx).get(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -120,14 +120,14 @@ class Root(click.Group):
         raise click.exceptions.Exit(code)
 
 
-def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
+def _third_party_commands(ctx: click.Context) -> Mapping[str, click.Command]:
     """The commands of plugins by name. Warns of each rejected one, once per invocation."""
-    if _PLUGIN_COMMANDS not in ctx.meta:
+    if _THIRD_PARTY_COMMANDS not in ctx.meta:
         commands = find_commands(_discovery(ctx), COMMANDS)
         for sentence in rejections(commands):
             _log.warning(sentence)
-        ctx.meta[_PLUGIN_COMMANDS] = usable_commands(commands)
-    found: Mapping[str, click.Command] = ctx.meta[_PLUGIN_COMMANDS]
+        ctx.meta[_THIRD_PARTY_COMMANDS] = usable_commands(commands)
+    found: Mapping[str, click.Command] = ctx.meta[_THIRD_PARTY_COMMANDS]
     return found
 
 

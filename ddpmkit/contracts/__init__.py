@@ -8,9 +8,9 @@ package imports no torch.
 from ddpmkit.contracts.backbone import Backbone, LayeredBackbone
 from ddpmkit.contracts.dataset import Dataset, InspectableDataset, Inspection
 from ddpmkit.contracts.denoiser import Denoised, Denoiser, DiffusionProcess, Posterior
+from ddpmkit.contracts.kinds import KINDS, RUNTIME, ImageShape, Prediction
 from ddpmkit.contracts.loss import Loss, VarianceLoss
 from ddpmkit.contracts.metric import Better, Metric, MetricProtocol
-from ddpmkit.contracts.runtime import KINDS, RUNTIME, ImageShape, Prediction
 from ddpmkit.contracts.sampler import NoiseSource, Sampler, SamplerState
 from ddpmkit.contracts.schedule import Schedule
 from ddpmkit.contracts.tracker import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddpmkit.contracts.runtime import ImageShape
+from ddpmkit.contracts.kinds import ImageShape
 
 if TYPE_CHECKING:
     import numpy as np

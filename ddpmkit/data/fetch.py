@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ddpmkit.archive import extract_archive
 from ddpmkit.download import download
 from ddpmkit.errors import InputError
 from ddpmkit.file_lock import lock_file
+from ddpmkit.zip_archive import extract_archive
 
 __all__ = ["AFHQ_URLS", "fetch_afhq"]
 

@@ -5,11 +5,11 @@ Timesteps are counted from 0, so timestep t here is t + 1 in the paper.
 """
 
 from ddpmkit.contracts.denoiser import Denoised, Posterior
+from ddpmkit.diffusion.alpha_bar import coefficients, with_zero_terminal_snr
 from ddpmkit.diffusion.checks import check_alphas_cumprod
 from ddpmkit.diffusion.denoiser import Denoiser, Guidance, KnownPixels
 from ddpmkit.diffusion.process import GaussianDiffusion
 from ddpmkit.diffusion.sampling_steps import extrapolation_weight
-from ddpmkit.diffusion.schedule import coefficients, with_zero_terminal_snr
 
 __all__ = [
     "Denoised",

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ddpmkit.contracts import Prediction, Schedule
 from ddpmkit.contracts.denoiser import Denoised, Posterior
+from ddpmkit.diffusion.alpha_bar import alpha_bar_fingerprint, coefficients
 from ddpmkit.diffusion.checks import check_alphas_cumprod
 from ddpmkit.diffusion.parameterization import eps_from_x0, to_denoised, training_target
 from ddpmkit.diffusion.sampling_steps import spaced_timesteps
-from ddpmkit.diffusion.schedule import alpha_bar_fingerprint, coefficients
 from ddpmkit.errors import InputError
 
 __all__ = ["GaussianDiffusion"]

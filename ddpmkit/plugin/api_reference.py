@@ -12,7 +12,7 @@ from ddpmkit.contracts import KINDS, RUNTIME
 __all__ = ["contracts_text"]
 
 _SHARED_MODULES: Mapping[str, str] = {
-    "ddpmkit.contracts": "ddpmkit.contracts.runtime",
+    "ddpmkit.contracts": "ddpmkit.contracts.kinds",
     **{
         module: module
         for module in (

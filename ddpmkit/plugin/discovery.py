@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit.environment import disabled_plugins
-from ddpmkit.plugin.finder import LOCAL_NAMESPACE, FoundPlugin, find, find_file
-from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin, load, new_plugin_manager
+from ddpmkit.plugin.finder import LOCAL_NAMESPACE, FoundPlugin, find_plugin_file, find_plugins
+from ddpmkit.plugin.loader import BrokenPlugin, LoadedPlugin, load_plugin, new_plugin_manager
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
 
@@ -45,12 +45,12 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
     names = disabled_plugins()
     enabled: list[FoundPlugin] = []
     disabled: list[FoundPlugin] = []
-    found = (*find(), *dict.fromkeys(map(find_file, local_files)))
+    found = (*find_plugins(), *dict.fromkeys(map(find_plugin_file, local_files)))
     for plugin in found:
         off = not names.isdisjoint((plugin.entry_name, plugin.namespace)) or (plugin.third_party and not third_party)
         (disabled if off else enabled).append(plugin)
     manager = new_plugin_manager()
-    results = [load(plugin, manager) for plugin in enabled]
+    results = [load_plugin(plugin, manager) for plugin in enabled]
     return Discovery(
         tuple(result for result in results if isinstance(result, LoadedPlugin)),
         tuple(result for result in results if isinstance(result, BrokenPlugin)),

@@ -1,4 +1,4 @@
-"""Find plugins without importing them: entry points of installed distributions, and single files."""
+"""Finds plugins without importing them: entry points of installed distributions, and single files."""
 
 import importlib.metadata
 import json
@@ -17,8 +17,8 @@ __all__ = [
     "LOCAL_NAMESPACE",
     "FoundPlugin",
     "file_options",
-    "find",
-    "find_file",
+    "find_plugin_file",
+    "find_plugins",
 ]
 
 ENTRY_POINT_GROUP = "ddpmkit.plugins"
@@ -92,13 +92,13 @@ class FoundPlugin:
         return None
 
 
-def find() -> tuple[FoundPlugin, ...]:
+def find_plugins() -> tuple[FoundPlugin, ...]:
     """Return all installed plugins, sorted by entry name. Nothing is imported."""
     found = {_from_entry_point(entry) for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
     return tuple(sorted(found, key=lambda plugin: (plugin.entry_name, plugin.distribution, plugin.module)))
 
 
-def find_file(path: Path) -> FoundPlugin:
+def find_plugin_file(path: Path) -> FoundPlugin:
     """Return a single file as a plugin, identified by a hash of its content. Raises InputError if it does not exist."""
     if not path.is_file():
         raise InputError(f"--plugin {path}: no such file (looked for {path.absolute()}).")

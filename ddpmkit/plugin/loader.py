@@ -1,4 +1,4 @@
-"""Load one plugin: import its module, call its hooks and validate what they yield.
+"""Loads one plugin: imports its module, calls its hooks and validates what they yield.
 
 A plugin that fails becomes a `BrokenPlugin` with the reason and a traceback. It cannot stop another plugin.
 """
@@ -30,7 +30,7 @@ from ddpmkit.plugin.hookspecs import HOOKS, PROJECT
 from ddpmkit.plugin.references import is_reference
 from ddpmkit.plugin.registered_component import RegisteredComponent
 
-__all__ = ["BrokenPlugin", "LoadedPlugin", "load", "new_plugin_manager"]
+__all__ = ["BrokenPlugin", "LoadedPlugin", "load_plugin", "new_plugin_manager"]
 
 _IMPORT_OF_TORCH = re.compile(rb"^(?:import|from)\b.*\btorch\b", re.MULTILINE)
 
@@ -73,7 +73,7 @@ def new_plugin_manager() -> pluggy.PluginManager:
     return manager
 
 
-def load(plugin: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin | BrokenPlugin:
+def load_plugin(plugin: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin | BrokenPlugin:
     """Import one plugin, register it with `manager`, call its hooks and validate what they yield."""
     if (reason := plugin.invalid_reason()) is not None:
         return BrokenPlugin(plugin, reason)

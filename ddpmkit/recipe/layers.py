@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from ddpmkit.plugin.finder import BUILTIN_NAMESPACE
 from ddpmkit.recipe.problems import Problem, RecipeError, listed, one_line
-from ddpmkit.recipe.recipe_file import Layer, as_toml_data, overlong_key
 from ddpmkit.recipe.schema.section_list import SECTIONS, section_at
 from ddpmkit.recipe.toml.positions import Key, Origin
+from ddpmkit.recipe.toml_file import Layer, as_toml_data, overlong_key
 
 __all__ = ["MergedRecipe", "Override", "check_used", "merge_layers", "parse_override"]
 

@@ -22,9 +22,9 @@ from ddpmkit.recipe.problems import RecipeError
 from ddpmkit.recipe.provenance import Provenance, provenance_of
 from ddpmkit.recipe.read import default_name, read_recipe
 from ddpmkit.recipe.recipe import Recipe
-from ddpmkit.recipe.recipe_file import read_file
 from ddpmkit.recipe.schema.section_list import LOCK_TABLE
 from ddpmkit.recipe.toml.writer import toml_text
+from ddpmkit.recipe.toml_file import read_file
 from ddpmkit.recipe.trust import SIGNATURE, key_file, signature
 
 __all__ = ["Lock", "current_provenance", "is_lock", "lock_text", "read_lock", "read_lock_values"]

@@ -1,4 +1,9 @@
-"""Errors in a recipe, each shown at the place where it is written."""
+"""Errors in a recipe, each with its file, line and column.
+
+How an error gets its position: `toml.positions.locate` finds the position of every key and value in a TOML text.
+`toml_file.read_file` stores the positions in a `Layer`, `layers` merges layers into a `MergedRecipe` and stores the
+`Origin` of each value, `checks.table.Table.problem` looks up the origin of a key, and `Problem` prints it.
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -11,9 +11,9 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.layers import merge_layers
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.recipe import Recipe
-from ddpmkit.recipe.recipe_file import Layer, as_toml_data, read_file
-from ddpmkit.recipe.resolution import resolve
+from ddpmkit.recipe.resolve import resolve
 from ddpmkit.recipe.schema.section_list import LOCK_TABLE
+from ddpmkit.recipe.toml_file import Layer, as_toml_data, read_file
 from ddpmkit.recipe.trust import is_own
 
 __all__ = ["chosen_registry", "default_name", "read_recipe", "source_layers"]

@@ -9,12 +9,13 @@ from typing import Any
 
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.checks.validation import Table, validate
+from ddpmkit.recipe.checks.table import Table
+from ddpmkit.recipe.checks.validation import validate
 from ddpmkit.recipe.layers import MergedRecipe, Override, merge_layers
 from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, RecipeError
 from ddpmkit.recipe.read import default_name, source_layers
 from ddpmkit.recipe.recipe import Recipe
-from ddpmkit.recipe.resolution import resolve
+from ddpmkit.recipe.resolve import resolve
 from ddpmkit.recipe.schema.section_list import SWEEP_TABLE, SweepSection
 from ddpmkit.recipe.toml.positions import Key, Position
 from ddpmkit.recipe.toml.writer import toml_key, toml_value

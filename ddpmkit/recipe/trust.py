@@ -20,10 +20,10 @@ from ddpmkit.plugin.component import ComponentConfig
 from ddpmkit.plugin.runs_code import CodeValue, code_values
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import one_line
-from ddpmkit.recipe.recipe_file import as_toml_data
 from ddpmkit.recipe.schema.section_list import LOCK_TABLE
 from ddpmkit.recipe.toml.positions import Key
 from ddpmkit.recipe.toml.writer import toml_value
+from ddpmkit.recipe.toml_file import as_toml_data
 from ddpmkit.regular_file import open_regular
 
 __all__ = ["SIGNATURE", "UntrustedCode", "foreign_code", "is_own", "key_file", "signature"]

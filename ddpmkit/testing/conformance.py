@@ -13,7 +13,8 @@ from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registered_component import RegisteredComponent
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import RecipeError
-from ddpmkit.recipe.checks.validation import Table, validate
+from ddpmkit.recipe.checks.table import Table
+from ddpmkit.recipe.checks.validation import validate
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.testing.checks import Check, Rule
 from ddpmkit.testing.subject import Subject

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from ddpmkit.plugin.discovery import discover
-from ddpmkit.plugin.finder import find
+from ddpmkit.plugin.finder import find_plugins
 
 
 def test_finding_imports_nothing(distribution: Any) -> None:
     distribution("ddpmkit-acme", "acme.good", "acme_good", "raise SystemExit('imported')")
-    assert "acme.good" in [plugin.entry_name for plugin in find()]
+    assert "acme.good" in [plugin.entry_name for plugin in find_plugins()]
     assert "acme_good" not in sys.modules
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ddpmkit.plugin import hookspecs
 from ddpmkit.plugin.finder import FoundPlugin
-from ddpmkit.plugin.loader import LoadedPlugin, load, new_plugin_manager
+from ddpmkit.plugin.loader import LoadedPlugin, load_plugin, new_plugin_manager
 
 GUIDE = (Path(__file__).parent.parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
 
@@ -30,7 +30,7 @@ def test_the_examples_of_the_guide_form_a_working_plugin(tmp_path: Path, monkeyp
     (tmp_path / name / "__init__.py").write_text(manifest)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, name, raising=False)
-    loaded = load(FoundPlugin("acme.zigzag", name, "ddpmkit-acme-zigzag", "1.0"), new_plugin_manager())
+    loaded = load_plugin(FoundPlugin("acme.zigzag", name, "ddpmkit-acme-zigzag", "1.0"), new_plugin_manager())
     monkeypatch.delitem(sys.modules, name)
     assert isinstance(loaded, LoadedPlugin), loaded
     assert [entry.id for entry in loaded.components] == ["acme/zigzag"]

@@ -9,7 +9,7 @@ import pytest
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, read_recipe
 from ddpmkit.recipe.layers import Override, merge_layers, parse_override
-from ddpmkit.recipe.recipe_file import Layer
+from ddpmkit.recipe.toml_file import Layer
 
 Read = Callable[..., Recipe]
 Errors = Callable[..., str]

@@ -11,7 +11,7 @@ import pytest
 
 from ddpmkit.contracts import KINDS
 from ddpmkit.errors import InputError
-from ddpmkit.plugin.finder import find
+from ddpmkit.plugin.finder import find_plugins
 from ddpmkit.scaffold import PluginName, write_package
 from ddpmkit.testing.conformance import rules
 
@@ -42,7 +42,7 @@ def run(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     install = [sys.executable, "-m", "pip", "install", *options, str(site), *(str(packages / kind) for kind in KINDS)]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    others = ",".join(plugin.entry_name for plugin in find() if plugin.third_party)
+    others = ",".join(plugin.entry_name for plugin in find_plugins() if plugin.third_party)
     ours = {
         "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "DDPMKIT_CACHE": str(site / "cache"),
         "DDPMKIT_DISABLE_PLUGINS": others,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import click
 
 from ddpmkit.cli.options import PluginChoice, plugin_options
-from ddpmkit.cli.plugin_commands import find_commands, rejections
 from ddpmkit.cli.plugins.lookup import find_components, kind_option
 from ddpmkit.cli.terminal import Terminal, aligned
+from ddpmkit.cli.third_party_commands import find_commands, rejections
 from ddpmkit.contracts import KINDS
 
 __all__ = ["list_", "show"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe.checks.validation import Table
+from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import Problem, did_you_mean, listed
 from ddpmkit.recipe.recipe import Part

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from ddpmkit.recipe.checks.validation import Table
+from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.toml.positions import Origin

@@ -1,8 +1,7 @@
-"""Check the values of a table against a pydantic model, and explain everything that is wrong with them."""
+"""Checks the values of a table against a pydantic model, and explains every error in them."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -11,40 +10,15 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from ddpmkit.errors import error_text
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.recipe.layers import MergedRecipe
+from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, did_you_mean
 from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions
 from ddpmkit.recipe.toml.positions import Key
 from ddpmkit.recipe.toml.writer import toml_value
 
-__all__ = ["Table", "unreadable_values", "validate"]
+__all__ = ["unreadable_values", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the recipe, or the keys of it that one model describes."""
-
-    recipe: MergedRecipe
-    key: Key
-    values: Mapping[str, Any]
-    title: str
-    """`[train]`, `[[metric]]`."""
-    owner: str = ""
-    """The component that the keys belong to, such as "schedule `cosine`"; empty for keys of the core."""
-    other_keys: Sequence[KeyDescriptions] = ()
-    """Keys of other models that the same table may contain."""
-    key_hints: Callable[[str], Sequence[str]] = lambda _: ()
-    """Returns the hints for a key that is unknown or missing."""
-    how_to_fix_model: Callable[[BaseException], str] = lambda _: "report it to the authors of ddpmkit"
-    """Returns the hint if code of the model itself raises an error."""
-
-    def problem(self, message: str, path: Key = (), *hints: str | None, at_key: bool = False) -> Problem:
-        """A problem with the value at `path` in this table."""
-        origin = self.recipe.origin((*self.key, *path))
-        span = (origin.position.key if at_key else origin.position.value) if origin.position else None
-        return Problem(message, origin.source, span, tuple(hint for hint in hints if hint))
 
 
 def validate(model: type[ModelT], table: Table) -> ModelT | None:

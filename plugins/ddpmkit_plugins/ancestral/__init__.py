@@ -1,4 +1,4 @@
-"""The ancestral sampler: plugin declaration and config."""
+"""The ancestral sampler: manifest and config."""
 
 from collections.abc import Iterator
 

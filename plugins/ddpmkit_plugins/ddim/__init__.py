@@ -1,4 +1,4 @@
-"""The DDIM sampler: plugin declaration and config."""
+"""The DDIM sampler: manifest and config."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The DPM-Solver++ 2M sampler: plugin declaration and config."""
+"""The DPM-Solver++ 2M sampler: manifest and config."""
 
 from collections.abc import Iterator
 

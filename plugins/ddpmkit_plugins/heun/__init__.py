@@ -1,4 +1,4 @@
-"""The second order sampler of EDM: plugin declaration and config."""
+"""The second order sampler of EDM: manifest and config."""
 
 from collections.abc import Iterator
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
-from ddpmkit.archive import MAX_RATIO, ZIP_METHODS, unsafe_path
 from ddpmkit.plugin import InputError
+from ddpmkit.zip_archive import MAX_RATIO, ZIP_METHODS, unsafe_path
 from ddpmkit_plugins.image_folder.decoding import BadImage, Source
 
 MAX_MEMBER = 2**28

@@ -1,4 +1,4 @@
-"""The UniPC sampler: plugin declaration and config."""
+"""The UniPC sampler: manifest and config."""
 
 from collections.abc import Iterator
 

@@ -10,9 +10,9 @@ import pytest
 BEGIN = """
 import sys, threading, time, atexit
 import click
-from ddpmkit.cli import process, root
+from ddpmkit.cli import entry_point, root
 
-process._EXIT_TIMEOUT = 1.0
+entry_point._EXIT_TIMEOUT = 1.0
 
 @click.command()
 def finished():
@@ -23,7 +23,7 @@ def finished():
 
 root.COMMANDS["finished"] = "__main__:finished"
 sys.argv = ["ddpmkit", "finished"]
-process.start()
+entry_point.start()
 """
 THREAD = "threading.Thread(target=lambda: time.sleep(600), name='uploader').start()"
 HOOK = "atexit.register(time.sleep, 600)"
@@ -49,7 +49,7 @@ def test_the_process_waits_briefly_for_a_thread() -> None:
 
 def test_a_file_of_a_run_never_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom ddpmkit.cli import process\nprocess._open_standard_streams()\n"
+        "import os, sys\nfrom ddpmkit.cli import entry_point\nentry_point._open_standard_streams()\n"
         f"file = open({str(tmp_path / 'log')!r}, 'w')\nos._exit(file.fileno())"
     )
     done = subprocess.run(["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script], check=False)

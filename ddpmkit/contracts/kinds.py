@@ -1,4 +1,4 @@
-"""The kinds of components, and the runtime arguments that the core passes when it builds one."""
+"""The kinds of components, and the keyword arguments (runtime arguments) that the core passes to each kind."""
 
 from __future__ import annotations
 

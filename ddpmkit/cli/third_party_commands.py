@@ -1,4 +1,4 @@
-"""The commands that plugins add: which of them can be used, and why others are rejected."""
+"""The commands that plugins add to `ddpmkit`: finds them, and rejects those whose name is taken."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.archive import extract_archive
 from ddpmkit.errors import InputError
+from ddpmkit.zip_archive import extract_archive
 
 
 def archive(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_STORED) -> Path:

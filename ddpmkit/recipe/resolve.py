@@ -1,4 +1,4 @@
-"""Turn the merged values into a recipe: select the components and check every key.
+"""Turns the merged values into a recipe: selects the components and checks every key.
 
 All problems are collected before any is raised. No component is built, and nothing heavy is imported.
 """
@@ -16,8 +16,9 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.checks.cross_checks import contradictions, unmet_needs, unusable_keep_best
 from ddpmkit.recipe.checks.hints import key_hints, unknown_top_level_key
 from ddpmkit.recipe.checks.requirements import unmet_requirements
+from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.checks.unused_keys import repeated_metrics, too_long_warmup, unused_core_keys, unused_key_notes
-from ddpmkit.recipe.checks.validation import Table, unreadable_values, validate
+from ddpmkit.recipe.checks.validation import unreadable_values, validate
 from ddpmkit.recipe.layers import MergedRecipe
 from ddpmkit.recipe.problems import MAX_PROBLEMS, RecipeError, one_line
 from ddpmkit.recipe.provenance import provenance_of

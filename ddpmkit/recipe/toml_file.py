@@ -1,4 +1,4 @@
-"""Read one TOML file into values with their positions, or raise a clear error.
+"""Reads one TOML file into a `Layer`: the values and their positions. Raises RecipeError if it cannot.
 
 `tomllib` finds syntax errors; the most common ones get a hint.
 """

@@ -1,4 +1,4 @@
-"""The entry point of the process: opens the standard streams, runs the command line, and sets the exit code."""
+"""The entry point of the program `ddpmkit`: opens the standard streams, runs the command line, sets the exit code."""
 
 import contextlib
 import os
