@@ -115,7 +115,7 @@ def test_a_component_is_shown_with_every_key(plugins: Callable[..., Result]) -> 
         "  api      1",
         "  keys",
         "    `delta`, a number above 0 (default 1.0)",
-        "        Absolute error from which the loss is linear; below it is quadratic.",
+        "        Absolute error above which the loss is linear; below it, the loss is quadratic.",
     ]
     shown = plugins("show", "local/zig", "--plugin", "zig.py").output
     assert "  requires  sys" in shown

@@ -70,13 +70,13 @@ class DataSection(ComponentSection):
     classes: Literal["all"] | Annotated[tuple[Word, ...], Field(min_length=1)] = "all"
     """Names of the classes to use, or "all"."""
     labels: bool = False
-    """Condition the network on the class of each image, and generate images of each class in turn; `classes` must list
-    the classes."""
+    """Class conditioning: train with the class label of each image, and generate images of each class in turn. Requires
+    a list in `classes`."""
     flip: bool = True
     """Flip training images horizontally with probability 0.5."""
     crop_margin: float = Field(default=1.0, ge=1, le=4)
-    """Decode images larger by this factor, rounded down to whole pixels, and take a random crop of `image_size` each
-    time an image is used."""
+    """Resize images to `image_size` times this factor, rounded down to whole pixels. Each training step takes a random
+    crop of `image_size`; validation and metrics use the centre."""
 
     @field_validator("classes")
     @classmethod
@@ -122,13 +122,13 @@ class DiffusionSection(Section):
     prediction: Prediction = "epsilon"
     """What the network predicts: the noise, the clean image, or v (Salimans & Ho 2022)."""
     zero_terminal_snr: bool = False
-    """Rescale the schedule so that the last timestep is pure noise (Lin et al. 2024); needs prediction x0 or v."""
+    """Rescale the schedule so that the last timestep is pure noise (Lin et al. 2024). Requires prediction x0 or v."""
     offset_noise: float = Field(default=0.0, ge=0)
-    """Standard deviation of additional training noise that is constant over each channel; with it, the network learns
-    to change the brightness of a whole image."""
+    """Standard deviation of additional training noise that is constant over each channel. It helps the network to
+    generate very dark and very bright images."""
     self_conditioning: bool = False
-    """Also give the network its own estimate of the clean image: in sampling, that of the step before; in training, in
-    half of the steps, which takes up to a quarter longer (Chen et al. 2022)."""
+    """Give the network its previous estimate of the clean image as additional input channels (Chen et al. 2022).
+    About half of the training steps compute this estimate, so training takes up to a quarter longer."""
 
     @field_validator("zero_terminal_snr")
     @classmethod
@@ -165,19 +165,19 @@ class SamplerSection(ComponentSection):
     use: Word = "ancestral"
     """The sampler: a built-in (`name`) or one of another package (`namespace/name`)."""
     steps: int | None = Field(default=None, ge=1)
-    """Sampling steps; by default `diffusion.timesteps`, which is also the maximum."""
+    """Number of sampling steps; by default `diffusion.timesteps`, which is also the maximum."""
     count: int = Field(default=36, ge=1)
-    """Images in a grid of samples."""
+    """Number of images in a grid of samples."""
     batch_size: int = Field(default=64, ge=1)
-    """Images generated in one batch. The noise of an image does not depend on it, but rounding may change a pixel by
-    one grey level."""
+    """Number of images generated in one batch. It does not change the noise of an image, but rounding may change a
+    pixel by one grey level."""
     weights: Word = "ema"
-    """Weights that generate the samples: "ema", their moving average; "raw", the weights of the last step;
-    "decay=0.9999", an average of `train.ema_decays`; "sigma_rel=0.075", an average of any width, reconstructed from
-    `train.ema_sigma_rels`."""
+    """Weights that generate the samples: "ema", the moving average of `train.ema_decay`; "raw", the weights of the last
+    step; "decay=0.9999", an average of `train.ema_decays`; "sigma_rel=0.075", an average of any width, reconstructed
+    from `train.ema_sigma_rels`."""
     guidance: float = Field(default=1.0, ge=0)
-    """Scale of classifier-free guidance: 0 is the unconditional prediction, 1 the conditional one, and larger values
-    extrapolate beyond it; needs `data.labels`."""
+    """Scale of classifier-free guidance: 0 is the unconditional prediction, 1 the conditional prediction (no guidance),
+    and larger values extrapolate. Requires `data.labels`."""
 
     @field_validator("weights")
     @classmethod
@@ -193,7 +193,7 @@ class MetricSection(ComponentSection):
     every: Interval = 0
     """Steps between evaluations; 0: only at the end."""
     num_samples: int | None = Field(default=None, ge=2)
-    """Images to generate for an evaluation; by default the number that the metric's protocol requires."""
+    """Number of samples in an evaluation; by default that of the metric's protocol."""
 
 
 class TrackerSection(ComponentSection):

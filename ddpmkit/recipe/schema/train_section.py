@@ -26,44 +26,44 @@ class TrainSection(Section):
     batch_size: int = Field(default=32, ge=1)
     """Images in one training step."""
     accumulate: int = Field(default=1, ge=1)
-    """Parts that a batch is computed in, one after the other, to save memory; must divide `batch_size`."""
+    """Number of parts in which a batch is computed, one after the other, to save memory; must divide `batch_size`."""
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of images that are trained without their class label, so that the network also learns the unconditional
-    prediction that guidance needs; used only with `data.labels`."""
+    """Fraction of images whose class label is replaced by the null label in training, so that the network also learns
+    the unconditional prediction, which guidance needs. Used only with `data.labels`."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    """`adam`; `adamw`, with decoupled weight decay; `muon` for the matrices inside the network, with `adamw` for all
+    """`adam`; `adamw` (decoupled weight decay); or `muon` for the matrices of the hidden layers and `adamw` for all
     other weights."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of all weights."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay rates of Adam's two moment estimates."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Weight decay: the share of each weight that a step with learning rate 1 removes."""
+    """Weight decay: an L2 penalty with `adam`; decoupled with `adamw` and `muon` (Loshchilov & Hutter 2019)."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate grows linearly from 0."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
-    """How the learning rate falls to 0 between the end of the warm-up and `steps`. A run that is extended continues at
-    the rate of the longer run."""
+    """How the learning rate decreases to 0 between the end of the warm-up and `steps`. If `steps` is increased later,
+    the run continues at the rate of the longer run."""
     gradient_clip: float = Field(default=1.0, ge=0)
-    """Maximum norm of the gradient; 0 turns clipping off."""
+    """Maximum norm of the gradient; 0: no clipping."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
-    """Decay of the exponential moving average (EMA) of the weights; 0 turns it off."""
+    """Decay of the exponential moving average (EMA) of the weights; 0: no average."""
     ema_decays: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Decays of further moving averages, each a copy of the weights; `sampler.weights` selects one."""
+    """Decays of further averages, each with its own copy of the weights; `sampler.weights` selects one."""
     ema_sigma_rels: tuple[Annotated[float, Field(ge=SMALLEST_SIGMA_REL, le=LARGEST_SIGMA_REL)], ...] = ()
-    """Relative widths of averages that lengthen with training, as in EDM2 (Karras et al. 2024). From two of them, such
-    as [0.05, 0.1], and their snapshots, `sampler.weights` can reconstruct any other width after the run."""
+    """Relative widths of averages whose length grows with training, as in EDM2 (Karras et al. 2024). With the snapshots
+    of two widths, such as [0.05, 0.1], `sampler.weights` can reconstruct any other width after the run."""
     ema_snapshot_every: Interval = 1000
-    """Steps between snapshots of `ema_sigma_rels`, all of which are stored; the more there are, the more exact is a
-    reconstructed width; 0: none."""
+    """Steps between snapshots of the averages in `ema_sigma_rels`; 0: no snapshots. All snapshots are kept. With more
+    of them, a reconstructed width is more exact."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Seed of all randomness of the run."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the network; `auto` is bfloat16 on devices with native support, and float32 on others."""
+    """Arithmetic of the network; `auto` is bfloat16 on CUDA GPUs that support it natively, and otherwise float32."""
     device: Word = "auto"
-    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1` (the second GPU) or `mps`."""
+    """Device: `auto` (CUDA if available, otherwise the CPU), `cpu`, `cuda`, `cuda:1` (the second GPU) or `mps`."""
     log_every: int = Field(default=10, ge=1)
-    """Steps between lines of the log."""
+    """Steps between lines of `metrics.jsonl`."""
     sample_every: Interval = 1000
     """Steps between grids of samples; 0: only at the end."""
     validate_every: Interval = 1000
@@ -73,15 +73,15 @@ class TrainSection(Section):
     keep_last: int = Field(default=3, ge=0)
     """Number of most recent checkpoints to keep; 0 keeps all."""
     keep_every: int = Field(default=0, ge=0)
-    """Also keep the checkpoints whose step is a multiple of this; 0: none."""
+    """Also keep each checkpoint whose step is a multiple of this; 0: none."""
     keep_best: str = ""
-    """Also keep the checkpoint with the best score of this name, such as "fid", from the first metric that reports it;
-    empty: none."""
+    """Also keep the checkpoint with the best score of this name, such as "fid"; empty: none. If several metrics report
+    the score, the first one counts."""
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     """What to do if a loss or a gradient is NaN or infinity: stop, skip the batch, or return to the last checkpoint and
     continue with other batches."""
     nonfinite_limit: int = Field(default=10, ge=1)
-    """How many batches in a row are skipped, or how many times a run returns to one checkpoint, before it stops."""
+    """Maximum number of batches that are skipped in a row, or of returns to one checkpoint, before the run stops."""
 
     @field_validator("accumulate")
     @classmethod

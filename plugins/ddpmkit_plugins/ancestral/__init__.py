@@ -9,7 +9,7 @@ class AncestralConfig(ComponentConfig):
     """Keys of `[sampler]` with `use = "ancestral"`."""
 
     clip_x0: bool = True
-    """Clamp x0_hat to [-1, 1]. Without it images explode: at T = 50, the first step divides by 0.001."""
+    """Clamp x0_hat to [-1, 1]. Without it, pixel values explode: at T = 50, the first step divides by 0.001."""
 
 
 @hookimpl

@@ -15,18 +15,19 @@ class InceptionConfig(ComponentConfig):
     without_effect: ClassVar = frozenset({"inception", "batch_size"})
 
     inception: Annotated[str, RunsCode("a TorchScript file that is run")] = ""
-    """The file of the Inception network; if empty, `DDPMKIT_INCEPTION`, then the cache folder, then a download."""
+    """Path of the Inception network. If empty: the path in the environment variable `DDPMKIT_INCEPTION`, or the file in
+    the cache folder, which is downloaded once."""
     batch_size: int = Field(default=32, ge=1)
-    """The batch size of the Inception network; the score does not depend on it."""
+    """Batch size of the Inception network. The score does not depend on it."""
 
 
 class CleanFidConfig(InceptionConfig):
     """Keys of `[[metric]]` when `use = "clean-fid"`."""
 
     protocol: Literal["standard", "original"] = "standard"
-    """`standard`: 10,000 samples of the averaged weights against the training images; comparable between runs.
-    `original`: 512 samples of the raw weights against the training images re-encoded as JPEG; not comparable with other
-    scores."""
+    """`standard`: 10,000 samples of the EMA weights against the training images; comparable between runs. `original`:
+    512 samples of the raw weights against the training images re-encoded as JPEG, as in the research code on which
+    ddpmkit is based; not comparable with other scores."""
 
 
 class CleanKidConfig(InceptionConfig):
@@ -37,7 +38,7 @@ class PrecisionRecallConfig(InceptionConfig):
     """Keys of `[[metric]]` when `use = "precision-recall"`."""
 
     neighbours: int = Field(default=3, ge=1)
-    """The ball around each image has the distance to its k-th nearest neighbour as radius; this is k."""
+    """k: the radius of the ball around each image is the distance to its k-th nearest neighbour."""
 
 
 @hookimpl

@@ -13,7 +13,7 @@ class CrittersConfig(ComponentConfig):
     size: int = Field(default=1500, ge=1)
     """Training images of each class."""
     val_size: int = Field(default=100, ge=0)
-    """Held-out images of each class."""
+    """Validation images of each class."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the generated images."""
 

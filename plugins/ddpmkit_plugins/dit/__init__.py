@@ -18,7 +18,7 @@ class DitConfig(ComponentConfig):
     heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dim`."""
     patch_size: int = Field(default=2, ge=1)
-    """Side in pixels of the square that becomes one token. Half the side means four times the tokens, and cost."""
+    """Side in pixels of the square that becomes one token. Half the side gives four times as many tokens."""
     mlp_ratio: float = Field(default=4.0, gt=0)
     """Hidden channels of the feed-forward layer, as a multiple of `dim`."""
 

@@ -12,11 +12,11 @@ class EdmConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "edm"`."""
 
     sigma_min: float = Field(default=0.002, gt=1e-6)
-    """sigma at the first timestep: the ratio of noise to signal."""
+    """sigma, the ratio of noise to signal, at the first timestep."""
     sigma_max: float = Field(default=80.0, gt=0, lt=1e6)
     """sigma at the last timestep."""
     rho: float = Field(default=7.0, gt=0)
-    """Exponent of the spacing. A larger one has more timesteps at low noise."""
+    """Exponent of the spacing. A larger value gives more timesteps at low noise."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

@@ -11,20 +11,20 @@ class HeunConfig(ComponentConfig):
     """Keys of `[sampler]` with `use = "heun"`."""
 
     churn: float = Field(default=0.0, ge=0)
-    """S_churn: how much noise the steps add back; 0 is deterministic."""
+    """S_churn: amount of noise that the steps add; 0 is deterministic."""
     churn_from: float = Field(default=0.05, ge=0)
-    """S_min: no churn below this noise over signal."""
+    """S_tmin: no noise is added at a sigma (ratio of noise to signal) below this."""
     churn_to: float = Field(default=50.0, gt=0)
-    """S_max: no churn above this noise over signal."""
+    """S_tmax: no noise is added at a sigma above this."""
     churn_noise: float = Field(default=1.003, gt=0)
-    """S_noise: standard deviation of the noise that is added."""
+    """S_noise: factor on the standard deviation of the added noise."""
     clip_x0: bool = True
     """Clamp x0_hat to [-1, 1], as in ancestral sampling."""
     keep_eps: bool = True
-    """If x0_hat is clamped, keep the eps that the network predicts, so that x loses what the clamp removes and colour
-    errors of a network early in training fade. `false`: recompute eps from x and the clamped x0_hat."""
+    """Which eps a step uses if x0_hat was clamped. `true`: the eps that the network predicted, so that the clamp also
+    corrects x; this removes colour errors early in training. `false`: eps recomputed from x and the clamped x0_hat."""
     log_snr_spacing: float = Field(default=0.5, ge=0, le=1)
-    """How the timesteps are spaced: 0 evenly in t, 1 evenly in the half log-SNR, 0.5 evenly in the mean of both."""
+    """Spacing of the sampling timesteps: 0 is even in t, 1 even in the half log-SNR, 0.5 even in the mean of both."""
 
     def unused_keys(self) -> Iterator[tuple[str, str]]:
         """Return the keys without effect: those of churn if it is 0, `keep_eps` if nothing is clamped."""

@@ -11,7 +11,7 @@ class HuberConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "huber"`."""
 
     delta: float = Field(default=1.0, gt=0)
-    """Absolute error from which the loss is linear; below it is quadratic."""
+    """Absolute error above which the loss is linear; below it, the loss is quadratic."""
 
 
 @hookimpl

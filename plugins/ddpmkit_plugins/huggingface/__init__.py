@@ -24,9 +24,9 @@ class HuggingFaceConfig(ComponentConfig):
     train_split: str = "train"
     """The split for training."""
     val_split: str | None = None
-    """The split for the validation loss; by default `validation` or `val`, if the dataset has one."""
+    """The split for the validation loss; by default `validation` or `val`, if one of them exists."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """For rows that are not intact images: stop with an error, or skip them with a warning."""
+    """If a row has no intact image: stop with an error, or skip the row with a warning."""
 
 
 @hookimpl

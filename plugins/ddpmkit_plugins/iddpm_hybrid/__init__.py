@@ -11,7 +11,7 @@ class IddpmHybridConfig(ComponentConfig):
     """Keys of `[loss]` when `use = "iddpm-hybrid"`."""
 
     bound_weight: float = Field(default=0.001, gt=0)
-    """lambda: the weight of the variational bound, from which the variance is learned."""
+    """lambda: the weight of the variational bound, which trains the variance."""
 
 
 @hookimpl

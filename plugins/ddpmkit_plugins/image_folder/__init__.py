@@ -12,19 +12,20 @@ class ImageFolderConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-folder"`."""
 
     root: str = Field(min_length=1)
-    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or images only."""
+    """Folder with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or a folder that contains
+    only images."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """For files that are not intact images: stop with an error, or skip them with a warning."""
+    """If a file is not an intact image: stop with an error, or skip the file with a warning."""
 
 
 class ImageArchiveConfig(ComponentConfig):
     """Keys of `[data]` when `use = "image-archive"`."""
 
     path: str = Field(min_length=1)
-    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or with
-    images in one folder only."""
+    """A .zip, .tar or .tar.gz with `train/<class>/*.jpg` and, for the validation loss, `val/<class>/*.jpg`; or with all
+    images in one folder."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """For members that are not intact images: stop with an error, or skip them with a warning."""
+    """If a file in the archive is not an intact image: stop with an error, or skip the file with a warning."""
 
 
 @hookimpl

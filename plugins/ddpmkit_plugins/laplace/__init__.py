@@ -11,10 +11,10 @@ class LaplaceConfig(ComponentConfig):
     """Keys of `[schedule]` when `use = "laplace"`."""
 
     mean: float = 0.0
-    """The log-SNR with the most timesteps around it."""
+    """The log-SNR near which most timesteps are."""
     scale: float = Field(default=0.5, gt=0)
-    """Width of the distribution of log-SNR. At the last timestep it is mean - scale ln((T + 1) / 2). If that is too
-    much signal for sampling to start from pure noise, set `diffusion.zero_terminal_snr`."""
+    """Width of the distribution of log-SNR. The log-SNR of the last timestep is mean - scale ln((T + 1) / 2). Sampling
+    starts from pure noise: if this timestep has too much signal for that, set `diffusion.zero_terminal_snr`."""
 
 
 @hookimpl

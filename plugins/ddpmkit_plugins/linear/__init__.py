@@ -16,7 +16,7 @@ class LinearConfig(ComponentConfig):
     last_beta: float = Field(default=0.02, gt=0, lt=1)
     """beta of the last timestep if T = `reference_timesteps`."""
     reference_timesteps: int = Field(default=1000, ge=1)
-    """The T that the betas are defined for. With another T, alpha_bar follows the same curve in T steps."""
+    """The T for which the betas are defined. With another T, alpha_bar follows the same curve in T steps."""
 
     @model_validator(mode="after")
     def _betas_grow(self) -> Self:

@@ -11,15 +11,15 @@ class NearestNeighboursConfig(ComponentConfig):
     """Keys of `[[metric]]` when `use = "nearest-neighbours"`."""
 
     size: int = Field(default=32, ge=1, le=64)
-    """Larger images are averaged down to this height and width before they are compared."""
+    """Larger images are reduced to this height and width before they are compared."""
     copy_ratio: float = Field(default=0.5, gt=0, le=1)
-    """A sample is a copy of a training image if its distance to it is less than this share of the distance between that
-    training image and the nearest different one."""
+    """A sample counts as a copy of its nearest training image if their distance is less than this fraction of the
+    distance from that training image to the nearest different training image."""
     duplicate_distance: float = Field(default=8.0, ge=0.01)
-    """Training images that differ by at most this are duplicates: stored twice, re-encoded or resized. Root mean square
-    over pixels, in grey levels of 0 .. 255."""
+    """Training images whose distance is at most this count as the same image (stored twice, re-encoded or resized).
+    The distance is the root mean square over pixels, in grey levels of 0 .. 255."""
     mirrored: bool = True
-    """Also compare with the mirror image of each training image, because `data.flip` trains on both."""
+    """Also compare with the mirror image of each training image, because `data.flip` trains on it too."""
 
 
 @hookimpl

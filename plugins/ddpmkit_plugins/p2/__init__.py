@@ -11,7 +11,7 @@ class P2Config(ComponentConfig):
     """Keys of `[loss]` when `use = "p2"`."""
 
     gamma: float = Field(default=1.0, ge=0)
-    """How strongly timesteps at low noise are weighted down; 0 is the unweighted loss of eps."""
+    """How much the weight of timesteps at low noise is reduced; 0 is the unweighted loss of eps."""
     k: float = Field(default=1.0, gt=0)
     """Added to the SNR, so that the weight at high noise stays finite."""
 

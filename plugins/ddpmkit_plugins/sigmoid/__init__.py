@@ -16,7 +16,7 @@ class SigmoidConfig(ComponentConfig):
     end: float = 3.0
     """Argument of the sigmoid at pure noise."""
     tau: float = Field(default=1.0, gt=0)
-    """Temperature, which divides the arguments. A smaller one has more timesteps at very low and very high noise."""
+    """Temperature: divides the arguments. A smaller value gives more timesteps at very low and very high noise."""
     max_beta: float = Field(default=0.999, gt=0, lt=1)
     """Upper limit of beta. Without it, beta of the last timestep would be 1."""
 

@@ -12,7 +12,7 @@ class WandbConfig(ComponentConfig):
     """Keys of `[[tracker]]` when `use = "wandb"`."""
 
     mode: Literal["online", "offline", "disabled"] = "online"
-    """`online` falls back to `offline` if there is no key or no network; `wandb sync` uploads such a run later."""
+    """`online` falls back to `offline` without an API key or a network; `wandb sync` uploads an offline run later."""
     project: str = Field(default="ddpmkit", min_length=1)
     """The project that the run belongs to."""
     entity: str = ""
