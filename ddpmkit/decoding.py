@@ -45,14 +45,14 @@ class ImageFileError(ValueError):
 class Upright(NamedTuple):
     """An image that was turned upright.
 
-    A JPEG that is decoded at a fraction of its size may have one more pixel at an edge, of which only a part belongs to
-    the photograph: `box` excludes the other part.
+    If a JPEG is decoded at a fraction of its size, only a part of the last pixel at an edge may belong to the image.
+    `box` excludes the rest of that pixel.
     """
 
     image: Image.Image
     """Of mode 1, L, LA, P, RGB, RGBA or another that Pillow converts to these without loss."""
     box: Box
-    """The part of `image` that shows the complete photograph."""
+    """The part of `image` that contains the complete original image."""
 
 
 def open_upright(file: Path | bytes, *, enough: int | None = None, most_pixels: int | None = None) -> Upright:
@@ -80,15 +80,15 @@ def open_upright(file: Path | bytes, *, enough: int | None = None, most_pixels: 
 
 
 def to_rgb8(image: Image.Image, *, channels: int = 3) -> Image.Image:
-    """The image as 8-bit RGB, or as 8-bit gray if `channels` is 1: 16 bits are scaled, transparency becomes white.
+    """Return the image as 8-bit RGB, or 8-bit gray if `channels` is 1: 16 bits are scaled, transparency becomes white.
 
-    Raises ImageFileError for 32 bits a pixel.
+    Raises ImageFileError for 32 bits per pixel.
     """
     return on_background(_eight_bits(image, stored_as=""), "white").convert("L" if channels == 1 else "RGB")
 
 
 def on_background(image: Image.Image, colour: str) -> Image.Image:
-    """The image on a background of one colour, which shows where the image is transparent."""
+    """Return the image on a background of one colour, which is visible where the image is transparent."""
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")

@@ -35,7 +35,7 @@ class DdpmkitError(Exception):
 
 
 class InputError(DdpmkitError):
-    """Something that the user gave cannot be used: a recipe, a folder, an image, an option. Exit code 2."""
+    """Something that the user provides cannot be used: a recipe, a folder, an image, an option. Exit code 2."""
 
     exit_code = 2
 
@@ -45,7 +45,7 @@ class PluginError(InputError):
 
 
 class ComponentUnavailable(InputError):
-    """A component is installed but cannot work here: a file or a service is not available.
+    """A component is installed but cannot work on this machine: a file or a service is not available.
 
     Raised while the component is built, before any work starts.
     """

@@ -1,6 +1,6 @@
 """The Fréchet distance between two Gaussians: Dowson & Landau (1982), as in Heusel et al. (2017), eq. 6.
 
-It is computed from sums over features, so that the results of batches and of ranks can be added.
+It is computed from sums over features, so that the sums of batches can be added.
 """
 
 import contextlib

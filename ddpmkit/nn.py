@@ -10,7 +10,7 @@ __all__ = ["LabelEmbedding", "SinusoidalEmbedding", "pad_to_multiple"]
 
 
 class SinusoidalEmbedding(nn.Module):
-    """sin and cos of t at geometrically spaced frequencies, 1 down to 1/10,000: Vaswani et al. (2017), section 3.5.
+    """sin and cos of t at geometrically spaced frequencies from 1 to 1/10,000: Vaswani et al. (2017), section 3.5.
 
     It has no weights, and its buffer is not part of the state dict.
     """
@@ -20,7 +20,7 @@ class SinusoidalEmbedding(nn.Module):
     def __init__(self, dim: int, *, endpoint: bool = False, cos_first: bool = True) -> None:
         """`dim`: channels of the output, even; the first half is cos, the second is sin, unless `cos_first` is False.
 
-        `endpoint`: the last frequency is 1/10,000 exactly, as in tensor2tensor; otherwise it is the one before.
+        `endpoint`: frequency i is 10,000^(-i / (dim/2 - 1)), as in tensor2tensor, instead of 10,000^(-i / (dim/2)).
         """
         super().__init__()
         half = dim // 2

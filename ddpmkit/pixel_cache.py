@@ -1,4 +1,4 @@
-"""Caches decoded images on disk: uint8 [N, C, H, W], memory-mapped, and used only if their SHA-256 is right.
+"""Caches decoded images on disk: uint8 [N, C, H, W], memory-mapped, and used only if their SHA-256 matches.
 
 For datasets whose images take long to decode; plugins may import this module. A key must identify everything that the
 pixels depend on.
@@ -31,13 +31,14 @@ class Decoded(NamedTuple):
     digest: str
     """SHA-256 of `pixels`."""
     bad: Mapping[str, str]
-    """Why other sources could not be decoded, by name."""
+    """The sources that could not be decoded, by name, with the reason."""
 
 
 def fetch(group: str, key: str, sources: int, shape: ImageShape) -> Decoded | None:
-    """The images cached under `key`, decoded from `sources` sources, in the folder `group` of the cache.
+    """Return the images cached under `key` in the folder `group` of the cache, or None if there are none.
 
-    Every byte is read and compared with the digest. None if nothing is cached, or, with a warning, if it is damaged.
+    `sources`: the number of images that were to be decoded. Every byte is read and compared with the digest. If the
+    cache is damaged, returns None and logs a warning.
     """
     pixels_file, facts_file = _paths(group, key)
     # Opening a pipe would block.

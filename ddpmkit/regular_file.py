@@ -52,7 +52,7 @@ def fsync_file(file: Path) -> None:
 
 
 def sha256_file(file: Path, *, follow_links: bool = True) -> str:
-    """SHA-256 of the content of a regular file, in hexadecimal. Raises OSError."""
+    """Return the SHA-256 of the content of a regular file, in hexadecimal. Raises OSError."""
     with open_regular(file, follow_links=follow_links) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -22,8 +22,9 @@ class Backbone(Protocol):
         """Return the prediction for x at timestep t, float [B, out_channels, H, W], on the device of x.
 
         `x`: noisy images, float32 [B, C, H, W], where C = `image_shape.channels`. Clean images are in [-1, 1]. With
-        `diffusion.self_conditioning`, x contains the noisy image and then an estimate of the clean image, so C is twice
-        the channels of an image. H and W can be any size of 8 or more, not only that of `image_shape`.
+        `diffusion.self_conditioning`, x is the noisy image and an estimate of the clean image, concatenated along the
+        channels in this order, so C is twice the number of channels of an image. H and W can be any size of 8 or more,
+        not only the size in `image_shape`.
 
         `t`: timesteps, int64 [B], 0 .. T-1.
 
@@ -35,12 +36,12 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class LayeredBackbone(Protocol):
-    """Optional for a backbone: declare the first and the last layer, for `train.optimizer = "muon"`."""
+    """Optional for a backbone: declares the first and the last layers, for `train.optimizer = "muon"`."""
 
     def outer_layers(self) -> Iterable[nn.Module]:
-        """Return the layers that map the image to features, and features to the output.
+        """Return the layers that map the image to features, and the layers that map features to the output.
 
-        Muon trains hidden layers; these layers use Adam. Without this method, layers with fewer than 8 inputs or
-        outputs use Adam.
+        Adam trains these layers, and Muon trains the hidden layers. Without this method, Adam trains layers with fewer
+        than 8 inputs or outputs.
         """
         ...

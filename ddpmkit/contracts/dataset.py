@@ -17,7 +17,7 @@ __all__ = ["Dataset", "InspectableDataset", "Inspection"]
 
 
 class Dataset(Protocol):
-    """Images and labels by index. The core shuffles, batches, flips and scales.
+    """Images and labels by index. The core shuffles, batches, flips and scales the images.
 
     Built with `split: Literal["train", "val"]`; `classes: tuple[str, ...] | None`, the classes to load (None for all);
     and `image_shape: ImageShape`, the shape of the images to return.
@@ -53,7 +53,7 @@ class Dataset(Protocol):
 
 
 class InspectableDataset(Protocol):
-    """Optional for the target of a dataset: inspect all files, for `ddpmkit data check`."""
+    """Optional for the class of a dataset: inspects all files, for `ddpmkit data check`."""
 
     @classmethod
     def inspect(
@@ -66,7 +66,7 @@ class InspectableDataset(Protocol):
     ) -> Inspection:
         """Read every file of every split without a cache, and write nothing.
 
-        `progress(done, total)` is called with the number of files. Raises InputError if there are no files.
+        Call `progress(done, total)` with the number of files read and in total. Raises InputError without any file.
         """
         ...
 
@@ -82,4 +82,4 @@ class Inspection:
     alike: tuple[tuple[Path, ...], ...] = ()
     """Groups of files with the same content."""
     notes: tuple[str, ...] = ()
-    """Further findings, in sentences."""
+    """Other findings, as sentences."""

@@ -18,8 +18,8 @@ class Denoised(NamedTuple):
     eps: Tensor
     """The noise in x."""
     spread: Tensor | None = None
-    """The variance of the next step, if the network learns it: -1 is the posterior variance, 1 is beta, the variance
-    of the noising step; the logarithm is interpolated between. None if it is not learned."""
+    """The learned variance of the reverse step: -1 selects the posterior variance, 1 selects beta, the variance of the
+    noising step. Values between interpolate the log variance linearly. None if the network does not learn it."""
 
 
 class Posterior(NamedTuple):
@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
 
 
 class Denoiser(Protocol):
-    """Estimates x0 and eps, for a network that predicts eps, x0 or v. See `ddpmkit.diffusion.Denoiser`."""
+    """Estimates x0 and eps from a network that predicts eps, x0 or v. See `ddpmkit.diffusion.Denoiser`."""
 
     @property
     def process(self) -> DiffusionProcess:
@@ -60,13 +60,14 @@ class DiffusionProcess(Protocol):
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """The number of timesteps, T."""
         ...
 
     def sampling_timesteps(self, steps: int, log_snr_spacing: float = 0.0) -> list[int]:
-        """`steps` timesteps from T-1 down to 0. Raises InputError if `steps` is not in 1 .. T.
+        """Return `steps` timesteps from T-1 down to 0. Raises InputError if `steps` is not in 1 .. T.
 
-        They are evenly spaced in t; with `log_snr_spacing` = 1 in lambda_t; between, in the weighted mean of both.
+        `log_snr_spacing`: 0 spaces them evenly in t, 1 in lambda_t (see `half_log_snr_at`), and a value between in the
+        weighted mean of both.
         """
         ...
 

@@ -16,7 +16,7 @@ RUNTIME: Mapping[str, tuple[str, ...]] = {
     "dataset": ("split", "classes", "image_shape"),
     "tracker": ("run_folder",),
 }
-"""By kind, the keyword arguments that the core passes to `target(config, ...)`. A config cannot have these fields."""
+"""The keyword arguments of `target(config, ...)`, by kind. A config cannot have fields with these names."""
 
 KINDS: tuple[str, ...] = tuple(RUNTIME)
 """All kinds of components."""

@@ -11,7 +11,7 @@ __all__ = ["Loss", "VarianceLoss"]
 
 
 class Loss(Protocol):
-    """A training loss. Built with `prediction: Prediction`, what the network predicts."""
+    """A training loss. Built with `prediction: Prediction`: what the network predicts."""
 
     def __call__(self, prediction: Tensor, target: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return one loss per image, float [B], on the device of `prediction`. The core averages over the batch.
@@ -33,7 +33,7 @@ class VarianceLoss(Loss, Protocol):
     """
 
     def with_bound(self, losses: Tensor, bound: Tensor) -> Tensor:
-        """Combine the losses of `__call__`, float [B], and the variational bound, float [B], and return float [B].
+        """Return one loss per image from the losses of `__call__` and the variational bound, float [B] each.
 
         The bound is in bits per dimension.
         """

@@ -17,7 +17,7 @@ Better = Literal["lower", "higher", "neither"]
 
 @runtime_checkable
 class Metric(Protocol):
-    """An evaluation of generated images. Built with `device: torch.device`, where its computations should run.
+    """An evaluation of generated images. Built with `device: torch.device`, the device for its computations.
 
     The constructor raises ComponentUnavailable if the metric cannot work on this machine; `remedies` state what to do.
 
@@ -44,7 +44,10 @@ class Metric(Protocol):
         ...
 
     def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state of the images of both states, without changing either. The order must not matter."""
+        """Return the state of both sets of images together.
+
+        The arguments must not be modified, and their order must not matter.
+        """
         ...
 
     def scores(self, real: dict[str, Tensor], generated: dict[str, Tensor]) -> dict[str, float]:
@@ -61,7 +64,7 @@ class MetricProtocol:
     num_samples: int
     """The number of generated images, unless the recipe sets `num_samples`."""
     weights: Literal["ema", "raw"]
-    """The weights that generate the samples. "ema" is the average that `sampler.weights` selects, if it selects one."""
+    """The weights that generate the samples. If `sampler.weights` selects another average, it replaces "ema"."""
     comparable: bool
     """False if a score of this protocol cannot be compared with any other score."""
     facts: Mapping[str, str] = field(default_factory=dict)

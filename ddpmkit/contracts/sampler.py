@@ -17,9 +17,9 @@ class Sampler(Protocol):
     """The reverse process, from noise to image. Built with its config only."""
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield steps + 1 frames: one before each step, from (T, x_T, x0_hat), and last the finished image (0, x, x).
+        """Yield steps + 1 frames: (T, x_T, x0_hat) first, one before each further step, and (0, x, x) for the image.
 
-        All random numbers come from `noise`. Raises InputError if `steps` is not in 1 .. T.
+        All random numbers must come from `noise`. Raises InputError if `steps` is not in 1 .. T.
         """
         ...
 
@@ -40,12 +40,12 @@ class SamplerState(NamedTuple):
 
 
 class NoiseSource(Protocol):
-    """Standard normal noise for a batch. It depends on the seed, the image index and `draw`, not on the batch."""
+    """Standard normal noise for a batch. It depends on seed, image index and `draw`, not on the other images."""
 
     def __call__(self, draw: int) -> Tensor:
         """Return noise, float32 [B, C, H, W].
 
-        `draw = 0` is the starting noise x_T. A sampler may use any other numbers for more noise; the same number
+        `draw = 0` returns the starting noise x_T. Every other number returns independent noise. The same number always
         returns the same noise.
         """
         ...

@@ -34,7 +34,7 @@ class Tracker(Protocol):
         ...
 
     def scores(self, event: Scores) -> None:
-        """An evaluation is complete. After a resume, the scores of the step that it resumes from are sent again."""
+        """An evaluation is complete. After a resume, the scores of the resumed step are sent again."""
         ...
 
     def run_ended(self, event: RunEnded) -> None:
@@ -59,9 +59,9 @@ class RunStarted:
     last_step: int
     """The step at which the run is complete."""
     evaluations: Mapping[str, int] = field(default_factory=dict)
-    """The metrics of the run, by their name in `Scores.metric`, with their interval in steps; 0: only at the end."""
+    """The interval of each metric in steps, by its name in `Scores.metric`. 0 means only at the end of the run."""
     skipped_metrics: tuple[str, ...] = ()
-    """Metrics of the recipe that are not available here, and that the user chose to skip."""
+    """Metrics of the recipe that are not available on this machine, and that the user chose to skip."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class StepRecord:
     step: int
     """Counted from 1."""
     loss: float
-    """The mean loss over the global batch of this step."""
+    """The mean loss over the batch of this step."""
     loss_by_quarter: tuple[float | None, ...]
-    """Mean loss since the last record, of the images with t in each quarter of the timesteps; None without images."""
+    """Mean loss since the last record, for t in each quarter of the timesteps. None for a quarter without images."""
     gradient_norm: float
     """The norm over all weights, before clipping."""
     learning_rate: float
@@ -103,7 +103,7 @@ class Scores:
     step: int
     """The step of the weights that were evaluated."""
     metric: str
-    """The metric's name in the recipe. If a recipe uses a metric several times, with the keys that differ."""
+    """The metric's name in the recipe. If a recipe uses a metric several times, the keys that differ follow."""
     protocol: str
     """`MetricProtocol.name`."""
     comparable: bool
@@ -115,13 +115,13 @@ class Scores:
     values: Mapping[str, float]
     """The scores by name."""
     floor: Mapping[str, float]
-    """The same scores between two halves of the real images; empty if there are too few images."""
+    """The scores of one half of the real images against the other half; empty if there are too few images."""
     better: Mapping[str, Better]
     """For each score, whether lower or higher is better."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """`MetricProtocol.facts`, and what the floor was measured on."""
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Scores that are NaN, infinity or not a number, as text. They are shown, but never ranked or plotted."""
+    """Values that are NaN, infinite or not numeric, as text. They are shown, but never ranked or plotted."""
     origin: Literal["run", "request"] = "run"
     """`run`: the recipe requires the evaluation. `request`: a user ran `ddpmkit evaluate`."""
     identity: Mapping[str, Any] = field(default_factory=dict)

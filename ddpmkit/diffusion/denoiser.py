@@ -23,16 +23,16 @@ class Guidance(NamedTuple):
 
     @property
     def untold(self) -> int:
-        """Return `null_label`: its name in plugin API 1."""
+        """The same as `null_label`, for plugins that use this name."""
         return self.null_label
 
     def combine(self, conditional: Tensor, unconditional: Tensor, channels: int) -> Tensor:
         """Extrapolate from the unconditional to the conditional output, [B, channels or 2 channels, H, W] each.
 
         eps, x0 and v are affine in each other at one (x, t), so guiding one of them guides all. The second half of the
-        channels, if there is one, selects the learned variance. It is interpolated only, up to the conditional one at
-        `scale` 1, as in GLIDE (Nichol et al. 2022, https://arxiv.org/abs/2112.10741) and DiT (Peebles & Xie 2023,
-        https://arxiv.org/abs/2212.09748).
+        channels, if there is one, selects the learned variance. It is not extrapolated: for `scale` above 1 it is that
+        of the conditional output, as in GLIDE (Nichol et al. 2022, https://arxiv.org/abs/2112.10741) and DiT
+        (Peebles & Xie 2023, https://arxiv.org/abs/2212.09748).
         """
         guided = torch.lerp(unconditional[:, :channels], conditional[:, :channels], self.scale)
         spread = torch.lerp(unconditional[:, channels:], conditional[:, channels:], min(self.scale, 1))
@@ -40,7 +40,7 @@ class Guidance(NamedTuple):
 
 
 class KnownPixels(NamedTuple):
-    """Pixels of the clean image that are given, for inpainting."""
+    """The known pixels of the clean image, for inpainting."""
 
     x0: Tensor
     """Float [C, H, W] in [-1, 1]; the values outside `where` are not used."""
@@ -49,11 +49,11 @@ class KnownPixels(NamedTuple):
 
 
 class Denoiser:
-    """Estimates x0 and eps at (x, t) from a network that predicts eps, x0 or v. A `ddpmkit.contracts.Denoiser`.
+    """Estimates x0 and eps at (x, t) from a network that predicts eps, x0 or v.
 
-    `network` is called as `(x, t int64 [B], label)`; its output is converted to the dtype of x. With
-    self-conditioning, the network receives the x0 of the call before, and none in the first call. So a denoiser is for
-    one batch only, from noise to image, in the order of the timesteps.
+    Implements `ddpmkit.contracts.Denoiser`. `network` is called as `(x, t int64 [B], label)`; its output is converted
+    to the dtype of x. With self-conditioning, the network receives the x0 of the previous call, or zeros in the first
+    call. So use a denoiser for one batch only, and call it in the order of the timesteps, from noise to image.
     """
 
     def __init__(
@@ -64,7 +64,10 @@ class Denoiser:
         guidance: Guidance | None = None,
         known: KnownPixels | None = None,
     ) -> None:
-        """`label`: int64 [B], the class of each image of the batch, or None. `guidance` has no effect without it."""
+        """`label`: int64 [B], the class of each image of the batch, or None.
+
+        `guidance` has no effect without `label`. `known`: the pixels to keep, for inpainting.
+        """
         self.network = network
         self.process = process
         self.label = label
@@ -76,7 +79,7 @@ class Denoiser:
         """Estimate x0 and eps at x [B, C, H, W] and timestep t in 0 .. T-1.
 
         `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. With `keep_eps`, eps stays
-        as the network predicts it; x0 and eps then compose another x.
+        as predicted, and x0 and eps no longer compose x.
         """
         estimate = self._estimate(x, t)
         if not clip_x0:

@@ -21,9 +21,9 @@ class GaussianDiffusion(nn.Module):
 
     Buffers, float32 [T], computed in float64: `alpha_t`, `beta` (1 - alpha_t), `alpha_bar`, `sqrt_alpha_bar`,
     `sqrt_one_minus_alpha_bar`, `posterior_variance`, `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf
-    if alpha_bar is 0), and those of `posterior_mean` and `learned_log_variance`. Subtract none of them from 1: in
-    float32, alpha_t and alpha_bar of the first timesteps round to 1. The buffers follow from the recipe, so they are
-    not part of the state dict.
+    if alpha_bar is 0), and the coefficients of `posterior_mean` and `learned_log_variance`. Do not subtract a buffer
+    from 1: in float32, alpha_t and alpha_bar of the first timesteps may round to 1. The buffers follow from the recipe,
+    so they are not part of the state dict.
     """
 
     alpha_t: Tensor
@@ -166,7 +166,7 @@ class GaussianDiffusion(nn.Module):
     def posterior_log_variance(self, t: Tensor) -> Tensor:
         """Return the log variance [B, 1, 1, 1] of `posterior` at s = t - 1, with t int64 [B].
 
-        At t = 0 it would be minus infinity, and the value at t = 1 is used: Nichol & Dhariwal (2021), section 3.1. If
+        At t = 0 it would be minus infinity, so the value at t = 1 is used: Nichol & Dhariwal (2021), section 3.1. If
         T = 1, it is the logarithm of beta.
         """
         return _at(self.log_posterior_variance, t)
@@ -187,7 +187,7 @@ class GaussianDiffusion(nn.Module):
     def alpha_bar_in_double(self, t: Tensor) -> Tensor:
         """Return alpha_bar float64 [B] at t int64 [B], precise enough for 1 - alpha_bar.
 
-        MPS has no float64: there it is float32, and the largest float32 below 1 instead of 1.
+        On MPS, which has no float64, it is float32, and at most the largest float32 below 1.
         """
         if t.device.type == "mps":
             return self.alpha_bar[t].clamp(max=1 - 2**-24)
@@ -203,10 +203,10 @@ class GaussianDiffusion(nn.Module):
         return (math.log(alpha_bar_t) - math.log1p(-alpha_bar_t)) / 2
 
     def sampling_timesteps(self, steps: int, log_snr_spacing: float = 0.0) -> list[int]:
-        """`steps` timesteps from T-1 down to 0; for one step, T-1 alone.
+        """Return `steps` timesteps from T-1 down to 0; for one step, T-1 alone.
 
-        They are evenly spaced in t, or with `log_snr_spacing` = 1 in lambda_t (clamped at -5.1), or with a value
-        between in the weighted mean of both, each scaled to 0 .. 1. Raises InputError if `steps` is not in 1 .. T.
+        `log_snr_spacing`: 0 spaces them evenly in t, 1 in lambda_t (clamped at -5.1), and a value between in the
+        weighted mean of both, each scaled to 0 .. 1. Raises InputError if `steps` is not in 1 .. T.
         """
         if not 1 <= steps <= self.timesteps:
             raise InputError(f"the number of sampling steps must be between 1 and {self.timesteps}, not {steps}.")

@@ -38,11 +38,12 @@ def spaced_timesteps(half_log_snr: Sequence[float], steps: int, log_snr_spacing:
 
 
 def extrapolation_weight(h: float, h_before: float) -> float:
-    """The weight of x0_hat(t) - x0_hat(before) in a second order multistep solver; h is the step in lambda.
+    """Return the weight of x0_hat(t) - x0_hat(previous t) in a second-order multistep solver.
 
-    1 / (2 r) with r = h_before / h: Lu et al. (2022), algorithm 2 (https://arxiv.org/abs/2211.01095). A step that is
-    both long and longer than the one before gets r^2 / 2 instead: what x0_hat did in a short step rarely continues over
-    a longer one. With enough steps all of them are short, so the order is that of the paper.
+    `h`, `h_before`: the lengths in lambda of this step and of the previous one. The weight is 1 / (2 r) with
+    r = h_before / h: Lu et al. (2022), algorithm 2 (https://arxiv.org/abs/2211.01095). If r < 1 and h > 0.5, it is
+    r^2 / 2 instead, because a change of x0_hat in a short step rarely continues over a longer one. With enough steps,
+    no step is that long, so the order of the solver is that of the paper.
     """
     r = h_before / h
     return r * r / 2 if r < 1 and h > _LONG_STEP else 1 / (2 * r)

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 written_atomically = atomic_write
-"""The former name of `atomic_write`."""
+"""The same as `atomic_write`, for plugins that use this name."""
 
 
 def __getattr__(name: str) -> Any:

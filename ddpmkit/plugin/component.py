@@ -16,7 +16,7 @@ from ddpmkit.plugin.references import is_reference
 __all__ = ["API_VERSION", "Component", "ComponentConfig", "check_config_model"]
 
 API_VERSION = 1
-"""The version of the contracts in `ddpmkit.contracts`. Components of the previous version also work."""
+"""The version of the contracts in `ddpmkit.contracts`. ddpmkit also supports components of the version before it."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -34,7 +34,7 @@ class ComponentConfig(BaseModel):
     facts of a protocol. Scores whose configs differ only in these fields count as the same evaluation."""
 
     def unused_keys(self) -> Iterable[tuple[str, str]]:
-        """Return the keys that have no effect given the other values, with the reason: `("churn_to", "churn is 0")`.
+        """Return each key that has no effect with the other values, and the reason: `("churn_to", "churn is 0")`.
 
         ddpmkit warns if a recipe sets one of them.
         """
@@ -54,19 +54,19 @@ class Component:
     name: str
     """Lower-case words joined by hyphens. A recipe refers to the component as `use = "namespace/name"`."""
     target: str
-    """`package.module:Class`, called as `Class(config, **runtime)`; `ddpmkit.contracts.RUNTIME` lists the arguments."""
+    """`package.module:Name` of a class or function, called as `Name(config, **runtime)` (see `contracts.RUNTIME`)."""
     summary: str
     """One line, shown by `ddpmkit plugins list`."""
     config: str = "ddpmkit.plugin:ComponentConfig"
-    """`package:Model`, a subclass of `ComponentConfig`. Its module must not import torch."""
+    """`package.module:Name` of a subclass of `ComponentConfig`. Its module must not import torch."""
     api: int = API_VERSION
     """The version of the contracts that the component implements."""
     requires: tuple[str, ...] = ()
-    """Top-level modules that the target imports and that must be installed (`wandb`)."""
+    """Top-level modules that must be installed because the target imports them (`wandb`)."""
     provides: tuple[str, ...] = ()
     """Capabilities that this component provides to the other components of a recipe."""
     needs: tuple[str, ...] = ()
-    """Capabilities that another component of the recipe must provide. `a|b` is satisfied by either."""
+    """Capabilities that another component of the recipe must provide. `a|b` means `a` or `b`."""
 
     def __post_init__(self) -> None:
         """Raise ValueError if a field is malformed."""

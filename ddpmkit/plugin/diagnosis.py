@@ -18,7 +18,7 @@ class Diagnosis:
     subject: str
     """What was checked, in a word or two."""
     state: State
-    """`ok`; `note`: it works, and the finding is worth knowing; `problem`: something will fail."""
+    """`ok`; `note`: it works, but the user should read the finding; `problem`: something will fail."""
     finding: str
     """The result, in one line."""
     remedies: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ class RunsCode:
 
     `extractor: Annotated[str, RunsCode("a module that is imported")]`. A value in the user's own recipe is used
     without a question. A value in a run folder or a checkpoint from someone else requires `--trust`. An empty value
-    and the default of the field never do.
+    and the default of the field never require it.
     """
 
     how: str

@@ -155,7 +155,7 @@ RULES = (
         "metric.mergeable",
         "the score does not depend on how the images are split into batches",
         "Store sums and counts instead of means, so that states can be added. If sums are not sufficient, a state "
-        "may grow, for example with the features of every image.",
+        "may store values of every image, for example its features.",
         _mergeable,
     ),
     Rule(
@@ -196,8 +196,8 @@ RULES = (
     Rule(
         "metric.noise",
         "more noise in the images makes each ranking score worse",
-        "Check the sign and `better`, and that the range is not so narrow that noise is clipped. A score that "
-        'describes a run without ranking it has `better = "neither"`.',
+        "Check the sign, `better`, and that the score does not saturate when noise is added. A score that describes a "
+        'run without ranking it has `better = "neither"`.',
         _noise,
     ),
 )

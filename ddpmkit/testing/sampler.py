@@ -158,9 +158,9 @@ RULES = (
     ),
     Rule(
         "sampler.any-steps",
-        "every number of steps from 1 to T works, and T = 1",
-        "Check what the first step lacks (a previous step) and what the last step divides by: at t = -1 alpha_bar is 1 "
-        "and log-SNR is infinite.",
+        "every number of steps from 1 to T works, also if T = 1",
+        "The first step has no previous step. In the last step, alpha_bar is 1 and log-SNR is infinite at t = -1: look "
+        "for a division by 0.",
         _any_steps,
     ),
     Rule(
@@ -184,9 +184,9 @@ RULES = (
     Rule(
         "sampler.gaussian",
         "samples have the right mean and variance if the data are Gaussian and the noise prediction is exact",
-        "Compare each coefficient with the paper. A variance that is too large: noise with too large a variance, or "
-        "added twice. Too small: noise is missing, or the same noise in every step. A wrong mean: alpha_bar of t "
-        "instead of the next timestep.",
+        "Compare each coefficient with the paper. If the variance is too large, look for noise with too large a "
+        "variance, or noise that is added twice. If it is too small, look for missing noise, or equal noise in every "
+        "step. If the mean is wrong, look for alpha_bar of t instead of the next timestep.",
         _gaussian,
     ),
     Rule(
@@ -198,8 +198,8 @@ RULES = (
     Rule(
         "sampler.x0-hat",
         "x0_hat of each frame is the denoiser's estimate of the clean image at x",
-        "Yield the denoiser's x0 for the x of the same frame, clamped or not; not eps, and not the next x. Image grids "
-        "and GIFs show it.",
+        "Yield the denoiser's x0 for the x of the same frame. It may be clamped. Do not yield eps or the next x. Image "
+        "grids and GIFs show x0_hat.",
         _x0_hat,
     ),
 )

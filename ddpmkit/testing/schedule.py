@@ -77,8 +77,8 @@ RULES = (
         "schedule.float64",
         "alpha_bar is float64",
         "Create the first tensor of the computation with dtype=torch.float64, for example in `torch.arange` or "
-        "`torch.linspace`. A conversion at the end keeps the rounding errors of float32, which near t = 0 are as "
-        "large as 1 - alpha_bar.",
+        "`torch.linspace`. A conversion at the end keeps the rounding errors of float32, which near t = 0 are "
+        "large compared with 1 - alpha_bar.",
         _float64,
     ),
     Rule(

@@ -157,7 +157,7 @@ RULES = (
         "tracker.odd-numbers",
         "missing values, NaN and infinity are accepted",
         "validation_loss and each item of loss_by_quarter can be None. A loss, a gradient norm or a score can be NaN "
-        "or infinity. A floor can be missing.",
+        "or infinity. `floor` can lack some of the scores, or be empty.",
         _odd_numbers,
     ),
     Rule(

@@ -368,7 +368,7 @@ def test_a_failure_in_the_middle_of_an_update_saves_nothing(
         ("detached", "its return value has no gradient: it does not depend on the prediction"),
     ],
 )
-def test_a_loss_that_returns_another_form_is_named(run: RunWith, tmp_path: Path, how: str, said: str) -> None:
+def test_a_loss_that_returns_an_invalid_value_is_named(run: RunWith, tmp_path: Path, how: str, said: str) -> None:
     with pytest.raises(RunFailed, match="loss 'local/odd' failed while training step 1: ") as caught:
         run(loss={"use": "local/odd", "how": how})
     assert said in caught.value.message

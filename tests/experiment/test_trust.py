@@ -52,7 +52,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, [*arguments, "--no-plugins"])
 
 
-def test_a_run_of_ones_own_is_evaluated_without_a_flag(recipe: dict[str, Any]) -> None:
+def test_the_users_own_run_is_evaluated_without_a_flag(recipe: dict[str, Any]) -> None:
     ddpmkit.run(recipe, "mine")
     assert len(ddpmkit.load("mine").evaluate()) == 1
     shutil.copytree("mine", "copied")
@@ -98,7 +98,7 @@ def test_a_lock_file_from_elsewhere_is_run_only_if_trusted_and_belongs_to_the_us
     assert call("evaluate", "again").exit_code == 0
 
 
-def test_a_recipe_of_ones_own_resumes_a_folder_from_elsewhere_and_runs_only_its_own_code(
+def test_the_users_own_recipe_resumes_a_folder_from_elsewhere_and_runs_only_its_own_code(
     theirs: Path, recipe: dict[str, Any]
 ) -> None:
     ours = {**recipe, "metric": [{"use": "nearest-neighbours", "num_samples": 4}]}
