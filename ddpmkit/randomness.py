@@ -2,8 +2,8 @@
 
 The generator is the counter-based Philox4x64 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the
 key is (seed, purpose), and the counters are for example the training step and the index in the batch. So a resume needs
-no saved generator state, an image has the same noise in every batch, and two ranks together see the numbers that one
-would see. Numbers are generated on the CPU, so they do not depend on the device.
+no saved generator state, and an image has the same noise in every batch, and in every part of a batch (gradient
+accumulation). Numbers are generated on the CPU, so they do not depend on the device.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ __all__ = ["ImageNoise", "Purpose", "normal", "permutation", "stream", "uniform_
 
 
 class Purpose(IntEnum):
-    """What a stream is for. Streams of different purposes do not overlap. A changed value changes what seeds mean."""
+    """The use of a stream. Streams of different purposes do not overlap.
+
+    A changed value changes all results of a seed.
+    """
 
     ORDER = 1
     TIMESTEP = 2
@@ -38,7 +41,7 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, *counters: int) -> Generator:
-    """Return the generator at up to three counters, such as step and index in the global batch.
+    """Return the generator at up to three counters, such as step and index in the batch.
 
     Seed and counters are in 0 .. 2**63 - 1; missing counters are 0. Raises ValueError for more than three.
     """

@@ -13,7 +13,7 @@ from ddpmkit.contracts import Dataset
 from ddpmkit.data.images import ImageSource
 from ddpmkit.errors import ContractError, InputError, PluginError
 from ddpmkit.experiment.collected_errors import ErrorCollector
-from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.failures import explain_failures
 from ddpmkit.experiment.metrics import BuiltMetric, build_metrics, check_keep_best
 from ddpmkit.experiment.model import Model, build_model
 from ddpmkit.global_state import Guard
@@ -33,7 +33,7 @@ class RunParts:
     metrics: list[BuiltMetric]
     images: ImageSource
     """Training images."""
-    held_out: ImageSource
+    validation_images: ImageSource
     """Validation images; there may be none."""
 
 
@@ -71,7 +71,7 @@ def build_images(recipe: Recipe, split: str, guard: Guard = contextlib.nullconte
     """
     data = recipe.data.settings
     classes = None if data.classes == "all" else data.classes
-    with explaining(f"opening the images of {split}", recipe), guard("dataset"):
+    with explain_failures(f"opening the images of {split}", recipe), guard("dataset"):
         dataset: Dataset = recipe.data.build(split=split, classes=classes, image_shape=data.decoded_shape)
         count = _length(dataset)
         if count:

@@ -13,9 +13,9 @@ from ddpmkit.data.images import ImageSource
 from ddpmkit.display import ProgressDisplay
 from ddpmkit.errors import RunFailed
 from ddpmkit.evaluation import cached_reference, estimate_cost, evaluate_metric, reference_states
-from ddpmkit.experiment.identity import component_identity, sampling_identity
 from ddpmkit.experiment.metrics import BuiltMetric
 from ddpmkit.experiment.model import Model
+from ddpmkit.experiment.output_identity import component_identity, sampling_identity
 from ddpmkit.recipe import toml_value
 from ddpmkit.sampling.generate import ImageGenerator
 from ddpmkit.score_log import best_step, made_by_run
@@ -68,17 +68,17 @@ class Evaluation:
             facts["weights"] = self.weights
         return facts
 
-    def made(self, scores: Scores) -> bool:
+    def produced(self, scores: Scores) -> bool:
         """Whether the run itself took these scores by this evaluation, after any step."""
         if scores.origin != "run":
             return False
-        return scores.identity == self.identity if scores.identity else self._made_by_earlier_version(scores)
+        return scores.identity == self.identity if scores.identity else self._matches_old_record(scores)
 
     def best_step(self, scores: Sequence[Scores], name: str, steps: Sequence[int]) -> int | None:
         """The step of `steps` with the best score `name` of this evaluation."""
-        return best_step([each for each in made_by_run(scores) if self.made(each)], name, steps)
+        return best_step([each for each in made_by_run(scores) if self.produced(each)], name, steps)
 
-    def _made_by_earlier_version(self, scores: Scores) -> bool:
+    def _matches_old_record(self, scores: Scores) -> bool:
         """Whether scores without an identity, as earlier versions wrote them, agree in everything that they state."""
         expected = {**self.identity["protocol"]["facts"], "weights": "", **self.facts}
         expected["sampler"] = _sampler_name(self.model)

@@ -6,45 +6,47 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ddpmkit.errors import ContractError, DdpmkitError, RunFailed, error_text
-from ddpmkit.experiment.interruption import Stopped
+from ddpmkit.experiment.stop_requests import Stopped
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.recipe import Part, Recipe
 from ddpmkit.runtime import is_out_of_memory
 
-__all__ = ["explained", "explaining"]
+__all__ = ["explain_failure", "explain_failures"]
 
 
 @contextlib.contextmanager
-def explaining(doing: str, recipe: Recipe) -> Iterator[None]:
-    """Replace an error that is raised within by what `explained` returns for it."""
+def explain_failures(activity: str, recipe: Recipe) -> Iterator[None]:
+    """Replace an error from the block by the explained error (see `explain_failure`)."""
     try:
         yield
     except BaseException as error:
-        if (failure := explained(error, doing, recipe)) is error:
+        if (failure := explain_failure(error, activity, recipe)) is error:
             raise
         raise failure from error
 
 
-def explained(error: BaseException, doing: str, recipe: Recipe) -> BaseException:
-    """The error to report for one that was raised while `doing` something ("training step 12", "generating 4 samples").
+def explain_failure(error: BaseException, activity: str, recipe: Recipe) -> BaseException:
+    """Return the error to report for `error`, which was raised during `activity`.
 
-    It names the component whose code raised the error, with its distribution. A requested stop and an error of ddpmkit
-    itself are returned unchanged.
+    `activity` is for example "training step 12" or "generating 4 samples". The returned error names the component whose
+    code raised `error`, with its distribution. A requested stop and an error of ddpmkit itself are returned unchanged.
     """
     if isinstance(error, DdpmkitError | Stopped) or is_interrupt(error):
         return error
     if is_out_of_memory(error):
-        return _out_of_memory(doing, recipe)
+        return _out_of_memory(activity, recipe)
     if isinstance(error, ContractError):
         part = next(part for part in recipe.parts if part.component.kind == error.kind)
-        return _component_failure(part, f"failed while {doing}: {error}.", error)
-    if (culprit := _culprit(error, recipe.parts)) is not None:
-        return _component_failure(culprit, f"failed while {doing}, with {error_text(error)} ({_place(error)}).", error)
+        return _component_failure(part, f"failed while {activity}: {error}.", error)
+    if (failing := _failing_component(error, recipe.parts)) is not None:
+        return _component_failure(
+            failing, f"failed while {activity}, with {error_text(error)} ({_file_and_line(error)}).", error
+        )
     if isinstance(error, Exception):
         return error
-    # SystemExit and similar would end the process as if it had succeeded.
-    return RunFailed(f"{doing} failed with {error_text(error)} ({_place(error)}).")
+    # SystemExit could end the process with exit code 0.
+    return RunFailed(f"{activity} failed with {error_text(error)} ({_file_and_line(error)}).")
 
 
 def _component_failure(part: Part[Any], what: str, error: BaseException) -> RunFailed:
@@ -58,10 +60,10 @@ def _component_failure(part: Part[Any], what: str, error: BaseException) -> RunF
     )
 
 
-def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
-    """Different keys reduce the memory of training and of sampling."""
+def _out_of_memory(activity: str, recipe: Recipe) -> RunFailed:
+    """Return an error that names the keys which reduce the memory use: training and sampling have different ones."""
     train, sampler = recipe.train, recipe.sampler.settings
-    if doing.startswith("training"):
+    if activity.startswith("training"):
         keys = f"train.batch_size = {train.batch_size}, train.accumulate = {train.accumulate}"
         remedies = [
             f"train.accumulate = {2 * train.accumulate} computes the batch in that many parts, with the same result",
@@ -74,13 +76,13 @@ def _out_of_memory(doing: str, recipe: Recipe) -> RunFailed:
             "result",
             'train.precision = "bfloat16" halves the memory of the network, if the device supports it',
         ]
-    return RunFailed(f"out of memory while {doing} ({keys}).", remedies=remedies)
+    return RunFailed(f"out of memory while {activity} ({keys}).", remedies=remedies)
 
 
-def _culprit(error: BaseException, parts: Sequence[Part[Any]]) -> Part[Any] | None:
-    """The component whose module, or else whose package, is innermost in the traceback.
+def _failing_component(error: BaseException, parts: Sequence[Part[Any]]) -> Part[Any] | None:
+    """Return the component that the innermost frame of the traceback belongs to: by module, then by package.
 
-    If several components share the module, it is the one with the innermost method.
+    If several components share the module, the innermost method decides.
     """
     frames = [frame for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__)))]
     for frame in frames:
@@ -106,6 +108,6 @@ def _is_package(running: str, target: str) -> bool:
     return bool(package) and (running == package or running.startswith(f"{package}."))
 
 
-def _place(error: BaseException) -> str:
+def _file_and_line(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"

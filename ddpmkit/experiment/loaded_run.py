@@ -15,12 +15,12 @@ from ddpmkit.display import Display, SafeDisplay, SilentDisplay
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.build import build_images
 from ddpmkit.experiment.collected_errors import ErrorCollector
+from ddpmkit.experiment.ema_snapshots import Snapshots
 from ddpmkit.experiment.evaluation import Evaluation, evaluate
-from ddpmkit.experiment.failures import explaining
-from ddpmkit.experiment.identity import strips_identity
+from ddpmkit.experiment.failures import explain_failures
 from ddpmkit.experiment.metrics import BuiltMetric, build_metrics
 from ddpmkit.experiment.model import Model
-from ddpmkit.experiment.snapshots import Snapshots
+from ddpmkit.experiment.output_identity import strips_identity
 from ddpmkit.experiment.weights import CheckpointWeights, select_network
 from ddpmkit.plural import counted
 from ddpmkit.recipe import Recipe, parse_weights
@@ -173,7 +173,7 @@ class Run:
         samples = counted(count, "sample")
         display = SafeDisplay(display or SilentDisplay())
         progress = display.progress(f"{samples} (steps)", generator.sampling_steps(count))
-        with explaining(f"generating {samples}", self.recipe), progress as advance:
+        with explain_failures(f"generating {samples}", self.recipe), progress as advance:
             return generator.images(range(count), seed, advance)
 
     def open_image(self, image: ImageInput) -> Tensor:
@@ -227,7 +227,10 @@ class Run:
         for built in metrics:
             evaluation = Evaluation.of(built, self.model, sources[0], num_samples)
             generator = self.generator(evaluation.weights)
-            with explaining(f"evaluating by {built.name}", self.recipe), generator.guard(f"metric {built.name!r}"):
+            with (
+                explain_failures(f"evaluating by {built.name}", self.recipe),
+                generator.guard(f"metric {built.name!r}"),
+            ):
                 scores = evaluate(evaluation, generator, self.step, display, "request")
             self._log_scores(scores)
             yield scores
@@ -241,7 +244,7 @@ class Run:
         images = build_images(self.recipe, "train", self.model.guard)
         generator = self.generator()
         display = SafeDisplay(display or SilentDisplay())
-        with explaining("visualizing the forward and the reverse process", self.recipe):
+        with explain_failures("visualizing the forward and the reverse process", self.recipe):
             made_by = strips_identity(self.model)
             return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))
 

@@ -7,7 +7,7 @@ from ddpmkit.checkpoint import newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import RunEnded
 from ddpmkit.experiment.loaded_run import Run
 from ddpmkit.experiment.model import build_model
-from ddpmkit.experiment.overrides import Purpose, overridden
+from ddpmkit.experiment.overrides import Purpose, apply_overrides
 from ddpmkit.experiment.resume import check_alpha_bar
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import chosen_registry, read_lock
@@ -46,7 +46,7 @@ def load(
             raise not_a_run(path, f"contains no checkpoint (looked in {(path / 'checkpoints').absolute()})")
         checkpoint = newest
     lock = read_lock(checkpoint.lock, registry, content=checkpoint.lock_content, trust=trust)
-    recipe = overridden(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)
+    recipe = apply_overrides(lock.recipe, checkpoint, overrides, registry=registry, trust=trust, purpose=purpose)
     model = build_model(recipe, device)
     check_alpha_bar(model, lock.provenance, checkpoint)
     return Run(folder, checkpoint, recipe, model, ended)

@@ -9,12 +9,12 @@ from ddpmkit.contracts import Picture, Scores
 from ddpmkit.data.images import ImageSource
 from ddpmkit.display import ProgressDisplay
 from ddpmkit.errors import error_text
+from ddpmkit.experiment.ema_snapshots import Snapshots
 from ddpmkit.experiment.evaluation import Evaluation, check_finite, evaluate
-from ddpmkit.experiment.failures import explained
-from ddpmkit.experiment.identity import grid_identity, strips_identity
-from ddpmkit.experiment.interruption import Stopped
+from ddpmkit.experiment.failures import explain_failure
 from ddpmkit.experiment.model import Model
-from ddpmkit.experiment.snapshots import Snapshots
+from ddpmkit.experiment.output_identity import grid_identity, strips_identity
+from ddpmkit.experiment.stop_requests import Stopped
 from ddpmkit.experiment.weights import WeightsSource, select_network
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plural import counted
@@ -66,13 +66,13 @@ class RunOutputs:
         if is_due(self._recipe.train.sample_every, step, last) and not self._has_samples(step):
             is_changed = True
             self._remove_outdated_report()
-            with self._reporting_failures(f"generating the samples of step {step}"):
+            with self._report_failures(f"generating the samples of step {step}"):
                 self._save_samples(step)
         for evaluation in self._evaluations:
             if is_due(evaluation.built.part.settings.every, step, last) and not self._has_scores(evaluation, step):
                 is_changed = True
                 self._remove_outdated_report()
-                with self._reporting_failures(f"evaluating step {step} by {evaluation.built.name}"):
+                with self._report_failures(f"evaluating step {step} by {evaluation.built.name}"):
                     self._evaluate(evaluation, step)
         return is_changed
 
@@ -83,12 +83,12 @@ class RunOutputs:
             is_changed = True
             self._remove_outdated_report()
             step, seed = self._weights.step, self._recipe.train.seed
-            with self._reporting_failures("visualizing the forward and the reverse process"):
+            with self._report_failures("visualizing the forward and the reverse process"):
                 generator = self._generator(self._recipe.sampler.settings.weights)
                 for strip in visualize(generator, self._images, self._folder, step, seed, self._display, made_by):
                     self._events.picture(strip)
         if is_changed or not self._folder.report.exists():
-            with self._reporting_failures("writing the report"):
+            with self._report_failures("writing the report"):
                 write_report(self._folder.path, self._skipped_metrics)
 
     def best_step(self, steps: Sequence[int]) -> int | None:
@@ -123,7 +123,7 @@ class RunOutputs:
         return is_made_by(self._folder.samples(step), grid_identity(self._model))
 
     def _has_scores(self, evaluation: Evaluation, step: int) -> bool:
-        return any(scores.step == step and evaluation.made(scores) for scores in self.scores)
+        return any(scores.step == step and evaluation.produced(scores) for scores in self.scores)
 
     def _remove_outdated_report(self) -> None:
         """Remove the report of a finished run that changes: if this process is killed, the next one writes it again."""
@@ -131,17 +131,17 @@ class RunOutputs:
             self._folder.report.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _reporting_failures(self, doing: str) -> Iterator[None]:
+    def _report_failures(self, activity: str) -> Iterator[None]:
         """Report a failure of work that the weights do not depend on, and continue."""
         try:
             yield
         except BaseException as error:
             if isinstance(error, Stopped) or is_interrupt(error):
                 raise
-            reason = explained(error, doing, self._recipe)
+            reason = explain_failure(error, activity, self._recipe)
             text = error_text(reason)
             # An explanation already states what was being done.
-            problem = text if reason is not error else f"{doing} failed: {text.removesuffix('.')}."
+            problem = text if reason is not error else f"{activity} failed: {text.removesuffix('.')}."
             _log.warning("%s The run continues.", problem, exc_info=_log.isEnabledFor(logging.DEBUG))
             self.problems.append(problem)
-            self._folder.incidents.append("failed", {"step": self._weights.step, "doing": doing, "reason": text})
+            self._folder.incidents.append("failed", {"step": self._weights.step, "doing": activity, "reason": text})

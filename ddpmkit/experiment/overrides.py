@@ -8,7 +8,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, check_used, differences, read_lock
 
-__all__ = ["Purpose", "overridden"]
+__all__ = ["Purpose", "apply_overrides"]
 
 Purpose = Literal["sample", "evaluate", "visualize"]
 """What a run is opened for."""
@@ -24,7 +24,7 @@ _NOT_USED: Mapping[str, str] = {
 }
 
 
-def overridden(
+def apply_overrides(
     recipe: Recipe,
     checkpoint: Checkpoint,
     overrides: Sequence[str],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpmkit.experiment.build import build_images
-from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.failures import explain_failures
 from ddpmkit.experiment.model import build_model
 from ddpmkit.recipe import Recipe
 from ddpmkit.runtime import Runtime
@@ -52,7 +52,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
     trainer = Trainer(model.network, model.objective(), images, recipe.train)
     watch = _Stopwatch(model.runtime)
     durations, phases = [], []
-    with explaining("training to profile it", recipe), model.runtime.deterministic():
+    with explain_failures("training to profile it", recipe), model.runtime.deterministic():
         trainer.train_step()
         with FlopCounterMode(display=False) as counter:
             trainer.train_step()

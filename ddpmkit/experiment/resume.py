@@ -16,7 +16,7 @@ __all__ = ["check_alpha_bar", "checkpoint_to_resume"]
 def checkpoint_to_resume(
     folder: RunFolder,
     model: Model,
-    now: Provenance,
+    current: Provenance,
     registry: Registry | None,
     display: Display,
     *,
@@ -46,7 +46,7 @@ def checkpoint_to_resume(
                 *(accept if all(change.is_acceptable for change in refused) else []),
             ],
         )
-    other_images = lock.provenance.dataset_fingerprint != now.dataset_fingerprint
+    other_images = lock.provenance.dataset_fingerprint != current.dataset_fingerprint
     if other_images and not accept_changes:
         raise InputError(
             f"the training images differ from those that {folder.path} was trained on.", remedies=[*new_run, *accept]
@@ -59,14 +59,14 @@ def checkpoint_to_resume(
             remedies=new_run,
         )
     # Other validation images do not change the weights. The validation losses are another series from here on.
-    other_validation = lock.provenance.validation_change(now)
+    other_validation = lock.provenance.validation_change(current)
     noted = [
         *map(str, changes),
         *(["the training images"] if other_images else []),
         *([other_validation] if other_validation is not None else []),
     ]
-    versions = list(lock.provenance.version_changes(now, [part.component.plugin for part in recipe.parts]))
-    arithmetic = list(lock.provenance.arithmetic_changes(now))
+    versions = list(lock.provenance.version_changes(current, [part.component.plugin for part in recipe.parts]))
+    arithmetic = list(lock.provenance.arithmetic_changes(current))
     _show_changes(display, noted, versions, arithmetic)
     if noted or versions or arithmetic:
         folder.incidents.append("changed", {"step": checkpoint.step, "changes": [*noted, *versions, *arithmetic]})

@@ -7,14 +7,14 @@ from pathlib import Path
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import TrainSection
 
-__all__ = ["check_space", "superseded"]
+__all__ = ["check_space", "checkpoints_to_remove"]
 
 
-def superseded(
+def checkpoints_to_remove(
     steps: Sequence[int],
     settings: TrainSection,
     best: int | None,
-    is_regular: Callable[[int], bool] = lambda _step: True,
+    is_checkpoint_step: Callable[[int], bool] = lambda _step: True,
 ) -> list[int]:
     """The checkpoints at `steps` (ascending) that the recipe does not keep.
 
@@ -22,8 +22,8 @@ def superseded(
     """
     if settings.keep_last == 0:
         return []
-    counted = list(filter(is_regular, steps)) if settings.on_nonfinite == "rollback" else steps
-    kept = {*counted[-settings.keep_last :], *steps[-1:], best}
+    candidates = list(filter(is_checkpoint_step, steps)) if settings.on_nonfinite == "rollback" else steps
+    kept = {*candidates[-settings.keep_last :], *steps[-1:], best}
     return [
         step for step in steps if step not in kept and not (settings.keep_every and step % settings.keep_every == 0)
     ]
@@ -35,15 +35,17 @@ def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | 
     Raises InputError if not even two checkpoints fit: the last one and the next.
     """
     widths = len(settings.ema_sigma_rels)
-    one = 4 * parameters * (3 + bool(settings.ema_decay) + len(settings.ema_decays) + widths)
+    # float32: weights, two Adam moments, and each average.
+    checkpoint_bytes = 4 * parameters * (3 + bool(settings.ema_decay) + len(settings.ema_decays) + widths)
     free = shutil.disk_usage(folder).free
-    if free < 2 * one:
+    if free < 2 * checkpoint_bytes:
         raise InputError(
-            f"{folder.resolve()} has {_megabytes(free)} free; a checkpoint takes {_megabytes(one)}, and two must fit.",
+            f"{folder.resolve()} has {_megabytes(free)} free; a checkpoint takes {_megabytes(checkpoint_bytes)}, and "
+            "two must fit.",
             remedies=["free some space", "--out DIR names another folder"],
         )
     every = settings.checkpoint_every or settings.steps
-    needed = one * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)
+    needed = checkpoint_bytes * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)
     if widths and settings.ema_snapshot_every:
         needed += 4 * parameters * widths * (settings.steps // settings.ema_snapshot_every)
     if free < needed:

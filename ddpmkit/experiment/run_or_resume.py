@@ -8,7 +8,7 @@ from ddpmkit.atomic_io import atomic_write_bytes
 from ddpmkit.display import Display, SafeDisplay, SilentDisplay
 from ddpmkit.errors import InputError
 from ddpmkit.experiment.build import build_run, build_trackers
-from ddpmkit.experiment.failures import explaining
+from ddpmkit.experiment.failures import explain_failures
 from ddpmkit.experiment.loaded_run import Run
 from ddpmkit.experiment.loading import load
 from ddpmkit.experiment.resume import checkpoint_to_resume
@@ -57,26 +57,26 @@ def run(
     for note in recipe.notes:
         display.message(note)
 
-    with own_sigint_handler(), explaining("preparing the run", recipe):
+    with own_sigint_handler(), explain_failures("preparing the run", recipe):
         parts = build_run(recipe, skip_unavailable_metrics=skip_unavailable_metrics, message=display.message)
-        if len(parts.held_out) == 0:
+        if len(parts.validation_images) == 0:
             display.message("there are no validation images: no validation loss")
         folder.create()
         with folder.exclusive():
             folder.incidents.keep(lambda _record: True)
             if (warning := check_space(folder.path, parts.model.parameters, recipe.train)) is not None:
                 display.message(warning)
-            now = current_provenance(
+            provenance = current_provenance(
                 recipe,
                 parts.images.dataset.fingerprint,
                 parts.model.process.alpha_bar_fingerprint,
-                parts.held_out.dataset,
+                parts.validation_images.dataset,
                 parts.model.runtime.arithmetic,
             )
             checkpoint = checkpoint_to_resume(
-                folder, parts.model, now, registry, display, accept_changes=accept_changes
+                folder, parts.model, provenance, registry, display, accept_changes=accept_changes
             )
-            atomic_write_bytes(folder.lock, lock_text(recipe, now).encode())
+            atomic_write_bytes(folder.lock, lock_text(recipe, provenance).encode())
             events = EventDispatcher(build_trackers(recipe, folder), display)
             ended = Session(parts, folder, events, display, stop).run(checkpoint)
     return load(folder.path, registry=registry, trust=trust, ended=ended)

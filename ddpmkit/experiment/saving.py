@@ -15,13 +15,13 @@ from ddpmkit.checkpoint import (
     step_of,
 )
 from ddpmkit.errors import RunFailed
-from ddpmkit.experiment.retention import superseded
+from ddpmkit.experiment.retention import checkpoints_to_remove
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.run_log import RunLog
 from ddpmkit.training.state import average_tensors, first_not_finite, state_tensors
 from ddpmkit.training.trainer import NotFinite, Trainer
 
-__all__ = ["Saver", "copied"]
+__all__ = ["Saver", "copy_to_cpu"]
 
 
 class _Write(NamedTuple):
@@ -41,16 +41,16 @@ class Saver:
         folder: RunFolder,
         log: RunLog,
         message: Callable[[str], None],
-        is_regular: Callable[[int], bool] = lambda _step: True,
+        is_checkpoint_step: Callable[[int], bool] = lambda _step: True,
         best_step: Callable[[Sequence[int]], int | None] = lambda _steps: None,
     ) -> None:
         """`message` receives a text if a state could not be written and will be tried again.
 
-        `is_regular` returns whether an uninterrupted run saves a checkpoint after this step; `best_step` returns which
-        of the checkpoints at these steps is kept for its score.
+        `is_checkpoint_step` returns whether an uninterrupted run saves a checkpoint after this step. `best_step`
+        returns the step, of the given ones, whose checkpoint is kept for its score.
         """
         self._trainer, self._folder, self._log, self._message = trainer, folder, log, message
-        self._is_regular, self._best_step = is_regular, best_step
+        self._is_checkpoint_step, self._best_step = is_checkpoint_step, best_step
         self._writing: Future[list[_Write]] | None = None
         self._unwritten: list[_Write] = []
         """What is being written, and snapshots that could not be written."""
@@ -68,8 +68,8 @@ class Saver:
             if step_of(folder) > step:
                 remove_checkpoint(folder)
 
-    def save(self, *, is_last_chance: bool = False) -> None:
-        """Start to write the trainer's state as it is now; with `is_last_chance`, also wait until it is on disk.
+    def save(self, *, must_succeed: bool = False) -> None:
+        """Start to write the trainer's state as it is now; with `must_succeed`, also wait until it is on disk.
 
         Raises NotFinite instead of saving NaN or infinity. Raises RunFailed if writing fails twice in a row, or at the
         last chance; earlier checkpoints stay.
@@ -77,18 +77,18 @@ class Saver:
         self.wait()
         step = self._trainer.step
         if step == self.saved_step:
-            if is_last_chance:
+            if must_succeed:
                 self.finish()
             return
-        parts = copied(step, state_tensors(self._trainer))
+        parts = copy_to_cpu(step, state_tensors(self._trainer))
         try:
             self._sync_log()
         except RunFailed as error:
-            self._tolerate(error, is_last_chance)
+            self._report_or_raise(error, must_succeed)
             return
         self._start(_Write(self._folder.checkpoints, step, parts))
-        if is_last_chance:
-            self.wait(is_last_chance=True)
+        if must_succeed:
+            self.wait(must_succeed=True)
 
     def save_snapshot(self) -> None:
         """Start to write the snapshot of the averages; it is written before any checkpoint of the same step.
@@ -98,19 +98,21 @@ class Saver:
         """
         self.wait()
         step = self._trainer.step
-        self._start(_Write(self._folder.snapshots, step, copied(step, average_tensors(self._trainer, ["sigma_rel"]))))
+        self._start(
+            _Write(self._folder.snapshots, step, copy_to_cpu(step, average_tensors(self._trainer, ["sigma_rel"])))
+        )
 
     def finish(self) -> None:
         """Wait until everything is on disk, and remove superseded checkpoints. Raises RunFailed if writing fails."""
         self.wait()
         if self._unwritten:
             self._start()
-        self.wait(is_last_chance=True)
+        self.wait(must_succeed=True)
         self._sync_log()
         # A process that was killed after its last save left some, and by now the last scores are known.
-        self._remove_superseded()
+        self._remove_unneeded_checkpoints()
 
-    def wait(self, *, is_last_chance: bool = False) -> None:
+    def wait(self, *, must_succeed: bool = False) -> None:
         """Wait until what is being written is on disk. Raises RunFailed as `save` does."""
         if self._writing is None:
             return
@@ -120,13 +122,13 @@ class Saver:
         except RunFailed as error:
             # A later checkpoint replaces one that failed; nothing replaces a snapshot.
             self._unwritten = [write for write in self._unwritten if write.parent == self._folder.snapshots]
-            self._tolerate(error, is_last_chance)
+            self._report_or_raise(error, must_succeed)
             return
         self._failed_before = False
         for write in written:
             if write.parent == self._folder.checkpoints:
                 self.saved_step = write.step
-                self._remove_superseded()
+                self._remove_unneeded_checkpoints()
 
     def _start(self, *writes: _Write) -> None:
         """Write in order: a snapshot that is not written yet comes before the checkpoint that needs it."""
@@ -143,9 +145,9 @@ class Saver:
             written.append(self._unwritten.pop(0))
         return written
 
-    def _tolerate(self, error: RunFailed, is_last_chance: bool) -> None:
+    def _report_or_raise(self, error: RunFailed, must_succeed: bool) -> None:
         """Report a first failure; raise it if it is the second in a row or the last chance."""
-        if is_last_chance or self._failed_before:
+        if must_succeed or self._failed_before:
             raise error
         self._failed_before = True
         self._message(f"{error.message} It is tried again at the next interval.")
@@ -159,14 +161,14 @@ class Saver:
                 remedies=["free some space and run the same command again: it resumes from the last checkpoint"],
             ) from error
 
-    def _remove_superseded(self) -> None:
+    def _remove_unneeded_checkpoints(self) -> None:
         folders = {step_of(folder): folder for folder in checkpoint_folders(self._folder.checkpoints)}
         best = self._best_step(sorted(folders))
-        for step in superseded(sorted(folders), self._trainer.settings, best, self._is_regular):
+        for step in checkpoints_to_remove(sorted(folders), self._trainer.settings, best, self._is_checkpoint_step):
             remove_checkpoint(folders[step])
 
 
-def copied(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+def copy_to_cpu(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """Copies of the tensors in the memory of the CPU. Raises NotFinite."""
     for part, tensors in parts.items():
         if (name := first_not_finite(tensors)) is not None:

@@ -16,14 +16,14 @@ from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
 from ddpmkit.display import Display
 from ddpmkit.errors import error_text
 from ddpmkit.experiment.build import RunParts
+from ddpmkit.experiment.ema_snapshots import Snapshots
 from ddpmkit.experiment.evaluation import Evaluation
-from ddpmkit.experiment.failures import explaining
-from ddpmkit.experiment.interruption import Interruptible, Stopped
+from ddpmkit.experiment.failures import explain_failures
 from ddpmkit.experiment.metrics import metric_names
+from ddpmkit.experiment.nonfinite import NonfinitePolicy
 from ddpmkit.experiment.outputs import RunOutputs, is_due
-from ddpmkit.experiment.recovery import Recovery
 from ddpmkit.experiment.saving import Saver
-from ddpmkit.experiment.snapshots import Snapshots
+from ddpmkit.experiment.stop_requests import Interruptible, Stopped
 from ddpmkit.experiment.weights import TrainerWeights
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.run_folder import RunFolder
@@ -58,7 +58,9 @@ class Session:
         names = [each.built.name for each in self._evaluations]
         self._skipped_metrics = tuple(name for name in metric_names(self._recipe) if name not in names)
         self._trainer = Trainer(model.network, self._objective, parts.images, self._recipe.train)
-        self._saver = Saver(self._trainer, folder, self._log, display.message, self._is_regular, self._best_step)
+        self._saver = Saver(
+            self._trainer, folder, self._log, display.message, self._is_checkpoint_step, self._best_step
+        )
         self._outputs = RunOutputs(
             model,
             folder,
@@ -69,8 +71,13 @@ class Session:
             events,
             Interruptible(display, stop),
         )
-        self._recovery = Recovery(
-            self._trainer, self._saver, folder, display.message, self._restore, is_regular=self._is_regular
+        self._nonfinite_policy = NonfinitePolicy(
+            self._trainer,
+            self._saver,
+            folder,
+            display.message,
+            self._restore,
+            is_checkpoint_step=self._is_checkpoint_step,
         )
 
     def run(self, checkpoint: Checkpoint | None) -> RunEnded:
@@ -96,7 +103,11 @@ class Session:
             if scores.step == self._trainer.step and scores.origin == "run":
                 self._events.scores(scores)
         try:
-            with torch.enable_grad(), self._parts.model.runtime.deterministic(), explaining("running", self._recipe):
+            with (
+                torch.enable_grad(),
+                self._parts.model.runtime.deterministic(),
+                explain_failures("running", self._recipe),
+            ):
                 finished = self._train_and_finish()
         except BaseException as error:
             interrupted = is_interrupt(error)
@@ -116,7 +127,7 @@ class Session:
             self._outputs.finish(is_changed=is_changed)
             self._saver.finish()
         except Stopped:
-            self._save(is_last_chance=True)
+            self._save(must_succeed=True)
             return False
         except BaseException as error:
             self._save_before_failure(is_interrupted=is_interrupt(error))
@@ -144,27 +155,27 @@ class Session:
                 # Strips and report of an earlier, shorter run are out of date. They are removed before the last
                 # checkpoint is saved, because a process that resumes from that checkpoint would keep them.
                 self._folder.remove_final_files()
-            if self._is_regular(trainer.step):
-                self._save(is_last_chance=trainer.step == train.steps)
+            if self._is_checkpoint_step(trainer.step):
+                self._save(must_succeed=trainer.step == train.steps)
             self._outputs.make_due(trainer.step)
 
     def _take_step(self) -> StepOutcome | None:
         """Take a training step; None if it was not finite and `train.on_nonfinite` was applied."""
         try:
-            with explaining(f"training step {self._trainer.step + 1}", self._recipe):
+            with explain_failures(f"training step {self._trainer.step + 1}", self._recipe):
                 return self._trainer.train_step()
         except NotFinite as error:
-            self._recovery.recover(error)
+            self._nonfinite_policy.apply(error)
             return None
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
-        held_out = None
+        loss = None
         if validate:
-            with explaining(f"validating step {self._trainer.step}", self._recipe):
-                held_out = validation_loss(self._trainer.averaged(), self._objective, self._parts.held_out)
-        if held_out is not None and not math.isfinite(held_out):
-            self._recovery.note_validation(self._trainer.step, held_out)
-            held_out = None
+            with explain_failures(f"validating step {self._trainer.step}", self._recipe):
+                loss = validation_loss(self._trainer.averaged_network(), self._objective, self._parts.validation_images)
+        if loss is not None and not math.isfinite(loss):
+            self._nonfinite_policy.record_validation_loss(self._trainer.step, loss)
+            loss = None
         record = StepRecord(
             step=self._trainer.step,
             loss=outcome.loss,
@@ -172,23 +183,23 @@ class Session:
             gradient_norm=outcome.gradient_norm,
             learning_rate=outcome.learning_rate,
             images_per_second=images_per_second,
-            validation_loss=held_out,
+            validation_loss=loss,
         )
         # The log is written even if trackers fail.
         self._log.append("step", asdict(record))
         self._events.step(record)
 
-    def _save(self, *, is_last_chance: bool = False) -> None:
+    def _save(self, *, must_succeed: bool = False) -> None:
         try:
-            self._saver.save(is_last_chance=is_last_chance)
+            self._saver.save(must_succeed=must_succeed)
         except NotFinite as error:
-            self._recovery.recover(error)
+            self._nonfinite_policy.apply(error)
 
     def _save_snapshot(self) -> None:
         try:
             self._saver.save_snapshot()
         except NotFinite as error:
-            self._recovery.recover(error)
+            self._nonfinite_policy.apply(error)
 
     def _save_before_failure(self, *, is_interrupted: bool) -> None:
         """Save the steps before a failure, unless it came in the middle of an update of the weights.
@@ -199,7 +210,7 @@ class Session:
             if is_interrupted or self._trainer.is_updating:
                 self._saver.wait()
             else:
-                self._saver.save(is_last_chance=True)
+                self._saver.save(must_succeed=True)
         except Exception as error:  # the user should read the failure itself
             _log.debug("the state at step %d was not saved: %s", self._trainer.step, error_text(error))
 
@@ -207,10 +218,10 @@ class Session:
         """Restore the trainer, the log and the samples to `checkpoint`; None: to the start."""
         if checkpoint is not None:
             parts = {name: checkpoint.tensors(name) for name in part_names(self._trainer)}
-            if unchanged := restore(self._trainer, checkpoint.step, parts):
+            if kept_optimizer := restore(self._trainer, checkpoint.step, parts):
                 self._display.message(
                     "each weight keeps the optimizer, Muon or Adam, that it had when the run began; a new run has "
-                    f"another one for {', '.join(unchanged)}"
+                    f"another one for {', '.join(kept_optimizer)}"
                 )
             self._saver.saved_step = checkpoint.step
         step = self._trainer.step
@@ -223,7 +234,7 @@ class Session:
     def _is_due(self, every: int, step: int | None = None) -> bool:
         return is_due(every, self._trainer.step if step is None else step, self._recipe.train.steps)
 
-    def _is_regular(self, step: int) -> bool:
+    def _is_checkpoint_step(self, step: int) -> bool:
         """Whether an uninterrupted run saves a checkpoint after `step`; a run is rolled back to no other one."""
         train = self._recipe.train
         evaluated = any(self._is_due(each.built.part.settings.every, step) for each in self._evaluations)

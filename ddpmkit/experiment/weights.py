@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.errors import InputError
-from ddpmkit.experiment.snapshots import Snapshots
+from ddpmkit.experiment.ema_snapshots import Snapshots
 from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.training.state import average_part, load_weights
 from ddpmkit.training.trainer import Trainer

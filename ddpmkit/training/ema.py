@@ -1,6 +1,6 @@
-"""Moving averages of the weights: exponential ones, and power-function ones whose length grows with training.
+"""Moving averages of the weights: exponential (EMA), or with a power-function profile that grows with training (EDM2).
 
-Only parameters are averaged. Buffers are copied: those of a schedule are functions of the recipe.
+Only parameters are averaged. Buffers of the network, such as running statistics, are copied.
 """
 
 import copy
@@ -16,7 +16,9 @@ __all__ = ["Average", "Ema", "PowerEma", "build_averages", "warmed_up_decay"]
 
 
 def warmed_up_decay(step: int, decay: float) -> float:
-    """The decay after `step` updates (from 1), warmed up as (1 + n) / (10 + n), so that early averages forget fast.
+    """Return the decay after `step` updates (from 1): min(decay, (1 + step) / (10 + step)).
+
+    With this warm-up, the initial weights soon lose their effect.
 
     TensorFlow's `ExponentialMovingAverage` has the same warm-up.
     """
@@ -32,11 +34,11 @@ class Average(ABC):
 
     @abstractmethod
     def decay_at(self, step: int) -> float:
-        """The weight of the previous average at optimizer step `step` (from 1)."""
+        """Return the weight of the previous average at optimizer step `step` (from 1)."""
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """average += (1 - decay) (weights - average), after optimizer step `step` (from 1)."""
+        """Compute average += (1 - decay) (weights - average), after optimizer step `step` (from 1)."""
         averages: list[Tensor] = list(self.network.parameters())
         weights: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - self.decay_at(step))
@@ -53,12 +55,12 @@ class Ema(Average):
         self.decay = decay
 
     def decay_at(self, step: int) -> float:
-        """`decay`, after the warm-up."""
+        """Return `decay`, or less during the warm-up."""
         return warmed_up_decay(step, self.decay)
 
 
 class PowerEma(Average):
-    """An average with a power-function profile: its length is the same share of training at any step.
+    """An average with a power-function profile: its length is the same fraction of training at any step.
 
     Karras et al. (2024), "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.1
     (https://arxiv.org/abs/2312.02696).
@@ -70,12 +72,12 @@ class PowerEma(Average):
         self.exponent = exponent(sigma_rel)
 
     def decay_at(self, step: int) -> float:
-        """beta = (1 - 1/t)^(gamma + 1), eq. 2; 0 at the first step, so that the initial weights do not count."""
+        """Return beta = (1 - 1/t)^(gamma + 1), eq. 2; 0 at the first step, so that the initial weights do not count."""
         return float((1 - 1 / step) ** (self.exponent + 1))
 
 
 def build_averages(network: nn.Module, settings: TrainSection) -> dict[WeightsChoice, Average]:
-    """All averages that the recipe requests."""
+    """Return all averages that the recipe requests, which start at the current weights."""
     averages: dict[WeightsChoice, Average] = {}
     if settings.ema_decay:
         averages[WeightsChoice("ema")] = Ema(network, settings.ema_decay)

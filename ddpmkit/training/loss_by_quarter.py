@@ -1,4 +1,7 @@
-"""The mean loss by quarter of the timesteps since the last log record, to show at which noise levels a model fails."""
+"""The mean loss in each quarter of the timesteps since the last log record.
+
+It shows at which noise levels a model fails.
+"""
 
 import torch
 from torch import Tensor
@@ -9,7 +12,9 @@ QUARTERS = 4
 
 
 class LossByQuarter:
-    """Sums of per-image losses in four equal ranges of t. Checkpoints contain them, so records survive a resume."""
+    """Sums of per-image losses in four equal ranges of t. They are stored in
+    checkpoints, so that a resumed run logs the same values.
+    """
 
     def __init__(self, timesteps: int, device: torch.device) -> None:
         """`timesteps`: T."""
@@ -21,9 +26,9 @@ class LossByQuarter:
         """Add per-image losses [B] at timesteps int64 [B]."""
         quarter = t * QUARTERS // self.timesteps
         # A matrix product, because index_add_ is not deterministic on CUDA.
-        member = (quarter == torch.arange(QUARTERS, device=t.device)[:, None]).float()
-        self.sums += member @ loss.detach().float()
-        self.counts += member.sum(dim=1)
+        is_in_quarter = (quarter == torch.arange(QUARTERS, device=t.device)[:, None]).float()
+        self.sums += is_in_quarter @ loss.detach().float()
+        self.counts += is_in_quarter.sum(dim=1)
 
     def take(self) -> tuple[float | None, ...]:
         """Return the mean of each quarter, None for one without images, and reset the sums."""

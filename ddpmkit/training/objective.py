@@ -24,13 +24,13 @@ __all__ = ["BatchKey", "NoisedBatch", "Objective", "TrainingLosses"]
 
 
 class BatchKey(NamedTuple):
-    """What the randomness of a training batch is a function of."""
+    """The seed and the counters that determine all random numbers of a training batch."""
 
     seed: int
     step: int
     """Index of the batch; after a rollback it is not the index of the optimizer step."""
     positions: range
-    """Of the images in the global batch."""
+    """Positions of the images in the batch: a part of it, if gradients are accumulated."""
 
 
 class NoisedBatch(NamedTuple):
@@ -44,12 +44,12 @@ class NoisedBatch(NamedTuple):
     """float32 [B, C, H, W]."""
     label: Tensor | None = None
     """int64 [B]; None: the network is unconditional."""
-    with_estimate: bool = False
-    """Self-conditioning: call the network twice, the second time with its own estimate of x0."""
+    self_condition: bool = False
+    """Call the network twice, the second time with its own estimate of x0 (self-conditioning)."""
 
 
 class TrainingLosses(NamedTuple):
-    """`t` int64 [B] and the per-image losses [B] there."""
+    """The timesteps `t`, int64 [B], and the loss of each image at its timestep, [B]."""
 
     t: Tensor
     losses: Tensor
@@ -57,7 +57,7 @@ class TrainingLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A diffusion process, a loss, and what a recipe changes in how batches are noised."""
+    """The diffusion process, the loss, and the recipe's settings for noising a batch."""
 
     process: GaussianDiffusion
     loss: Loss
@@ -67,9 +67,9 @@ class Objective:
     num_classes: int = 0
     """0: the network is unconditional."""
     label_dropout: float = 0.0
-    """Share of images that are trained on with the null label."""
+    """Fraction of images whose label is replaced by the null label."""
     guard: Guard = contextlib.nullcontext
-    """Guards each call of the network ("backbone") and of the loss ("loss")."""
+    """Context manager around each call of the network ("backbone") and of the loss ("loss")."""
 
     def training_losses(
         self,
@@ -80,10 +80,11 @@ class Objective:
     ) -> TrainingLosses:
         """Noise a training batch and compute its losses.
 
-        `phase` is entered around both parts with their names. Raises ContractError for losses without a gradient.
+        `phase("data and noise")` and `phase("forward")` are entered, to measure time. Raises ContractError for losses
+        without a gradient.
         """
         with phase("data and noise"):
-            noised = self.noised(batch, key)
+            noised = self.noise_batch(batch, key)
         # Randomness in the network itself, such as dropout, is a function of seed and step too.
         seed = int(stream(key.seed, Purpose.NETWORK, key.step, key.positions.start).integers(2**63))
         with phase("forward"), seeded_step(seed, self.runtime.device):
@@ -92,29 +93,29 @@ class Objective:
             raise ContractError("loss", "its return value has no gradient: it does not depend on the prediction")
         return TrainingLosses(noised.t, losses)
 
-    def noised(self, batch: Batch, key: BatchKey) -> NoisedBatch:
+    def noise_batch(self, batch: Batch, key: BatchKey) -> NoisedBatch:
         """Sample timesteps, noise and dropped labels for a training batch."""
         device = self.runtime.device
         timesteps = uniform_integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps)
-        label = self.with_dropped_labels(batch.label, key)
+        label = self.drop_labels(batch.label, key)
         return NoisedBatch(
             batch.x0.to(device),
             timesteps.to(device),
-            self.noise(key, batch.x0.shape[1:]).to(device),
+            self.sample_noise(key, batch.x0.shape[1:]).to(device),
             None if label is None else label.to(device),
-            self.has_estimate(key),
+            self.conditions_on_estimate(key),
         )
 
-    def noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
-        """The noise of a training batch: float32 [B, C, H, W], on the CPU."""
+    def sample_noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
+        """Return the noise of a training batch: float32 [B, C, H, W], on the CPU."""
         noise = normal(key.seed, Purpose.NOISE, key.step, key.positions, image_shape)
         if self.offset_noise:
             shared = normal(key.seed, Purpose.OFFSET, key.step, key.positions, (image_shape[0], 1, 1))
             noise += self.offset_noise * shared
         return noise
 
-    def with_dropped_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
-        """Labels int64 [B], some replaced by the null label, `num_classes`; None without classes.
+    def drop_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
+        """Return labels int64 [B], some replaced by the null label `num_classes`; None if there are no classes.
 
         Classifier-free guidance needs an unconditional network as well: Ho & Salimans (2022), algorithm 1.
         """
@@ -123,37 +124,38 @@ class Objective:
         samples = [stream(key.seed, Purpose.LABEL_DROPOUT, key.step, position).random() for position in key.positions]
         return label.masked_fill(torch.tensor(samples) < self.label_dropout, self.num_classes)
 
-    def has_estimate(self, key: BatchKey) -> bool:
-        """Whether the network receives its own estimate at this step: at half of the steps under self-conditioning.
+    def conditions_on_estimate(self, key: BatchKey) -> bool:
+        """Return whether the network receives its own estimate of x0: at half of the steps, with self-conditioning.
 
-        One choice for the whole batch saves the second network call at the other steps: Chen et al. (2022),
-        algorithm 1.
+        The whole batch makes the same choice, so the other half of the steps need only one network call: Chen et al.
+        (2022), algorithm 1.
         """
         return self.process.self_conditioning and bool(
             stream(key.seed, Purpose.SELF_CONDITIONING, key.step).random() < 0.5
         )
 
     def losses(self, network: nn.Module, batch: NoisedBatch) -> Tensor:
-        """Per-image losses [B]. No gradient passes through the estimate of self-conditioning.
+        """Return the loss of each image, [B]. No gradient passes through the estimate of self-conditioning.
 
         Raises ContractError if the network or the loss returns a tensor of another form.
         """
         process, (x0, t, noise) = self.process, batch[:3]
         x = process.q_sample(x0, t, noise)
         x0_hat = None
-        if batch.with_estimate:
+        if batch.self_condition:
             with torch.no_grad():
                 prediction, _ = self._prediction(network, x, None, batch)
             x0_hat = process.denoised(prediction, x, t).x0
-        prediction, variance = self._prediction(network, x, x0_hat, batch)
+        prediction, spread = self._prediction(network, x, x0_hat, batch)
         with self.guard("loss"):
             losses = self.loss(prediction, process.target(x0, t, noise), process.alpha_bar_in_double(t))
         losses = _checked(losses, x0).to(prediction.dtype)
-        if variance is None:
+        if spread is None:
             return losses
-        # The bound trains the variance alone: it is too noisy for the mean. Nichol & Dhariwal (2021), section 3.1.
+        # Only the variance is trained by the bound, because the bound is too noisy to train the mean: Nichol & Dhariwal
+        # (2021), section 3.1.
         x0_hat = process.denoised(prediction.detach(), x, t).x0
-        bound = variational_bound(process, x0, t, x0_hat, variance)
+        bound = variational_bound(process, x0, t, x0_hat, spread)
         with self.guard("loss"):
             losses = cast(VarianceLoss, self.loss).with_bound(losses, bound)
         return _checked(losses, x0)
@@ -161,9 +163,9 @@ class Objective:
     def _prediction(
         self, network: nn.Module, x: Tensor, x0_hat: Tensor | None, batch: NoisedBatch
     ) -> tuple[Tensor, Tensor | None]:
-        """The network's prediction and, if it learns one, its variance output, both float32 [B, C, H, W]."""
-        # Each call has an autocast block of its own: within one block, weights that were cast without a gradient would
-        # be reused.
+        """Return the prediction and, for a learned variance, the `spread` of the network, both float32 [B, C, H, W]."""
+        # Each call has its own autocast block: a single block would cache weights that were cast under `no_grad`, and
+        # the second call would get no gradient.
         with self.runtime.autocast(), self.guard("backbone"):
             output = network(self.process.network_input(x, x0_hat), batch.t, batch.label)
         check_network_output(output, len(x), x.shape[1:], x.device)
@@ -171,7 +173,7 @@ class Objective:
 
 
 def _checked(losses: Tensor, x0: Tensor) -> Tensor:
-    """Raises ContractError unless there is one loss for each image."""
+    """Return `losses`. Raises ContractError unless there is one loss for each image."""
     if not isinstance(losses, Tensor) or losses.shape != x0.shape[:1] or not losses.is_floating_point():
         raise ContractError("loss", f"it must return one loss per image, float [{len(x0)}], not {describe(losses)}")
     if losses.device != x0.device:

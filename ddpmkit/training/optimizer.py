@@ -15,7 +15,7 @@ _MOMENTUM = "/momentum"
 
 
 class Optimizer:
-    """Updates all weights of a network, and stores their moments."""
+    """Updates all weights of a network, and stores their moments. The caller sets the learning rate of each step."""
 
     def __init__(self, network: nn.Module, settings: TrainSection) -> None:
         """`settings.optimizer` is "adam", "adamw" or "muon"."""
@@ -30,57 +30,60 @@ class Optimizer:
         matrices = [weight for name, weight in self.weights.items() if name in by_muon]
         others = [weight for name, weight in self.weights.items() if name not in by_muon]
         adam = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        self._parts: list[torch.optim.Optimizer] = []
+        self._optimizers: list[torch.optim.Optimizer] = []
         if others:
-            self._parts.append(adam(others, lr=rate, betas=settings.betas, weight_decay=decay, fused=True))
+            self._optimizers.append(adam(others, lr=rate, betas=settings.betas, weight_decay=decay, fused=True))
         if matrices:
-            self._parts.append(Muon(matrices, lr=rate, weight_decay=decay))
-        self._part_of = {
-            weight: part for part in self._parts for group in part.param_groups for weight in group["params"]
+            self._optimizers.append(Muon(matrices, lr=rate, weight_decay=decay))
+        self._optimizer_of = {
+            weight: optimizer
+            for optimizer in self._optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
         }
 
     @property
     def muon_weights(self) -> list[str]:
         """The names of the weights that Muon updates."""
-        return [name for name, weight in self.weights.items() if isinstance(self._part_of[weight], Muon)]
+        return [name for name, weight in self.weights.items() if isinstance(self._optimizer_of[weight], Muon)]
 
-    def assign_as_in(self, names: Iterable[str]) -> list[str]:
-        """Let Muon update the weights that it updated in the run whose tensors have these `names`.
+    def assign_as_before(self, names: Iterable[str]) -> list[str]:
+        """Assign weights to Muon as in the checkpoint whose optimizer tensors have these `names`.
 
-        A run that was started by a version with another choice then continues bit for bit. Returns the weights for
-        which a new run would choose the other optimizer. Names of other weights change nothing.
+        So a run from an older ddpmkit, which chose other weights, continues bit for bit. Returns the weights for which
+        a new run would choose the other optimizer. Nothing changes unless `names` belong to exactly these weights.
         """
         names = list(names)
-        then = {name.removesuffix(_MOMENTUM) for name in names if name.endswith(_MOMENTUM)}
-        now = set(self.muon_weights)
-        complete = {name.rpartition("/")[0] for name in names} == self.weights.keys()
-        if self._settings.optimizer != "muon" or not complete or then == now:
+        muon_before = {name.removesuffix(_MOMENTUM) for name in names if name.endswith(_MOMENTUM)}
+        muon_now = set(self.muon_weights)
+        is_complete = {name.rpartition("/")[0] for name in names} == self.weights.keys()
+        if self._settings.optimizer != "muon" or not is_complete or muon_before == muon_now:
             return []
-        self._assign(then)
-        return sorted(then ^ now)
+        self._assign(muon_before)
+        return sorted(muon_before ^ muon_now)
 
     def step(self, learning_rate: float) -> None:
         """Update every weight by its gradient."""
-        for part in self._parts:
-            for group in part.param_groups:
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            part.step()
+            optimizer.step()
 
     def zero_grad(self) -> None:
         """Remove all gradients."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The moments of every weight that has been updated, by `weight name/moment`."""
+        """Return the moments of every weight that has been updated, by `weight name/moment`."""
         return {
             f"{name}/{moment}": value
             for name, weight in self.weights.items()
-            for moment, value in self._part_of[weight].state.get(weight, {}).items()
+            for moment, value in self._optimizer_of[weight].state.get(weight, {}).items()
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of `tensors` after every weight has been updated."""
+        """Return the shapes of `tensors` after every weight has been updated."""
         return {
             f"{name}/{moment}": () if moment == "step" else tuple(weight.shape)
             for name, weight in self.weights.items()
@@ -88,15 +91,15 @@ class Optimizer:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `tensors` returned. The tensors must fit `shapes`, or there must be none."""
-        for part in self._parts:
-            part.state.clear()
+        """Load what `tensors` returned. The tensors must have the shapes `shapes()`, or be empty."""
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
             weight = self.weights[name]
             # Moments need the memory format of their weights (channels last): the fused Adam reads both in parallel.
-            place = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
-            self._part_of[weight].state[weight][moment] = place.detach().copy_(value)
+            target = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
+            self._optimizer_of[weight].state[weight][moment] = target.detach().copy_(value)
 
     def _moments(self, weight: nn.Parameter) -> tuple[str, ...]:
-        return ("momentum",) if isinstance(self._part_of[weight], Muon) else _ADAMS
+        return ("momentum",) if isinstance(self._optimizer_of[weight], Muon) else _ADAMS

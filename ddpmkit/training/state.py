@@ -29,13 +29,14 @@ _PROGRESS_SHAPES: Mapping[str, tuple[int, ...]] = {
     "skipped": (),
     "detours": (),
 }
+"""`detours` is the number of rollbacks: the name of `Trainer.rollbacks` in the checkpoints of all versions."""
 
 
 def state_tensors(trainer: Trainer) -> Parts:
-    """The parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average (see `average_part`)."""
+    """Return the parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average."""
     parts = {
         "model": dict(trainer.network.state_dict()),
-        # Learning rate and betas are functions of the recipe and of the step.
+        # The learning rate and the betas are computed from the recipe and the step.
         "optimizer": trainer.optimizer.tensors(),
         "progress": {
             "loss_sums": trainer.loss_by_quarter.sums,
@@ -48,7 +49,7 @@ def state_tensors(trainer: Trainer) -> Parts:
 
 
 def average_tensors(trainer: Trainer, kinds: Collection[str] = ("ema", "decay", "sigma_rel")) -> Parts:
-    """The parts of the averages of these kinds."""
+    """Return the parts of the averages of these kinds."""
     return {
         average_part(choice): dict(average.network.state_dict())
         for choice, average in trainer.averages.items()
@@ -57,12 +58,12 @@ def average_tensors(trainer: Trainer, kinds: Collection[str] = ("ema", "decay", 
 
 
 def part_names(trainer: Trainer) -> list[str]:
-    """The names of the parts that `restore` needs."""
+    """Return the names of the parts that `restore` needs."""
     return ["model", "optimizer", "progress", *map(average_part, trainer.averages)]
 
 
 def average_part(choice: WeightsChoice) -> str:
-    """The part of a checkpoint with this average: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
+    """Return the name of the part with this average: `ema`, `ema-decay-0.9999`, `ema-sigma_rel-0.05`."""
     return "ema" if choice.kind == "ema" else f"ema-{choice}".replace("=", "-")
 
 
@@ -82,11 +83,11 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     trainer.loss_by_quarter.counts.copy_(progress["loss_counts"])
     trainer.skipped, trainer.rollbacks = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
-    unchanged = trainer.optimizer.assign_as_in(parts["optimizer"])
+    kept_optimizer = trainer.optimizer.assign_as_before(parts["optimizer"])
     # Before the first step there are no moments.
     _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes() if step > trainer.skipped else {})
     trainer.optimizer.load(parts["optimizer"])
-    return unchanged
+    return kept_optimizer
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -103,9 +104,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that contains NaN or infinity; None if all values are finite.
+    """Return the name of the first tensor that contains NaN or infinity; None if all values are finite.
 
-    Only the largest magnitude of each tensor is needed: one pass, no extra memory, one transfer to the CPU.
+    It compares only the largest magnitude of each tensor: one pass, no extra memory, one transfer to the CPU.
     """
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if not floating:

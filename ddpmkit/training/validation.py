@@ -1,4 +1,4 @@
-"""The loss on a fixed subset of the held-out images, at fixed noise and timesteps: comparable between runs."""
+"""The loss on a fixed subset of the validation images, at fixed noise and timesteps, so that runs can be compared."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from ddpmkit.training.objective import NoisedBatch, Objective
 __all__ = ["VALIDATION_IMAGES", "validation_loss"]
 
 VALIDATION_IMAGES = 512
-"""At most this many held-out images are used, evenly spread over the list."""
+"""At most this many validation images are used, evenly spaced in the list."""
 
 # Not the seed of the run: runs with different seeds must be validated at the same noise.
 _SEED = 0
@@ -20,9 +20,9 @@ _SEED = 0
 def validation_loss(
     network: nn.Module, objective: Objective, images: ImageSource, batch_size: int = 64
 ) -> float | None:
-    """Mean loss over the subset; None if there are no held-out images.
+    """Return the mean loss over the subset; None if there are no validation images.
 
-    Noise and timestep are functions of the position in the subset, not of the run.
+    The noise and the timestep of an image depend only on its position in the subset, not on the run.
     """
     device = objective.runtime.device
     chosen = evenly_spread(len(images), VALIDATION_IMAGES)
@@ -35,8 +35,8 @@ def validation_loss(
             uniform_integers(_SEED, Purpose.VALIDATION, 0, positions, objective.process.timesteps).to(device),
             normal(_SEED, Purpose.VALIDATION, 1, positions, images.image_shape).to(device),
             images.labels(indices).to(device) if objective.num_classes else None,
-            # As in sampling, where all calls but the first have an estimate.
-            with_estimate=objective.process.self_conditioning,
+            # As in sampling, where all calls except the first have an estimate.
+            self_condition=objective.process.self_conditioning,
         )
         total += float(objective.losses(network, batch).sum(dtype=torch.float64))
     return total / len(chosen) if len(chosen) else None

@@ -52,7 +52,7 @@ def ddpmkit(data: Path, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
     read = read_recipe(RECIPES / f"{recipe}.toml", overrides=overrides)
     model = build_model(read)
     trainer = Trainer(model.network, model.objective(), build_images(read, "train"), read.train)
-    networks = {True: trainer.averaged(), False: trainer.network}
+    networks = {True: trainer.averaged_network(), False: trainer.network}
     chosen = [model.generator(networks[True])]
 
     def averaged(wanted: bool) -> None:

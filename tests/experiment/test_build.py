@@ -126,4 +126,4 @@ def test_a_run_has_training_and_validation_images(recipe: MakeRecipe) -> None:
     critters = recipe("critters", data={"size": 8, "val_size": 4})
     parts = build_run(critters, skip_unavailable_metrics=False, message=lambda _text: None)
     # For each of the three classes.
-    assert (len(parts.images), len(parts.held_out), parts.metrics) == (3 * 8, 3 * 4, [])
+    assert (len(parts.images), len(parts.validation_images), parts.metrics) == (3 * 8, 3 * 4, [])

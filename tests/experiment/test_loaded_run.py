@@ -97,7 +97,7 @@ def test_a_run_neither_samples_nor_evaluates_weights_that_are_not_finite(
         outcome = step(trainer)
         if trainer.step == 2:
             with torch.no_grad():
-                next(trainer.averaged().parameters()).view(-1)[0] = math.nan
+                next(trainer.averaged_network().parameters()).view(-1)[0] = math.nan
         return outcome
 
     monkeypatch.setattr(Trainer, "train_step", damaging)

@@ -15,7 +15,7 @@ import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, step_of
 from ddpmkit.contracts import MetricProtocol
 from ddpmkit.errors import InputError
-from ddpmkit.experiment.retention import check_space, superseded
+from ddpmkit.experiment.retention import check_space, checkpoints_to_remove
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import TrainSection
@@ -43,14 +43,14 @@ def values(folder: Path, score: str) -> list[float]:
     ],
 )
 def test_superseded_checkpoints(settings: dict[str, int], best: int | None, gone: list[int]) -> None:
-    assert superseded([1, 2, 3, 4, 5, 6], TrainSection(**settings), best) == gone  # type: ignore[arg-type]
+    assert checkpoints_to_remove([1, 2, 3, 4, 5, 6], TrainSection(**settings), best) == gone  # type: ignore[arg-type]
 
 
 def test_a_run_that_may_roll_back_keeps_the_newest_and_the_regular_checkpoints() -> None:
     settings = TrainSection(keep_last=2, on_nonfinite="rollback")
-    assert superseded([5, 7, 10, 12, 15], settings, None, lambda step: step % 5 == 0) == [5, 7, 12]
-    assert superseded([5, 7, 10, 12], settings, None, lambda step: step % 5 == 0) == [7]
-    assert superseded([5, 7], settings, None, lambda step: step % 5 == 0) == []
+    assert checkpoints_to_remove([5, 7, 10, 12, 15], settings, None, lambda step: step % 5 == 0) == [5, 7, 12]
+    assert checkpoints_to_remove([5, 7, 10, 12], settings, None, lambda step: step % 5 == 0) == [7]
+    assert checkpoints_to_remove([5, 7], settings, None, lambda step: step % 5 == 0) == []
 
 
 def test_the_newest_and_every_nth_checkpoint_are_kept(small: Recipe, tmp_path: Path) -> None:

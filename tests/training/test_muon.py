@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.training.muon import Muon, hidden_matrices, orthogonalized
+from ddpmkit.training.muon import Muon, hidden_matrices, orthogonalize
 from ddpmkit_plugins.adm_unet import AdmUnetConfig
 from ddpmkit_plugins.adm_unet.unet import AdmUnet
 from ddpmkit_plugins.attention_unet import AttentionUnetConfig
@@ -22,7 +22,7 @@ from ddpmkit_plugins.dit.transformer import Dit
 def test_singular_values_become_about_1_and_singular_vectors_stay() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = [torch.randn(shape, generator=generator) for shape in [(16, 16), (96, 24), (16, 144), (24, 25)]]
-    for matrix, found in zip(matrices, orthogonalized(matrices), strict=True):
+    for matrix, found in zip(matrices, orthogonalize(matrices), strict=True):
         assert found.shape == matrix.shape
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         values = u.T @ found @ v.T

@@ -30,13 +30,13 @@ def objective(num_classes: int = 3, label_dropout: float = 0.25, offset_noise: f
 
 
 def labels(item: Objective, label: Tensor, seed: int = 7, step: int = 2, positions: range | None = None) -> Tensor:
-    found = item.with_dropped_labels(label, BatchKey(seed, step, positions or range(len(label))))
+    found = item.drop_labels(label, BatchKey(seed, step, positions or range(len(label))))
     assert found is not None
     return found
 
 
 def test_without_classes_the_network_gets_no_labels() -> None:
-    assert objective(num_classes=0).with_dropped_labels(torch.arange(4), BatchKey(0, 0, range(4))) is None
+    assert objective(num_classes=0).drop_labels(torch.arange(4), BatchKey(0, 0, range(4))) is None
 
 
 def test_labels_are_dropped_at_the_rate_of_the_recipe() -> None:
@@ -59,12 +59,12 @@ def test_dropped_labels_depend_on_seed_step_and_position_alone() -> None:
 def test_offset_noise_is_shared_by_all_pixels_of_a_channel() -> None:
     plain, offset = (objective(offset_noise=share) for share in (0.0, 0.5))
     key = BatchKey(3, 2, range(400))
-    added = offset.noise(key, (3, 8, 8)) - plain.noise(key, (3, 8, 8))
+    added = offset.sample_noise(key, (3, 8, 8)) - plain.sample_noise(key, (3, 8, 8))
     shared = added[:, :, :1, :1]
     torch.testing.assert_close(added, shared.expand_as(added), rtol=0, atol=1e-6)
     assert shared.std().item() == pytest.approx(0.5, rel=0.05)
-    one = offset.noise(key._replace(positions=range(7, 8)), (3, 8, 8))
-    torch.testing.assert_close(one, offset.noise(key, (3, 8, 8))[7:8], rtol=0, atol=0)
+    one = offset.sample_noise(key._replace(positions=range(7, 8)), (3, 8, 8))
+    torch.testing.assert_close(one, offset.sample_noise(key, (3, 8, 8))[7:8], rtol=0, atol=0)
 
 
 def test_training_losses_are_those_of_the_noised_batch() -> None:
@@ -72,8 +72,8 @@ def test_training_losses_are_those_of_the_noised_batch() -> None:
     called = nn.Module()
     called.forward = lambda x, t, label: network(x)  # type: ignore[method-assign, assignment]
     batch = Batch(torch.rand(4, 3, 8, 8) * 2 - 1, torch.tensor([0, 1, 2, 0]), torch.arange(4))
-    noised = item.noised(batch, key)
-    assert torch.equal(noised.noise, item.noise(key, (3, 8, 8)))
+    noised = item.noise_batch(batch, key)
+    assert torch.equal(noised.noise, item.sample_noise(key, (3, 8, 8)))
     assert noised.label is not None
     assert torch.equal(noised.label, labels(item, batch.label))
     phases: list[str] = []
@@ -153,7 +153,7 @@ def test_under_self_conditioning_the_network_receives_its_own_estimate() -> None
     generator, t = torch.Generator().manual_seed(0), torch.tensor([3, 20, 49])
     x0, noise = (torch.randn(3, 2, 8, 8, generator=generator).clamp(-1, 1) for _ in range(2))
     item, network = self_conditioned(), Conditioned()
-    losses = item.losses(network, NoisedBatch(x0, t, noise, with_estimate=True))
+    losses = item.losses(network, NoisedBatch(x0, t, noise, self_condition=True))
     losses.sum().backward()  # type: ignore[no-untyped-call]
 
     alpha_bar = item.process.alpha_bar[t][:, None, None, None]
@@ -173,11 +173,11 @@ def test_under_self_conditioning_the_network_receives_its_own_estimate() -> None
 
 def test_half_of_the_steps_have_an_estimate_under_self_conditioning_and_no_step_without() -> None:
     keys = [BatchKey(7, step, range(4)) for step in range(4000)]
-    chosen = [self_conditioned().has_estimate(key) for key in keys]
+    chosen = [self_conditioned().conditions_on_estimate(key) for key in keys]
     assert sum(chosen) / 4000 == pytest.approx(0.5, abs=3 * math.sqrt(0.25 / 4000))
-    assert chosen[:64] == [self_conditioned().has_estimate(key) for key in keys[:64]]
-    assert chosen[:64] != [self_conditioned().has_estimate(key._replace(seed=8)) for key in keys[:64]]
-    assert not any(objective().has_estimate(key) for key in keys[:64])
+    assert chosen[:64] == [self_conditioned().conditions_on_estimate(key) for key in keys[:64]]
+    assert chosen[:64] != [self_conditioned().conditions_on_estimate(key._replace(seed=8)) for key in keys[:64]]
+    assert not any(objective().conditions_on_estimate(key) for key in keys[:64])
 
 
 def test_weights_are_trained_after_an_estimate_in_bfloat16_too() -> None:
@@ -187,7 +187,7 @@ def test_weights_are_trained_after_an_estimate_in_bfloat16_too() -> None:
     called.forward = lambda x, t, label: network(x)  # type: ignore[method-assign, assignment]
     x0 = torch.zeros(3, 2, 8, 8)
     item = self_conditioned(Runtime(torch.device("cpu"), torch.bfloat16))
-    losses = item.losses(called, NoisedBatch(x0, torch.arange(3), torch.ones_like(x0), with_estimate=True))
+    losses = item.losses(called, NoisedBatch(x0, torch.arange(3), torch.ones_like(x0), self_condition=True))
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert network.weight.grad is not None
     assert network.weight.grad.any()

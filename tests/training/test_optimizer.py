@@ -62,18 +62,18 @@ def test_a_resumed_run_keeps_the_optimizer_of_each_weight() -> None:
     straight = network()
     first = Optimizer(straight, settings)
     names = [f"{name}/{'momentum' if name in large_matrices(straight) else 'step'}" for name in first.weights]
-    assert first.assign_as_in(names) == [LAST_LAYER]
+    assert first.assign_as_before(names) == [LAST_LAYER]
     step(straight, first, 1)
     saved = {name: value.clone() for name, value in first.tensors().items()}
     resumed = network()
     resumed.load_state_dict(straight.state_dict())
     second = Optimizer(resumed, settings)
     assert set(second.muon_weights) == large_matrices(resumed) - {LAST_LAYER}
-    assert second.assign_as_in(saved) == [LAST_LAYER]
+    assert second.assign_as_before(saved) == [LAST_LAYER]
     assert second.shapes() == {name: tuple(value.shape) for name, value in saved.items()}
     second.load(saved)
-    assert second.assign_as_in(saved) == []
+    assert second.assign_as_before(saved) == []
     step(straight, first, 2)
     step(resumed, second, 2)
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
-    assert second.assign_as_in(["something/momentum"]) == []
+    assert second.assign_as_before(["something/momentum"]) == []

@@ -60,7 +60,7 @@ def test_an_average_that_is_new_in_the_recipe_starts_at_the_last_weights(make_tr
     item.train_step()
     restored = make_trainer()
     restore(restored, 1, {**saved(item), "ema": {}})
-    for average, weight in zip(restored.averaged().parameters(), item.network.parameters(), strict=True):
+    for average, weight in zip(restored.averaged_network().parameters(), item.network.parameters(), strict=True):
         assert torch.equal(average, weight)
 
 

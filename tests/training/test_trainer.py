@@ -47,20 +47,9 @@ def test_gradient_clip_0_only_measures_the_norm(make_trainer: MakeTrainer) -> No
     assert flat_gradient(item).norm().item() == pytest.approx(reported, rel=1e-5)
 
 
-def test_the_learning_rate_warms_up_linearly_and_stays(make_trainer: MakeTrainer) -> None:
+def test_every_step_uses_its_learning_rate(make_trainer: MakeTrainer) -> None:
     item = make_trainer(warmup_steps=4, learning_rate=0.8)
     assert [item.train_step().learning_rate for _ in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
-
-
-def test_the_learning_rate_decays_to_0_at_the_end(make_trainer: MakeTrainer) -> None:
-    rates = {
-        decay: make_trainer(warmup_steps=2, steps=6, learning_rate=0.8, learning_rate_decay=decay).learning_rate_at
-        for decay in ("linear", "cosine")
-    }
-    assert [rates["linear"](step) for step in range(7)] == pytest.approx([0.4, 0.8, 0.8, 0.6, 0.4, 0.2, 0])
-    # Loshchilov & Hutter (2017), eq. 5.
-    expected = [0.4 * (1 + math.cos(math.pi * (step - 2) / 4)) for step in range(2, 7)]
-    assert [rates["cosine"](step) for step in range(2, 7)] == pytest.approx(expected)
 
 
 def test_a_power_average_counts_a_skipped_step(make_trainer: MakeTrainer, flat_weights: FlatWeights) -> None:
@@ -71,7 +60,7 @@ def test_a_power_average_counts_a_skipped_step(make_trainer: MakeTrainer, flat_w
         seen.append(flat_weights(item.network))
     share = [((step / 5) ** 7.9372 - ((step - 1) / 5) ** 7.9372) for step in range(1, 6)]
     expected = sum(part * then for part, then in zip(share, seen, strict=True))
-    found = flat_weights(item.averaged(WeightsChoice("sigma_rel", 0.1)))
+    found = flat_weights(item.averaged_network(WeightsChoice("sigma_rel", 0.1)))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -22,7 +22,7 @@ from ddpmkit.checkpoint import (
 )
 from ddpmkit.errors import InputError
 from ddpmkit.recipe import WeightsChoice
-from ddpmkit.training.posthoc_ema import Profile, mixture
+from ddpmkit.training.posthoc_ema import WeightProfile, mixture
 from ddpmkit.training.state import average_part
 
 __all__ = ["Snapshots"]
@@ -53,16 +53,16 @@ class Snapshots:
         Only the parameters of `network` are mixed; buffers are as in `current`. Raises InputError if the mixture would
         be far from the requested width, or if a snapshot has other tensors.
         """
-        now: list[tuple[Profile, State | Checkpoint]] = [
-            (Profile(step, width), tensors) for width, tensors in current.items()
+        latest: list[tuple[WeightProfile, State | Checkpoint]] = [
+            (WeightProfile(step, width), tensors) for width, tensors in current.items()
         ]
-        earlier: list[tuple[Profile, State | Checkpoint]] = [
-            (Profile(snapshot.step, width), snapshot)
+        earlier: list[tuple[WeightProfile, State | Checkpoint]] = [
+            (WeightProfile(snapshot.step, width), snapshot)
             for snapshot in self._before(step)
             for width in current
             if snapshot.has(_part(width))
         ]
-        mixed = mixture([profile for profile, _ in [*now, *earlier]], Profile(step, sigma_rel))
+        mixed = mixture([profile for profile, _ in [*latest, *earlier]], WeightProfile(step, sigma_rel))
         if mixed.error > _LARGEST_ERROR:
             raise InputError(
                 f"an average of sigma_rel = {sigma_rel} at step {step} cannot be made from the stored widths "
@@ -73,15 +73,15 @@ class Snapshots:
                     "a smaller train.ema_snapshot_every in a new run stores more snapshots",
                 ],
             )
-        latest = next(iter(current.values()))
+        like = next(iter(current.values()))
         names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
         # Coefficients of both signs cancel, which would show in float32.
-        sums = {name: torch.zeros(latest[name].shape, dtype=torch.float64) for name in names}
-        for coefficient, (profile, source) in zip(mixed.coefficients, [*now, *earlier], strict=True):
-            for name, value in _tensors(source, profile, latest).items():
+        sums = {name: torch.zeros(like[name].shape, dtype=torch.float64) for name in names}
+        for coefficient, (profile, source) in zip(mixed.coefficients, [*latest, *earlier], strict=True):
+            for name, value in _tensors(source, profile, like).items():
                 if name in sums:
                     sums[name].add_(value.detach().cpu().double(), alpha=float(coefficient))
-        return {**latest, **{name: value.to(latest[name].dtype) for name, value in sums.items()}}
+        return {**like, **{name: value.to(like[name].dtype) for name, value in sums.items()}}
 
     def _before(self, step: int) -> Iterator[Checkpoint]:
         for path in checkpoint_folders(self.folder):
@@ -92,7 +92,7 @@ class Snapshots:
                     _log.warning("%s It is not used.", error.message)
 
 
-def _tensors(source: State | Checkpoint, profile: Profile, like: State) -> State:
+def _tensors(source: State | Checkpoint, profile: WeightProfile, like: State) -> State:
     """Raises InputError if the tensors are those of another network."""
     if not isinstance(source, Checkpoint):
         return source

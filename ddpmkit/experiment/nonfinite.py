@@ -9,10 +9,10 @@ from ddpmkit.experiment.saving import Saver
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.training.trainer import NotFinite, Trainer
 
-__all__ = ["Recovery"]
+__all__ = ["NonfinitePolicy"]
 
 
-class Recovery:
+class NonfinitePolicy:
     """`train.on_nonfinite`, for one trainer."""
 
     def __init__(
@@ -22,16 +22,16 @@ class Recovery:
         folder: RunFolder,
         message: Callable[[str], None],
         restore: Callable[[Checkpoint], None],
-        is_regular: Callable[[int], bool],
+        is_checkpoint_step: Callable[[int], bool],
     ) -> None:
         """`message` receives what was done; `restore` restores the run to a checkpoint.
 
-        `is_regular` returns whether an uninterrupted run saves a checkpoint after this step.
+        `is_checkpoint_step` returns whether an uninterrupted run saves a checkpoint after this step.
         """
         self._trainer, self._saver, self._folder = trainer, saver, folder
-        self._message, self._restore, self._is_regular = message, restore, is_regular
+        self._message, self._restore, self._is_checkpoint_step = message, restore, is_checkpoint_step
 
-    def recover(self, error: NotFinite) -> None:
+    def apply(self, error: NotFinite) -> None:
         """Apply the recipe's policy and record it. Raises RunFailed if the policy is "stop" or its limit is reached."""
         policy = self._trainer.settings.on_nonfinite
         checkpoint = self._rollback_target() if policy == "rollback" else None
@@ -48,7 +48,7 @@ class Recovery:
         else:
             self._record(error, "stopped")
             with contextlib.suppress(DdpmkitError, NotFinite):
-                self._saver.save(is_last_chance=True)
+                self._saver.save(must_succeed=True)
             raise RunFailed(
                 f"{_description(error)}. The weights before this step are saved; the images and timesteps are in "
                 f"{self._folder.incidents.path}.",
@@ -60,7 +60,7 @@ class Recovery:
                 ],
             ) from error
 
-    def note_validation(self, step: int, loss: float) -> None:
+    def record_validation_loss(self, step: int, loss: float) -> None:
         """Record a validation loss of NaN or infinity. The weights are finite, so training may still recover."""
         self._folder.incidents.append("nonfinite", {"step": step, "validation_loss": str(loss), "done": "continued"})
         self._message(f"step {step}: the validation loss is {loss}, and was left out of the log")
@@ -77,7 +77,7 @@ class Recovery:
         is new in the recipe.
         """
         self._saver.wait()
-        checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_regular) or resumable_checkpoint(
+        checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_checkpoint_step) or resumable_checkpoint(
             self._folder.checkpoints
         )
         if checkpoint is None:

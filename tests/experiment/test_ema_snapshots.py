@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import ddpmkit
 from ddpmkit.checkpoint import checkpoint_folders, newest_checkpoint, open_checkpoint, save_checkpoint, step_of
 from ddpmkit.errors import InputError, RunFailed
-from ddpmkit.experiment.snapshots import Snapshots
+from ddpmkit.experiment.ema_snapshots import Snapshots
 
 Recipe = Callable[..., dict[str, Any]]
 AVERAGES = {"ema_decays": [0.5], "ema_sigma_rels": [0.05, 0.1]}

@@ -21,7 +21,7 @@ def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
             "steps": model.sampling_steps,
             "guidance": settings.guidance,
         },
-        "weights": _canonical(weights, recipe),
+        "weights": _canonical_weights(weights, recipe),
         "seed": recipe.train.seed,
         "precision": str(model.runtime.dtype).removeprefix("torch."),
     }
@@ -45,6 +45,6 @@ def component_identity(part: Part[Any]) -> dict[str, Any]:
     return {"use": component.use, "version": component.plugin.version, "config": part.keys_with_effect()}
 
 
-def _canonical(weights: str, recipe: Recipe) -> str:
+def _canonical_weights(weights: str, recipe: Recipe) -> str:
     """`ema` and `decay=D` are the same average if D is the recipe's decay."""
     return str(recipe.train.stored_average(parse_weights(weights)) or weights)
