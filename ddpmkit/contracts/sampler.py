@@ -1,4 +1,4 @@
-"""The contract of a sampler."""
+"""The contract of a sampler: it turns noise into images, step by step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Sampler(Protocol):
     """The reverse process, from noise to image. Built with its config only."""
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield steps + 1 frames: (T, x_T, x0_hat) first, one before each further step, and (0, x, x) for the image.
+        """Yield a `SamplerState` before each step, and one for the finished image: steps + 1 in all.
 
-        All random numbers must come from `noise`. Raises InputError if `steps` is not in 1 .. T.
+        The first has t = T and x = noise(0). The last has t = 0 and x0_hat = x. All random numbers must come from
+        `noise`. Raises InputError if `steps` is not in 1 .. T.
         """
         ...
 
@@ -32,7 +33,8 @@ class SamplerState(NamedTuple):
     """One frame of the reverse process."""
 
     t: int
-    """The number of noising steps in `x`, as in Ho et al. (2020): T for pure noise, 0 for the finished image."""
+    """The number of noising steps in `x`, as in Ho et al. (2020): T for pure noise, t + 1 at timestep t
+    of the process, 0 for the finished image."""
     x: Tensor
     """Float [B, C, H, W]."""
     x0_hat: Tensor

@@ -1,7 +1,11 @@
 """The Gaussian diffusion process: coefficients, noising, conversions between eps, x0 and v, and the reverse step.
 
 The notation follows Ho et al. (2020), "Denoising Diffusion Probabilistic Models" (https://arxiv.org/abs/2006.11239).
-Timesteps are counted from 0, so timestep t here is t + 1 in the paper.
+Timesteps are counted from 0: timestep t = 0 .. T-1 is t + 1 in the paper, because x_t is the clean image after t + 1
+noising steps. t = -1 is the clean image. `SamplerState.t` counts noising steps, as the paper does.
+
+alpha_t is 1 - beta_t, as in the paper, alpha_bar_t is the product of the alphas up to t, and alpha_ts is
+alpha_bar_t / alpha_bar_s, the same product over the steps from s to t.
 """
 
 from ddpmkit.contracts.denoiser import Denoised, Posterior

@@ -19,18 +19,18 @@ def coefficients(alphas_cumprod: Tensor) -> dict[str, Tensor]:
     """
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     alpha_t = alphas_cumprod / previous
-    beta, sigma2 = 1 - alpha_t, 1 - alphas_cumprod
-    variance = (1 - previous) / sigma2 * beta
+    beta, one_minus_alpha_bar = 1 - alpha_t, 1 - alphas_cumprod
+    variance = (1 - previous) / one_minus_alpha_bar * beta
     return {
         "alpha_t": alpha_t,
         "beta": beta,
         "alpha_bar": alphas_cumprod,
         "sqrt_alpha_bar": alphas_cumprod.sqrt(),
-        "sqrt_one_minus_alpha_bar": sigma2.sqrt(),
+        "sqrt_one_minus_alpha_bar": one_minus_alpha_bar.sqrt(),
         "posterior_variance": variance,
-        "log_snr": alphas_cumprod.log() - sigma2.log(),
-        "posterior_mean_x0": previous.sqrt() * beta / sigma2,
-        "posterior_mean_x": alpha_t.sqrt() * (1 - previous) / sigma2,
+        "log_snr": alphas_cumprod.log() - one_minus_alpha_bar.log(),
+        "posterior_mean_x0": previous.sqrt() * beta / one_minus_alpha_bar,
+        "posterior_mean_x": alpha_t.sqrt() * (1 - previous) / one_minus_alpha_bar,
         "log_posterior_variance": (torch.cat([variance[1:2], variance[1:]]) if len(variance) > 1 else beta).log(),
         "log_beta": beta.log(),
     }

@@ -1,4 +1,4 @@
-"""Checks of what a schedule and a network return."""
+"""Checks the return values of a schedule and of a network."""
 
 from collections.abc import Sequence
 

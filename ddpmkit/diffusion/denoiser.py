@@ -1,4 +1,7 @@
-"""`Denoiser`: a network as a sampler calls it, with guidance, self-conditioning, inpainting and the clamp of x0."""
+"""`Denoiser`: what a sampler calls to get x0 and eps.
+
+It adds guidance, self-conditioning, inpainting and the clamp of x0 to the network.
+"""
 
 import math
 from collections.abc import Callable
@@ -79,7 +82,8 @@ class Denoiser:
         """Estimate x0 and eps at x [B, C, H, W] and timestep t in 0 .. T-1.
 
         `clip_x0`: clamp x0 to [-1, 1], and recompute eps so that x0 and eps still compose x. With `keep_eps`, eps stays
-        as predicted, and x0 and eps no longer compose x.
+        as predicted, and x0 and eps no longer compose x. The x0 that self-conditioning passes to the network is clamped
+        in any case, by `GaussianDiffusion.network_input`.
         """
         estimate = self._estimate(x, t)
         if not clip_x0:

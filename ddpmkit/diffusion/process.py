@@ -19,11 +19,16 @@ __all__ = ["GaussianDiffusion"]
 class GaussianDiffusion(nn.Module):
     """The process of a schedule: x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps for t = 0 .. T-1.
 
-    Buffers, float32 [T], computed in float64: `alpha_t`, `beta` (1 - alpha_t), `alpha_bar`, `sqrt_alpha_bar`,
-    `sqrt_one_minus_alpha_bar`, `posterior_variance`, `log_snr` (natural logarithm of alpha_bar / (1 - alpha_bar); -inf
-    if alpha_bar is 0), and the coefficients of `posterior_mean` and `learned_log_variance`. Do not subtract a buffer
-    from 1: in float32, alpha_t and alpha_bar of the first timesteps may round to 1. The buffers follow from the recipe,
-    so they are not part of the state dict.
+    Buffers, float32 [T], computed in float64:
+
+    - `alpha_t`, and `beta`, which is 1 - alpha_t;
+    - `alpha_bar`, `sqrt_alpha_bar`, `sqrt_one_minus_alpha_bar`;
+    - `log_snr`: the natural logarithm of alpha_bar / (1 - alpha_bar); -inf if alpha_bar is 0;
+    - `posterior_variance`, `log_posterior_variance`, `log_beta`, and the weights `posterior_mean_x0` and
+      `posterior_mean_x` of the posterior mean.
+
+    Do not subtract a buffer from 1: in float32, alpha_t and alpha_bar of the first timesteps may round to 1. The
+    buffers are computed from the recipe, so they are not part of the state dict.
     """
 
     alpha_t: Tensor
@@ -87,14 +92,17 @@ class GaussianDiffusion(nn.Module):
     # Noising. Images are [B, C, H, W]; `t` is int64 [B], or an int if all images of the batch are at one timestep.
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return x_t from x0 and standard normal noise [B, C, H, W], t int64 [B]: Ho et al. (2020), eq. 4."""
-        alpha, sigma = self._alpha_sigma(t)
-        return alpha * x0 + sigma * noise
+        """Return x_t from x0 and standard normal noise [B, C, H, W], t int64 [B]: Ho et al. (2020), eq. 4.
+
+        `composed` is the same for one timestep, with float64 coefficients.
+        """
+        signal_scale, noise_scale = self._signal_and_noise_scale(t)
+        return signal_scale * x0 + noise_scale * noise
 
     def add_noise(self, x: Tensor, s: int, t: int, noise: Tensor) -> Tensor:
         """Return x_t from x_s [B, C, H, W], s < t, and standard normal noise: Ho et al. (2020), eq. 2, t - s steps."""
-        alpha_t = self.alpha_bar_at(t) / self.alpha_bar_at(s)
-        return math.sqrt(alpha_t) * x + math.sqrt(1 - alpha_t) * noise
+        alpha_ts = self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        return math.sqrt(alpha_ts) * x + math.sqrt(1 - alpha_ts) * noise
 
     noised_further = add_noise  # its name in plugin API 1
 
@@ -109,8 +117,9 @@ class GaussianDiffusion(nn.Module):
         """Return the input of the network: x [B, C, H, W], or with self-conditioning x and x0_hat, [B, 2C, H, W].
 
         `x0_hat`: an estimate of x0 [B, C, H, W]; None means zeros. Chen et al. (2022), "Analog Bits", section 3
-        (https://arxiv.org/abs/2208.04202). It is clamped to [-1, 1], because an estimate from eps is huge at timesteps
-        with little signal.
+        (https://arxiv.org/abs/2208.04202). This estimate is always clamped to [-1, 1], because an estimate from eps is
+        huge at timesteps with little signal. The other clamp, `clip_x0` of `Denoiser`, is for the x0 that a sampler
+        receives.
         """
         if not self.self_conditioning:
             return x
@@ -118,30 +127,30 @@ class GaussianDiffusion(nn.Module):
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return the correct output of the network at (x_t, t int64 [B]): eps, x0 or v, [B, C, H, W]."""
-        return training_target(self.prediction, x0, noise, *self._alpha_sigma(t))
+        return training_target(self.prediction, x0, noise, *self._signal_and_noise_scale(t))
 
     def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
         """Return x0 and eps from the network's output [B, C, H, W] at (x, t int64 [B])."""
-        return to_denoised(self.prediction, output, x, *self._alpha_sigma(t))
+        return to_denoised(self.prediction, output, x, *self._signal_and_noise_scale(t))
 
     def eps(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Return the noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B]."""
-        return eps_from_x0(x0, x, *self._alpha_sigma(t))
+        return eps_from_x0(x0, x, *self._signal_and_noise_scale(t))
 
     # The reverse process.
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
-        """Return q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_t = alpha_bar_t / alpha_bar_s.
+        """Return q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_ts instead of alpha_t.
 
-        s = t - 1 is a single step, s = -1 is the clean image. For longer strides see Nichol & Dhariwal (2021),
+        s = t - 1 is a single step. For longer strides see Nichol & Dhariwal (2021),
         "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
         """
         alpha_bar_t, alpha_bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
-        alpha_t = alpha_bar_t / alpha_bar_s
-        beta_t = 1 - alpha_t
-        x0_weight = math.sqrt(alpha_bar_s) * beta_t / (1 - alpha_bar_t)
-        x_weight = math.sqrt(alpha_t) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
-        return Posterior(mean=x0_weight * x0 + x_weight * x, variance=(1 - alpha_bar_s) / (1 - alpha_bar_t) * beta_t)
+        alpha_ts = alpha_bar_t / alpha_bar_s
+        beta_ts = 1 - alpha_ts
+        x0_weight = math.sqrt(alpha_bar_s) * beta_ts / (1 - alpha_bar_t)
+        x_weight = math.sqrt(alpha_ts) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        return Posterior(mean=x0_weight * x0 + x_weight * x, variance=(1 - alpha_bar_s) / (1 - alpha_bar_t) * beta_ts)
 
     def p_sample(
         self, x0_hat: Tensor, x: Tensor, t: int, noise: Tensor, s: int | None = None, spread: Tensor | None = None
@@ -155,8 +164,8 @@ class GaussianDiffusion(nn.Module):
         mean, variance = self.posterior(x0_hat, x, t, s)
         if spread is None or variance == 0:
             return mean + math.sqrt(variance) * noise
-        beta_t = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
-        log_variance = _interpolated(math.log(variance), math.log(beta_t), spread)
+        beta_ts = 1 - self.alpha_bar_at(t) / self.alpha_bar_at(s)
+        log_variance = _interpolated(math.log(variance), math.log(beta_ts), spread)
         return mean + torch.exp(0.5 * log_variance) * noise
 
     def posterior_mean(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -181,7 +190,7 @@ class GaussianDiffusion(nn.Module):
     # Noise levels.
 
     def alpha_bar_at(self, t: int) -> float:
-        """Return alpha_bar_t in float64; 1 at t = -1, the clean image."""
+        """Return alpha_bar_t in float64; 1 at t = -1."""
         return self._alpha_bar[t] if t >= 0 else 1.0
 
     def alpha_bar_in_double(self, t: Tensor) -> Tensor:
@@ -218,17 +227,17 @@ class GaussianDiffusion(nn.Module):
         """A hash of alpha_bar, for comparing the schedules of two runs."""
         return alpha_bar_fingerprint(self._alpha_bar)
 
-    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), [B, 1, 1, 1] each, at t int64 [B]."""
+    def _signal_and_noise_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), [B, 1, 1, 1] each, at t int64 [B]."""
         return _at(self.sqrt_alpha_bar, t), _at(self.sqrt_one_minus_alpha_bar, t)
 
 
 def _interpolated(lower: Tensor | float, upper: Tensor | float, spread: Tensor) -> Tensor:
-    """From `lower` at spread -1 to `upper` at spread 1."""
-    share = (spread + 1) / 2
-    return share * upper + (1 - share) * lower
+    """Return `lower` at spread -1, `upper` at spread 1, and a linear interpolation between them."""
+    fraction = (spread + 1) / 2
+    return fraction * upper + (1 - fraction) * lower
 
 
 def _at(values: Tensor, t: Tensor) -> Tensor:
-    """values[t] as [B, 1, 1, 1], which broadcasts over images."""
+    """Return values[t] as [B, 1, 1, 1], which broadcasts over images."""
     return values[t][:, None, None, None]

@@ -1,4 +1,4 @@
-"""The timesteps that a sampler visits, and how far a multistep solver extrapolates x0_hat over a step."""
+"""The timesteps that a sampler visits, and the weight with which a multistep solver extrapolates x0_hat."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _LONG_STEP = 0.5
 
 
 def spaced_timesteps(half_log_snr: Sequence[float], steps: int, log_snr_spacing: float) -> list[int]:
-    """`steps` timesteps from T-1 down to 0, evenly spaced in (1 - w) t + w lambda_t, w = `log_snr_spacing`.
+    """Return `steps` timesteps from T-1 down to 0, evenly spaced in (1 - w) t + w lambda_t, w = `log_snr_spacing`.
 
     `half_log_snr`: lambda_t for t = 0 .. T-1. Both terms are scaled to 0 .. 1; lambda is clamped at -5.1.
     """
@@ -28,10 +28,10 @@ def spaced_timesteps(half_log_snr: Sequence[float], steps: int, log_snr_spacing:
         for t in range(last + 1)
     ]
     chosen = [last]
-    for number in range(1, steps):
-        goal, t = number / (steps - 1), chosen[-1] - 1
+    for step in range(1, steps):
+        goal, t = step / (steps - 1), chosen[-1] - 1
         # The nearest timestep that leaves one for each later step.
-        while t > steps - 1 - number and abs(position[t - 1] - goal) <= abs(position[t] - goal):
+        while t > steps - 1 - step and abs(position[t - 1] - goal) <= abs(position[t] - goal):
             t -= 1
         chosen.append(t)
     return chosen

@@ -21,14 +21,20 @@ the last three; the first step of a cosine schedule with T = 50 divides it by 32
 
 
 class HeunSampler:
-    """Takes an Euler step, then repeats it with the mean of the slopes at both ends."""
+    """Takes an Euler step, then repeats it with the mean of the slopes at both ends (Heun's method).
+
+    Second order, two network calls a step and one in the last, deterministic if `churn` = 0.
+    """
 
     def __init__(self, config: HeunConfig) -> None:
         """Store the config."""
         self.config = config
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield every frame, from pure noise to the finished image. Raises InputError if alpha_bar ends at 0."""
+        """Yield the frames. Step i adds noise(i) if `churn` raises its noise level.
+
+        Raises InputError if alpha_bar ends at 0.
+        """
         x, process = noise(0), denoiser.process
         if process.alpha_bar_at(process.timesteps - 1) == 0:
             raise InputError(
@@ -36,40 +42,41 @@ class HeunSampler:
                 remedies=['sampler.use = "ddim", "dpm-solver-2m" or "unipc"', "diffusion.zero_terminal_snr = false"],
             )
         timesteps = process.sampling_timesteps(steps, self.config.log_snr_spacing)
-        for number, (t, s) in enumerate(pairwise([*timesteps, -1]), start=1):
+        for step, (t, s) in enumerate(pairwise([*timesteps, -1]), start=1):
             noisier = self._churned_timestep(process, t, steps)
             if noisier > t:
-                x = self._with_noise_added(process, x, t, noisier, noise(number))
-            here = self._estimate(denoiser, x, noisier)
-            yield SamplerState(t + 1, x, here.x0)
-            x = self._step(denoiser, here, noisier, s)
+                x = self._with_noise_added(process, x, t, noisier, noise(step))
+            estimate = self._estimate(denoiser, x, noisier)
+            yield SamplerState(t + 1, x, estimate.x0)
+            x = self._step(denoiser, estimate, noisier, s)
         yield SamplerState(0, x, x)
 
     def network_calls(self, steps: int) -> int:
         """Return 2 * steps - 1: two calls a step, one for the last."""
         return 2 * steps - 1
 
-    def _step(self, denoiser: Denoiser, here: Denoised, t: int, s: int) -> Tensor:
+    def _step(self, denoiser: Denoiser, at_t: Denoised, t: int, s: int) -> Tensor:
+        """Return x_s from the estimates at timestep t."""
         process = denoiser.process
-        euler = process.composed(here.x0, here.eps, s)
+        euler = process.composed(at_t.x0, at_t.eps, s)
         if s < 0:
             return euler
-        there = self._estimate(denoiser, euler, s)
+        at_s = self._estimate(denoiser, euler, s)
         sigma_t, sigma_s = _sigma(process, t), _sigma(process, s)
-        if sigma_t > _LONG_STEP * sigma_s:
-            # The slope at the end has sigma_t / sigma_s times the error of x0 there. The mean of x0 instead gives
-            # Heun's method in ln(sigma), in which the noise is integrated exactly. It is of second order too.
-            change = (1 - sigma_s / sigma_t) * (there.x0 - here.x0) / 2
+        if sigma_t <= _LONG_STEP * sigma_s:
+            # Algorithm 2: image_s = image_t + (sigma_s - sigma_t) (d_t + d_s) / 2, with the slope d = eps.
+            change = (sigma_s - sigma_t) * (at_s.eps - at_t.eps) / 2
         else:
-            # The slope is eps.
-            change = (sigma_s - sigma_t) * (there.eps - here.eps) / 2
+            # Not in the paper. d_s has sigma_t / sigma_s times the error of x0 at s. The mean of x0 instead gives
+            # Heun's method in ln(sigma), in which the noise is integrated exactly. It is of second order too.
+            change = (1 - sigma_s / sigma_t) * (at_s.x0 - at_t.x0) / 2
         return euler + math.sqrt(process.alpha_bar_at(s)) * change
 
     def _estimate(self, denoiser: Denoiser, x: Tensor, t: int) -> Denoised:
         return denoiser(x, t, clip_x0=self.config.clip_x0, keep_eps=self.config.keep_eps)
 
     def _churned_timestep(self, process: GaussianDiffusion, t: int, steps: int) -> int:
-        """The timestep with sigma nearest to (1 + gamma) sigma_t: the network has no other noise levels."""
+        """Return the timestep with sigma nearest to (1 + gamma) sigma_t: the network has no other noise levels."""
         config, sigma = self.config, _sigma(process, t)
         if config.churn == 0 or not config.churn_from <= sigma <= config.churn_to:
             return t
@@ -83,5 +90,5 @@ class HeunSampler:
 
 
 def _sigma(process: GaussianDiffusion, t: int) -> float:
-    bar = process.alpha_bar_at(t)
-    return math.sqrt((1 - bar) / bar)
+    alpha_bar_t = process.alpha_bar_at(t)
+    return math.sqrt((1 - alpha_bar_t) / alpha_bar_t)

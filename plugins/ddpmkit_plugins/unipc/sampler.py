@@ -21,23 +21,27 @@ class _Step(NamedTuple):
     x0_hat: Tensor
     eps: Tensor
     x0_before: Tensor | None
-    """x0_hat of the step before; None in the first step."""
+    """x0_hat of the previous step; None in the first step."""
     s: int
     h: float
     """lambda_s - lambda_t."""
     h_before: float
-    """h of the step before; infinite in the first step."""
+    """h of the previous step; infinite in the first step."""
 
 
 class UniPcSampler:
-    """Predicts x at the next timestep, calls the network there, and corrects x with its estimate."""
+    """Predicts x at the next timestep, calls the network there, and corrects x with its estimate.
+
+    The predictor is of second order, the corrector of third. One network call a step, deterministic. The predictor
+    extrapolates less in long steps than in the paper: see `extrapolation_weight`.
+    """
 
     def __init__(self, config: UniPcConfig) -> None:
         """Store the config."""
         self.config = config
 
     def sample(self, denoiser: Denoiser, noise: NoiseSource, steps: int) -> Iterator[SamplerState]:
-        """Yield every frame, from pure noise to the finished image."""
+        """Yield the frames. The only noise is noise(0), the starting noise."""
         x, process = noise(0), denoiser.process
         last: _Step | None = None
         for t, s in pairwise([*process.sampling_timesteps(steps, self.config.log_snr_spacing), -1]):
@@ -58,28 +62,28 @@ class UniPcSampler:
         return steps
 
 
-def _scale(process: GaussianDiffusion, step: _Step) -> float:
-    """-alpha_s B(-h): the factor of a change of x0_hat."""
+def _x0_factor(process: GaussianDiffusion, step: _Step) -> float:
+    """Return -alpha_s B(-h), the factor of a change of x0_hat; alpha = sqrt(alpha_bar)."""
     return -math.sqrt(process.alpha_bar_at(step.s)) * math.expm1(-step.h)
 
 
 def _predicted(process: GaussianDiffusion, step: _Step) -> Tensor:
-    """UniP: eq. 3 with p = 2; p = 1 in the first step, and in the step to the clean image, whose h is infinite."""
+    """Return x_s. UniP: eq. 3 with p = 2; p = 1 in the first step, and in the last, to the clean image (h infinite)."""
     x = process.composed(step.x0_hat, step.eps, step.s)
     if step.x0_before is None or step.s < 0:
         return x
     weight = extrapolation_weight(step.h, step.h_before)
-    return x + _scale(process, step) * weight * (step.x0_hat - step.x0_before)
+    return x + _x0_factor(process, step) * weight * (step.x0_hat - step.x0_before)
 
 
 def _corrected(process: GaussianDiffusion, step: _Step, x0_hat: Tensor) -> Tensor:
-    """UniC: the same step with x0_hat at its end; the weights solve eq. 9 for the nodes r and 1."""
-    x, scale = process.composed(step.x0_hat, step.eps, step.s), _scale(process, step)
+    """Return x_s corrected with x0_hat at s. UniC: the weights solve eq. 9 for the nodes r and 1."""
+    x, x0_factor = process.composed(step.x0_hat, step.eps, step.s), _x0_factor(process, step)
     change = x0_hat - step.x0_hat
     if step.x0_before is None:
-        return x + scale * 0.5 * change
+        return x + x0_factor * 0.5 * change
     h, r = -step.h, -step.h_before / step.h
     phi = math.expm1(h) / h - 1
     b = phi / math.expm1(h), 2 * (phi / h - 0.5) / math.expm1(h)
     at_r = (b[0] - b[1]) / (1 - r)
-    return x + scale * (at_r / r * (step.x0_before - step.x0_hat) + (b[0] - at_r) * change)
+    return x + x0_factor * (at_r / r * (step.x0_before - step.x0_hat) + (b[0] - at_r) * change)

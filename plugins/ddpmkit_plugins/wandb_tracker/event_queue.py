@@ -1,4 +1,4 @@
-"""Makes calls one after another in a thread of its own, so that posting them never waits."""
+"""Makes calls in order in one background thread, so that a training step never waits for the server."""
 
 import queue
 import threading
