@@ -1,4 +1,4 @@
-"""Distinguish the user's Ctrl-C from a KeyboardInterrupt that a plugin raises.
+"""Distinguishes the user's Ctrl-C from a KeyboardInterrupt that a plugin raises.
 
 A plugin can raise anything, including `SystemExit` and `KeyboardInterrupt`, and must not end a run that way. So the
 core catches BaseException around calls of plugins, and re-raises only if `is_interrupt` is true.

@@ -1,4 +1,4 @@
-"""Parts that most backbones need: time embedding, label embedding, padding to a multiple."""
+"""Layers that most backbones need: time embedding, label embedding, padding to a multiple."""
 
 import math
 

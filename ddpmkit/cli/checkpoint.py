@@ -1,4 +1,4 @@
-"""`ddpmkit checkpoint`."""
+"""`ddpmkit checkpoint`: verify the checkpoints of a run."""
 
 from pathlib import Path
 

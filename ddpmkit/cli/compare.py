@@ -1,4 +1,4 @@
-"""`ddpmkit compare`."""
+"""`ddpmkit compare`: compare the scores and the recipes of several runs."""
 
 from pathlib import Path
 

@@ -80,12 +80,12 @@ def check(ctx: click.Context, source: Path, overrides: tuple[str, ...], trust: b
     ddpmkit data check recipes/afhq_cat.toml --set data.root=elsewhere
     """
     from ddpmkit.data.inspection import inspect_data
-    from ddpmkit.recipe import check_used, read_recipe
+    from ddpmkit.recipe import read_recipe, reject_unused_overrides
 
     terminal: Terminal = ctx.obj
     # A folder is checked like a recipe that contains only the path of its images.
     recipe = source if source.suffix == ".toml" else {"data": {"use": _FOLDERS, "root": str(source)}}
-    check_used(overrides, ["data"], "ddpmkit data check")
+    reject_unused_overrides(overrides, ["data"], "ddpmkit data check")
     resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
     with _reading_bar(terminal.err) as progress:
         found = inspect_data(resolved.data, progress)

@@ -60,14 +60,14 @@ def _end(code: int) -> None:
     threads = [
         thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
     ]
-    names = ", ".join(f"thread {thread.name!r} ({_place(thread)})" for thread in threads) or "an exit hook"
+    names = ", ".join(f"thread {thread.name!r} ({_current_line(thread)})" for thread in threads) or "an exit hook"
     with contextlib.suppress(OSError, ValueError):
         print(f"warning: {names} is still running; the process exits without it.", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(code)
 
 
-def _place(thread: threading.Thread) -> str:
-    """File and line that the thread is executing: the outermost frame outside Python's `threading`."""
+def _current_line(thread: threading.Thread) -> str:
+    """Return the file and line that the thread is executing: the outermost frame outside Python's `threading`."""
     frame = sys._current_frames().get(thread.ident or 0)
     place = "unknown"
     while frame is not None:

@@ -1,4 +1,4 @@
-"""`ddpmkit evaluate`."""
+"""`ddpmkit evaluate`: compute every metric of the recipe for a trained run."""
 
 from pathlib import Path
 

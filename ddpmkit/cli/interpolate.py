@@ -1,4 +1,4 @@
-"""`ddpmkit interpolate`."""
+"""`ddpmkit interpolate`: generate a row of images between two images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`ddpmkit profile`."""
+"""`ddpmkit profile`: measure the time that each phase of a training step takes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +36,11 @@ def profile(
     ddpmkit profile recipes/afhq_cat.toml --set backbone.linear_attention_levels=[]
     """
     from ddpmkit.cli.live_panel import open_display
-    from ddpmkit.recipe import check_used, read_recipe
+    from ddpmkit.recipe import read_recipe, reject_unused_overrides
 
-    check_used(overrides, ("data", "diffusion", "schedule", "backbone", "loss", "train"), "ddpmkit profile")
+    reject_unused_overrides(
+        overrides, ("data", "diffusion", "schedule", "backbone", "loss", "train"), "ddpmkit profile"
+    )
     resolved = read_recipe(recipe, overrides=overrides, registry=plugins.registry(), trust=trust)
     with open_display(terminal) as display:
         from ddpmkit.experiment.profile import profile as measure

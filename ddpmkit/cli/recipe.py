@@ -33,14 +33,14 @@ def check(terminal: Terminal, files: tuple[Path, ...], overrides: tuple[str, ...
 
     Exits with code 2 if a recipe cannot be used.
     """
-    from ddpmkit.recipe import RecipeError, absent_code, read_sweep
+    from ddpmkit.recipe import RecipeError, missing_code, read_sweep
     from ddpmkit.recipe.problems import one_line
 
     registry, bad = plugins.registry(), 0
     for file in files:
         try:
             _, runs = read_sweep(file, overrides=overrides, registry=registry)
-            if absent := dict.fromkeys(problem for run in runs for problem in absent_code(run.recipe, str(file))):
+            if absent := dict.fromkeys(problem for run in runs for problem in missing_code(run.recipe, str(file))):
                 raise RecipeError(absent)
         except InputError as error:
             terminal.show_error(error)

@@ -1,4 +1,4 @@
-"""`ddpmkit run`."""
+"""`ddpmkit run`: train, sample and evaluate as a recipe defines, or resume the run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`ddpmkit sample`."""
+"""`ddpmkit sample`: generate images with the network of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`ddpmkit sweep`."""
+"""`ddpmkit sweep`: run a recipe several times, each with other values of some keys."""
 
 from collections.abc import Sequence
 from pathlib import Path

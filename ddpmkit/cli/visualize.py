@@ -1,4 +1,4 @@
-"""`ddpmkit visualize`."""
+"""`ddpmkit visualize`: write images of the forward and the reverse process."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The contract of a backbone."""
+"""The contract of a backbone: the network that predicts eps, x0 or v from a noised image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a dataset."""
+"""The contract of a dataset: it returns images by index."""
 
 from __future__ import annotations
 

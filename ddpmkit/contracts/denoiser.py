@@ -1,4 +1,4 @@
-"""What a sampler receives: a denoiser, and the noising process with its coefficients."""
+"""The contract of the denoiser, and of the diffusion process, that a sampler receives."""
 
 from __future__ import annotations
 

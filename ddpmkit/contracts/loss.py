@@ -1,4 +1,4 @@
-"""The contract of a loss."""
+"""The contract of a loss: it compares the output of the network with the training target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a metric."""
+"""The contract of a metric: it computes scores of generated images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a schedule."""
+"""The contract of a schedule: it defines alpha_bar at every timestep."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Literal
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import Recipe, check_used, differences, read_lock
+from ddpmkit.recipe import Recipe, differences, read_lock, reject_unused_overrides
 
 __all__ = ["Purpose", "apply_overrides"]
 
@@ -50,7 +50,7 @@ def apply_overrides(
             remedies=["ddpmkit run RECIPE --set ... --out DIR trains with these values"],
         )
     used = _USED[purpose] if purpose else list(dict.fromkeys(key for keys in _USED.values() for key in keys))
-    check_used(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)
+    reject_unused_overrides(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)
     if changed.unused_key_notes:
         raise InputError("\n".join(changed.unused_key_notes))
     return changed

@@ -1,4 +1,4 @@
-"""docs/contracts.md as Markdown, read from the source of the modules that a plugin can import. Nothing is imported."""
+"""Writes docs/contracts.md from the docstrings of the modules that plugins may import, without importing them."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""Find and load all plugins: `discover()`."""
+"""`discover`: finds and loads all plugins."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Where a fault in a plugin's code is, and what the user can do about it: fix the line, or report it to the authors."""
+"""Finds the line of a fault in a plugin, and hints the user to fix it or to report it to the authors."""
 
 import errno
 import importlib.util

@@ -1,4 +1,4 @@
-"""Which modules that a component requires are not installed, and the command that installs them.
+"""Finds the modules that a component requires and that are not installed, and the pip command that installs them.
 
 The name of a module can differ from that of its distribution, so `pip install MODULE` can install something else.
 The dependencies of the plugin's distribution are therefore searched first.

@@ -1,4 +1,4 @@
-"""Mark config fields whose value names code. Such a value from someone else's run is used only with `--trust`."""
+"""Marks config fields whose value names code. In the lock of another user's run, this code runs only with `--trust`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

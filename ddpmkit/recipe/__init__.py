@@ -1,8 +1,8 @@
 """Recipes: read a TOML file into a checked `Recipe`, or report all its errors. Does not import torch."""
 
-from ddpmkit.recipe.checks.requirements import absent_code
+from ddpmkit.recipe.checks.requirements import missing_code
 from ddpmkit.recipe.diff import Change, differences
-from ddpmkit.recipe.layers import check_used
+from ddpmkit.recipe.layers import reject_unused_overrides
 from ddpmkit.recipe.lock import Lock, current_provenance, lock_text, read_lock, read_lock_values
 from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.provenance import Provenance, provenance_of
@@ -51,14 +51,13 @@ __all__ = [
     "TrackerSection",
     "TrainSection",
     "WeightsChoice",
-    "absent_code",
-    "check_used",
     "chosen_registry",
     "current_provenance",
     "differences",
     "evaluation_keys",
     "keys_text",
     "lock_text",
+    "missing_code",
     "parse_weights",
     "provenance_of",
     "read_lock",
@@ -66,6 +65,7 @@ __all__ = [
     "read_recipe",
     "read_sweep",
     "recipe_schema",
+    "reject_unused_overrides",
     "schema_text",
     "toml_lines",
     "toml_text",

@@ -32,7 +32,7 @@ class Change:
 
     def __str__(self) -> str:
         """`train.steps: 1000 -> 2000`."""
-        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+        return f"{self.key}: {_as_text(self.old)} -> {_as_text(self.new)}"
 
     @property
     def affects_model(self) -> bool:
@@ -55,7 +55,7 @@ class Change:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Every key whose value differs between two recipes, given as by `Recipe.as_data`, sorted by key."""
+    """Return every key whose value differs between two recipes, each as `Recipe.as_data` returns it, sorted by key."""
     before, after = dict(leaves(old)), dict(leaves(new))
     keys = sorted(before.keys() | after.keys())
     return tuple(
@@ -64,7 +64,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change,
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Plain values and arrays by dotted key; the first of an array of tables is `metric.0`."""
+    """Yield each value with its dotted key. Tables in an array are numbered: `metric.0`."""
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         value = {str(index): entry for index, entry in enumerate(value)}
     if isinstance(value, Mapping):
@@ -79,5 +79,5 @@ def _equal(old: Any, new: Any) -> bool:
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "absent" if value is None else toml_value(value)

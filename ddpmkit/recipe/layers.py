@@ -1,7 +1,7 @@
-"""Merge the layers of a recipe: base recipes first, then the recipe itself, then `--set KEY=VALUE`.
+"""Merges the layers of a recipe: base recipes first, then the recipe itself, then `--set KEY=VALUE`.
 
-Tables merge; arrays and plain values replace. If a layer selects another component for a section, the keys of the
-former component are dropped.
+Tables are merged; arrays and plain values are replaced. If a layer selects another component for a section, the keys of
+the previous component are dropped.
 """
 
 import re
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from ddpmkit.plugin.finder import BUILTIN_NAMESPACE
 from ddpmkit.recipe.problems import Problem, RecipeError, listed, one_line
 from ddpmkit.recipe.schema.section_list import SECTIONS, section_at
-from ddpmkit.recipe.toml.positions import Key, Origin
+from ddpmkit.recipe.toml.positions import Key, Origin, dotted
 from ddpmkit.recipe.toml_file import Layer, as_toml_data, overlong_key
 
-__all__ = ["MergedRecipe", "Override", "check_used", "merge_layers", "parse_override"]
+__all__ = ["MergedRecipe", "Override", "merge_layers", "parse_override", "reject_unused_overrides"]
 
 _OPENING = re.compile(r"""["'\[{]""")
 
@@ -36,7 +36,7 @@ class MergedRecipe:
     """The merged values, the origin of each, and the notes and problems found so far."""
 
     source: str
-    """The topmost source, named in problems with values that are not written anywhere."""
+    """The topmost source; used in messages about values that no file contains."""
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -45,63 +45,63 @@ class MergedRecipe:
     problems: list[Problem] = field(default_factory=list)
 
     def origin(self, key: Key) -> Origin:
-        """Where `key` is written, or the nearest table around it."""
+        """Return where `key` is written, or the nearest table around it."""
         while key and key not in self.origins:
             key = key[:-1]
         return self.origins.get(key, Origin(self.source))
 
     def set_by_user(self, key: Key) -> bool:
-        """Whether a person wrote this key, in a recipe or with `--set`: not a default, and not in the lock of a run."""
+        """Return whether the user wrote this key, in a recipe or with `--set`. False for a default, and in a lock."""
         origin = self.origins.get(key)
-        return origin is not None and not origin.of_lock
+        return origin is not None and not origin.is_from_lock
 
     def merge(self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]) -> None:
         """Merge `new` into `table`, which is at `key`."""
-        self._drop_former_component(key, table, new, origin)
+        self._drop_keys_of_previous_component(key, table, new, origin)
         for name, value in new.items():
-            here = (*key, name)
+            path = (*key, name)
             below = table.get(name)
             if isinstance(value, Mapping) and isinstance(below, dict):
-                self.origins[here] = origin(here)
-                self.merge(here, below, value, origin)
+                self.origins[path] = origin(path)
+                self.merge(path, below, value, origin)
             else:
-                self._forget(here, below)
+                self._forget(path, below)
                 table[name] = as_toml_data(value)
-                self.origins |= {written: origin(written) for written in _keys(here, value)}
+                self.origins |= {written: origin(written) for written in _keys(path, value)}
 
     def override(self, override: Override) -> None:
         """Set a single value."""
         table: Any = self.values
         key: Key = ()
         for name in self._indexed(override.key)[:-1]:
-            # No list is so long that an index has 10 digits, and Python refuses to parse thousands of digits.
+            # Longer digit strings cannot be an index; Python refuses to parse very long ones.
             is_index = isinstance(table, list) and name.isdecimal() and len(name) < 10
             part: str | int = int(name) if is_index else name
             key = (*key, part)
             if isinstance(table, dict):
                 section = SECTIONS.get(name) if table is self.values else None
-                table = table.setdefault(name, [] if section is not None and section.many else {})
+                table = table.setdefault(name, [] if section is not None and section.repeatable else {})
             else:
                 table = table[part] if isinstance(part, int) and part < len(table) else None
             if not isinstance(table, dict | list):
-                self.problems.append(Problem(f"the recipe has no table `{_dotted(key)}`", override.source))
+                self.problems.append(Problem(f"the recipe has no table `{dotted(key)}`", override.source))
                 return
         if isinstance(table, list):
-            dotted = _dotted(key)
-            message = f"`{dotted}` is a list: set all of it, or a key of one of its tables ({dotted}.0.KEY)"
+            table_key = dotted(key)
+            message = f"`{table_key}` is a list: set all of it, or a key of one of its tables ({table_key}.0.KEY)"
             uses = [entry.get("use") if isinstance(entry, dict) else None for entry in table]
-            named = [f"{_dotted((*key, index))} is {use}" for index, use in enumerate(uses) if isinstance(use, str)]
+            named = [f"{dotted((*key, index))} is {use}" for index, use in enumerate(uses) if isinstance(use, str)]
             self.problems.append(Problem(message, override.source, hints=(", ".join(named),) if named else ()))
             return
         self.merge(key, table, {override.key[-1]: override.value}, lambda _: override.origin or Origin(override.source))
 
     def _indexed(self, key: tuple[str, ...]) -> tuple[str, ...]:
-        """`metric.every` with its index if there is only one [[metric]]: `metric.0.every`."""
+        """Return `metric.0.every` for `metric.every` if there is exactly one [[metric]]."""
         entries = self.values.get(key[0]) if len(key) > 1 else None
         only = isinstance(entries, list) and len(entries) == 1 and key[0] in SECTIONS and not key[1].isdecimal()
         return (key[0], "0", *key[1:]) if only else key
 
-    def _drop_former_component(
+    def _drop_keys_of_previous_component(
         self, key: Key, table: dict[str, Any], new: Mapping[str, Any], origin: Callable[[Key], Origin]
     ) -> None:
         """Drop the keys of the section's component if `new` selects another one."""
@@ -110,7 +110,12 @@ class MergedRecipe:
             return
         before, after = table.get("use", section.default_use), new["use"]
         dropped = [name for name in table if name not in section.keys]
-        if not dropped or not isinstance(before, str) or not isinstance(after, str) or _same(before, after):
+        if (
+            not dropped
+            or not isinstance(before, str)
+            or not isinstance(after, str)
+            or _is_same_component(before, after)
+        ):
             return
         written = ", ".join(f"{name} ({self.origins[*key, name]})" for name in dropped)
         for name in dropped:
@@ -141,7 +146,7 @@ def merge_layers(layers: Sequence[Layer], overrides: Sequence[str | Override] = 
 def parse_override(text: str) -> Override | Problem:
     """Parse `train.steps=200`, `metric.0.every=100`, `schedule.use=linear` or `'data.classes=["cat"]'`.
 
-    The value is TOML. A value that is not valid TOML and opens no quote or bracket is taken as text.
+    The value is TOML. A value that is not TOML, and does not begin with a quote or a bracket, is used as a string.
     """
     source = f"--set {text}"
     if overlong_key(text):
@@ -165,25 +170,28 @@ def parse_override(text: str) -> Override | Problem:
         return Problem(str(error) if isinstance(error, ValueError) else "nested too deeply", source)
 
 
-def check_used(overrides: Sequence[str], used: Sequence[str], by: str, unused: Mapping[str, str] = {}) -> None:
-    """Raise RecipeError for overrides that `by`, such as a command, does not use.
+def reject_unused_overrides(
+    overrides: Sequence[str], used: Sequence[str], user: str, unused: Mapping[str, str] | None = None
+) -> None:
+    """Raise RecipeError for overrides that `user`, such as a command, does not use.
 
     `used` are sections and dotted keys; `unused` are keys in these sections that are not used, each with a hint.
     Malformed overrides are reported when they are applied.
     """
     problems = []
+    unused = unused or {}
     for override in map(parse_override, overrides):
         if isinstance(override, Override):
             key = ".".join(override.key)
             if key in unused or not any(f"{key}.".startswith(f"{name}.") for name in used):
                 hint = unused.get(key, f"it uses {listed(used, 'and')}")
-                problems.append(Problem(f"{by} does not use `{key}`", override.source, hints=(hint,)))
+                problems.append(Problem(f"{user} does not use `{key}`", override.source, hints=(hint,)))
     if problems:
         raise RecipeError(problems)
 
 
 def _key_parts(name: str) -> tuple[str, ...]:
-    """The parts of a TOML key; empty if `name` is not a key."""
+    """Return the parts of a TOML key; empty if `name` is not a key."""
     try:
         table = tomllib.loads(f"{name} = 0") if "\n" not in name else {}
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -206,17 +214,13 @@ def _value(text: str) -> Any:
 
 
 def _keys(key: Key, value: Any) -> Iterator[Key]:
-    """`key` and all keys inside its value."""
+    """Yield `key` and all keys inside its value."""
     yield key
     if isinstance(value, Mapping | list):
         for part, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _keys((*key, part), inner)
 
 
-def _same(first: str, second: str) -> bool:
-    """Whether two names select the same component; a bare name selects a built-in."""
+def _is_same_component(first: str, second: str) -> bool:
+    """Return whether two names select the same component; a bare name selects a built-in."""
     return first.removeprefix(f"{BUILTIN_NAMESPACE}/") == second.removeprefix(f"{BUILTIN_NAMESPACE}/")
-
-
-def _dotted(key: Key) -> str:
-    return ".".join(map(str, key))

@@ -31,11 +31,14 @@ __all__ = ["Lock", "current_provenance", "is_lock", "lock_text", "read_lock", "r
 
 _log = logging.getLogger(__name__)
 
-_COMMENT = "# Written by ddpmkit: the recipe with all defaults, and what it ran with. It can be run again.\n\n"
+_COMMENT = (
+    "# Written by ddpmkit: the recipe with all defaults, and the versions and data that it ran with. "
+    "It can be run again.\n\n"
+)
 
 
 class _Section(BaseModel):
-    """The keys of a section that are shown; all others may have any value."""
+    """The keys of a section that are displayed. Other keys may have any value."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -61,8 +64,8 @@ class _Train(_Section):
     seed: int = 0
 
 
-class _Shown(_Section):
-    """The types that a lock must have to be shown: each section is a table, and formatted values have their type."""
+class _DisplayedLock(_Section):
+    """The types that a lock needs to be displayed: sections are tables, and displayed values have the right type."""
 
     name: str = ""
     data: _Data = _Data()
@@ -91,7 +94,7 @@ def current_provenance(
     held_out: Dataset | None = None,
     arithmetic: Mapping[str, str] | None = None,
 ) -> Provenance:
-    """The provenance of a run of the recipe that starts now."""
+    """Return the provenance of a run of the recipe that starts now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
     return Provenance(
         dataset_fingerprint=dataset_fingerprint,
@@ -105,10 +108,10 @@ def current_provenance(
 
 
 def lock_text(recipe: Recipe, provenance: Provenance) -> str:
-    """The lock of a recipe, as TOML. It is signed as the user's own, unless it names code that is not trusted."""
+    """Return the lock of a recipe, as TOML, signed with the user's key unless it names code that is not trusted."""
     lock = provenance.model_dump(exclude_none=True)
     text = toml_text(recipe.as_data() | {LOCK_TABLE: lock})
-    if any(part.foreign_code for part in recipe.parts):
+    if any(part.untrusted_code for part in recipe.parts):
         return _COMMENT + text
     signed = signature(tomllib.loads(text))
     if signed is not None:
@@ -123,7 +126,7 @@ def lock_text(recipe: Recipe, provenance: Provenance) -> str:
 
 
 def is_lock(file: Path) -> bool:
-    """Whether the file is a lock that ddpmkit wrote: TOML with a complete `[lock]` table."""
+    """Return whether the file is a lock that ddpmkit wrote: TOML with a complete `[lock]` table."""
     try:
         return provenance_of(read_file(file).values) is not None
     except RecipeError:
@@ -131,7 +134,7 @@ def is_lock(file: Path) -> bool:
 
 
 def read_lock_values(file: Path) -> dict[str, Any]:
-    """Read a lock as plain data, to show it: no plugin is needed, and keys of components are not checked.
+    """Read a lock as plain data, to display it: no plugin is needed, and keys of components are not checked.
 
     Raises InputError if the file is a link, cannot be read, or is not a lock.
     """
@@ -140,7 +143,7 @@ def read_lock_values(file: Path) -> dict[str, Any]:
         raise InputError(message, remedies=["replace it by the file itself"])
     values = read_file(file).values
     try:
-        _Shown.model_validate(values)
+        _DisplayedLock.model_validate(values)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise InputError(f"{file} is not the lock of a run: {key} has another type.") from error
@@ -160,7 +163,7 @@ def read_lock(
     Args:
         file: The lock file.
         registry: As in `read_recipe`.
-        content: What the file contained, if it may have been deleted by now.
+        content: The content of the file, if it is already known; the file may be deleted meanwhile.
         overrides: As in `read_recipe`.
         trust: As in `read_recipe`.
 

@@ -17,11 +17,11 @@ from ddpmkit.recipe.toml.positions import Span
 __all__ = ["MAX_PROBLEMS", "Problem", "RecipeError", "did_you_mean", "listed", "one_line", "synonym"]
 
 MAX_PROBLEMS = 100
-"""At most this many problems are shown, and looked for in one table."""
+"""Maximum number of problems that are shown, and that are searched for in one table."""
 _MAX_LINE_WIDTH = 100
 """Characters of a source line that are shown."""
 _MAX_TEXT_LENGTH = 1000
-"""Characters of any other text that are shown; a recipe may contain a word of a megabyte."""
+"""Characters of any other text that are shown; a recipe may contain very long words."""
 _SYNONYMS = {
     "bs": "batch_size",
     "cfg": "guidance",
@@ -70,7 +70,7 @@ class RecipeError(InputError):
         self, problems: Iterable[Problem], reasons: Sequence[str] = (), *, remedies: Sequence[str] = ()
     ) -> None:
         """The message contains the first `MAX_PROBLEMS` problems; `reasons` explain several of them."""
-        self.problems = tuple(sorted(problems, key=_place))
+        self.problems = tuple(sorted(problems, key=_sort_key))
         count = len(self.problems)
         shown = [str(problem) for problem in self.problems[:MAX_PROBLEMS]]
         if count > MAX_PROBLEMS:
@@ -81,33 +81,33 @@ class RecipeError(InputError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` is a synonym or, most likely, a misspelling of; None if there is no similar one."""
+    """Return the choice that `word` is a synonym or a probable misspelling of, or None."""
     by_folded = {_folded(choice): choice for choice in choices}
-    if (usual := synonym(word)) in by_folded:
-        return by_folded[usual]
+    if (our_name := synonym(word)) in by_folded:
+        return by_folded[our_name]
     close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 
 def synonym(word: str) -> str | None:
-    """The key of a recipe that other programs call `word`; None if there is no such key."""
+    """Return the key of a recipe that other programs call `word`; None if there is no such key."""
     return _SYNONYMS.get(_folded(word))
 
 
 def one_line(text: str) -> str:
-    """Untrusted text made safe to print: shortened, on one line, without control characters."""
+    """Return untrusted text in a form that is safe to print: shortened, on one line, without control characters."""
     if len(text) > _MAX_TEXT_LENGTH:
         text = f"{text[: _MAX_TEXT_LENGTH // 2]} ... {text[-_MAX_TEXT_LENGTH // 4 :]}"
     return _printable(text.replace("\n", " "))
 
 
 def listed(words: Sequence[str], last: str = "or") -> str:
-    """`a, b or c`."""
+    """Return `a, b or c`."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def _place(problem: Problem) -> tuple[bool, str, int, int]:
-    """Sort key: files before the command line, and by position in each file."""
+def _sort_key(problem: Problem) -> tuple[bool, str, int, int]:
+    """Order files before the command line, and by position in each file."""
     line, column = (problem.span.line, problem.span.column) if problem.span else (0, 0)
     return problem.source.startswith("--"), problem.source, line, column
 
@@ -117,7 +117,7 @@ def _folded(word: str) -> str:
 
 
 def _excerpt(span: Span) -> list[str]:
-    """The source line and a marker below it; of a long line, the part around the marker."""
+    """Return the source line and a marker below it; of a long line, the part around the marker."""
     start = max(0, min(span.column - 1 - _MAX_LINE_WIDTH // 3, len(span.text) - _MAX_LINE_WIDTH))
     shown = _printable(span.text[start : start + _MAX_LINE_WIDTH])
     before = _printable(span.text[start : span.column - 1])
@@ -128,7 +128,7 @@ def _excerpt(span: Span) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """One visible character for each, so that a recipe cannot send control characters to a terminal."""
+    """Make every character visible, so that a recipe cannot send control characters to a terminal."""
     return "".join(
         char if char.isprintable() else " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )

@@ -1,4 +1,7 @@
-"""`Provenance`: the versions and data that a run was made with, and how they differ from what is installed now."""
+"""`Provenance`: the table `[lock]` of a lock file, with the versions and data that a run was made with.
+
+Compares them with what is installed now.
+"""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +32,7 @@ class Provenance(BaseModel):
     versions: dict[str, str]
     """Versions of `ddpmkit`, `python` and `torch`."""
     arithmetic: dict[str, str] = {}
-    """What rounding depends on in addition to versions: device, precision, threads. Empty in older locks."""
+    """What else affects rounding: device, precision, threads. Empty in older locks."""
     distributions: dict[str, str]
     """Version of every distribution that provided a component, by name; for a plugin that is a file, its hash."""
 
@@ -39,67 +42,74 @@ class Provenance(BaseModel):
         return tuple(name for name, version in self.distributions.items() if version.startswith(FILE_HASH))
 
     def version_of(self, plugin: FoundPlugin) -> str | None:
-        """The version of the plugin in the run; None if the run did not use it. A file may have been moved since."""
+        """Return the version of the plugin in the run; None if the run did not use the plugin.
+
+        A plugin file may have been moved: then its name is compared.
+        """
         if plugin.path is None or plugin.distribution in self.distributions:
             return self.distributions.get(plugin.distribution)
         same_name = (file for file in self.distributions if Path(file).name == plugin.path.name)
         return next((self.distributions[file] for file in same_name), None)
 
     def plugin_change(self, plugin: FoundPlugin) -> str | None:
-        """How the plugin has changed, or may have changed, since the run; None if it has not, or was not used."""
-        then = self.version_of(plugin)
-        if then is None or (plugin.path is not None and then == plugin.version):
+        """Return how the plugin has changed, or may have changed, since the run; None if unchanged or not used."""
+        version_in_run = self.version_of(plugin)
+        if version_in_run is None or (plugin.path is not None and version_in_run == plugin.version):
             return None
-        if then == plugin.version:
-            return f"{plugin.distribution} {then} then and now, so it was changed without a new version"
-        return f"{plugin.distribution} {then} then, {plugin.version} now"
+        if version_in_run == plugin.version:
+            return f"{plugin.distribution} {version_in_run} then and now, so it was changed without a new version"
+        return f"{plugin.distribution} {version_in_run} then, {plugin.version} now"
 
     def restore_hints(self, plugin: FoundPlugin) -> Iterator[str]:
-        """How to restore a plugin to the version of the run."""
-        then = self.version_of(plugin)
-        if plugin.path is not None or then == plugin.version:
+        """Yield how to restore a plugin to the version of the run."""
+        version_in_run = self.version_of(plugin)
+        if plugin.path is not None or version_in_run == plugin.version:
             yield f"restore {plugin.path or plugin.distribution} as it was to continue this run"
         else:
-            yield one_line(f"pip install {shlex.quote(f'{plugin.distribution}=={then}')}  to continue this run")
+            yield one_line(
+                f"pip install {shlex.quote(f'{plugin.distribution}=={version_in_run}')}  to continue this run"
+            )
 
     def install_hints(self, use: str, registry: Registry) -> Iterator[str]:
-        """How to install the component that the run used and that `registry` does not have."""
+        """Yield how to install the component that the run used and that `registry` does not have."""
         namespace = namespace_of(use)
         for plugin in registry.plugins:
             if plugin.namespace == namespace and (why := self.plugin_change(plugin)) is not None:
                 yield f"the run was made with another version: {why}"
                 yield from self.restore_hints(plugin)
-        here = {plugin.path.name if plugin.path else plugin.distribution for plugin in registry.plugins}
+        installed = {plugin.path.name if plugin.path else plugin.distribution for plugin in registry.plugins}
         if namespace == LOCAL_NAMESPACE:
-            gone = [file for file in self.files if Path(file).name not in here]
-            yield from (f"--plugin {shlex.quote(file)}  loads what the run was made with" for file in gone)
+            missing = [file for file in self.files if Path(file).name not in installed]
+            yield from (f"--plugin {shlex.quote(file)}  loads what the run was made with" for file in missing)
         else:
             packages = {name: version for name, version in self.distributions.items() if name not in self.files}
-            gone = [f"{name}=={version}" for name, version in packages.items() if name not in here]
-            yield from (f"pip install {shlex.quote(package)}  installs what the run was made with" for package in gone)
+            missing = [f"{name}=={version}" for name, version in packages.items() if name not in installed]
+            yield from (
+                f"pip install {shlex.quote(package)}  installs what the run was made with" for package in missing
+            )
 
-    def version_changes(self, now: Self, plugins: Iterable[FoundPlugin]) -> Iterator[str]:
-        """The programs, and those of these `plugins`, that have another version `now`."""
-        then = dict(self.versions) | {plugin.distribution: self.version_of(plugin) for plugin in plugins}
-        for name, version in (now.versions | now.distributions).items():
-            if then.get(name) not in (None, version):
-                yield one_line(f"{name}: {then[name]} -> {version}")
+    def version_changes(self, current: Self, plugins: Iterable[FoundPlugin]) -> Iterator[str]:
+        """Yield the changed versions of ddpmkit, Python, torch and the given plugins."""
+        versions_in_run = dict(self.versions) | {plugin.distribution: self.version_of(plugin) for plugin in plugins}
+        for name, version in (current.versions | current.distributions).items():
+            if versions_in_run.get(name) not in (None, version):
+                yield one_line(f"{name}: {versions_in_run[name]} -> {version}")
 
-    def arithmetic_changes(self, now: Self) -> Iterator[str]:
-        """What has changed that affects the rounding of sums."""
-        for name, value in now.arithmetic.items():
-            if (then := self.arithmetic.get(name)) not in (None, value):
-                yield one_line(f"{name}: {then} -> {value}")
+    def arithmetic_changes(self, current: Self) -> Iterator[str]:
+        """Yield what has changed that affects the rounding of sums."""
+        for name, value in current.arithmetic.items():
+            if (value_in_run := self.arithmetic.get(name)) not in (None, value):
+                yield one_line(f"{name}: {value_in_run} -> {value}")
 
-    def validation_change(self, now: Self) -> str | None:
-        """How the validation images have changed; None if they have not, or if that is unknown."""
-        if self.validation_images is None or self.validation_fingerprint == now.validation_fingerprint:
+    def validation_change(self, current: Self) -> str | None:
+        """Return how the validation images have changed; None if they have not, or if that is unknown."""
+        if self.validation_images is None or self.validation_fingerprint == current.validation_fingerprint:
             return None
-        return f"the validation images: {self.validation_images} then, {now.validation_images} now"
+        return f"the validation images: {self.validation_images} then, {current.validation_images} now"
 
 
 def provenance_of(recipe: Mapping[str, Any]) -> Provenance | None:
-    """The table `[lock]` of a recipe; None if there is no complete one."""
+    """Return the table `[lock]` of a recipe; None if there is no complete one."""
     try:
         return Provenance.model_validate(recipe.get(LOCK_TABLE))
     except ValidationError:

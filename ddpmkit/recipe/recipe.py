@@ -38,22 +38,22 @@ class Part(Generic[SettingsT]):
     """The keys that belong to the section."""
     config: ComponentConfig
     """The keys that belong to the component."""
-    foreign_code: tuple[CodeValue, ...] = field(default=(), compare=False)
+    untrusted_code: tuple[CodeValue, ...] = field(default=(), compare=False)
     """All untrusted code that the recipe names; empty if this config names none."""
     source: str = field(default="", compare=False)
-    """Where that code is named, for messages."""
+    """The file that names the untrusted code, for messages."""
 
     def build(self, **runtime: Any) -> Any:
         """Build the component from its config and the runtime objects in `ddpmkit.contracts.RUNTIME`.
 
         Raises ComponentUnavailable if something it requires is missing, PluginError if its code fails, and
-        UntrustedCode instead of running code that a run from elsewhere names.
+        UntrustedCode if the lock of another user's run names code to run.
         """
         self._check_trust()
         return self.component.build(self.config, **runtime)
 
     def keys_with_effect(self) -> dict[str, Any]:
-        """The component's keys that its results depend on, as plain JSON data."""
+        """Return the keys of the component that affect its results, as plain JSON data."""
         return self.config.model_dump(mode="json", exclude=set(self.config.without_effect))
 
     def call(self, method: str, **runtime: Any) -> Any:
@@ -62,11 +62,11 @@ class Part(Generic[SettingsT]):
         return self.component.call(method, self.config, **runtime)
 
     def _check_trust(self) -> None:
-        if self.foreign_code:
-            raise UntrustedCode(self.foreign_code, self.source)
+        if self.untrusted_code:
+            raise UntrustedCode(self.untrusted_code, self.source)
 
     def as_data(self) -> dict[str, Any]:
-        """The section as plain TOML data."""
+        """Return the section as plain TOML data."""
         return self.settings.model_dump(mode="json", exclude_none=True) | self.config.model_dump(
             mode="json", exclude_none=True
         )
@@ -100,14 +100,14 @@ class Recipe:
         return tuple(part for _, part in self.places())
 
     def places(self) -> Iterator[tuple[Key, Part[Any]]]:
-        """Every component in use, with the key of its table."""
+        """Yield every component in use, with the key of its table."""
         for name in ("data", "schedule", "backbone", "loss", "sampler"):
             yield (name,), getattr(self, name)
         yield from ((("metric", index), part) for index, part in enumerate(self.metrics))
         yield from ((("tracker", index), part) for index, part in enumerate(self.trackers))
 
     def as_data(self) -> dict[str, Any]:
-        """The recipe as plain TOML data, including defaults; reading it gives an equal recipe."""
+        """Return the recipe as plain TOML data, including defaults; reading it gives an equal recipe."""
         data: dict[str, Any] = {
             "name": self.name,
             "requires": self.requires.model_dump(mode="json") if self.requires.plugins else [],
@@ -124,11 +124,11 @@ class Recipe:
         return {name: value for name, value in data.items() if value != []}
 
     def to_toml(self) -> str:
-        """`as_data` as TOML text."""
+        """Return `as_data` as TOML text."""
         return toml_text(self.as_data())
 
 
 def evaluation_keys(part: Part[MetricSection]) -> dict[str, Any]:
-    """The keys of a `[[metric]]` that its scores depend on."""
+    """Return the keys of a `[[metric]]` that its scores depend on."""
     count = part.settings.num_samples
     return {**part.keys_with_effect(), **({"num_samples": count} if count is not None else {})}

@@ -27,7 +27,7 @@ from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions
 from ddpmkit.recipe.schema.section_list import LOCK_TABLE, SECTIONS, SWEEP_TABLE, Header, SectionKind
 from ddpmkit.recipe.schema.sections import ComponentSection
 from ddpmkit.recipe.toml.positions import Key
-from ddpmkit.recipe.trust import foreign_code
+from ddpmkit.recipe.trust import untrusted_code
 
 __all__ = ["resolve"]
 
@@ -40,26 +40,27 @@ def resolve(merged: MergedRecipe, registry: Registry, default_name: str) -> Reci
 
 
 class _Resolution:
-    """Collects the checked sections of one recipe; `merged.problems` and `merged.notes` grow on the way."""
+    """Collects the checked sections of one recipe; problems and notes are added to `merged`."""
 
     def __init__(self, merged: MergedRecipe, registry: Registry) -> None:
         self.merged, self.registry = merged, registry
         self.provenance = provenance_of(merged.values)
         self.parts: list[tuple[Table, Part[Any]]] = []
-        self.rejecting: list[RegisteredComponent] = []
-        """Components that reject keys of a recipe file."""
+        self.components_with_errors: list[RegisteredComponent] = []
+        """The components that rejected a key of a recipe file."""
 
     def recipe(self, default_name: str) -> Recipe:
         name = self._header(default_name)
         sections = {
-            section.name: self._many(section) if section.many else self._one(section) for section in SECTIONS.values()
+            section.name: self._tables(section) if section.repeatable else self._single_table(section)
+            for section in SECTIONS.values()
         }
         self._check_together(sections)
         if not self.merged.problems:
             self._note_unused_keys(sections)
         if self.merged.problems:
             raise self._error()
-        sections = {name: self._with_foreign_code(value) for name, value in sections.items()}
+        sections = {name: self._with_untrusted_code(value) for name, value in sections.items()}
         sections |= {"metrics": sections.pop("metric"), "trackers": sections.pop("tracker")}
         return Recipe(
             name=name,
@@ -90,13 +91,13 @@ class _Resolution:
         header = validate(Header, table)
         return header.name if header is not None else default_name
 
-    def _one(self, section: SectionKind) -> Any:
+    def _single_table(self, section: SectionKind) -> Any:
         values = self.merged.values.get(section.name, {})
         if not isinstance(values, Mapping):
             return self._misshapen(section)
         return self._section(section, (section.name,), values)
 
-    def _many(self, section: SectionKind) -> Any:
+    def _tables(self, section: SectionKind) -> Any:
         entries = self.merged.values.get(section.name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             return self._misshapen(section)
@@ -108,18 +109,18 @@ class _Resolution:
         return tuple(parts) if None not in parts else None
 
     def _misshapen(self, section: SectionKind) -> None:
-        message = f"`{section.name}` must be {'a list of tables' if section.many else 'a single table'}"
+        message = f"`{section.name}` must be {'a list of tables' if section.repeatable else 'a single table'}"
         table = Table(self.merged, (), {}, "the recipe")
         value = self.merged.values[section.name]
         hint = f"write {section} above its keys"
-        if section.many and isinstance(value, Mapping):
+        if section.repeatable and isinstance(value, Mapping):
             hint = f"write {section} instead of [{section.name}]"
-        if not section.many and isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        if not section.repeatable and isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
             hint = f"write {section} instead of [[{section.name}]]"
         self.merged.problems.append(table.problem(message, (section.name,), hint, at_key=True))
 
     def _section(self, section: SectionKind, key: Key, values: Mapping[str, Any]) -> Any:
-        """The model of the section, or its part if it selects a component; None if there is a problem."""
+        """Return the model of the section, or its part if it selects a component; None if there is a problem."""
         table = Table(self.merged, key, values, str(section), key_hints=partial(key_hints, self.registry, section))
         if section.kind is None:
             return validate(section.model, table)
@@ -140,17 +141,20 @@ class _Resolution:
         known = len(self.merged.problems)
         config = validate(model, own)
         if any(not problem.source.startswith("--") for problem in self.merged.problems[known:]):
-            self.rejecting.append(component)
+            self.components_with_errors.append(component)
         if not isinstance(settings, ComponentSection) or config is None:
             return None
         self._check_readable(table, component, config)
-        # In its shortest form, so that a component has one name in resolved recipes.
+        # The shortest name, so that a resolved recipe has one name for a component.
         part = Part(component, settings.model_copy(update={"use": component.use}), config)
         self.parts.append((table, part))
         return part
 
     def _component(self, section: SectionKind, table: Table) -> RegisteredComponent | None:
-        """The component that `use` names. A `use` that is not a string is reported with the section's other keys."""
+        """Return the component that `use` names; None if there is none, or if `use` is not a string.
+
+        A `use` that is not a string is reported with the section's other keys.
+        """
         use = table.values.get("use", section.default_use)
         if not isinstance(use, str) or not use or section.kind is None:
             return None
@@ -166,7 +170,7 @@ class _Resolution:
     def _config_model(
         self, section: SectionKind, table: Table, component: RegisteredComponent
     ) -> type[ComponentConfig] | None:
-        """The component's config model. A broken plugin is a problem of the recipe that uses it."""
+        """Return the component's config model. A broken plugin is a problem of the recipe that uses it."""
         try:
             model = component.config_model()
         except PluginError as error:
@@ -193,7 +197,7 @@ class _Resolution:
             )
 
     def _check_together(self, sections: Mapping[str, Any]) -> None:
-        """Check the sections against each other; a section that has problems of its own is None."""
+        """Check the sections against each other; a section that has problems is None."""
         if sections["requires"] is not None:
             table = Table(self.merged, ("requires",), {}, "[requires]")
             requires = sections["requires"]
@@ -206,7 +210,7 @@ class _Resolution:
             self.merged.notes += repeated_metrics(metrics)
         if train is not None:
             self.merged.notes += too_long_warmup(self.merged, train)
-        # A run that has such a value in its lock can still be opened.
+        # Not checked in a lock: a finished run whose `keep_best` is unusable can still be opened.
         if self.provenance is None and metrics is not None and train is not None:
             self.merged.problems += unusable_keep_best(self.merged, train, metrics)
 
@@ -224,18 +228,23 @@ class _Resolution:
                 self.merged.problems.append(table.problem(message, ("use",), fix))
         self.merged.unused_key_notes += unused_key_notes(self.merged, unused)
 
-    def _with_foreign_code(self, value: Any) -> Any:
-        """A part that names untrusted code, with all such code of the recipe; any other value as it is."""
+    def _with_untrusted_code(self, value: Any) -> Any:
+        """Attach the untrusted code of the whole recipe to a part that names some of it."""
         if isinstance(value, tuple):
-            return tuple(map(self._with_foreign_code, value))
+            return tuple(map(self._with_untrusted_code, value))
         own = [table.key for table, part in self.parts if part is value]
-        if not own or not any(foreign_code(self.merged, own[0], value.config)):
+        if not own or not any(untrusted_code(self.merged, own[0], value.config)):
             return value
-        codes = tuple(code for table, part in self.parts for code in foreign_code(self.merged, table.key, part.config))
-        return replace(value, foreign_code=codes, source=self.merged.origin(codes[0].key).source)
+        codes = tuple(
+            code for table, part in self.parts for code in untrusted_code(self.merged, table.key, part.config)
+        )
+        return replace(value, untrusted_code=codes, source=self.merged.origin(codes[0].key).source)
 
     def _error(self) -> RecipeError:
-        """All problems. If a component rejects keys of a run's lock, also how the component has changed since."""
+        """Return the error with all problems.
+
+        If a component rejects a key of a lock, the error also states how the component has changed since the run.
+        """
         changes = list(dict.fromkeys(self._component_changes()))
         if not changes:
             return RecipeError(self.merged.problems)
@@ -246,7 +255,7 @@ class _Resolution:
 
     def _component_changes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """For each component that rejects keys of a run's lock and has changed since: the change, and remedies."""
-        for component in self.rejecting:
+        for component in self.components_with_errors:
             if self.provenance is not None and (why := self.provenance.plugin_change(component.plugin)) is not None:
                 run = f"this is the lock of a run made with another version of {component.kind} `{component.use}`"
                 yield one_line(f"{run}: {why}"), tuple(self.provenance.restore_hints(component.plugin))

@@ -46,8 +46,8 @@ def read_sweep(
 ) -> tuple[str, tuple[SweepRun, ...]]:
     """Read a sweep: its name and its runs. A recipe without `[sweep]` is a sweep of one run.
 
-    The arguments are those of `read_recipe`. Raises RecipeError if `[sweep]` is invalid, or else with the problems of
-    all runs.
+    The arguments are those of `read_recipe`. Raises RecipeError if `[sweep]` is invalid; otherwise with the
+    problems of all runs.
     """
     registry = registry if registry is not None else discover().registry()
     layers = source_layers(source, trust=trust)
@@ -59,9 +59,9 @@ def read_sweep(
     sweep_name = str(merged.values.get("name", name or default_name(source)))
     runs, problems = [], dict[Problem, None]()
     for number, overridden in enumerate(varied, start=1):
-        changes = {_dotted(override.key): override.value for override in overridden}
-        described = list(map(_slug, changes.values())) or ["unchanged"]
-        run_name = "-".join([f"{number:0{len(str(len(varied)))}}", *described])[:100]
+        changes = {_toml_path(override.key): override.value for override in overridden}
+        name_parts = list(map(_slug, changes.values())) or ["unchanged"]
+        run_name = "-".join([f"{number:0{len(str(len(varied)))}}", *name_parts])[:100]
         try:
             recipe = resolve(merge_layers(plain, [*rest, *overridden]), registry, sweep_name)
         except RecipeError as error:
@@ -78,7 +78,7 @@ def read_sweep(
 
 
 def _varied(merged: MergedRecipe) -> list[list[Override]]:
-    """The changes of each run. Raises RecipeError if `[sweep]` is invalid."""
+    """Return the changes of each run. Raises RecipeError if `[sweep]` is invalid."""
     values = merged.values[SWEEP_TABLE]
     if not isinstance(values, Mapping):
         table = Table(merged, (), {}, "the recipe")
@@ -87,13 +87,13 @@ def _varied(merged: MergedRecipe) -> list[list[Override]]:
     section = validate(SweepSection, table)
     if section is None:
         raise RecipeError(merged.problems)
-    lists = dict(_leaves(section.over))
+    lists = dict(_varied_lists(section.over))
     for key, choices in lists.items():
         if not isinstance(choices, list) or not choices:
-            message = f"`{_dotted(key)}` in [sweep.over] must be a list of values"
+            message = f"`{_toml_path(key)}` in [sweep.over] must be a list of values"
             merged.problems.append(table.problem(message, ("over", *key)))
     if not merged.problems and section.mode == "zip" and len({len(choices) for choices in lists.values()}) > 1:
-        lengths = ", ".join(f"{_dotted(key)} has {len(choices)}" for key, choices in lists.items())
+        lengths = ", ".join(f"{_toml_path(key)} has {len(choices)}" for key, choices in lists.items())
         merged.problems.append(table.problem(f"mode zip needs lists of the same length: {lengths}", ("over",)))
     if merged.problems:
         raise RecipeError(merged.problems[:MAX_PROBLEMS])
@@ -105,7 +105,7 @@ def _varied(merged: MergedRecipe) -> list[list[Override]]:
 
 
 def _overrides(merged: MergedRecipe, key: Key, choices: Sequence[Any]) -> Iterator[Override]:
-    """Each value of `key`, with its position in the list."""
+    """Yield each value of `key`, with its position in the list."""
     written = (SWEEP_TABLE, "over", *key)
     for index, value in enumerate(choices):
         name, entry = merged.origin(written), merged.origin((*written, index))
@@ -122,18 +122,18 @@ def _combined(mode: str, lists: Sequence[list[Override]]) -> Iterator[list[Overr
     yield from map(list, (itertools.product if mode == "grid" else zip)(*lists))
 
 
-def _leaves(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:
+def _varied_lists(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*key, name))
+            yield from _varied_lists(value, (*key, name))
         else:
             yield (*key, name), value
 
 
-def _dotted(key: Key) -> str:
+def _toml_path(key: Key) -> str:
     return ".".join(toml_key(str(part)) for part in key)
 
 
 def _slug(value: Any) -> str:
-    """A value as part of the name of a folder."""
+    """Return a value as part of the name of a folder."""
     return re.sub(r"[^\w.+-]+", "_", toml_value(value)).strip("_")

@@ -49,27 +49,28 @@ class Layer:
     """Name of the source in messages."""
     values: dict[str, Any]
     positions: Mapping[Key, Position] = field(default_factory=dict)
-    of_lock: bool = False
-    foreign: bool = False
-    """Both as in `Origin`."""
+    is_from_lock: bool = False
+    """Whether the source is the lock of a run, which contains every key."""
+    untrusted: bool = False
+    """Whether the source is a lock that the user has neither written nor trusted."""
 
     def origin(self, key: Key) -> Origin:
-        """Where `key` is written in this layer, or the nearest table around it."""
+        """Return where `key` is written in this layer, or the nearest table around it."""
         while key and key not in self.positions:
             key = key[:-1]
-        return Origin(self.source, self.positions.get(key), self.of_lock, self.foreign)
+        return Origin(self.source, self.positions.get(key), self.is_from_lock, self.untrusted)
 
     def problem(self, message: str, key: Key = (), *hints: str) -> Problem:
-        """A problem with the value at `key`."""
+        """Return a problem with the value at `key`."""
         origin = self.origin(key)
         return Problem(message, self.source, origin.position.value if origin.position else None, hints)
 
 
-def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None = None) -> Layer:
+def read_file(path: Path, requested_by: Problem | None = None, *, content: bytes | None = None) -> Layer:
     """Read a TOML file, or the `content` that it had.
 
-    Raises RecipeError; if the file cannot be opened and `blame` is given, at the place of `blame`, which requested the
-    file.
+    Raises RecipeError. If the file cannot be opened and `requested_by` is given, the error points to `requested_by`,
+    the place that names the file.
     """
     source = os.path.normpath(path)
     try:
@@ -81,8 +82,8 @@ def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None
     except (OSError, ValueError) as error:
         message, hints = _why_unreadable(path, error)
         problem = Problem(message, source, None, hints)
-        if blame is not None:
-            problem = replace(blame, message=f"{blame.message} {source}: {message}", hints=hints)
+        if requested_by is not None:
+            problem = replace(requested_by, message=f"{requested_by.message} {source}: {message}", hints=hints)
         raise RecipeError([problem]) from error
     text = _decoded(content, source)
     if overlong := overlong_key(text):
@@ -104,12 +105,12 @@ def read_file(path: Path, blame: Problem | None = None, *, content: bytes | None
 
 
 def overlong_key(text: str) -> re.Match[str] | None:
-    """A dotted key in `text` with far too many parts, for which tomllib would take quadratic time."""
+    """Return a dotted key in `text` with far too many parts, for which tomllib would take quadratic time."""
     return _OVERLONG_KEY.search(text)
 
 
 def as_toml_data(value: Any, key: Key = ()) -> Any:
-    """A copy of `value`, which is at `key`, in types of TOML; dates become text. Raises NotToml for other types."""
+    """Return a copy of `value` (at `key`) that has only TOML types; dates become text. Raises NotToml for others."""
     if len(key) > _MAX_DEPTH:
         raise NotToml("nested too deeply", key)
     match value:
@@ -140,7 +141,7 @@ def as_toml_data(value: Any, key: Key = ()) -> Any:
 
 
 def _decoded(content: bytes, source: str) -> str:
-    """The text without a byte order mark, with `\\n` as line ends."""
+    """Return the text without a byte order mark, with `\\n` as line ends."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise RecipeError([Problem("this file is UTF-16; a recipe must be UTF-8", source)])
     if b"\0" in content:
@@ -156,14 +157,14 @@ def _decoded(content: bytes, source: str) -> str:
 
 
 def _span(text: str, found: re.Match[str]) -> Span:
-    """The position of a match within one line."""
+    """Return the position of a match within one line."""
     start = text.rfind("\n", 0, found.start()) + 1
     line = text[start:].split("\n", 1)[0]
     return Span(text.count("\n", 0, start) + 1, found.start() - start + 1, found.end() - found.start(), line)
 
 
 def _syntax_problem(error: str, text: str, source: str) -> Problem:
-    """The problem for `error`, the message of tomllib about `text`."""
+    """Return the problem for `error`, the message of tomllib about `text`."""
     found = _SYNTAX_ERROR.fullmatch(error)
     what = found["what"] if found else error
     lowered = what[:1].lower() + what[1:]
@@ -182,7 +183,7 @@ def _syntax_problem(error: str, text: str, source: str) -> Problem:
 
 
 def _correction(word: str) -> str:
-    """What to write instead of a bare word."""
+    """Return what to write instead of a bare word."""
     if word.lower() in ("true", "false"):
         return f"write {word.lower()}"
     if word.lower() in ("none", "null", "nil"):
@@ -191,7 +192,7 @@ def _correction(word: str) -> str:
 
 
 def _why_unreadable(path: Path, error: OSError | ValueError) -> tuple[str, tuple[str, ...]]:
-    """Why the file cannot be read, and which files could be meant."""
+    """Return why the file cannot be read, and which files could be meant."""
     if isinstance(error, ValueError):
         return "a file cannot have this name", ()
     if isinstance(error, IsADirectoryError):
@@ -207,7 +208,7 @@ def _near_names(path: Path) -> list[str]:
     if not folder.is_dir():
         return [f"the folder {folder.absolute()} does not exist either"]
     names = _recipes_in(folder)
-    # Without the suffix, which would make any two short names similar.
+    # Compare without ".toml": the suffix makes short names look similar.
     close = did_you_mean(path.name.removesuffix(".toml"), [name.removesuffix(".toml") for name in names])
     suggestion = [f"did you mean {folder / close}.toml?"] if close else []
     if not names:
@@ -216,7 +217,7 @@ def _near_names(path: Path) -> list[str]:
 
 
 def _recipes_in(folder: Path) -> list[str]:
-    """Names of the TOML files in a folder that may be recipes."""
+    """Return the names of the TOML files in a folder that may be recipes."""
     return sorted(entry.name for entry in folder.glob("*.toml") if entry.name != "pyproject.toml")
 
 

@@ -1,8 +1,8 @@
-"""Whether code that a recipe names may run.
+"""Decides whether code that a recipe names may run.
 
-Recipe files, `--set` and the locks of the user's own runs are trusted. The lock in a run folder or checkpoint from
-elsewhere may name any code, which runs only with `--trust`. Own locks are recognized by a signature: an HMAC of their
-content with a secret key, which is created on first use in the user's state folder and is readable only by the user.
+Recipe files, `--set` and the locks of this user's runs are trusted. The lock of another user's run or checkpoint may
+name any code; such code runs only with `--trust`. The locks of this user have a signature: an HMAC of their content
+with a secret key. The key is created on first use in the user's state folder, and only the user can read it.
 """
 
 import hmac
@@ -26,7 +26,7 @@ from ddpmkit.recipe.toml.writer import toml_value
 from ddpmkit.recipe.toml_file import as_toml_data
 from ddpmkit.regular_file import open_regular
 
-__all__ = ["SIGNATURE", "UntrustedCode", "foreign_code", "is_own", "key_file", "signature"]
+__all__ = ["SIGNATURE", "UntrustedCode", "is_signed_by_user", "key_file", "signature", "untrusted_code"]
 
 SIGNATURE = "signature"
 """The key of `[lock]` that contains the signature."""
@@ -34,7 +34,7 @@ _KEY_BYTES = 32
 
 
 class UntrustedCode(InputError):
-    """A run from elsewhere names code, and the user has not allowed it to run."""
+    """The lock of another user's run names code, and the user has not allowed this code to run."""
 
     def __init__(self, codes: Iterable[CodeValue], source: str) -> None:
         codes = list(codes)
@@ -44,35 +44,38 @@ class UntrustedCode(InputError):
             for key, code in zip(dotted, codes, strict=True)
         ]
         super().__init__(
-            f"{one_line(source)} was not written by a run of yours, or was changed since. It names code to run:\n"
+            f"{one_line(source)} was not written by one of your runs, or was changed later. It names code to run:\n"
             + "\n".join(lines),
             remedies=[
                 "--trust runs this code: use it if you trust the author of the folder (in Python: trust=True)",
-                f"--set '{dotted[0]}=...' replaces it by a value of your own",
+                f"--set '{dotted[0]}=...' replaces it with your value",
             ],
         )
 
 
-def foreign_code(recipe: MergedRecipe, key: Key, config: ComponentConfig) -> Iterator[CodeValue]:
-    """The values of a config, whose table is at `key`, that name code and come from a lock that is not trusted."""
-    return (code for code in code_values(config, key) if recipe.origin(code.key).foreign)
+def untrusted_code(recipe: MergedRecipe, key: Key, config: ComponentConfig) -> Iterator[CodeValue]:
+    """Return the values of a config (table `key`) that name code and come from a lock that is not trusted."""
+    return (code for code in code_values(config, key) if recipe.origin(code.key).untrusted)
 
 
 def signature(data: Mapping[str, Any]) -> str | None:
-    """The signature of a lock, given as TOML data; a signature in it is ignored. None if the key cannot be stored."""
+    """Return the signature of a lock, given as TOML data; None if the key cannot be stored.
+
+    A signature in `data` is ignored.
+    """
     key = _key() or _new_key()
     return _hmac(data, key) if key is not None else None
 
 
-def is_own(data: Mapping[str, Any]) -> bool:
-    """Whether the lock was signed with this user's key and is unchanged since."""
+def is_signed_by_user(data: Mapping[str, Any]) -> bool:
+    """Return whether the lock was signed with this user's key, and was not changed later."""
     lock, key = data.get(LOCK_TABLE), _key()
     found = lock.get(SIGNATURE) if isinstance(lock, Mapping) else None
     return key is not None and isinstance(found, str) and hmac.compare_digest(found.encode(), _hmac(data, key).encode())
 
 
 def key_file() -> Path:
-    """The file of the secret key."""
+    """Return the file of the secret key."""
     return state_folder() / "run-key"
 
 
@@ -101,7 +104,7 @@ def _new_key() -> bytes | None:
                 content.write(secrets.token_bytes(_KEY_BYTES))
                 content.flush()
                 os.fsync(handle)
-            _put_in_place(Path(partial), file)
+            _install_key(Path(partial), file)
         finally:
             Path(partial).unlink(missing_ok=True)
     except OSError:
@@ -109,8 +112,8 @@ def _new_key() -> bytes | None:
     return _key()
 
 
-def _put_in_place(partial: Path, file: Path) -> None:
-    """Keep a key that another process has created at the same time; replace a file that is not a key."""
+def _install_key(partial: Path, file: Path) -> None:
+    """Move the new key to its place. If another process has created a key meanwhile, keep that one."""
     try:
         file.hardlink_to(partial)
     except FileExistsError:

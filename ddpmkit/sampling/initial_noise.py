@@ -1,6 +1,6 @@
-"""What the reverse process starts from: pure noise, noised images, or interpolated noise.
+"""The start of the reverse process: pure noise, noised images, or interpolated noise.
 
-A sampler takes draw 0 of its noise source as x_T, so each of them is a noise source.
+A sampler takes draw 0 of its noise source as x_T, so each of these three is a noise source.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""A folder from elsewhere runs no code unless it is trusted; runs of one's own need no flag."""
+"""The run of another user runs no code unless it is trusted; this user's runs need no flag."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_the_users_own_run_is_evaluated_without_a_flag(recipe: dict[str, Any]) -
 def test_a_run_from_elsewhere_is_evaluated_only_if_trusted(where: str, theirs: Path) -> None:
     refused = call("evaluate", where)
     assert refused.exit_code == 2
-    assert "was not written by a run of yours" in refused.stderr
+    assert "was not written by one of your runs" in refused.stderr
     assert "metric.0.extractor = " in refused.stderr
     assert not Path("executed").exists()
     assert call("evaluate", where, "--trust").exit_code == 0

@@ -1,4 +1,4 @@
-"""Code that a lock names runs if the lock is the user's own; a foreign lock requires trust."""
+"""Code that a lock names runs if this user's run wrote the lock; the lock of another user requires trust."""
 
 import logging
 import stat
@@ -12,7 +12,7 @@ import pytest
 from ddpmkit.plugin import Component, ComponentConfig, RunsCode
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, current_provenance, lock_text, read_lock, read_recipe
-from ddpmkit.recipe.trust import UntrustedCode, is_own, key_file, signature
+from ddpmkit.recipe.trust import UntrustedCode, is_signed_by_user, key_file, signature
 
 TARGET = f"{__name__}:Remembering"
 
@@ -72,18 +72,20 @@ def test_an_own_lock_needs_no_flag(lock: Callable[..., Path], registry: Registry
     assert build(read_lock(lock(), registry).recipe) == ["evil:go"]
 
 
-def test_code_named_by_a_foreign_lock_runs_only_if_trusted(lock: Callable[..., Path], registry: Registry) -> None:
+def test_code_named_by_the_lock_of_another_user_runs_only_if_trusted(
+    lock: Callable[..., Path], registry: Registry
+) -> None:
     theirs = lock(state="theirs")
     recipe = read_lock(theirs, registry).recipe
     with pytest.raises(UntrustedCode) as caught:
         build(recipe)
     assert Remembering.built == []
     assert caught.value.message == (
-        "recipe.lock.toml was not written by a run of yours, or was changed since. It names code to run:\n"
+        "recipe.lock.toml was not written by one of your runs, or was changed later. It names code to run:\n"
         '    metric.0.extractor = "evil:go"  a function that is imported and called'
     )
     assert caught.value.remedies[0].startswith("--trust runs this code")
-    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' replaces it by a value of your own"
+    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' replaces it with your value"
     recipe.sampler.build()
     assert Remembering.built == ["ours:default"]
     assert build(read_lock(theirs, registry, trust=True).recipe) == ["ours:default", "evil:go"]
@@ -154,17 +156,17 @@ def test_the_key_is_created_once_and_readable_only_by_its_owner(lock: Callable[.
         assert len(set(pool.map(lambda _: signature(data), range(32)))) == 1
     assert stat.S_IMODE(key_file().stat().st_mode) == 0o600
     assert [file.name for file in key_file().parent.iterdir()] == [key_file().name]
-    assert is_own({"lock": {"signature": signature(data)}})
+    assert is_signed_by_user({"lock": {"signature": signature(data)}})
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
 def test_a_damaged_key_is_replaced_by_another(content: bytes) -> None:
     key_file().parent.mkdir()
     key_file().write_bytes(content)
-    assert not is_own({"lock": {"signature": "0" * 64}})
+    assert not is_signed_by_user({"lock": {"signature": "0" * 64}})
     signed = signature({"lock": {}})
     assert signed is not None
-    assert is_own({"lock": {"signature": signed}})
+    assert is_signed_by_user({"lock": {"signature": signed}})
 
 
 def test_an_unwritable_state_folder_is_reported_if_the_recipe_names_code(

@@ -1,4 +1,4 @@
-"""`ddpmkit plugins list` and `ddpmkit plugins show`."""
+"""`ddpmkit plugins list` and `ddpmkit plugins show`: the installed components, and the keys of one of them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`ddpmkit plugins new`."""
+"""`ddpmkit plugins new`: write a new plugin from a template."""
 
 import shlex
 from pathlib import Path

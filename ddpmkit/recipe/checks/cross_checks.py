@@ -1,8 +1,9 @@
 """Checks that concern several sections of a recipe at the same time.
 
-A component declares capabilities in `needs` and `provides`; what one needs, another must provide. The diffusion process
-itself provides `prediction:epsilon` (or `x0`, `v`) and `terminal-signal`: that the last timestep contains some signal,
-for samplers that divide by it. A metric provides `score:fid` if its score `fid` ranks runs, and
+A component declares capabilities in `needs` and `provides`; each need of a component must be provided by
+another one. The diffusion process
+itself provides `prediction:epsilon` (or `x0`, `v`) and `terminal-signal`: the last timestep still contains some signal.
+Samplers that divide by it need this. A metric provides `score:fid` if its score `fid` ranks runs, and
 `unranked-score:distance` if its score `distance` does not.
 """
 
@@ -29,10 +30,10 @@ _RANKED, _UNRANKED = "score:", "unranked-score:"
 
 
 def contradictions(recipe: MergedRecipe, sections: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:
-    """Keys of the checked `sections` that contradict each other.
+    """Yield keys of the checked `sections` that contradict each other.
 
-    A section that has problems of its own is None. A check that needs it is skipped, so that it does not report a
-    consequence of these problems.
+    A section that has problems is None. Checks that need this section are skipped, so that they report no consequences
+    of these problems.
     """
     data, diffusion, backbone, sampler, train = (
         sections[name] for name in ("data", "diffusion", "backbone", "sampler", "train")
@@ -43,7 +44,7 @@ def contradictions(recipe: MergedRecipe, sections: Mapping[str, Any], registry: 
         yield from _absent_average(recipe, sampler.settings, train)
     if data and backbone and data.settings.labels and "class-labels" not in backbone.component.component.provides:
         message = f"`labels` in [data]: backbone `{backbone.component.use}` does not support class conditioning"
-        yield _table(recipe, "data").problem(message, ("labels",), *_providers(["class-labels"], registry))
+        yield _table(recipe, "data").problem(message, ("labels",), *_remedies(["class-labels"], registry))
     if data and sampler and train:
         yield from _guidance_without_training(recipe, data.settings.labels, sampler.settings.guidance, train)
 
@@ -74,7 +75,7 @@ def _guidance_without_training(
         message = f"`guidance` in [sampler] is {guidance}, but guidance needs class labels"
         hint = "set data.labels = true and list the classes in data.classes"
         yield _table(recipe, "sampler").problem(message, ("guidance",), hint)
-    # A run made before this was an error can still be read: its lock sets both keys, a person neither.
+    # Old locks set both keys. They must still be readable, so only keys that the user wrote are checked.
     written = next((key for key in _GUIDANCE_KEYS if recipe.set_by_user(key)), None)
     if guidance != 1 and labels and not train.label_dropout and written is not None:
         message = (
@@ -88,7 +89,7 @@ def _guidance_without_training(
 def unmet_needs(
     parts: Sequence[tuple[Table, Part[Any]]], diffusion: DiffusionSection, registry: Registry
 ) -> Iterator[Problem]:
-    """One problem for each need (`a|b` is met by either) that no part of the recipe provides."""
+    """Yield a problem for each need that no component provides. The need `a|b` is met by a or b."""
     provided = {f"{_PREDICTION}{diffusion.prediction}"}
     provided |= set() if diffusion.zero_terminal_snr else {_TERMINAL_SIGNAL}
     provided |= {capability for _, part in parts for capability in part.component.component.provides}
@@ -98,7 +99,7 @@ def unmet_needs(
             alternatives = need.split("|")
             if provided.isdisjoint(alternatives):
                 message = f"{component} needs {_need_in_words(alternatives, diffusion)}"
-                hints = list(_providers(alternatives, registry)) or [_provider_elsewhere(part)]
+                hints = list(_remedies(alternatives, registry)) or [_remedy_without_provider(part)]
                 yield table.problem(message, ("use",), *hints)
 
 
@@ -111,14 +112,14 @@ def _need_in_words(alternatives: Sequence[str], diffusion: DiffusionSection) -> 
     return f"{listed([f'`{need}`' for need in alternatives])}, which nothing in this recipe provides"
 
 
-def _provider_elsewhere(part: Part[Any]) -> str:
-    """The hint if no installed component meets a need."""
+def _remedy_without_provider(part: Part[Any]) -> str:
+    """Return the hint if no installed component meets a need."""
     kind, origin = part.component.kind, part.component.origin
     return f"no installed component provides it: install what {origin} requires for it, or use another {kind}"
 
 
-def _providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
-    """How to change a recipe to meet one of these needs."""
+def _remedies(alternatives: Sequence[str], registry: Registry) -> Iterator[str]:
+    """Yield the ways to change a recipe so that it meets one of these needs."""
     for alternative in alternatives:
         if alternative.startswith(_PREDICTION):
             yield f"set diffusion.prediction = {toml_value(alternative.removeprefix(_PREDICTION))}"
@@ -131,7 +132,7 @@ def _providers(alternatives: Sequence[str], registry: Registry) -> Iterator[str]
 
 
 def declared_scores(provides: Sequence[str]) -> dict[str, bool]:
-    """The names of the scores that a metric declares in `provides`, and whether each ranks runs."""
+    """Return the names of the scores that a metric declares in `provides`, and whether each ranks runs."""
     ranked = {name.removeprefix(_RANKED): True for name in provides if name.startswith(_RANKED)}
     return ranked | {name.removeprefix(_UNRANKED): False for name in provides if name.startswith(_UNRANKED)}
 
@@ -139,7 +140,7 @@ def declared_scores(provides: Sequence[str]) -> dict[str, bool]:
 def unusable_keep_best(
     recipe: MergedRecipe, train: TrainSection, metrics: Sequence[Part[MetricSection]]
 ) -> Iterator[Problem]:
-    """One problem if `train.keep_best` is not the name of a score that ranks runs.
+    """Yield one problem if `train.keep_best` is not the name of a score that ranks runs.
 
     If a metric does not declare its scores, this can only be checked when the run starts.
     """

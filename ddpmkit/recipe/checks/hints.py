@@ -12,21 +12,27 @@ __all__ = ["key_hints", "unknown_top_level_key"]
 
 
 def key_hints(registry: Registry, section: SectionKind | None, name: str) -> list[str]:
-    """Hints for a key that is unknown or missing in `section`: the sections that have it, or the values of `use`."""
+    """Return hints for a key that is unknown or missing in `section`.
+
+    They name the sections that have the key, or the values of `use`.
+    """
     if name == "use" and section is not None:
         names = [entry.use for entry in registry.of_kind(section.kind)] if section.kind else []
         return [f"available: {', '.join(names) or 'none'}" if section.kind else "this section selects no component"]
-    if (usual := synonym(name)) and (section is None or usual not in section.keys):
-        name = usual
-    homes = [f"`{name}` belongs above the first section"] if name in Header.model_fields else []
-    homes += [
+    if (our_name := synonym(name)) and (section is None or our_name not in section.keys):
+        name = our_name
+    sections_with_key = [f"`{name}` belongs above the first section"] if name in Header.model_fields else []
+    sections_with_key += [
         f"`{name}` is a key of {other}" for other in SECTIONS.values() if other is not section and name in other.keys
     ]
-    return [*homes, *(f'`{name}` is a key of {other} with use = "{use}"' for other, use in _owners(registry, name))]
+    return [
+        *sections_with_key,
+        *(f'`{name}` is a key of {other} with use = "{use}"' for other, use in _owners(registry, name)),
+    ]
 
 
 def unknown_top_level_key(registry: Registry, name: str, value: Any) -> list[str]:
-    """The message, then hints, for a name that is neither a section nor a key above the sections."""
+    """Return the message, then hints, for a name that is neither a section nor a key above the sections."""
     is_table = isinstance(value, Mapping) or (
         isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
     )
@@ -41,7 +47,7 @@ def unknown_top_level_key(registry: Registry, name: str, value: Any) -> list[str
 
 
 def _owners(registry: Registry, name: str) -> Iterator[tuple[SectionKind, str]]:
-    """The components with a config key of this name."""
+    """Yield the components with a config key of this name."""
     for section in SECTIONS.values():
         for entry in registry.of_kind(section.kind) if section.kind else ():
             try:

@@ -1,4 +1,4 @@
-"""Whether everything that a recipe requires is installed: the packages of `[requires]` and the code of its components.
+"""Checks that everything that a recipe requires is installed: the packages of `[requires]`, the code of its components.
 
 Missing code is not an error when a recipe is read: the recipe of a finished run can be read on a machine on which it
 cannot run.
@@ -16,11 +16,11 @@ from ddpmkit.recipe.problems import Problem
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.toml.positions import Origin
 
-__all__ = ["absent_code", "unmet_requirements", "unused_sources"]
+__all__ = ["missing_code", "unmet_requirements", "unused_sources"]
 
 
 def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[Problem]:
-    """One problem for each package of `[requires] plugins` that is not installed in a matching version.
+    """Yield one problem for each package of `[requires] plugins` that is not installed in a matching version.
 
     The hint is the pip command that installs it, by name or from its place in `sources`.
     """
@@ -48,13 +48,13 @@ def unmet_requirements(table: Table, plugins: Sequence[str], sources: Mapping[st
 
 
 def unused_sources(plugins: Sequence[str], sources: Mapping[str, str]) -> Iterator[str]:
-    """The names in `sources` that `plugins` does not require."""
+    """Yield the names in `sources` that `plugins` does not require."""
     names = {canonicalize_name(Requirement(text).name) for text in plugins}
     yield from (name for name in sources if canonicalize_name(name) not in names)
 
 
-def absent_code(recipe: Recipe, source: str) -> Iterator[Problem]:
-    """One problem for each component whose code is not installed, as far as that is known without importing it.
+def missing_code(recipe: Recipe, source: str) -> Iterator[Problem]:
+    """Yield one problem for each component whose code is not installed, as far as can be checked without an import.
 
     `source` is named for components that are selected by default.
     """

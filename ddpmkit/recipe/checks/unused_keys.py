@@ -20,7 +20,7 @@ __all__ = ["repeated_metrics", "too_long_warmup", "unused_core_keys", "unused_ke
 
 
 def unused_key_notes(recipe: MergedRecipe, unused: Iterable[tuple[Key, str]]) -> Iterator[str]:
-    """A sentence for each key in `unused` that a person wrote; each comes with the reason why it has no effect."""
+    """Yield a sentence for each key in `unused` that the user wrote, with the reason why the key has no effect."""
     for key, why in unused:
         if recipe.set_by_user(key):
             table, name = (f"[[{key[0]}]]", key[2:]) if isinstance(key[1], int) else (f"[{key[0]}]", key[1:])
@@ -28,9 +28,10 @@ def unused_key_notes(recipe: MergedRecipe, unused: Iterable[tuple[Key, str]]) ->
 
 
 def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
-    """Keys of the checked `sections` that have no effect, each with the reason; keys of components are not included.
+    """Yield the keys of the checked `sections` that have no effect, each with the reason.
 
-    A value that switches something off is never included, even if there is nothing to switch off.
+    Keys of components are not included. A value that switches something off is never included, even if there is
+    nothing to switch off.
     """
     requires, train = sections["requires"], sections["train"]
     data, sampler = sections["data"].settings, sections["sampler"].settings
@@ -41,7 +42,7 @@ def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         enough = math.ceil(100 * (side + 1) / side) / 100
         yield ("data", "crop_margin"), f"it adds less than one pixel to {side}; {enough} or more adds one"
     if train.label_dropout and not data.labels:
-        yield ("train", "label_dropout"), "the network gets no labels (data.labels = false)"
+        yield ("train", "label_dropout"), "the network receives no labels (data.labels = false)"
     if train.on_nonfinite == "stop":
         yield ("train", "nonfinite_limit"), 'on_nonfinite = "stop" stops at the first batch'
     if train.ema_snapshot_every and not train.ema_sigma_rels:
@@ -58,7 +59,7 @@ def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
 
 
 def repeated_metrics(metrics: Sequence[Part[MetricSection]]) -> Iterator[str]:
-    """A note for each metric that is the same evaluation as one before it."""
+    """Yield a note for each metric that is the same evaluation as one before it."""
     seen: list[dict[str, Any]] = []
     for number, part in enumerate(metrics, start=1):
         keys = {"use": part.component.use, **evaluation_keys(part)}
@@ -69,7 +70,7 @@ def repeated_metrics(metrics: Sequence[Part[MetricSection]]) -> Iterator[str]:
 
 
 def too_long_warmup(recipe: MergedRecipe, train: TrainSection) -> Iterator[str]:
-    """A note if a person wrote a warm-up that is longer than the training."""
+    """Yield a note if the user wrote a warm-up that is longer than the training."""
     key = ("train", "warmup_steps")
     if train.warmup_steps > train.steps and recipe.set_by_user(key):
         yield one_line(

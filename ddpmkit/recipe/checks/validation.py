@@ -13,7 +13,7 @@ from ddpmkit.interrupts import is_interrupt
 from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.problems import MAX_PROBLEMS, Problem, did_you_mean
 from ddpmkit.recipe.schema.key_descriptions import KeyDescriptions
-from ddpmkit.recipe.toml.positions import Key
+from ddpmkit.recipe.toml.positions import Key, dotted
 from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["unreadable_values", "validate"]
@@ -22,7 +22,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def validate(model: type[ModelT], table: Table) -> ModelT | None:
-    """An instance of the model; None if problems were found, which are added to `table.recipe`.
+    """Return an instance of the model; None if problems were found, which are added to `table.recipe`.
 
     Uses pydantic's JSON mode, which accepts arrays for tuples and strings for paths and is strict otherwise.
     """
@@ -41,7 +41,7 @@ def validate(model: type[ModelT], table: Table) -> ModelT | None:
 
 
 def unreadable_values(config: BaseModel) -> list[tuple[Key, str]]:
-    """The keys whose values the config's own model rejects after they are written and read again, each with the reason.
+    """Write the config as JSON and read it again; return each key that the model then rejects, with the reason.
 
     pydantic does not validate defaults, so they may be outside their own range. (`validate_default` does not help: in
     JSON mode it rejects a Path as the default of a path.)
@@ -69,16 +69,16 @@ def unreadable_values(config: BaseModel) -> list[tuple[Key, str]]:
 def _described_value(config: BaseModel, path: Key) -> str:
     if not path:
         return "its config, written and read again"
-    name = f"`{_dotted(_field(path))}`"
+    name = f"`{dotted(_field(path))}`"
     given = path[0] in config.model_fields_set
     return f"{name}, written and read again," if given else f"the default of {name}"
 
 
 def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Key, ErrorDetails]]:
-    """The errors by the path of the value, one for each path.
+    """Return the errors by the path of the value, one for each path.
 
-    A union reports an error for each of its choices. The choice that got furthest into the value is the most specific,
-    so an error about a value is dropped if there is one about something inside it.
+    A union reports an error for each of its choices. The deepest error is the most specific one, so an error about a
+    value is dropped if there is an error about something in it.
     """
     found: dict[Key, ErrorDetails] = {}
     for details in error.errors(include_url=False):
@@ -88,7 +88,7 @@ def _by_path(error: ValidationError, values: Mapping[str, Any]) -> list[tuple[Ke
 
 
 def _path(details: ErrorDetails, values: Any) -> Key:
-    """pydantic's location, without the names of union choices that it contains."""
+    """Return pydantic's location without the names of union members."""
     path: Key = ()
     for part in details["loc"]:
         if _contains(values, part):
@@ -105,7 +105,7 @@ def _contains(values: Any, part: str | int) -> bool:
 
 def _problem(table: Table, descriptions: KeyDescriptions, path: Key, details: ErrorDetails) -> Problem:
     field = _field(path)
-    name, title = _dotted(field), table.title
+    name, title = dotted(field), table.title
     match details["type"]:
         case "extra_forbidden" if len(path) == 1:
             return _unknown_key(table, descriptions, name)
@@ -115,7 +115,7 @@ def _problem(table: Table, descriptions: KeyDescriptions, path: Key, details: Er
             return _missing_key(table, descriptions, field)
         case "value_error" | "assertion_error" if not path:
             message = _author_message(details)
-            # About the table as a whole: shown at the first key that the message names.
+            # The error is about the whole table; it is shown at the first key that its message contains.
             named = next((word for word in re.findall(r"\w+", message) if word in table.values), None)
             return table.problem(f"{title}: {message}", (named,) if named else ())
     message = _value_message(f"`{name}` in {title}" if path else title, descriptions, path, table.values, details)
@@ -127,30 +127,26 @@ def _problem(table: Table, descriptions: KeyDescriptions, path: Key, details: Er
 
 
 def _value_message(named: str, descriptions: KeyDescriptions, path: Key, values: Any, details: ErrorDetails) -> str:
-    """What the value called `named` must be, and what it is."""
+    """Return what the value called `named` must be, and what it is."""
     if (accepted := _accepted(descriptions, path, details)) is None:
         reason = _author_message(details)
         return f"{named} {reason}" if reason.startswith(("must ", "cannot ")) else f"{named}: {reason}"
     verb = "is" if path == _field(path) else "contains"
-    return f"{named} must be {accepted}, but {verb} {_shown(_at(values, path))}"
+    return f"{named} must be {accepted}, but {verb} {_shortened(_at(values, path))}"
 
 
 def _accepted(descriptions: KeyDescriptions, path: Key, details: ErrorDetails) -> str | None:
-    """The accepted values; None if the model's author wrote a message, or they cannot be described."""
+    """Return the accepted values; None if the model's author wrote a message, or they cannot be described."""
     absent = details["type"] == "missing" and isinstance(details["loc"][-1], str)
     by_author = details["type"] in ("value_error", "assertion_error")
     return None if absent or by_author else descriptions.accepted(_field(path))
 
 
 def _field(path: Key) -> Key:
-    """The path of the list for an entry of a list."""
+    """Return the path of the list if `path` is an entry of one."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     return path
-
-
-def _dotted(path: Key) -> str:
-    return ".".join(map(str, path))
 
 
 def _at(values: Any, path: Key) -> Any:
@@ -164,7 +160,7 @@ def _author_message(details: ErrorDetails) -> str:
 
 
 def _missing_key(table: Table, descriptions: KeyDescriptions, field: Key) -> Problem:
-    name = _dotted(field)
+    name = dotted(field)
     message = f"`{name}` is missing in {table.title}" + (f"; the {table.owner} needs it" if table.owner else "")
     if name == "use":
         return table.problem(message, (), *table.key_hints(name))
@@ -188,13 +184,13 @@ def _unknown_key(table: Table, descriptions: KeyDescriptions, name: str) -> Prob
     )
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = toml_value(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _corrected(value: Any, accepted: str) -> str | None:
-    """A hint with the same value in the accepted form; None if there is no obvious one."""
+    """Return a hint with the same value in the accepted form; None if there is no obvious one."""
     match value:
         case float() if "integer" in accepted and value.is_integer() and abs(value) < 2**63:
             return f"write {toml_value(int(value))}: in TOML, a number with a point or an exponent is not an integer"

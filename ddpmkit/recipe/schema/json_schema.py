@@ -1,7 +1,8 @@
 """The JSON schema of recipes, with which editors complete keys and show defaults and descriptions.
 
 It contains every key that a section can have. Only `ddpmkit recipe check` can tell which of them belong to the
-component in use, because a base recipe may select it.
+component in use, because the base recipe, in another
+file, may select the component.
 """
 
 import json
@@ -20,12 +21,12 @@ _REFERENCE = "#/$defs/{model}"
 
 
 def schema_text(registry: Registry) -> str:
-    """The schema as JSON text."""
+    """Return the schema as JSON text."""
     return json.dumps(recipe_schema(registry), indent=2, ensure_ascii=False) + "\n"
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
-    """One property for each section, with the keys of every component in `registry` that it can select."""
+    """Return one property for each section, with the keys of every component in `registry` that it can select."""
     models: list[type[BaseModel]] = [Header, SweepSection, *(section.model for section in SECTIONS.values())]
     models += [entry.config_model() for section in SECTIONS.values() for entry in _components(registry, section)]
     references, shared = models_json_schema(
@@ -55,7 +56,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
 
 
 def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
-    """The schema of one section. With a component of another package, any key is allowed."""
+    """Return the schema of one section. With a component of another package, any key is allowed."""
     properties = dict(by_model[section.model])
     components = _components(registry, section)
     for entry in components:
@@ -68,15 +69,15 @@ def _section(section: SectionKind, registry: Registry, by_model: Mapping[Any, di
         table["additionalProperties"] = False
     else:
         built_in = [{"const": entry.use, "description": entry.component.summary} for entry in components]
-        elsewhere = {"type": "string", "pattern": "/"}
-        properties["use"] = properties["use"] | {"anyOf": [*built_in, elsewhere]}
-        foreign = {"properties": {"use": elsewhere}, "required": ["use"]}
-        table["if"], table["else"] = foreign, {"propertyNames": {"enum": list(properties)}}
-    return {"type": "array", "items": table} if section.many else table
+        third_party = {"type": "string", "pattern": "/"}
+        properties["use"] = properties["use"] | {"anyOf": [*built_in, third_party]}
+        selects_third_party = {"properties": {"use": third_party}, "required": ["use"]}
+        table["if"], table["else"] = selects_third_party, {"propertyNames": {"enum": list(properties)}}
+    return {"type": "array", "items": table} if section.repeatable else table
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model, without the titles that pydantic derives from their names."""
+    """Return the fields of a model, without the titles that pydantic derives from their names."""
     return {
         name: {keyword: value for keyword, value in field.items() if keyword != "title"}
         for name, field in schema.get("properties", {}).items()

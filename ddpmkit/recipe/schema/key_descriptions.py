@@ -1,4 +1,4 @@
-"""Describe the keys of a config model in words, for error messages and for the Markdown reference of all keys."""
+"""Describes the keys of a config model in words, for error messages and for the Markdown reference of all keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic.errors import PydanticUserError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import listed
 from ddpmkit.recipe.schema.section_list import SECTIONS, SWEEP_TABLE, SweepSection
-from ddpmkit.recipe.toml.positions import Key
+from ddpmkit.recipe.toml.positions import Key, dotted
 from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["KeyDescriptions", "keys_text"]
@@ -34,7 +34,7 @@ class KeyDescriptions:
     """Descriptions of the fields of a pydantic model, taken from its JSON schema."""
 
     def __init__(self, model: type[BaseModel]) -> None:
-        """Of a model without a JSON schema, only the names of the fields are known."""
+        """If the model has no JSON schema, only field names are available."""
         self.names = tuple(model.model_fields)
         try:
             schema = model.model_json_schema()
@@ -44,26 +44,26 @@ class KeyDescriptions:
         self._definitions: Mapping[str, Mapping[str, Any]] = schema.get("$defs", {})
 
     def accepted(self, path: Key) -> str | None:
-        """The values that the key accepts, such as `an integer of at least 1`; None if they cannot be described."""
+        """Return the accepted values in words, such as `an integer of at least 1`; None if that is impossible."""
         return self._words(self._at(path))
 
     def full(self, path: Key) -> str:
-        """Name, accepted values and default: `steps`, an integer of at least 1 (default 10_000)."""
+        """Return the name, accepted values and default: `steps`, an integer of at least 1 (default 10_000)."""
         words, default = self.accepted(path), self.default(path)
-        name = f"`{'.'.join(map(str, path))}`"
+        name = f"`{dotted(path)}`"
         return (f"{name}, {words}" if words else name) + (f" (default {default})" if default else "")
 
     def default(self, path: Key) -> str | None:
-        """The default as TOML; None if the key is required, or absent by default."""
-        return _shown(self._at(path).get("default"))
+        """Return the default as TOML; None if the key is required, or absent by default."""
+        return _toml_or_none(self._at(path).get("default"))
 
     def purpose(self, path: Key) -> str | None:
-        """The docstring of the field."""
+        """Return the docstring of the field."""
         description = self._at(path).get("description")
         return " ".join(description.split()) if description else None
 
     def _at(self, path: Key) -> Mapping[str, Any]:
-        """The schema of a field, of a field of a nested model, or of the entries of a list; empty if unknown."""
+        """Return the schema of a field, of a field of a nested model, or of the entries of a list; empty if unknown."""
         schema = self._schema
         for part in path:
             schema = self._resolved(schema)
@@ -77,7 +77,7 @@ class KeyDescriptions:
     def _words(self, schema: Mapping[str, Any], plural: bool = False) -> str | None:
         schema = self._resolved(schema)
         if "enum" in schema or "const" in schema:
-            choices = [_shown(choice) for choice in schema.get("enum", [schema.get("const")])]
+            choices = [_toml_or_none(choice) for choice in schema.get("enum", [schema.get("const")])]
             return listed([choice for choice in choices if choice])
         if "anyOf" in schema:
             choices = [self._words(choice, plural) for choice in schema["anyOf"] if choice.get("type") != "null"]
@@ -104,7 +104,7 @@ class KeyDescriptions:
 
 
 def keys_text(registry: Registry) -> str:
-    """A Markdown table of the keys of each section, and one for each component that the section can select."""
+    """Return a Markdown table of the keys of each section, and one for each component that the section can select."""
     lines: list[str] = []
     for section in SECTIONS.values():
         lines += [f"## {section}", "", *_table(section.model)]
@@ -134,8 +134,8 @@ def _table(model: type[BaseModel]) -> list[str]:
     return ["| key | accepts | default | |", "| --- | --- | --- | --- |", *rows, ""]
 
 
-def _shown(value: Any) -> str | None:
-    """The value as TOML; None for values that TOML does not have, such as null."""
+def _toml_or_none(value: Any) -> str | None:
+    """Return the value as TOML; None for values that TOML does not have, such as null."""
     try:
         return toml_value(value)
     except TypeError:

@@ -25,7 +25,8 @@ from ddpmkit.recipe.toml.positions import Key
 __all__ = ["LOCK_TABLE", "SECTIONS", "SWEEP_TABLE", "Header", "SectionKind", "SweepSection", "section_at"]
 
 LOCK_TABLE = "lock"
-"""The table that a lock file has in addition to a recipe. It is ignored in a recipe, so that a lock can be run."""
+"""The table that a lock file has in addition to a recipe. It is ignored when the
+file is read as a recipe, so that a lock can be run."""
 
 SWEEP_TABLE = "sweep"
 """The table that turns a recipe into several runs, for `ddpmkit sweep`."""
@@ -35,7 +36,7 @@ class Header(Section):
     """The keys above the first section."""
 
     extends: Word | None = None
-    """A base recipe, relative to this file: tables merge, arrays and plain values replace."""
+    """A base recipe, relative to this file: tables are merged, arrays and plain values are replaced."""
     name: Word
     """Name of the run and of its folder; by default the name of the recipe file. Not inherited through `extends`."""
 
@@ -65,12 +66,12 @@ class SectionKind:
     model: type[Section]
     kind: str | None = None
     """The kind of component that the section selects."""
-    many: bool = False
+    repeatable: bool = False
     """Whether the section may appear several times, as `[[name]]`."""
 
     def __str__(self) -> str:
         """The header of the section in TOML."""
-        return f"[[{self.name}]]" if self.many else f"[{self.name}]"
+        return f"[[{self.name}]]" if self.repeatable else f"[{self.name}]"
 
     @property
     def keys(self) -> frozenset[str]:
@@ -95,14 +96,14 @@ SECTIONS: Mapping[str, SectionKind] = {
         SectionKind("loss", LossSection, "loss"),
         SectionKind("sampler", SamplerSection, "sampler"),
         SectionKind("train", TrainSection),
-        SectionKind("metric", MetricSection, "metric", many=True),
-        SectionKind("tracker", TrackerSection, "tracker", many=True),
+        SectionKind("metric", MetricSection, "metric", repeatable=True),
+        SectionKind("tracker", TrackerSection, "tracker", repeatable=True),
     )
 }
 """Every section by name, in the order of a resolved recipe."""
 
 
 def section_at(key: Key) -> SectionKind | None:
-    """The section whose table is at `key`, such as `("data",)` or `("metric", 0)`."""
+    """Return the section whose table is at `key`, such as `("data",)` or `("metric", 0)`."""
     section = SECTIONS.get(str(key[0])) if key else None
-    return section if section is not None and len(key) == 1 + section.many else None
+    return section if section is not None and len(key) == 1 + section.repeatable else None

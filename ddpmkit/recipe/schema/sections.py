@@ -99,7 +99,7 @@ class DataSection(ComponentSection):
 
     @property
     def image_shape(self) -> ImageShape:
-        """Shape of the images that the network sees."""
+        """Shape of the images that the network receives."""
         size = self.image_size
         return ImageShape(self.channels, *((size, size) if isinstance(size, int) else size))
 
@@ -110,7 +110,7 @@ class DataSection(ComponentSection):
         return ImageShape(channels, self._with_margin(height), self._with_margin(width))
 
     def _with_margin(self, side: int) -> int:
-        """Rounded down from the exact product: in binary, 50 * 1.14 is less than 57."""
+        """Return the longer side, rounded down from the exact product: in binary, 50 * 1.14 is less than 57."""
         return int(side * Decimal(repr(self.crop_margin)))
 
 
@@ -124,8 +124,8 @@ class DiffusionSection(Section):
     zero_terminal_snr: bool = False
     """Rescale the schedule so that the last timestep is pure noise (Lin et al. 2024). Requires prediction x0 or v."""
     offset_noise: float = Field(default=0.0, ge=0)
-    """Standard deviation of additional training noise that is constant over each channel. It helps the network to
-    generate very dark and very bright images."""
+    """Standard deviation of additional training noise that is equal for all pixels of a channel. It helps the network
+    to generate very dark and very bright images."""
     self_conditioning: bool = False
     """Give the network its previous estimate of the clean image as additional input channels (Chen et al. 2022).
     About half of the training steps compute this estimate, so training takes up to a quarter longer."""
@@ -197,7 +197,7 @@ class MetricSection(ComponentSection):
 
 
 class TrackerSection(ComponentSection):
-    """`[[tracker]]`: records the progress of the run elsewhere, such as on Weights & Biases."""
+    """`[[tracker]]`: sends the progress of the run to another program, such as Weights & Biases."""
 
     use: Word
     """The tracker: a built-in (`name`) or one of another package (`namespace/name`)."""

@@ -14,7 +14,7 @@ from ddpmkit.recipe.schema.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIG
 
 __all__ = ["TrainSection"]
 
-# Beside CPU and the usual GPUs: Intel (xpu), Ascend (npu) and Gaudi (hpu), for which torch has backends.
+# In addition to CPU and the usual GPUs: Intel (xpu), Ascend (npu) and Gaudi (hpu), for which torch has backends.
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 
 
@@ -26,7 +26,8 @@ class TrainSection(Section):
     batch_size: int = Field(default=32, ge=1)
     """Images in one training step."""
     accumulate: int = Field(default=1, ge=1)
-    """Number of parts in which a batch is computed, one after the other, to save memory; must divide `batch_size`."""
+    """Number of parts in which a batch is computed, one after the other, to save memory (gradient accumulation).
+    Must divide `batch_size`."""
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Fraction of images whose class label is replaced by the null label in training, so that the network also learns
     the unconditional prediction, which guidance needs. Used only with `data.labels`."""
@@ -63,7 +64,7 @@ class TrainSection(Section):
     device: Word = "auto"
     """Device: `auto` (CUDA if available, otherwise the CPU), `cpu`, `cuda`, `cuda:1` (the second GPU) or `mps`."""
     log_every: int = Field(default=10, ge=1)
-    """Steps between lines of `metrics.jsonl`."""
+    """Steps between records in `metrics.jsonl`."""
     sample_every: Interval = 1000
     """Steps between grids of samples; 0: only at the end."""
     validate_every: Interval = 1000
@@ -110,7 +111,7 @@ class TrainSection(Section):
         return device
 
     def stored_average(self, weights: WeightsChoice) -> WeightsChoice | None:
-        """The name under which a run stores these weights; None if it stores no such average."""
+        """Return the name under which a run stores these weights; None if it stores no such average."""
         if weights.kind == "decay" and weights.value == self.ema_decay:
             return WeightsChoice("ema")
         if weights.kind == "decay":

@@ -1,4 +1,4 @@
-"""Which weights of a run to use: those of the last step, or one of their averages."""
+"""`WeightsChoice`: which weights of a run to use, those of the last step or one of their averages."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class WeightsChoice:
 
 
 def parse_weights(text: str) -> WeightsChoice:
-    """The inverse of `str`; the number may be written in any form. Raises ValueError for anything else."""
+    """Return the choice with this `str`; the number may be written in any form. Raises ValueError for other text."""
     kind, _, number = text.partition("=")
     if text == "raw":
         return WeightsChoice("raw")

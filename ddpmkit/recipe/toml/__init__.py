@@ -1,1 +1,1 @@
-"""TOML as text: positions of keys and values, and writing."""
+"""Finds the positions of keys and values in a TOML text, and writes TOML."""

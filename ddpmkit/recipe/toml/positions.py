@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tree_sitter_toml
 from tree_sitter import Language, Node, Parser
 
-__all__ = ["Key", "Origin", "Position", "Span", "locate"]
+__all__ = ["Key", "Origin", "Position", "Span", "dotted", "locate"]
 
 Key = tuple[str | int, ...]
 """The path to a value: `("train", "steps")`, `("metric", 0, "every")`."""
@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a key is, and its value. For a table, both are its header; for an entry of an array, the entry."""
+    """Where a key and its value are. For a table, both spans are its header. For an array entry, both are the entry."""
 
     key: Span
     value: Span
@@ -44,9 +44,9 @@ class Origin:
 
     source: str
     position: Position | None = None
-    of_lock: bool = False
+    is_from_lock: bool = False
     """Whether it comes from the lock of a run, which contains every key."""
-    foreign: bool = False
+    untrusted: bool = False
     """Whether it comes from a lock that the user has neither written nor trusted."""
 
     def __str__(self) -> str:
@@ -54,9 +54,14 @@ class Origin:
         return f"{self.source}:{self.position.key.line}" if self.position else self.source
 
 
+def dotted(key: Key) -> str:
+    """Return `metric.0.every` for `("metric", 0, "every")`."""
+    return ".".join(map(str, key))
+
+
 def locate(text: str) -> dict[Key, Position]:
-    """The position of every table, key and array entry of a valid TOML text."""
-    return _Locator(text.split("\n")).of(Parser(_TOML).parse(text.encode()).root_node)
+    """Return the position of every table, key and array entry of a valid TOML text."""
+    return _Locator(text.split("\n")).locate(Parser(_TOML).parse(text.encode()).root_node)
 
 
 @dataclass
@@ -68,7 +73,7 @@ class _Locator:
     starts: dict[int, Sequence[int]] = field(default_factory=dict)
     """For each line, the byte at which each of its characters starts."""
 
-    def of(self, document: Node) -> dict[Key, Position]:
+    def locate(self, document: Node) -> dict[Key, Position]:
         for node in document.named_children:
             if node.type == "pair":
                 self._pair((), node)
@@ -111,7 +116,7 @@ class _Locator:
                 self._pair(key, pair)
 
     def _entry(self, key: Key) -> Key:
-        """The table itself, or the latest of an array of tables."""
+        """Return `key`, or the key of the last table if it is an array of tables."""
         return (*key, self.lengths[key] - 1) if key in self.lengths else key
 
     def _span(self, node: Node) -> Span:
@@ -127,7 +132,7 @@ class _Locator:
 
 
 def _parts(node: Node) -> Iterator[tuple[str, Node]]:
-    """The unquoted parts of a key, which may be dotted, with their nodes."""
+    """Yield the unquoted parts of a key, which may be dotted, with their nodes."""
     if node.type == "dotted_key":
         for child in node.named_children:
             yield from _parts(child)

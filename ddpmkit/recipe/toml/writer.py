@@ -1,4 +1,4 @@
-"""Write plain data as TOML text, one line for each key."""
+"""Writes plain data as TOML text, one line for each key."""
 
 import datetime
 import json
@@ -21,7 +21,7 @@ class TomlLine(NamedTuple):
 
 
 def toml_text(data: Mapping[str, Any]) -> str:
-    """The whole document."""
+    """Return the whole document."""
     return "".join(f"{line.text}\n" for line in toml_lines(data))
 
 
@@ -43,12 +43,12 @@ def toml_lines(data: Mapping[str, Any]) -> Iterator[TomlLine]:
 
 
 def toml_key(name: str) -> str:
-    """A key as TOML, quoted if necessary."""
+    """Return a key as TOML, quoted if necessary."""
     return name if _BARE_KEY.fullmatch(name) else _string(name)
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML, on one line. Raises TypeError if TOML has no form for it."""
+    """Return a value as TOML, on one line. Raises TypeError if TOML has no form for it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -69,7 +69,7 @@ def toml_value(value: Any) -> str:
 
 
 def _string(value: str) -> str:
-    """JSON's escapes are valid in TOML. All other characters that are not printable are escaped too."""
+    """Escape as JSON, which TOML accepts, and also every other unprintable character."""
     escaped = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else _escape(char) for char in escaped)
 

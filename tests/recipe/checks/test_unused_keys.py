@@ -12,7 +12,7 @@ from ddpmkit.cli import main
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.recipe import RecipeError, check_used, current_provenance, lock_text, read_recipe
+from ddpmkit.recipe import RecipeError, current_provenance, lock_text, read_recipe, reject_unused_overrides
 
 ROOT = Path(__file__).parents[3]
 LABELS = {"classes": ["cat", "dog"], "labels": True}
@@ -26,7 +26,7 @@ def registry() -> Registry:
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
-        ({"train": {"label_dropout": 0.1}}, "`label_dropout` in [train] has no effect: the network gets no labels"),
+        ({"train": {"label_dropout": 0.1}}, "`label_dropout` in [train] has no effect: the network receives no labels"),
         ({"train": {"label_dropout": 0.1}, "data": LABELS}, ""),
         ({"train": {"label_dropout": 0.0}}, ""),
         (
@@ -80,7 +80,7 @@ def test_the_note_names_the_place_of_the_key(tmp_path: Path, monkeypatch: pytest
     Path("mine.toml").write_text("[train]\nseed = 1\nlabel_dropout = 0.2\n")
     result = CliRunner().invoke(main, ["recipe", "check", "mine.toml", "--set", "train.keep_last=0", "--no-plugins"])
     assert result.exit_code == 0
-    assert "  - mine.toml:3: `label_dropout` in [train] has no effect: the network gets no labels" in result.output
+    assert "  - mine.toml:3: `label_dropout` in [train] has no effect: the network receives no labels" in result.output
 
 
 def test_every_run_of_a_sweep_is_checked(tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_an_unused_override_is_an_error_that_lists_the_used_keys(override: str) 
     key = override.partition("=")[0]
     hint = "-n says" if key == "sampler.count" else "it uses sampler and train.device"
     with pytest.raises(RecipeError) as caught:
-        check_used([override], ["sampler", "train.device"], "ddpmkit sample", {"sampler.count": "-n says"})
+        reject_unused_overrides([override], ["sampler", "train.device"], "ddpmkit sample", {"sampler.count": "-n says"})
     assert str(caught.value) == f"--set {override}: ddpmkit sample does not use `{key}`\n  - {hint}"
 
 
 def test_a_used_override_is_accepted() -> None:
-    check_used(
+    reject_unused_overrides(
         ["sampler.use=ddim", "train.device=cpu", "metric=[]", "a b"], ["sampler", "train.device", "metric"], "it"
     )
 
