@@ -147,7 +147,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(box: Box, size: tuple[int, int], turn: Image.Transpose) -> Box:
-    """Where `box` is after the operation `turn` on an image of this `size`."""
+    """Return where `box` is after the operation `turn` on an image of this `size`."""
     (left, top, right, bottom), (width, height) = box, size
     if turn in _MIRRORS_X:
         left, right = width - right, width - left
@@ -157,7 +157,7 @@ def _turned(box: Box, size: tuple[int, int], turn: Image.Transpose) -> Box:
 
 
 def _eight_bits(image: Image.Image, stored_as: str) -> Image.Image:
-    """The loaded image with 8 bits a sample, and with its transparency as a viewer shows it."""
+    """Return the loaded image with 8 bits a sample, and with its transparency as a viewer shows it."""
     if image.mode in ("I", "F"):
         raise ImageFileError("it has 32 bits per pixel and no defined white: save it with 8 or 16 bits")
     transparent = image.info.get("transparency")

@@ -100,7 +100,7 @@ class SafeDisplay:
                 self._call(lambda _display: context.__exit__(*sys.exc_info()))
 
     def _call(self, call: Callable[[Display], Any]) -> Any:
-        """The result of `call`; None if the display is disabled or fails."""
+        """Return the result of `call`; None if the display is disabled or fails."""
         if self._display is None:
             return None
         try:

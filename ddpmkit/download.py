@@ -124,7 +124,7 @@ def _write_version(partial: Path, version: Version) -> None:
 
 
 def _read_version(partial: Path) -> Version | None:
-    """The version that the partial file belongs to; None if unknown."""
+    """Return the version that the partial file belongs to; None if unknown."""
     try:
         facts = json.loads(_version_file(partial).read_text(encoding="utf-8"))
         url, validator, total = str(facts["url"]), str(facts["validator"]), facts["total"]

@@ -14,7 +14,7 @@ def setting(name: str) -> str | None:
 
 
 def disabled_plugins() -> frozenset[str]:
-    """The entry names and namespaces in `DDPMKIT_DISABLE_PLUGINS`, for example `acme,other.thing`."""
+    """Return the entry names and namespaces in `DDPMKIT_DISABLE_PLUGINS`, for example `acme,other.thing`."""
     return frozenset(name.strip() for name in (setting("DISABLE_PLUGINS") or "").split(",") if name.strip())
 
 
@@ -25,6 +25,6 @@ def cache_folder() -> Path:
 
 
 def state_folder() -> Path:
-    """The folder of the secret that signs the user's own runs: `DDPMKIT_STATE`, or the platform's state folder."""
+    """Return the folder of the key that signs this user's runs: `DDPMKIT_STATE`, or the platform's state folder."""
     override = setting("STATE")
     return Path(override).expanduser() if override else Path(platformdirs.user_state_dir("ddpmkit", appauthor=False))

@@ -67,7 +67,7 @@ class ContractError(Exception):
 
 
 def error_text(error: BaseException) -> str:
-    """One text for any exception, such as `KeyError: 'scale'`; for a DdpmkitError its message alone."""
+    """Return one text for any exception, such as `KeyError: 'scale'`; for a DdpmkitError its message alone."""
     if isinstance(error, DdpmkitError):
         return error.message
     text = safe_str(error)
@@ -75,7 +75,7 @@ def error_text(error: BaseException) -> str:
 
 
 def safe_str(value: object) -> str:
-    """`str(value)`, or a placeholder if that raises, as it may for an exception of a plugin."""
+    """Return `str(value)`, or a placeholder if that raises, as it may for an exception of a plugin."""
     try:
         return "".join(str(value))
     except BaseException as error:

@@ -40,7 +40,7 @@ def wait_for_lock(handle: int, name: Path) -> None:
 
 
 def is_at(handle: int, path: Path) -> bool:
-    """Whether `path` is still the open file `handle`: another process may have renamed, replaced or removed it."""
+    """Return whether `path` is still the open file `handle`: another process may rename, replace or remove it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:

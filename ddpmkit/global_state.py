@@ -73,7 +73,7 @@ def _torch_settings() -> tuple[_Setting, ...]:
         return (autocast_depth(), *states)
 
     def autocast_depth() -> int:
-        """How many `torch.autocast` blocks are open; torch returns it only when it changes."""
+        """Return how many `torch.autocast` blocks are open; torch returns it only when it changes."""
         torch.autocast_increment_nesting()
         return torch.autocast_decrement_nesting()
 
@@ -131,7 +131,7 @@ def _settings() -> tuple[_Setting, ...]:
 
 
 def settings_now() -> dict[str, Any]:
-    """The value of each setting, by name. Settings of torch are included if torch has been imported."""
+    """Return the value of each setting, by name. Settings of torch are included if torch has been imported."""
     return {setting.name: setting.get() for setting in _settings()}
 
 

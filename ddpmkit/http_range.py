@@ -75,7 +75,7 @@ def _open(url: str, timeout: float, headers: dict[str, str]) -> http.client.HTTP
 
 
 def _start(response: http.client.HTTPResponse) -> int | None:
-    """The first byte of the body by the headers of the response, not of the request; None if unknown."""
+    """Return the first byte of the body by the headers of the response, not of the request; None if unknown."""
     if response.status in (None, HTTPStatus.OK):  # None: a file:// URL
         return 0
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -92,7 +92,7 @@ def _version(url: str, response: http.client.HTTPResponse) -> Version:
 
 
 def _validator(headers: Message) -> str:
-    """A value for `If-Range`. A weak ETag may belong to other bytes, and a recent date to a file that still changes."""
+    """Return a value for `If-Range`. A weak ETag may belong to other bytes, a recent date to a file that changes."""
     if _STRONG_TAG.fullmatch(tag := headers.get("ETag", "")):
         return tag
     changed = headers.get("Last-Modified", "")
@@ -104,5 +104,5 @@ def _validator(headers: Message) -> str:
 
 
 def _continues(found: Version, known: Version) -> bool:
-    """Whether a partial response is of the known version. Some servers ignore `If-Range` and send another version."""
+    """Return whether a partial response is of the known version: some servers ignore `If-Range`."""
     return found.validator == known.validator and found.total in (None, known.total)

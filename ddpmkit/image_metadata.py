@@ -12,7 +12,7 @@ _MOST_BYTES = 2**28
 
 
 def without_metadata(file: Path | bytes) -> bytes | None:
-    """The content of a PNG or JPEG file with only the data that its pixels need, and its EXIF orientation.
+    """Return the content of a PNG or JPEG file with only the data that its pixels need, and its EXIF orientation.
 
     None for other files, and if there is nothing to remove.
     """
@@ -44,7 +44,7 @@ def _needed_chunks(png: bytes) -> Iterator[bytes]:
 
 
 def _needed_segments(jpeg: bytes) -> Iterator[bytes]:
-    """All segments except comments and application data; JFIF and Adobe define the colours. ITU-T T.81, annex B."""
+    """Yield all segments except comments and application data (ITU-T T.81, annex B). JFIF and Adobe define colours."""
     start = len(_JPEG)
     while start + 4 <= len(jpeg) and jpeg[start] == 0xFF and jpeg[start + 1] != 0xDA:  # 0xDA: the pixels begin
         if jpeg[start + 1] == 0xFF:  # fill bytes

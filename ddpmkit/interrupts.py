@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether a signal raised `error`.
+    """Return whether a signal raised `error`.
 
     With Python's default SIGINT handler the two cases cannot be distinguished, so every KeyboardInterrupt counts.
     """

@@ -68,7 +68,7 @@ def copy_span(file: BufferedReader, span: Span, write: Callable[[bytes], Any]) -
 
 
 def named(spans: Sequence[Span]) -> str:
-    """`line 3 (not JSON)`, `lines 3 to 4, 9 (not JSON)`."""
+    """Return `line 3 (not JSON)`, `lines 3 to 4, 9 (not JSON)`."""
     names = [str(span.first) if span.first == span.last else f"{span.first} to {span.last}" for span in spans]
     more = f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else ""
     one = len(spans) == 1 and spans[0].first == spans[0].last

@@ -20,7 +20,7 @@ _KINDS = {
 
 
 def kind_of(path: Path) -> str | None:
-    """What is at `path`, such as "a file" or "a link" (which is not followed); None if there is nothing."""
+    """Return what is at `path`, such as "a file" or "a link" (which is not followed); None if there is nothing."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -66,11 +66,11 @@ class RunFolder:
         return self.path / "report.html"
 
     def samples(self, step: int) -> Path:
-        """The grid of samples generated after `step`."""
+        """Return the grid of samples generated after `step`."""
         return self.path / "samples" / f"step-{step:08d}.png"
 
     def visualization(self, name: str) -> Path:
-        """An image of the forward or the reverse process."""
+        """Return an image of the forward or the reverse process."""
         return self.path / "viz" / f"{name}.png"
 
     @property
@@ -153,7 +153,7 @@ class RunFolder:
         )
 
     def _other_files(self) -> list[str]:
-        """Names of entries, except those that a run writes before its lock."""
+        """Return names of entries, except those that a run writes before its lock."""
         try:
             names = sorted(entry.name for entry in os.scandir(self.path))
         except FileNotFoundError:
@@ -206,7 +206,7 @@ def check_replaceable(files: Iterable[Path]) -> None:
 
 
 def not_a_run(path: Path, fault: str) -> InputError:
-    """The error for a `path` that must be the folder of a run: what it is instead, or else its `fault`."""
+    """Return the error for a `path` that must be the folder of a run: what it is instead, or else its `fault`."""
     if path.is_file():
         if path.suffix == ".toml":
             return InputError(f"{path} is a recipe, not a run folder.", remedies=[f"ddpmkit run {quote(str(path))}"])
@@ -226,5 +226,5 @@ def _describe_holder(holder: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The entries of a folder; none if `folder` is a link."""
+    """Return the entries of a folder; none if `folder` is a link."""
     return list(folder.iterdir()) if kind_of(folder) == "a folder" else []

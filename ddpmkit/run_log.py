@@ -56,7 +56,7 @@ class RunLog:
             fsync_file(self.path)
 
     def records(self, event: str | None = None) -> Iterator[Record]:
-        """The records in the file, oldest first. Lines that cannot be used are skipped, and a warning names them.
+        """Yield the records in the file, oldest first. Lines that cannot be used are skipped, and a warning names them.
 
         A last line without its end is a record if it is complete; otherwise a process was killed, or is writing it.
         Raises OSError if the file cannot be read.
@@ -119,7 +119,7 @@ class RunLog:
                     log.close()
 
     def _record(self, line: Line) -> Record | str:
-        """The record in a line, or why it cannot be used."""
+        """Return the record in a line, or why it cannot be used."""
         content = line.content
         if content is None:
             return f"longer than {LONGEST:,} bytes"
@@ -195,7 +195,7 @@ def _write_all(file: FileIO, content: bytes) -> None:
 
 
 def _with_step(record: Record) -> Record | str:
-    """The record, or why it cannot be used."""
+    """Return the record, or why it cannot be used."""
     step = record.get("step")
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63:
         return record

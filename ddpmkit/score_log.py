@@ -20,7 +20,7 @@ _LONGEST_VALUE = 40
 
 
 def read_scores(log: RunLog) -> list[Scores]:
-    """All scores of a log, sorted by step and then by the order of writing. Raises OSError if it cannot be read."""
+    """Return all scores of a log, by step and then in the order of writing. Raises OSError if it cannot be read."""
     found = []
     for record in log.records("scores"):
         scores = Scores(**{name: record[name] for name in _FIELDS & record.keys()})
@@ -30,7 +30,7 @@ def read_scores(log: RunLog) -> list[Scores]:
 
 
 def _is_complete(identity: Mapping[str, Any]) -> bool:
-    """Whether an identity has all entries that its readers use."""
+    """Return whether an identity has all entries that its readers use."""
     metric = identity.get("metric")
     if not isinstance(metric, dict) or "reference" not in identity:
         return False
@@ -38,17 +38,17 @@ def _is_complete(identity: Mapping[str, Any]) -> bool:
 
 
 def made_by_run(scores: Iterable[Scores]) -> list[Scores]:
-    """The scores that the run itself made, without manual evaluations (`ddpmkit evaluate`)."""
+    """Return the scores that the run itself made, without manual evaluations (`ddpmkit evaluate`)."""
     return [each for each in scores if each.origin == "run"]
 
 
 def latest_scores(scores: Iterable[Scores]) -> dict[str, Scores]:
-    """The last scores of each metric, by its name; `scores` are sorted by step."""
+    """Return the last scores of each metric, by its name; `scores` are sorted by step."""
     return {each.metric: each for each in scores}
 
 
 def series_key(scores: Scores) -> str:
-    """A key that is equal for scores that depend on the same things except the weights."""
+    """Return a key that is equal for scores that depend on the same things except the weights."""
     if scores.identity:
         return json.dumps(scores.identity, sort_keys=True)
     # A line written by an earlier version has no identity: use its facts.
@@ -58,7 +58,7 @@ def series_key(scores: Scores) -> str:
 
 
 def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int | None:
-    """The step with the best score `name` among `steps`; the earliest if several are equal."""
+    """Return the step with the best score `name` among `steps`; the earliest if several are equal."""
     known = set(steps)
     found = [
         (-each.values[name] if each.better.get(name) == "higher" else each.values[name], each.step)
@@ -69,7 +69,7 @@ def best_step(scores: Iterable[Scores], name: str, steps: Iterable[int]) -> int 
 
 
 def distinct_names(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """A distinct name for each use of a metric with its keys: `clean-fid`, or `clean-fid[num_samples=500]`.
+    """Return a distinct name for each use of a metric with its keys: `clean-fid`, or `clean-fid[num_samples=500]`.
 
     A metric that is used once keeps its plain name; otherwise the keys that differ are added.
     """
@@ -90,6 +90,6 @@ def distinct_names(uses: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A short text of characters that are allowed in the name of a chart."""
+    """Return a short text of characters that are allowed in the name of a chart."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "_", text)[:_LONGEST_VALUE].strip("_")

@@ -76,7 +76,7 @@ def extract_archive(path: Path, folder: Path) -> None:
 
 
 def unsafe_path(name: str) -> str | None:
-    """Why the path of a member may lead out of the folder that it is extracted to; None if it does not."""
+    """Return why the path of a member may lead out of the folder that it is extracted to; None if it does not."""
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
         return "has an absolute path"
     if ".." in PureWindowsPath(name).parts:  # which splits at / and at \
@@ -98,7 +98,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _portable_path(member: zipfile.ZipInfo) -> PurePosixPath:
-    """The path of a member; equal for names that are the same file on some file system."""
+    """Return the path of a member; equal for names that are the same file on some file system."""
     return PurePosixPath(unicodedata.normalize("NFC", member.filename).casefold())
 
 

@@ -24,7 +24,7 @@ _INDENT = 2
 
 
 def differences(names: Sequence[str], differing: Sequence[Column], width: int) -> Iterator["Table | str"]:
-    """Lines and tables that show, for each key that differs, its value in each run.
+    """Yield lines and tables that show, for each key that differs, its value in each run.
 
     The table has the runs as columns; keys whose values would make it too wide follow as a list.
     """
@@ -55,7 +55,7 @@ def score_tables(names: Sequence[str], columns: Sequence[Column], width: int) ->
 
 
 def _values(names: Sequence[str], values: Sequence[str], width: int) -> Iterator[str]:
-    """Each value with the runs that have it; the most frequent value is last, without the names of its runs."""
+    """Yield each value with the runs that have it; the most frequent value is last, without the names of its runs."""
     by_value: dict[str, list[str]] = {}
     for name, value in zip(names, values, strict=True):
         by_value.setdefault(value, []).append(name)
@@ -95,7 +95,7 @@ def _groups(columns: Sequence[Column], room: int) -> Iterator[Sequence[Column]]:
 
 
 def _column_width(column: Column) -> int:
-    """The width of a column whose title may wrap at its spaces."""
+    """Return the width of a column whose title may wrap at its spaces."""
     title, texts = column
     return _GAP + max(map(cell_len, [*title.split(), *texts]))
 

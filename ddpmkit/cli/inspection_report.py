@@ -16,7 +16,7 @@ _NAMED = 20
 
 
 def report_lines(found: Inspection) -> Iterator[Text]:
-    """The number of images by class and split, then unusable files, then duplicates and notes."""
+    """Yield the number of images by class and split, then unusable files, then duplicates and notes."""
     yield from _table(found.counts)
     yield Text()
     if found.bad:
@@ -67,6 +67,6 @@ def _marked(mark: str, style: str, text: str) -> Text:
 
 
 def _printable(path: Path) -> str:
-    """The path, escaped if a terminal cannot show it."""
+    """Return the path, escaped if a terminal cannot show it."""
     text = str(path)
     return text if text.isprintable() else ascii(text)

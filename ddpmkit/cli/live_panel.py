@@ -26,7 +26,7 @@ _COLOUR = "cyan"
 
 
 def open_display(terminal: Terminal) -> PlainDisplay:
-    """A live panel if the terminal can redraw lines, plain lines otherwise. Enter it before use."""
+    """Return a live panel if the terminal can redraw lines, plain lines otherwise. Enter it before use."""
     can_redraw = terminal.err.is_terminal and not terminal.err.is_dumb_terminal
     return LiveDisplay(terminal.err) if can_redraw else PlainDisplay(terminal.err)
 
@@ -77,7 +77,7 @@ class LiveDisplay(PlainDisplay):
         return Constrain(self._content(), self._console.width - len("^C") - 1)
 
     def _content(self) -> RenderableType:
-        """The run's panel including progress bars, or the progress bars alone."""
+        """Return the run's panel including progress bars, or the progress bars alone."""
         bars = [self._progress] if self._progress.tasks else []
         started = self.status.started
         if started is None:

@@ -40,13 +40,13 @@ class PluginChoice:
     third_party: bool
 
     def discover(self) -> "Discovery":
-        """All installed plugins, and the files. Raises InputError if a file does not exist."""
+        """Return all installed plugins, and the files. Raises InputError if a file does not exist."""
         from ddpmkit.plugin.discovery import discover
 
         return discover(self.files, third_party=self.third_party)
 
     def registry(self) -> "Registry":
-        """The usable components. Warns of each plugin that failed to load and each rejected command."""
+        """Return the usable components. Warns of each plugin that failed to load and each rejected command."""
         from ddpmkit.cli.root import COMMANDS
 
         found = self.discover()

@@ -93,7 +93,7 @@ def keys(plugins: PluginChoice) -> None:
 
 
 def _summary(recipe: "Recipe") -> str:
-    """The recipe in one line."""
+    """Return the recipe in one line."""
     channels, height, width = recipe.data.settings.image_shape
     parts = (recipe.data, recipe.backbone, recipe.schedule, recipe.loss, recipe.sampler)
     return (
@@ -103,7 +103,7 @@ def _summary(recipe: "Recipe") -> str:
 
 
 def _with_origins(recipe: "Recipe") -> str:
-    """The resolved recipe with the origin of each key."""
+    """Return the resolved recipe with the origin of each key."""
     from ddpmkit.recipe import toml_lines
     from ddpmkit.recipe.problems import one_line
 

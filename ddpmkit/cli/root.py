@@ -121,7 +121,7 @@ class Root(click.Group):
 
 
 def _third_party_commands(ctx: click.Context) -> Mapping[str, click.Command]:
-    """The commands of plugins by name. Warns of each rejected one, once per invocation."""
+    """Return the commands of plugins by name. Warns of each rejected one, once per invocation."""
     if _THIRD_PARTY_COMMANDS not in ctx.meta:
         commands = find_commands(_discovery(ctx), COMMANDS)
         for sentence in rejections(commands):
@@ -132,14 +132,14 @@ def _third_party_commands(ctx: click.Context) -> Mapping[str, click.Command]:
 
 
 def _plugin_of(ctx: click.Context) -> "FoundPlugin | None":
-    """The plugin whose command was invoked; None for our own commands."""
+    """Return the plugin whose command was invoked; None for our own commands."""
     if ctx.invoked_subcommand is None or ctx.invoked_subcommand in COMMANDS:
         return None
     return next(one.plugin for one in find_commands(_discovery(ctx), COMMANDS) if one.name == ctx.invoked_subcommand)
 
 
 def _discovery(ctx: click.Context) -> "Discovery":
-    """All installed plugins, discovered once per invocation."""
+    """Return all installed plugins, discovered once per invocation."""
     from ddpmkit.plugin.discovery import discover
 
     if _DISCOVERY not in ctx.meta:

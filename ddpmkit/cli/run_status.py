@@ -77,7 +77,7 @@ class RunStatus:
         return self.record.images_per_second / float(self.started.recipe["train"]["batch_size"])
 
     def upcoming(self) -> Iterator[tuple[str, int]]:
-        """The next samples and the next evaluation of each metric, each with the step after which it is due."""
+        """Yield the next samples and the next evaluation of each metric, each with the step after which it is due."""
         if self.started is None or self.step >= self.started.last_step:
             return
         recipe = self.started.recipe

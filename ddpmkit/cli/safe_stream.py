@@ -16,7 +16,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202
 
 
 def escaped(text: str) -> str:
-    """`text` with characters that move the cursor, change colours or reorder text shown as `\\x1b` or `\\u202e`."""
+    """Return `text`, with characters that move the cursor, change colours or reorder text as `\\x1b` or `\\u202e`."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -69,7 +69,7 @@ class SafeStream(io.TextIOBase):
         return getattr(self._stream(), "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         stream = self._stream()
         try:
             return stream is not None and stream.isatty()
@@ -77,7 +77,7 @@ class SafeStream(io.TextIOBase):
             return False
 
     def fileno(self) -> int:
-        """The file descriptor of the stream. Raises OSError if there is none."""
+        """Return the file descriptor of the stream. Raises OSError if there is none."""
         stream = self._stream()
         if stream is None:
             raise OSError("there is no such stream")

@@ -102,7 +102,7 @@ class SamplingRequest:
             check_replaceable(sorted(self.out.iterdir()))
 
     def _name(self, seed: int, step: int, facts: Iterable[str]) -> str:
-        """A name that contains all that the images depend on, and that no grid of the run itself has."""
+        """Return a name that contains all that the images depend on, and that no grid of the run itself has."""
         parts = [f"seed-{seed}", f"n-{self.count}", f"at-{step:08d}"]
         parts += [f"{self.steps}-steps"] if self.steps else []
         named = [self.class_name] if self.class_name else []

@@ -14,7 +14,7 @@ __all__ = ["summary"]
 
 
 def summary(status: RunStatus, plugin_options: Sequence[str] = ()) -> Iterator[str]:
-    """Lines to print; none if the run never started. `plugin_options` are the `--plugin` options that the run needs."""
+    """Yield lines to print; none if the run never started. `plugin_options`: `--plugin` options that the run needs."""
     started, ended = status.started, status.ended
     if started is None or ended is None:
         return

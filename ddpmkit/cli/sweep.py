@@ -96,13 +96,13 @@ def sweep(
 
 
 def _plan(runs: "Sequence[SweepRun]") -> "Table":
-    """A row per run and a column per key that varies; empty if the run does not change the key."""
+    """Return a row per run and a column per key that varies; empty if the run does not change the key."""
     keys = _keys(runs)
     return _table(["run", *keys], [[run.name, *_values(run, keys)] for run in runs])
 
 
 def _results(outcomes: "Sequence[SweepOutcome]") -> "Table":
-    """The plan with the status and the numbers of each run."""
+    """Return the plan with the status and the numbers of each run."""
     found = [outcome.numbers for outcome in outcomes]
     names = list(dict.fromkeys(name for numbers in found for name in numbers))
     keys = _keys([outcome.run for outcome in outcomes])

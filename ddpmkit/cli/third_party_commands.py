@@ -25,7 +25,7 @@ class PluginCommand:
 
 
 def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[PluginCommand, ...]:
-    """Every command of a plugin, by name; `ours` are the reserved names."""
+    """Return every command of a plugin, by name; `ours` are the reserved names."""
     offers = [
         (command.name or "", plugin.found, command) for plugin in discovery.plugins for command in plugin.commands
     ]
@@ -45,12 +45,12 @@ def find_commands(discovery: "Discovery", ours: Collection[str]) -> tuple[Plugin
 
 
 def usable_commands(commands: Collection[PluginCommand]) -> Mapping[str, click.Command]:
-    """The usable commands by name."""
+    """Return the usable commands by name."""
     return {one.name: one.command for one in commands if one.problem is None}
 
 
 def rejections(commands: Collection[PluginCommand]) -> list[str]:
-    """A message for each command that cannot be used."""
+    """Return a message for each command that cannot be used."""
     return [
         f"command {one.name!r} of plugin {one.plugin} is rejected: {one.problem}"
         for one in commands
@@ -59,7 +59,7 @@ def rejections(commands: Collection[PluginCommand]) -> list[str]:
 
 
 def unloaded_plugins(discovery: "Discovery") -> Iterator[str]:
-    """The plugins that were not loaded, whose commands are therefore unknown, each with the reason."""
+    """Yield the plugins that were not loaded, whose commands are therefore unknown, each with the reason."""
     for broken in discovery.broken:
         yield f"{broken.plugin}, which failed to load: {broken.reason}"
     for plugin in discovery.disabled:

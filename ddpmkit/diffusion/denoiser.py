@@ -112,7 +112,7 @@ class Denoiser:
         return estimate
 
     def _network_output(self, x: Tensor, times: Tensor, channels: int) -> Tensor:
-        """[B, channels, H, W], or [B, 2 channels, H, W] with a learned variance; x is the network's input."""
+        """Return [B, channels, H, W], or [B, 2 channels, H, W] with a learned variance; x is the network's input."""
         if self.guidance is None or self.label is None:
             return self.network(x, times, self.label)
         labels = torch.cat([self.label, torch.full_like(self.label, self.guidance.null_label)])

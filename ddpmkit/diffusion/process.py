@@ -140,10 +140,10 @@ class GaussianDiffusion(nn.Module):
     # The reverse process.
 
     def posterior(self, x0: Tensor, x: Tensor, t: int, s: int) -> Posterior:
-        """Return q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7, with alpha_ts instead of alpha_t.
+        """Return q(x_s | x_t, x0), s < t: Ho et al. (2020), eq. 6-7.
 
-        s = t - 1 is a single step. For longer strides see Nichol & Dhariwal (2021),
-        "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
+        alpha_ts = alpha_bar_t / alpha_bar_s replaces alpha_t. s = t - 1 is a single step. For longer strides see
+        Nichol & Dhariwal (2021), "Improved DDPM", eq. 19 (https://arxiv.org/abs/2102.09672).
         """
         alpha_bar_t, alpha_bar_s = self.alpha_bar_at(t), self.alpha_bar_at(s)
         alpha_ts = alpha_bar_t / alpha_bar_s

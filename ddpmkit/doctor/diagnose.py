@@ -1,4 +1,4 @@
-"""Run one check. A check that raises is a problem too."""
+"""Runs one check. A check that raises is a problem too."""
 
 import traceback
 import warnings

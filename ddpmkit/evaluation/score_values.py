@@ -1,4 +1,4 @@
-"""Checks the scores that a metric returns: finite numbers are separated from everything else."""
+"""Separates the finite scores of a metric from NaN, infinity and values that are not numbers."""
 
 import math
 from collections.abc import Mapping

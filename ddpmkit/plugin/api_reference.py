@@ -46,7 +46,7 @@ def contracts_text(kinds: Iterable[str] = KINDS, shared: Mapping[str, str] = _SH
 
 
 def _entries(module: str, public: set[str]) -> Iterator[str]:
-    """The `public` names of a module in source order; names that it imports from other modules come last."""
+    """Yield the `public` names of a module in source order; names that it imports from other modules come last."""
     statements = sorted(_with_following(_parsed(module).body), key=lambda pair: isinstance(pair[0], ast.ImportFrom))
     for statement, following in statements:
         match statement:
@@ -68,7 +68,7 @@ def _entries(module: str, public: set[str]) -> Iterator[str]:
 
 
 def _members(module: str, owner: ast.ClassDef) -> Iterator[str]:
-    """The fields of a record as a list, then the public methods."""
+    """Yield the fields of a record as a list, then the public methods."""
     if fields := list(_fields(module, owner)):
         yield from [*fields, ""]
     for member in owner.body:
@@ -92,7 +92,7 @@ def _fields(module: str, owner: ast.ClassDef) -> Iterator[str]:
 
 
 def _signature(module: str, function: ast.FunctionDef) -> list[str]:
-    """The signature as in the source, including decorators."""
+    """Return the signature as in the source, including decorators."""
     source = _source(module).splitlines()
     first = min([function.lineno, *(mark.lineno for mark in function.decorator_list)])
     body = function.body[0]
@@ -110,7 +110,7 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> list[str]:
 
 
 def _docstring_below(statement: ast.stmt | None) -> str:
-    """The docstring below a field or a constant."""
+    """Return the docstring below a field or a constant."""
     match statement:
         case ast.Expr(value=ast.Constant(value=str(text))):
             return inspect.cleandoc(text)
@@ -118,12 +118,12 @@ def _docstring_below(statement: ast.stmt | None) -> str:
 
 
 def _with_following(body: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, ast.stmt | None]]:
-    """Each statement with the next one, which can be its docstring."""
+    """Return each statement with the next one, which can be its docstring."""
     return zip_longest(body, body[1:])
 
 
 def _exported(module: str) -> set[str]:
-    """The names in `__all__`."""
+    """Return the names in `__all__`."""
     for statement in _parsed(module).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="__all__")], value=names):
@@ -140,7 +140,7 @@ def _parsed(module: str) -> ast.Module:
 
 
 def _source(module: str) -> str:
-    """The source of a module of ddpmkit. `find_spec` would import the package around it, which may import torch."""
+    """Return the source of a module of ddpmkit. `find_spec` would import its package, which may import torch."""
     path = _PACKAGE.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return file.read_text(encoding="utf-8")

@@ -97,7 +97,7 @@ class Component:
 
 
 def _supported_versions(version: int) -> range:
-    """The versions that a core of this version accepts: its own and the previous one. The first was 1."""
+    """Return the versions that a core of this version accepts: its own and the previous one. The first was 1."""
     return range(max(1, version - 1), version + 1)
 
 

@@ -60,7 +60,7 @@ def discover(local_files: Sequence[Path] = (), *, third_party: bool = True) -> D
 
 
 def _unmatched(names: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[str]:
-    """A warning for each of `names` that is neither an entry name nor a namespace."""
+    """Yield a warning for each of `names` that is neither an entry name nor a namespace."""
     known = {name for plugin in found for name in (plugin.entry_name, plugin.namespace)}
     for name in sorted(set(names) - known):
         if name.partition(".")[0] == LOCAL_NAMESPACE:

@@ -21,7 +21,7 @@ _SYSTEM_REMEDIES = {
 
 
 def fix_hint(plugin: FoundPlugin, reference: str, error: BaseException | None = None) -> str:
-    """What to do about a fault in the code that the plugin declares as `reference` (`package.module:Name`)."""
+    """Return what to do about a fault in the code that the plugin declares as `reference` (`package.module:Name`)."""
     if error is not None and (remedy := _system_remedy(error)) is not None:
         return remedy
     if not plugin.can_be_edited:
@@ -30,7 +30,7 @@ def fix_hint(plugin: FoundPlugin, reference: str, error: BaseException | None = 
 
 
 def fault_location(plugin: FoundPlugin, error: BaseException | None = None, reference: str = "") -> str:
-    """`file:line` of the plugin's code that raised `error`, or of the declaration of `reference`, or the file."""
+    """Return `file:line` of the plugin's code that raised `error` or that declares `reference`, or else the file."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     if (found := _innermost_frame(plugin, error, reference)) is not None:
@@ -41,7 +41,7 @@ def fault_location(plugin: FoundPlugin, error: BaseException | None = None, refe
 
 
 def frame_location(plugin: FoundPlugin, error: BaseException | None, reference: str) -> str:
-    """The innermost frame in the plugin's code, `zigzag/loss.py:31 in __call__`; empty if there is none."""
+    """Return the innermost frame in the plugin's code, `zigzag/loss.py:31 in __call__`; empty if there is none."""
     if (found := _innermost_frame(plugin, error, reference)) is None:
         return ""
     code, line = found
@@ -51,7 +51,7 @@ def frame_location(plugin: FoundPlugin, error: BaseException | None, reference: 
 
 
 def _system_remedy(error: BaseException) -> str | None:
-    """A remedy if the operating system raised `error` or one of its causes: the plugin's code is not at fault."""
+    """Return a remedy if the operating system raised `error` or one of its causes: the plugin is not at fault."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
@@ -67,7 +67,7 @@ def _system_remedy(error: BaseException) -> str | None:
 
 
 def _innermost_frame(plugin: FoundPlugin, error: BaseException | None, reference: str) -> tuple[CodeType, int] | None:
-    """The innermost code of the plugin in the traceback of `error`, and its line number."""
+    """Return the innermost code of the plugin in the traceback of `error`, and its line number."""
     packages = {name.partition(".")[0] for name in (plugin.module, reference.partition(":")[0]) if name}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__ if error else None))):
         if frame.f_globals.get("__name__", "").partition(".")[0] in packages:
@@ -76,7 +76,7 @@ def _innermost_frame(plugin: FoundPlugin, error: BaseException | None, reference
 
 
 def _module_file(module: str) -> Path | None:
-    """The file of a module, which need not be importable."""
+    """Return the file of a module, which need not be importable."""
     try:
         spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
     except Exception:  # find_spec imports the parent packages
@@ -85,6 +85,6 @@ def _module_file(module: str) -> Path | None:
 
 
 def _declaration_line(file: Path, name: str) -> int | None:
-    """The first line that contains a reference to `name`, such as `target="acme.schedule:Zigzag"`."""
+    """Return the first line that contains a reference to `name`, such as `target="acme.schedule:Zigzag"`."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ()
     return next((number for number, line in enumerate(lines, 1) if f":{name}" in line), None)

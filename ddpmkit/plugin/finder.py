@@ -78,7 +78,7 @@ class FoundPlugin:
         return f"{self.entry_name} ({self.origin})"
 
     def invalid_reason(self) -> str | None:
-        """Why the plugin must not be imported, or None."""
+        """Return why the plugin must not be imported, or None."""
         if self.path is not None:
             return None
         if not _ENTRY_NAME.fullmatch(self.entry_name):
@@ -124,7 +124,7 @@ def _from_entry_point(entry: importlib.metadata.EntryPoint) -> FoundPlugin:
 
 
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
-    """Whether pip recorded an editable install (PEP 610)."""
+    """Return whether pip recorded an editable install (PEP 610)."""
     try:
         return bool(json.loads(distribution.read_text("direct_url.json") or "{}")["dir_info"]["editable"])
     except (ValueError, KeyError, TypeError):

@@ -74,7 +74,10 @@ def new_plugin_manager() -> pluggy.PluginManager:
 
 
 def load_plugin(plugin: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin | BrokenPlugin:
-    """Import one plugin, register it with `manager`, call its hooks and validate what they yield."""
+    """Import a plugin, register it with `manager`, call its hooks, and validate what they yield.
+
+    Returns a `BrokenPlugin` if one of these four steps fails.
+    """
     if (reason := plugin.invalid_reason()) is not None:
         return BrokenPlugin(plugin, reason)
     try:
@@ -95,7 +98,7 @@ def load_plugin(plugin: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlu
 
 
 def _import_torch_before(plugin: FoundPlugin) -> None:
-    """Import torch if the plugin's file imports it at its top: its settings must be read before the file runs."""
+    """Import torch if the plugin's file imports it: `SettingsGuard` records torch's settings before the file runs."""
     if plugin.path is not None and _IMPORT_OF_TORCH.search(plugin.path.read_bytes()):
         with contextlib.suppress(ImportError):  # the import in the file fails as well, and is reported with its line
             importlib.import_module("torch")

@@ -19,7 +19,7 @@ _DYNAMIC_NAMES = re.compile(r"\bimport\s*\(?\s*\*|\bglobals\s*\(|\bdef\s+__getat
 
 
 def is_reference(text: str) -> bool:
-    """Whether `text` has the form `package.module:Name`."""
+    """Return whether `text` has the form `package.module:Name`."""
     return _REFERENCE.fullmatch(text) is not None
 
 
@@ -37,7 +37,7 @@ def resolve(reference: str) -> Any:
 
 
 def expected_import_error(reference: str) -> BaseException | None:
-    """The exception that `resolve` would raise because the code does not exist; None if it probably exists.
+    """Return the exception that `resolve` would raise because the code does not exist; None if it probably exists.
 
     Nothing is imported, because a module or a package around it may import torch.
     """
@@ -86,6 +86,6 @@ def _source(spec: ModuleSpec) -> str | None:
 
 
 def _top_level_names(source: str, module: str) -> set[str]:
-    """The names that the module assigns or imports at its top level. Raises SyntaxError."""
+    """Return the names that the module assigns or imports at its top level. Raises SyntaxError."""
     symbols = symtable.symtable(source, module, "exec").get_symbols()
     return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}

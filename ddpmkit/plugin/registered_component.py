@@ -60,7 +60,7 @@ class RegisteredComponent:
         return self._with_target(lambda target: target(config, **runtime))
 
     def implements(self, method: str) -> bool:
-        """Whether the target has an optional method of its contract. Imports the target, and raises as `build` does."""
+        """Return whether the target has an optional method. Imports the target, and raises as `build` does."""
         return bool(self._with_target(lambda target: hasattr(target, method)))
 
     def call(self, method: str, config: ComponentConfig, **runtime: Any) -> Any:
@@ -68,7 +68,7 @@ class RegisteredComponent:
         return self._with_target(lambda target: getattr(target, method)(config, **runtime))
 
     def missing_code(self) -> DdpmkitError | None:
-        """The error that `build` will raise because code is not installed, or None. Nothing is imported."""
+        """Return the error that `build` will raise because code is not installed, or None. Nothing is imported."""
         if (missing := self._missing_requirement()) is not None:
             return missing
         error = expected_import_error(self.component.target)

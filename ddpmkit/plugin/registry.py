@@ -70,7 +70,7 @@ class Registry:
         return tuple(dict.fromkeys([*usable, *(broken.plugin for broken in self.broken), *self.disabled]))
 
     def of_kind(self, kind: str) -> tuple[RegisteredComponent, ...]:
-        """All components of a kind, sorted by id."""
+        """Return all components of a kind, sorted by id."""
         return tuple(self.components[kind].values())
 
     def get(self, kind: str, use: str) -> RegisteredComponent:
@@ -85,7 +85,7 @@ class Registry:
         return found
 
     def suggestions(self, kind: str, use: str) -> list[str]:
-        """Hints for an unknown `use`, one line each."""
+        """Return hints for an unknown `use`, one line each."""
         available = [entry.use for entry in self.of_kind(kind)]
         names = {entry.component.name: entry.use for entry in self.of_kind(kind)} | {use_: use_ for use_ in available}
         lines = [f"did you mean {names[close]!r}?" for close in difflib.get_close_matches(use, names, n=1, cutoff=0.6)]
@@ -105,7 +105,7 @@ class Registry:
 
 
 def name_conflicts(components: Iterable[RegisteredComponent]) -> tuple[NameConflict, ...]:
-    """Every conflict among `components`, sorted by kind and id."""
+    """Return every conflict among `components`, sorted by kind and id."""
     claims: defaultdict[tuple[str, str], list[RegisteredComponent]] = defaultdict(list)
     for entry in sorted(components, key=lambda entry: str(entry.plugin)):
         claims[entry.kind, entry.id].append(entry)
@@ -113,7 +113,7 @@ def name_conflicts(components: Iterable[RegisteredComponent]) -> tuple[NameConfl
 
 
 def namespace_of(use: str) -> str:
-    """The namespace of the component that `use` refers to."""
+    """Return the namespace of the component that `use` refers to."""
     return _full_id(use).partition("/")[0]
 
 

@@ -16,12 +16,12 @@ __all__ = ["install_hint", "missing_modules"]
 
 
 def missing_modules(names: Sequence[str]) -> list[str]:
-    """The top-level modules among `names` that are not installed. Nothing is imported."""
+    """Return the top-level modules among `names` that are not installed. Nothing is imported."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def install_hint(modules: Sequence[str], plugin: FoundPlugin) -> str:
-    """The command that installs `modules`, or a sentence if the distribution is not known."""
+    """Return the command that installs `modules`, or a sentence if the distribution is not known."""
     if plugin.path is not None:
         if len(modules) == 1:
             return f"pip install the package that provides the module {modules[0]}"

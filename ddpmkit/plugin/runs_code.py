@@ -34,7 +34,7 @@ class CodeValue:
 
 
 def code_values(config: BaseModel, key: tuple[str | int, ...] = ()) -> Iterator[CodeValue]:
-    """Every value that names code, in a config and the models inside it. `key` is the path to the config."""
+    """Yield every value that names code, in a config and the models inside it. `key` is the path to the config."""
     for name, field in type(config).model_fields.items():
         value, path = getattr(config, name), (*key, name)
         marks = [mark for mark in field.metadata if isinstance(mark, RunsCode)]

@@ -69,7 +69,7 @@ class RePaint:
         return self.passes * calls
 
     def _plan(self, steps: int) -> tuple[int, int]:
-        """The number of steps of one segment, and of passes over all segments together."""
+        """Return the number of steps of one segment, and of passes over all segments together."""
         segment = -(-steps // _SEGMENTS)
         return segment, self.passes * -(-steps // segment)
 

@@ -1,4 +1,4 @@
-"""Write the files of a new plugin from templates."""
+"""Writes the files of a new plugin from templates."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -139,7 +139,7 @@ def _check_quietly(entry: "RegisteredComponent") -> CheckedComponent:
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
-    """The config keys given with `--set`. Raises RecipeError for malformed ones."""
+    """Return the config keys given with `--set`. Raises RecipeError for malformed ones."""
     from ddpmkit.recipe import Problem, RecipeError
     from ddpmkit.recipe.layers import MergedRecipe, parse_override
 
@@ -155,7 +155,7 @@ def _settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _xfail_reasons(texts: Sequence[str]) -> dict[str, str]:
-    """The reasons given with `--xfail`, by check id."""
+    """Return the reasons given with `--xfail`, by check id."""
     reasons = {}
     for text in texts:
         name, equals, reason = text.partition("=")

@@ -123,7 +123,7 @@ def _totals(outcomes: Sequence["Outcome"]) -> str:
 
 
 def _description(outcome: "Outcome") -> tuple[str, str]:
-    """Text and style."""
+    """Return text and style."""
     match outcome.status:
         case "passed":
             return outcome.rule.requirement, "dim"

@@ -21,7 +21,7 @@ kind_option = click.option(
 
 
 def find_components(registry: "Registry", name: str, kind: str | None) -> list["RegisteredComponent"]:
-    """Every component with this name. Raises PluginError with suggestions if there is none."""
+    """Return every component with this name. Raises PluginError with suggestions if there is none."""
     kinds = [kind] if kind else KINDS
     found = [entry for k in kinds for entry in registry.of_kind(k) if name in (entry.use, entry.id)]
     if found:
@@ -35,7 +35,7 @@ def find_components(registry: "Registry", name: str, kind: str | None) -> list["
 
 
 def _nearest_kind(registry: "Registry", name: str) -> str:
-    """The kind that has the most similar name, for the suggestions."""
+    """Return the kind that has the most similar name, for the suggestions."""
 
     def similarity(kind: str) -> float:
         names = [entry.use for entry in registry.of_kind(kind)]
