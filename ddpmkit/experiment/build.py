@@ -1,4 +1,7 @@
-"""Builds the parts of a run from a recipe: model, metrics, images and trackers."""
+"""Builds the parts of a run from a recipe: model, metrics, images and trackers.
+
+The model and the metrics are built in `model` and `metrics`.
+"""
 
 import contextlib
 import functools
@@ -27,20 +30,20 @@ __all__ = ["RunParts", "build_images", "build_run", "build_trackers"]
 
 @dataclass(frozen=True)
 class RunParts:
-    """What a run consists of, before anything is written."""
+    """The parts of a run, built before anything is written."""
 
     model: Model
     metrics: list[BuiltMetric]
     images: ImageSource
     """Training images."""
     validation_images: ImageSource
-    """Validation images; there may be none."""
+    """Validation images; empty if the dataset has no split "val"."""
 
 
 def build_run(recipe: Recipe, *, skip_unavailable_metrics: bool, message: Callable[[str], None]) -> RunParts:
     """Build all parts of a run except its trackers, and check that the trackers' code is installed.
 
-    Raises InputError with the errors of all parts, so that a user can fix them together.
+    Raises InputError with the errors of all parts, so that the user sees all of them at once.
     """
     errors = ErrorCollector()
     model, device = None, torch.device("cpu")
@@ -65,9 +68,9 @@ def build_run(recipe: Recipe, *, skip_unavailable_metrics: bool, message: Callab
 
 
 def build_images(recipe: Recipe, split: str, guard: Guard = contextlib.nullcontext) -> ImageSource:
-    """The images of a split ("train" or "val"). Raises InputError if there are no training images.
+    """Return the images of a split ("train" or "val"). Raises InputError if there are no training images.
 
-    `guard` guards each call of the dataset ("dataset").
+    Each call of the dataset runs inside `guard("dataset")`.
     """
     data = recipe.data.settings
     classes = None if data.classes == "all" else data.classes
@@ -82,7 +85,7 @@ def build_images(recipe: Recipe, split: str, guard: Guard = contextlib.nullconte
 
 
 def _length(dataset: Dataset) -> int:
-    """`len(dataset)`. Raises ContractError if that is not an integer of 0 or more."""
+    """Return `len(dataset)`. Raises ContractError if it is not an integer of 0 or more."""
     if not hasattr(type(dataset), "__len__"):
         raise ContractError("dataset", "it has no __len__")
     length: Any = type(dataset).__len__(dataset)
@@ -92,7 +95,7 @@ def _length(dataset: Dataset) -> int:
 
 
 def _check_dataset(dataset: Dataset, num_classes: int) -> None:
-    """Raises ContractError unless a lock file can store the fingerprint, and every class of the network has a name."""
+    """Raise ContractError unless a lock file can store the fingerprint, and the network's classes all have names."""
     fingerprint, names = getattr(dataset, "fingerprint", None), getattr(dataset, "class_names", None)
     if not isinstance(fingerprint, str) or not fingerprint or not fingerprint.isprintable():
         raise ContractError("dataset", f"its fingerprint must be a text of printable characters, not {fingerprint!a}")
@@ -103,7 +106,7 @@ def _check_dataset(dataset: Dataset, num_classes: int) -> None:
 
 
 def build_trackers(recipe: Recipe, folder: RunFolder) -> list[TrackerThread]:
-    """The recipe's trackers, each in its thread. Raises PluginError for a tracker that fails or hangs."""
+    """Return the recipe's trackers, each in its thread. Raises PluginError for a tracker that fails or hangs."""
     trackers = []
     for part in recipe.trackers:
         build = functools.partial(part.build, run_folder=folder.path)

@@ -16,7 +16,7 @@ class ErrorCollector:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Store an InputError that is raised within, instead of raising it."""
+        """Catch an InputError raised in the block, and store it."""
         try:
             yield
         except _SeveralErrors as error:
@@ -25,7 +25,7 @@ class ErrorCollector:
             self._errors.append(error)
 
     def raise_collected(self) -> None:
-        """Raise what was collected: a single error as it is, several as one InputError with the text of each."""
+        """Raise the collected error. Several are raised as one InputError with the text of each."""
         if len(self._errors) == 1:
             raise self._errors[0]
         if self._errors:

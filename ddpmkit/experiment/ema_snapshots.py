@@ -1,4 +1,4 @@
-"""Snapshots of averages of the weights, and the post-hoc EMA that is mixed from them.
+"""Reads the EMA snapshots of a run, and mixes post-hoc averages of the weights from them.
 
 Karras et al. (2024), "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.2
 (https://arxiv.org/abs/2312.02696).
@@ -28,7 +28,7 @@ from ddpmkit.training.state import average_part
 __all__ = ["Snapshots"]
 
 _LARGEST_ERROR = 0.1
-"""Relative error of a profile beyond which it counts as another one than requested."""
+"""Largest accepted relative error of a mixed profile."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +42,15 @@ class Snapshots:
     folder: Path
 
     def remove_after(self, step: int) -> None:
-        """Remove the snapshots of later steps: a run that resumes at `step` takes them again."""
+        """Remove the snapshots of later steps: a run that resumes at `step` writes them again."""
         for path in checkpoint_folders(self.folder):
             if step_of(path) > step:
                 remove_checkpoint(path)
 
     def posthoc_average(self, sigma_rel: float, step: int, current: Mapping[float, State], network: nn.Module) -> State:
-        """The average of any width at `step`, mixed from those stored there (`current`, by width) and from snapshots.
+        """Return the average of width `sigma_rel` at `step`.
+
+        It is mixed from the averages at this step (`current`, by width) and from earlier snapshots.
 
         Only the parameters of `network` are mixed; buffers are as in `current`. Raises InputError if the mixture would
         be far from the requested width, or if a snapshot has other tensors.
@@ -75,7 +77,7 @@ class Snapshots:
             )
         like = next(iter(current.values()))
         names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
-        # Coefficients of both signs cancel, which would show in float32.
+        # The coefficients have both signs. In float32, their sum would lose precision.
         sums = {name: torch.zeros(like[name].shape, dtype=torch.float64) for name in names}
         for coefficient, (profile, source) in zip(mixed.coefficients, [*latest, *earlier], strict=True):
             for name, value in _tensors(source, profile, like).items():
@@ -93,12 +95,12 @@ class Snapshots:
 
 
 def _tensors(source: State | Checkpoint, profile: WeightProfile, like: State) -> State:
-    """Raises InputError if the tensors are those of another network."""
+    """Return the tensors of `source`. Raises InputError if they belong to another network."""
     if not isinstance(source, Checkpoint):
         return source
     tensors = source.tensors(_part(profile.sigma_rel))
     if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in like.items()}:
-        raise InputError(f"the snapshot {source.path} is of another network.", remedies=[f"remove {source.path}"])
+        raise InputError(f"the snapshot {source.path} belongs to another network.", remedies=[f"remove {source.path}"])
     return tensors
 
 

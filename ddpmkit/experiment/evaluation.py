@@ -1,7 +1,7 @@
 """Evaluates weights by a metric of the recipe.
 
-An evaluation has an identity: everything that its scores depend on besides the weights. The log stores it with the
-scores, so a resumed run detects which scores exist already, and which were taken by other rules.
+The identity of an evaluation contains everything that its scores depend on besides the weights. The log stores the
+identity with the scores, so a resumed run detects which scores exist already, and which were computed in another way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, built: BuiltMetric, model: Model, images: ImageSource, num_samples: int | None = None) -> "Evaluation":
-        """The evaluation that the recipe of `model` defines, or one with another number of samples."""
+        """Return the evaluation that the recipe of `model` defines, with `num_samples` samples if that is given."""
         return cls(built, model, images, num_samples or built.num_samples)
 
     @property
@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As plain JSON data. Its interval and the batch size are not part of it."""
+        """The identity as plain JSON data. The interval of the metric and the batch size do not belong to it."""
         protocol = self.built.metric.protocol
         return {
             "metric": component_identity(self.built.part),
@@ -69,17 +69,17 @@ class Evaluation:
         return facts
 
     def produced(self, scores: Scores) -> bool:
-        """Whether the run itself took these scores by this evaluation, after any step."""
+        """Return whether this evaluation of the run itself computed these scores, at any step."""
         if scores.origin != "run":
             return False
         return scores.identity == self.identity if scores.identity else self._matches_old_record(scores)
 
     def best_step(self, scores: Sequence[Scores], name: str, steps: Sequence[int]) -> int | None:
-        """The step of `steps` with the best score `name` of this evaluation."""
+        """Return the step of `steps` with the best score `name` of this evaluation; None if there is no such score."""
         return best_step([each for each in made_by_run(scores) if self.produced(each)], name, steps)
 
     def _matches_old_record(self, scores: Scores) -> bool:
-        """Whether scores without an identity, as earlier versions wrote them, agree in everything that they state."""
+        """Return whether old scores, which have no identity, agree with this evaluation in all facts they contain."""
         expected = {**self.identity["protocol"]["facts"], "weights": "", **self.facts}
         expected["sampler"] = _sampler_name(self.model)
         return (
@@ -98,9 +98,11 @@ def evaluate(
     display: ProgressDisplay,
     origin: Literal["run", "request"] = "run",
 ) -> Scores:
-    """Show the expected cost, measure the real images (once), generate samples and compute the scores.
+    """Show the expected cost, generate samples, compute the scores and return them.
 
-    `generator` must have the evaluation's weights, after `step`.
+    The real images are measured first if their result is not in the cache.
+
+    `generator` must have the weights of the evaluation after optimizer step `step`.
     """
     built, images, count = evaluation.built, evaluation.images, evaluation.num_samples
     metric, settings = built.metric, built.part.keys_with_effect()
@@ -147,7 +149,7 @@ def check_finite(scores: Scores) -> None:
 
 
 def _sampler_text(model: Model) -> str:
-    """`ddim, 10 steps`, and the keys that differ from their defaults."""
+    """Return `ddim, 10 steps`, and the keys that differ from their defaults."""
     part = model.recipe.sampler
     chosen: Mapping[str, Any] = part.config.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     keys = [f"{key} = {toml_value(value)}" for key, value in chosen.items()]

@@ -86,9 +86,9 @@ def _failing_component(error: BaseException, parts: Sequence[Part[Any]]) -> Part
     """
     frames = [frame for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__)))]
     for frame in frames:
-        running = frame.f_globals.get("__name__", "")
+        module = frame.f_globals.get("__name__", "")
         for matches in (_is_module, _is_package):
-            found = [part for part in parts if matches(running, part.component.component.target.partition(":")[0])]
+            found = [part for part in parts if matches(module, part.component.component.target.partition(":")[0])]
             if found:
                 methods = (frame.f_code.co_qualname for frame in frames)
                 return next((part for method in methods for part in found if _is_method_of(method, part)), found[0])
@@ -99,13 +99,13 @@ def _is_method_of(method: str, part: Part[Any]) -> bool:
     return method.startswith(f"{part.component.component.target.partition(':')[2]}.")
 
 
-def _is_module(running: str, target: str) -> bool:
-    return running == target
+def _is_module(module: str, target: str) -> bool:
+    return module == target
 
 
-def _is_package(running: str, target: str) -> bool:
+def _is_package(module: str, target: str) -> bool:
     package = target.rpartition(".")[0]
-    return bool(package) and (running == package or running.startswith(f"{package}."))
+    return bool(package) and (module == package or module.startswith(f"{package}."))
 
 
 def _file_and_line(error: BaseException) -> str:

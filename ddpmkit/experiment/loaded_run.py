@@ -1,4 +1,4 @@
-"""An opened run: sample it, edit images with it, evaluate it, visualize it."""
+"""`Run`: an opened run, to generate and edit images with its weights, evaluate them, and visualize the process."""
 
 import logging
 from collections.abc import Iterator
@@ -77,9 +77,9 @@ class Run:
     ) -> Tensor:
         """Generate `count` images: uint8 [count, C, H, W] on the CPU.
 
-        `seed` None is the recipe's: image i is then image i of the run's own grids. `steps` is 1 .. T. `weights` is as
-        in `sampler.weights`: "ema", "raw", "decay=0.9999", "sigma_rel=0.075"; None: the recipe's. `class_name` None
-        generates each class in turn if the run has class labels.
+        `seed` is by default the recipe's; image i is then image i of the grids of the run. `steps` is 1 .. T. `weights`
+        is a value of `sampler.weights` ("ema", "raw", "decay=0.9999", "sigma_rel=0.075"), by default the recipe's. If
+        the run has class labels, `class_name` None generates each class in turn.
         """
         return self.generate(self.generator(weights, steps, class_name), count, seed)
 
@@ -96,8 +96,8 @@ class Run:
     ) -> Tensor:
         """Generate `count` images from a noised image, uint8 [C, H, W] or a file: Meng et al. (2022), "SDEdit".
 
-        `strength` (more than 0, at most 1) is the share of the noising steps that the image is taken through; `steps`
-        are still those of the whole process. Other arguments are as in `sample`. Raises InputError for a file that is
+        `strength` (more than 0, at most 1) is the fraction of the noising steps that are applied to the image; `steps`
+        still counts the steps from pure noise. Other arguments are as in `sample`. Raises InputError for a file that is
         not an image, or an image of another shape.
         """
         generator = image_to_image(self.generator(weights, steps, class_name), self.open_image(picture), strength)
@@ -118,8 +118,9 @@ class Run:
     ) -> Tensor:
         """Generate `count` images that equal `picture` except where `mask`, bool [H, W] or a file, is True (white).
 
-        Each tenth of the process is repeated `resample` times, so that both regions fit: Lugmayr et al. (2022),
-        "RePaint". With a `strength` below 1 the masked region starts from the noised image, as in `edit`.
+        Each tenth of the process is repeated `resample` times, so that the generated region matches the known one:
+        Lugmayr et al. (2022), "RePaint". With a `strength` below 1, the masked region starts from the noised image, as
+        in `edit`.
         """
         image = self.open_image(picture)
         start = image_to_image(self.generator(weights, steps, class_name), image, strength)
@@ -139,9 +140,9 @@ class Run:
     ) -> Tensor:
         """Generate `count` images from `first` to `last`: two images, as in `edit`, or the indices of two samples.
 
-        `strength` applies to images: with a higher one, the results look less like a blend, and less like either end.
-        Indices are those of `sample` with this seed, and both ends are these samples. A run with class labels needs
-        `class_name`. Raises InputError for an image together with an index.
+        `strength` applies to images: a higher strength gives results that look less like a blend, and less like the two
+        images. Indices are those of `sample` with this seed, and the first and the last image are these samples. A run
+        with class labels needs `class_name`. Raises InputError for an image together with an index.
         """
         generator = self.generator(weights, steps, class_name)
         return self.generate(self.interpolation(generator, first, last, count, strength), count, seed)
@@ -149,7 +150,7 @@ class Run:
     def interpolation(
         self, generator: ImageGenerator, first: ImageInput | int, last: ImageInput | int, count: int, strength: float
     ) -> ImageGenerator:
-        """The generator that `interpolate` uses, made from `generator`."""
+        """Return the generator that `interpolate` uses, made from `generator`."""
         if generator.num_classes and generator.chosen_class is None:
             names = ", ".join(self.recipe.data.settings.classes)
             raise InputError(
@@ -177,11 +178,11 @@ class Run:
             return generator.images(range(count), seed, advance)
 
     def open_image(self, image: ImageInput) -> Tensor:
-        """A file as uint8 [C, H, W], scaled and cropped like the run's training images; a tensor as it is."""
+        """Return a file as uint8 [C, H, W], scaled and cropped like the run's training images; a tensor as it is."""
         return image if isinstance(image, Tensor) else open_image(Path(image), self.recipe.data.settings)
 
     def open_mask(self, mask: ImageInput) -> Tensor:
-        """A file as bool [H, W], True where it is white, scaled and cropped like an image; a tensor as it is."""
+        """Return a file as bool [H, W], True if white, scaled and cropped like an image; a tensor as it is."""
         return mask if isinstance(mask, Tensor) else open_mask(Path(mask), self.recipe.data.settings)
 
     def evaluate(
@@ -189,8 +190,8 @@ class Run:
     ) -> list[Scores]:
         """Evaluate the weights by every metric of the recipe, and add the scores to the run's log.
 
-        Raises InputError if the recipe has no metric, ComponentUnavailable if one cannot work here, RunFailed if a
-        component fails. A log that cannot be written triggers a warning.
+        Raises InputError if the recipe has no metric, ComponentUnavailable if a metric cannot run on this machine,
+        RunFailed if a component fails. A log that cannot be written triggers a warning.
         """
         return list(
             self.evaluations(
@@ -256,7 +257,7 @@ class Run:
     def generator(
         self, weights: str | None = None, steps: int | None = None, class_name: str | None = None
     ) -> ImageGenerator:
-        """A generator of images from this run's weights.
+        """Return a generator of images from this run's weights.
 
         Raises InputError for an unknown class and for weights that are not available, RunFailed for weights that are
         NaN or infinity.

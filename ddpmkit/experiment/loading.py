@@ -29,13 +29,13 @@ def load(
 ) -> Run:
     """Open a run folder at its newest checkpoint, or one checkpoint folder.
 
-    `overrides` are `key=value` strings as for `--set`, of keys that the weights do not depend on: `sampler.use=ddim`.
-    Keys that `purpose` does not use are rejected. Components are those of all installed plugins and of the files
-    `plugins`, as for `--plugin`; or those of `registry` alone. Code that is named in a run from elsewhere, such as the
-    extractor of a metric, runs only if you `trust` it.
+    `overrides` are `key=value` strings as for `--set`. They may change only keys that the weights do not depend on,
+    such as `sampler.use=ddim`. Keys that `purpose` does not use are rejected. Components are those of all installed
+    plugins and of the files `plugins`, as for `--plugin`; or those of `registry` alone. If the run is from another
+    user, code that its recipe names, such as the extractor of a metric, runs only with `trust=True`.
 
-    Raises InputError if there is nothing to open or it is damaged. A checkpoint that is given by its path is never
-    replaced by an older one.
+    Raises InputError if `path` contains no checkpoint, or a damaged one. If `path` is a checkpoint folder, no other
+    checkpoint is opened instead.
     """
     path, registry = Path(path), chosen_registry(registry, plugins)
     if (path / "manifest.json").exists():

@@ -23,7 +23,7 @@ class BuiltMetric:
     """A metric with its section of the recipe."""
 
     name: str
-    """Its `use`, followed by the keys in which it differs from other metrics of the same `use`."""
+    """The `use` of the metric, followed by the keys in which it differs from other metrics of the same `use`."""
     part: Part[MetricSection]
     metric: Metric
 
@@ -33,11 +33,14 @@ class BuiltMetric:
         return self.part.component.use
 
     def ranks_by(self, score: str) -> bool:
-        """Whether it returns a score of this name that has a better direction."""
+        """Return whether the metric has a score of this name, and a lower or a higher value is better."""
         return self.metric.better.get(score, "neither") != "neither"
 
     def weights(self, sampling: str) -> str:
-        """The weights to evaluate: the protocol's, or those of the run's samples (`sampling`) if both are averages."""
+        """Return the weights to evaluate: those of the protocol. For "ema", it is `sampling` unless that is "raw".
+
+        `sampling` is the recipe's choice for samples.
+        """
         averaged = self.metric.protocol.weights == "ema" and sampling != "raw"
         return sampling if averaged else self.metric.protocol.weights
 
@@ -55,10 +58,10 @@ def build_metrics(
     message: Callable[[str], None],
     guard: Guard = contextlib.nullcontext,
 ) -> list[BuiltMetric]:
-    """The recipe's metrics; with `skip_unavailable` without those that cannot work here, each with a `message`.
+    """Return the recipe's metrics, each built inside `guard`, which receives the name of the metric.
 
-    `guard` guards the construction of each, with its name. Raises ComponentUnavailable for a metric that
-    cannot work, before any work has started; one InputError for several.
+    With `skip_unavailable`, a metric that cannot run on this machine is left out and reported with `message`. Otherwise
+    it raises ComponentUnavailable. If several metrics fail, one InputError lists all of them.
     """
     built, errors = [], ErrorCollector()
     for name, part in zip(metric_names(recipe), recipe.metrics, strict=True):
@@ -77,7 +80,7 @@ def build_metrics(
 
 
 def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
-    """Raises PluginError for a metric without a valid `protocol` or `better`."""
+    """Raise PluginError for a metric without a valid `protocol` or `better`."""
     component, fault = part.component, ""
     protocol, better = getattr(metric, "protocol", None), getattr(metric, "better", None)
     directions = get_args(Better)
@@ -93,14 +96,14 @@ def _check_metric(part: Part[MetricSection], metric: Metric) -> None:
 
 
 def metric_names(recipe: Recipe) -> list[str]:
-    """The name of each metric in its scores: its `use`, followed by keys if the recipe has several of this `use`."""
+    """Return the name of each metric: its `use`, followed by keys if the recipe has several of this `use`."""
     return distinct_names([(part.component.use, evaluation_keys(part)) for part in recipe.metrics])
 
 
 def check_keep_best(recipe: Recipe, metrics: Sequence[BuiltMetric], message: Callable[[str], None]) -> None:
     """Check that a metric returns the score `train.keep_best`.
 
-    Raises InputError if none does; shows a `message` instead if metrics were skipped.
+    Raises InputError if no metric returns it. If metrics were skipped, `message` is called instead.
     """
     score = recipe.train.keep_best
     if not score or any(built.ranks_by(score) for built in metrics):

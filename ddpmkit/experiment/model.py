@@ -1,4 +1,4 @@
-"""Builds what trains and generates: the diffusion process, the network, the loss and the sampler of a recipe."""
+"""Builds the diffusion process, the network, the loss and the sampler of a recipe."""
 
 import contextlib
 import shlex
@@ -30,10 +30,10 @@ class Model:
     process: GaussianDiffusion
     network: nn.Module = field(repr=False)
     guard: Guard = contextlib.nullcontext
-    """Guards each call of a component, with its kind: restores process-wide settings that the call changed."""
+    """Context manager around each call of a component (by its kind): it restores changed global settings."""
 
     def objective(self) -> Objective:
-        """The recipe's training objective."""
+        """Return the recipe's training objective."""
         diffusion = self.recipe.diffusion
         with self.guard("loss"):
             loss: Loss = self.recipe.loss.build(prediction=diffusion.prediction)
@@ -48,7 +48,7 @@ class Model:
         )
 
     def generator(self, network: nn.Module, sampler: Sampler | None = None, steps: int | None = None) -> ImageGenerator:
-        """A generator of images from `network`, with the recipe's sampler and number of steps, or with others.
+        """Return a generator of images from `network`. Sampler and number of steps are by default the recipe's.
 
         Raises InputError if `steps` is not in 1 .. T, RunFailed if a weight is NaN or infinity.
         """
@@ -91,7 +91,7 @@ class Model:
 
 
 def build_model(recipe: Recipe, device: str | None = None) -> Model:
-    """The diffusion process, and the network with its initial weights, which are a function of the recipe's seed.
+    """Return the diffusion process, and the network with its initial weights, which depend only on the recipe's seed.
 
     Raises PluginError for a component that fails, or a schedule that is not valid.
     """
@@ -102,9 +102,9 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     process = _process(recipe, guard).to(runtime.device)
     data = recipe.data.settings
     learns_variance = "learned-variance" in recipe.loss.component.component.provides
-    # Under self-conditioning the estimate of x0 follows the image in the channels.
+    # With self-conditioning, the input has the channels of the image, then those of the x0 estimate.
     in_channels = (2 if recipe.diffusion.self_conditioning else 1) * data.channels
-    # torch's generator takes a 64-bit seed. It comes from a stream of its own, independent of all other randomness.
+    # torch's generator needs a 64-bit seed. The stream INIT is independent of all other random numbers.
     with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), guard("backbone"):
         network: nn.Module = recipe.backbone.build(
             image_shape=data.image_shape._replace(channels=in_channels),
@@ -131,15 +131,15 @@ def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:
 
 
 def _settings_guard(recipe: Recipe) -> Guard:
-    """Restores settings around a call; a component is named by its kind, or by the text given."""
+    """Return a guard that restores global settings. It receives the kind of a component, or another text."""
     settings_guard = SettingsGuard()
     parts = (recipe.schedule, recipe.backbone, recipe.loss, recipe.sampler, recipe.data)
     names = {part.component.kind: f"{part.component.kind} {part.component.use!r}" for part in parts}
-    return lambda who: settings_guard.guard(names.get(who, who))
+    return lambda caller: settings_guard.guard(names.get(caller, caller))
 
 
 def _alphas_cumprod(recipe: Recipe) -> Tensor:
-    """alpha_bar float64 [T] of the recipe's schedule. Raises PluginError, which names the schedule, for any failure."""
+    """Return alpha_bar of the recipe's schedule, float64 [T]. Raises PluginError for any failure."""
     timesteps, component = recipe.diffusion.timesteps, recipe.schedule.component
     schedule: Schedule = recipe.schedule.build(timesteps=timesteps)
     try:
@@ -152,13 +152,13 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
         reason = error.message if isinstance(error, InputError) else failed
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
-            remedies=[f"{_check_command(recipe)}  says more", "use another schedule"],
+            remedies=[f"{_check_command(recipe)}  shows the details", "use another schedule"],
         ) from error
     return alphas_cumprod
 
 
 def _check_command(recipe: Recipe) -> str:
-    """The command that checks the recipe's schedule with the recipe's keys and T."""
+    """Return the command that checks the recipe's schedule with the recipe's keys and T."""
     component, config = recipe.schedule.component, recipe.schedule.config
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     options = [part for name, value in settings.items() for part in ("--set", f"{name}={toml_value(value)}")]

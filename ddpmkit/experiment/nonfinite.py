@@ -1,6 +1,5 @@
 """Applies `train.on_nonfinite` to a loss, gradient or weight that is NaN or infinity: stop, skip, or roll back."""
 
-import contextlib
 from collections.abc import Callable
 
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
@@ -13,7 +12,7 @@ __all__ = ["NonfinitePolicy"]
 
 
 class NonfinitePolicy:
-    """`train.on_nonfinite`, for one trainer."""
+    """Stops, skips or rolls back one trainer, as `train.on_nonfinite` states."""
 
     def __init__(
         self,
@@ -24,7 +23,7 @@ class NonfinitePolicy:
         restore: Callable[[Checkpoint], None],
         is_checkpoint_step: Callable[[int], bool],
     ) -> None:
-        """`message` receives what was done; `restore` restores the run to a checkpoint.
+        """`message` is called with a text that states what was done; `restore` restores the run to a checkpoint.
 
         `is_checkpoint_step` returns whether an uninterrupted run saves a checkpoint after this step.
         """
@@ -39,42 +38,71 @@ class NonfinitePolicy:
             rollbacks = self._trainer.rollbacks + 1
             self._saver.remove_after(checkpoint.step)
             self._restore(checkpoint)
-            # The checkpoint has the count at its time. Without the new one, the same batches would fail again.
+            # The checkpoint contains the old count. With it, the same batches would be used again and fail again.
             self._trainer.rollbacks = rollbacks
-            self._record(error, f"rolled back to step {checkpoint.step}, continues with other batches")
+            self._record(error, f"rolled back to step {checkpoint.step}; training continues with other batches")
         elif policy == "skip" and self._may_skip(error):
             self._trainer.skip_step()
             self._record(error, "skipped the batch")
         else:
             self._record(error, "stopped")
-            with contextlib.suppress(DdpmkitError, NotFinite):
-                self._saver.save(must_succeed=True)
-            raise RunFailed(
-                f"{_description(error)}. The weights before this step are saved; the images and timesteps are in "
-                f"{self._folder.incidents.path}.",
-                remedies=[
-                    'train.on_nonfinite = "skip" skips such a batch, "rollback" returns to the last checkpoint and '
-                    "continues with other batches",
-                    "a smaller train.learning_rate, train.gradient_clip = 1.0, or train.warmup_steps = 500: as another "
-                    "run, or with --accept-changes",
-                ],
-            ) from error
+            raise self._save_and_explain(error) from error
 
     def record_validation_loss(self, step: int, loss: float) -> None:
         """Record a validation loss of NaN or infinity. The weights are finite, so training may still recover."""
         self._folder.incidents.append("nonfinite", {"step": step, "validation_loss": str(loss), "done": "continued"})
         self._message(f"step {step}: the validation loss is {loss}, and was left out of the log")
 
+    def _save_and_explain(self, error: NotFinite) -> RunFailed:
+        """Save the weights before the step if they are finite, and return the error that ends the run."""
+        step, sentences, weights_are_finite = self._trainer.step, [f"{_description(error)}."], True
+        try:
+            self._saver.save(must_succeed=True)
+            sentences.append(f"The weights after step {step} are saved.")
+        except NotFinite as weight:
+            weights_are_finite = False
+            if weight.facts != error.facts:
+                tensor, part = weight.facts["tensor"], weight.facts["part"]
+                sentences.append(f"The weights after step {step} are not saved: {tensor} of {part} is not finite.")
+            sentences.append(self._last_checkpoint())
+        except DdpmkitError as failure:
+            sentences += [f"The weights after step {step} are not saved: {failure.message}", self._last_checkpoint()]
+        if "images" in error.facts:
+            sentences.append(f"The images and timesteps of the step are in {self._folder.incidents.path}.")
+        return RunFailed(
+            " ".join(sentences),
+            remedies=[
+                *self._other_policies(weights_are_finite=weights_are_finite),
+                "a smaller train.learning_rate, train.gradient_clip = 1.0, or train.warmup_steps = 500: as another "
+                "run, or with --accept-changes",
+            ],
+        )
+
+    def _last_checkpoint(self) -> str:
+        step = self._saver.saved_step
+        return "There is no checkpoint." if step is None else f"The last checkpoint is that of step {step}."
+
+    def _other_policies(self, *, weights_are_finite: bool) -> list[str]:
+        """Return a remedy for each other policy that can help. Skipping a batch does not make a weight finite."""
+        policy, remedies = self._trainer.settings.on_nonfinite, []
+        if policy != "skip" and weights_are_finite:
+            remedies.append('train.on_nonfinite = "skip" skips such a batch')
+        if policy != "rollback":
+            remedies.append(
+                'train.on_nonfinite = "rollback" returns to the last checkpoint and continues with other batches'
+            )
+        return remedies
+
     def _may_skip(self, error: NotFinite) -> bool:
-        """Skipping batches does not help if a weight is not finite."""
+        """Return whether the batch may be skipped. If a weight is not finite, this does not help."""
         return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit
 
     def _rollback_target(self) -> Checkpoint | None:
-        """The last regular checkpoint; None if the run was rolled back to it too often already.
+        """Return the last regular checkpoint; None if the run was rolled back to it too often already.
 
-        A checkpoint that was saved because of a stop does not count: an uninterrupted run does not have it, and would
-        be rolled back to another step. It is used only if there is no regular checkpoint, which happens if `rollback`
-        is new in the recipe.
+        A checkpoint that was saved because of a stop is irregular: an uninterrupted run does not have it, and would be
+        rolled back to another step. It is used only if there is no regular checkpoint, which happens if `rollback` is
+        new in the recipe.
         """
         self._saver.wait()
         checkpoint = resumable_checkpoint(self._folder.checkpoints, self._is_checkpoint_step) or resumable_checkpoint(
@@ -82,6 +110,7 @@ class NonfinitePolicy:
         )
         if checkpoint is None:
             return None
+        # "detours" is the number of rollbacks: see `ddpmkit.training.state`.
         done = self._trainer.rollbacks - int(checkpoint.tensors("progress")["detours"])
         return checkpoint if done < self._trainer.settings.nonfinite_limit else None
 

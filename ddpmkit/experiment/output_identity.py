@@ -1,6 +1,6 @@
-"""What generated images depend on besides the weights, as plain JSON data.
+"""Lists everything except the weights that generated images depend on (sampler, seed, precision, ...), as JSON data.
 
-Images and scores are stored with it, so that a resumed run detects which of them are missing or out of date.
+This identity is stored with images and scores, so that a resumed run detects which of them are missing or out of date.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["component_identity", "grid_identity", "sampling_identity", "strips_i
 
 
 def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
-    """Everything that images generated with these weights depend on, except their number."""
+    """Return everything that images generated with these weights depend on, except their number."""
     recipe = model.recipe
     settings = recipe.sampler.settings
     return {
@@ -28,23 +28,23 @@ def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
 
 
 def grid_identity(model: Model) -> dict[str, Any]:
-    """What a grid of samples depends on."""
+    """Return everything that a grid of samples depends on."""
     settings = model.recipe.sampler.settings
     return {"count": settings.count, **sampling_identity(model, settings.weights)}
 
 
 def strips_identity(model: Model) -> dict[str, Any]:
-    """What the strips of the forward and the reverse process depend on, except the seed, which a user may choose."""
+    """Return what the strips of the forward and the reverse process depend on, except the seed, which users choose."""
     identity = sampling_identity(model, model.recipe.sampler.settings.weights)
     return {name: value for name, value in identity.items() if name != "seed"}
 
 
 def component_identity(part: Part[Any]) -> dict[str, Any]:
-    """A component by its name, the version of its code, and the keys that a result depends on."""
+    """Return the name of a component, the version of its code, and the keys that affect its results."""
     component = part.component
     return {"use": component.use, "version": component.plugin.version, "config": part.keys_with_effect()}
 
 
 def _canonical_weights(weights: str, recipe: Recipe) -> str:
-    """`ema` and `decay=D` are the same average if D is the recipe's decay."""
+    """Return `ema` for `decay=D` if D is the recipe's decay: both name one average."""
     return str(recipe.train.stored_average(parse_weights(weights)) or weights)

@@ -1,4 +1,4 @@
-"""What a run makes besides its weights: samples, scores, strips of both processes, and the report."""
+"""Makes the outputs of a run: samples, scores, image strips of the forward and the reverse process, and the report."""
 
 import contextlib
 import logging
@@ -32,12 +32,12 @@ _log = logging.getLogger(__name__)
 
 
 def is_due(every: int, step: int, last_step: int) -> bool:
-    """Whether something is due after `step`: every so many steps and after the last; 0 means only after the last."""
+    """Return whether an output is due after `step`: every `every` steps (0: never) and after the last step."""
     return step > 0 and (step == last_step or (every > 0 and step % every == 0))
 
 
 class RunOutputs:
-    """Makes each output when it is due. If one fails, that is reported, and the run continues."""
+    """Makes each output when it is due. A failure is reported, and the run continues."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RunOutputs:
         self.scores: list[Scores] = []
         """All scores in the log."""
         self.problems: list[str] = []
-        """What failed, in sentences."""
+        """One sentence for each failure."""
 
     def make_due(self, step: int) -> bool:
         """Make the samples and scores that are due after `step` and missing. Returns whether there were any."""
@@ -77,7 +77,7 @@ class RunOutputs:
         return is_changed
 
     def finish(self, *, is_changed: bool) -> None:
-        """Make the strips and the report if they are missing; the report also if other outputs have changed."""
+        """Make the strips and the report if they are missing. Write the report also if another output has changed."""
         made_by = strips_identity(self._model)
         if not is_visualized(self._folder, made_by):
             is_changed = True
@@ -92,7 +92,7 @@ class RunOutputs:
                 write_report(self._folder.path, self._skipped_metrics)
 
     def best_step(self, steps: Sequence[int]) -> int | None:
-        """The step of `steps` with the best score `train.keep_best`; None without such a score."""
+        """Return the step of `steps` with the best score `train.keep_best`; None if there is no such score."""
         score = self._recipe.train.keep_best
         ranking = next((each for each in self._evaluations if each.built.ranks_by(score)), None)
         return ranking.best_step(self.scores, score, steps) if ranking is not None else None
@@ -126,13 +126,16 @@ class RunOutputs:
         return any(scores.step == step and evaluation.produced(scores) for scores in self.scores)
 
     def _remove_outdated_report(self) -> None:
-        """Remove the report of a finished run that changes: if this process is killed, the next one writes it again."""
+        """After the last step, delete the report before outputs change.
+
+        If this process is killed, the next one writes a new report.
+        """
         if self._weights.step == self._recipe.train.steps:
             self._folder.report.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _report_failures(self, activity: str) -> Iterator[None]:
-        """Report a failure of work that the weights do not depend on, and continue."""
+        """Report a failure in the block, and continue: the weights do not depend on this work."""
         try:
             yield
         except BaseException as error:

@@ -18,6 +18,7 @@ _USED: Mapping[Purpose, Sequence[str]] = {
     "evaluate": ("sampler", "metric", "data", "train.device"),
     "visualize": ("sampler", "data", "train.device"),
 }
+"""The sections and keys that each purpose uses."""
 _ACTIVITY: Mapping[Purpose, str] = {"sample": "sampling", "evaluate": "evaluation", "visualize": "visualization"}
 _NOT_USED: Mapping[str, str] = {
     "sampler.count": "-n sets the number of images; in Python, the first argument of `sample`"
@@ -33,7 +34,7 @@ def apply_overrides(
     trust: bool,
     purpose: Purpose | None,
 ) -> Recipe:
-    """The `recipe` of a checkpoint with other values.
+    """Return the `recipe` of a checkpoint, changed by `overrides`.
 
     Raises InputError for keys that the weights depend on, for keys that `purpose` (None: any purpose) does not use, and
     for keys without effect.

@@ -21,7 +21,7 @@ __all__ = ["Profile", "profile"]
 
 @dataclass(frozen=True)
 class Profile:
-    """The median step of several."""
+    """The time of a median training step, and the work that the step does."""
 
     device: str
     parameters: int
@@ -31,14 +31,14 @@ class Profile:
     phases: Mapping[str, float]
     """Seconds by phase of the same step, in the order of first use."""
     flops: int
-    """Of one step, forward and backward: matrix products and convolutions, as torch counts them."""
+    """FLOP of one step, forward and backward: matrix products and convolutions, as torch counts them."""
     peak_memory: int | None
     matmul_rate: float
     """FLOP/s of a large matrix product on this device, in the same precision."""
 
     @property
     def share_of_matmul_rate(self) -> float:
-        """FLOP/s of the step relative to those of a large matrix product."""
+        """FLOP/s of the step divided by the FLOP/s of a large matrix product."""
         return self.flops / self.seconds / self.matmul_rate
 
 

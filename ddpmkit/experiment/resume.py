@@ -1,4 +1,7 @@
-"""Finds the checkpoint to resume from, and rejects one of another experiment."""
+"""Finds the checkpoint to resume from, and refuses to resume if the recipe, the images or the schedule have changed.
+
+The rule for the recipe is `Change.affects_model` in `ddpmkit.recipe.diff`.
+"""
 
 from collections.abc import Sequence
 
@@ -22,10 +25,10 @@ def checkpoint_to_resume(
     *,
     accept_changes: bool,
 ) -> Checkpoint | None:
-    """The newest intact checkpoint; None if there is none.
+    """Return the newest intact checkpoint; None if there is no checkpoint.
 
-    Shows what has changed since it was saved. Raises InputError if recipe, data or the schedule's code have changed so
-    that the weights would no longer be those that the recipe defines.
+    Shows what has changed since the last checkpoint. Refuses to resume, with InputError, if the recipe, the training
+    images or the schedule's code have changed so that the weights would no longer be those that the recipe defines.
     """
     checkpoint = resumable_checkpoint(folder.checkpoints)
     if checkpoint is None:
@@ -58,7 +61,8 @@ def checkpoint_to_resume(
             f"{checkpoint.step}.",
             remedies=new_run,
         )
-    # Other validation images do not change the weights. The validation losses are another series from here on.
+    # Other validation images do not change the weights. From here on, the validation losses cannot be compared with the
+    # earlier ones.
     other_validation = lock.provenance.validation_change(current)
     noted = [
         *map(str, changes),
@@ -75,9 +79,10 @@ def checkpoint_to_resume(
 
 
 def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint) -> None:
-    """Raise InputError if alpha_bar is not the one of the training, because the schedule's code has changed.
+    """Raise InputError if alpha_bar differs from the alpha_bar that the run was trained with.
 
-    The recipe does not show such a change, and the weights are useless with another alpha_bar.
+    The schedule's code has changed then. The recipe does not show this change, and the weights are useless with another
+    alpha_bar.
     """
     if provenance.alpha_bar_fingerprint in (None, model.process.alpha_bar_fingerprint):
         return
@@ -91,7 +96,7 @@ def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint
 
 def _show_changes(display: Display, noted: Sequence[str], versions: Sequence[str], arithmetic: Sequence[str]) -> None:
     for change in noted:
-        display.message(f"changed since the last start: {change}")
+        display.message(f"changed since the last checkpoint: {change}")
     for change in versions:
         display.message(
             f"warning: another version than at the last checkpoint: {change}; the run continues, but its weights and "

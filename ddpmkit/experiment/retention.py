@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and how much disk space they need."""
+"""Decides which checkpoints a run removes, and checks that the disk has space for the others."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,9 +16,10 @@ def checkpoints_to_remove(
     best: int | None,
     is_checkpoint_step: Callable[[int], bool] = lambda _step: True,
 ) -> list[int]:
-    """The checkpoints at `steps` (ascending) that the recipe does not keep.
+    """Return the checkpoints at `steps` (ascending) that the recipe does not keep.
 
-    A run that may roll back keeps the newest checkpoint, and those that an uninterrupted run would have.
+    With on_nonfinite = "rollback", `keep_last` counts only the checkpoints that an uninterrupted run saves. The newest
+    one is always kept.
     """
     if settings.keep_last == 0:
         return []
@@ -30,7 +31,7 @@ def checkpoints_to_remove(
 
 
 def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | None:
-    """A warning if the disk may become full; None if there is enough space.
+    """Return a warning if the disk may become full; None if there is enough space.
 
     Raises InputError if not even two checkpoints fit: the last one and the next.
     """

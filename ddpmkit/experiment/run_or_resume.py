@@ -1,4 +1,4 @@
-"""Starts a run, or resumes it: the same call does both."""
+"""`run`: starts a run, or resumes it if its folder has a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,16 +36,17 @@ def run(
     display: Display | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Train, sample and evaluate by a recipe (a file, plain data, or a `Recipe`), in the folder `out`.
+    """Train, sample and evaluate as a recipe (a file, plain data, or a `Recipe`) defines, in the folder `out`.
 
-    A folder with a checkpoint of the same experiment is resumed.
+    If the folder has a checkpoint of the same recipe, the run continues from it.
 
     `overrides` are `key=value` strings as for `--set`. Components are those of all installed plugins and of the files
-    `plugins`, as for `--plugin`; or those of `registry` alone. `accept_changes` resumes a run although its images, its
-    loss or its training have changed. `trust` allows a recipe that is the lock file of someone else's run to run the
-    code that it names. `stop` is called before every training step.
+    `plugins`, as for `--plugin`; or those of `registry` alone. With `accept_changes`, a run is resumed even if its
+    images, `[loss]` or `[train]` have changed. With `trust`, a recipe that is the lock file of another user's run may
+    run the code that it names. `stop` is called before every training step; the run stops if it returns True.
 
-    Raises InputError if something cannot be used or is in use, RunFailed if the run fails; what was written stays.
+    Raises InputError if an input is invalid or another process uses the folder, RunFailed if the run fails. Files that
+    were already written are kept.
     """
     registry = chosen_registry(registry, plugins)
     if not isinstance(recipe, Recipe):
@@ -83,5 +84,5 @@ def run(
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """`results/<name>` below the current folder."""
+    """Return `results/<name>` in the current folder."""
     return Path("results") / recipe.name

@@ -25,7 +25,7 @@ __all__ = ["Saver", "copy_to_cpu"]
 
 
 class _Write(NamedTuple):
-    """A state to write: named parts of tensors that nothing else changes."""
+    """Tensors to write, by part and name. They are copies."""
 
     parent: Path
     step: int
@@ -33,7 +33,10 @@ class _Write(NamedTuple):
 
 
 class Saver:
-    """Saves a trainer while it continues. The log is synced first, so that no checkpoint is ahead of its log."""
+    """Saves the state of a trainer while training continues.
+
+    The log is flushed to disk first, so that it contains every step up to the checkpoint.
+    """
 
     def __init__(
         self,
@@ -53,15 +56,15 @@ class Saver:
         self._is_checkpoint_step, self._best_step = is_checkpoint_step, best_step
         self._writing: Future[list[_Write]] | None = None
         self._unwritten: list[_Write] = []
-        """What is being written, and snapshots that could not be written."""
+        """Writes that are in progress, and snapshots that could not be written."""
         self._failed_before = False
         self.saved_step: int | None = None
-        """The step that is on disk. Set it when the trainer is restored."""
+        """The step of the last state on disk. Set it when the trainer is restored."""
         clear_leftovers(folder.checkpoints)
         clear_leftovers(folder.snapshots)
 
     def remove_after(self, step: int) -> None:
-        """Remove every checkpoint of a later step: the run is rolled back to `step` and takes other steps then."""
+        """Remove every checkpoint of a later step, because a run that is rolled back to `step` takes other steps."""
         self.wait()
         self._unwritten = [write for write in self._unwritten if write.step <= step]
         for folder in checkpoint_folders(self._folder.checkpoints):
@@ -71,8 +74,8 @@ class Saver:
     def save(self, *, must_succeed: bool = False) -> None:
         """Start to write the trainer's state as it is now; with `must_succeed`, also wait until it is on disk.
 
-        Raises NotFinite instead of saving NaN or infinity. Raises RunFailed if writing fails twice in a row, or at the
-        last chance; earlier checkpoints stay.
+        Raises NotFinite instead of saving NaN or infinity. Raises RunFailed if writing fails twice in a row, or once
+        with `must_succeed`. Earlier checkpoints stay.
         """
         self.wait()
         step = self._trainer.step
@@ -109,11 +112,11 @@ class Saver:
             self._start()
         self.wait(must_succeed=True)
         self._sync_log()
-        # A process that was killed after its last save left some, and by now the last scores are known.
+        # A killed process may have left superseded checkpoints, and now all scores are known.
         self._remove_unneeded_checkpoints()
 
     def wait(self, *, must_succeed: bool = False) -> None:
-        """Wait until what is being written is on disk. Raises RunFailed as `save` does."""
+        """Wait until the current write is on disk. Raises RunFailed as `save` does."""
         if self._writing is None:
             return
         writing, self._writing = self._writing, None
@@ -131,7 +134,7 @@ class Saver:
                 self._remove_unneeded_checkpoints()
 
     def _start(self, *writes: _Write) -> None:
-        """Write in order: a snapshot that is not written yet comes before the checkpoint that needs it."""
+        """Start to write in order: a snapshot that is not written yet comes before the checkpoint that needs it."""
         self._unwritten += writes
         executor = ThreadPoolExecutor(1, "checkpoint")
         self._writing = executor.submit(self._write)
@@ -146,7 +149,7 @@ class Saver:
         return written
 
     def _report_or_raise(self, error: RunFailed, must_succeed: bool) -> None:
-        """Report a first failure; raise it if it is the second in a row or the last chance."""
+        """Report a first failure. Raise it if it is the second in a row, or if `must_succeed`."""
         if must_succeed or self._failed_before:
             raise error
         self._failed_before = True
@@ -169,7 +172,7 @@ class Saver:
 
 
 def copy_to_cpu(step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Copies of the tensors in the memory of the CPU. Raises NotFinite."""
+    """Return copies of the tensors in CPU memory. Raises NotFinite if a tensor contains NaN or infinity."""
     for part, tensors in parts.items():
         if (name := first_not_finite(tensors)) is not None:
             raise NotFinite({"step": step, "part": part, "tensor": name})

@@ -1,6 +1,7 @@
-"""One run from its first step, or its last checkpoint, to its report.
+"""Runs a recipe from its first step, or its last checkpoint, to its report.
 
-Defines the order: train, validate, log, save a checkpoint, samples, scores; at the end strips and the report.
+After each training step, it does the following if it is due, in this order: validate, log, save a checkpoint, generate
+samples, compute scores. At the end, it makes the strips and the report.
 """
 
 import logging
@@ -99,7 +100,7 @@ class Session:
             )
         )
         for scores in self._outputs.scores:
-            # The process that logged them may have been killed before it sent them.
+            # The earlier process may have logged these scores and then been killed before it sent them to the trackers.
             if scores.step == self._trainer.step and scores.origin == "run":
                 self._events.scores(scores)
         try:
@@ -119,9 +120,9 @@ class Session:
         return ended
 
     def _train_and_finish(self) -> bool:
-        """Whether the run finished; False: it was stopped."""
+        """Return True if the run finished, False if it was stopped."""
         try:
-            # The previous process may have ended before it had made everything that was due at this step.
+            # The previous process may have ended before it made all outputs of this step.
             is_changed = self._outputs.make_due(self._trainer.step)
             self._train()
             self._outputs.finish(is_changed=is_changed)
@@ -160,7 +161,7 @@ class Session:
             self._outputs.make_due(trainer.step)
 
     def _take_step(self) -> StepOutcome | None:
-        """Take a training step; None if it was not finite and `train.on_nonfinite` was applied."""
+        """Take a training step. Return None if it was not finite and `train.on_nonfinite` was applied."""
         try:
             with explain_failures(f"training step {self._trainer.step + 1}", self._recipe):
                 return self._trainer.train_step()
@@ -202,7 +203,7 @@ class Session:
             self._nonfinite_policy.apply(error)
 
     def _save_before_failure(self, *, is_interrupted: bool) -> None:
-        """Save the steps before a failure, unless it came in the middle of an update of the weights.
+        """Save the steps before a failure, unless the failure interrupted an update of the weights.
 
         An interrupt must end the process quickly: only the checkpoint that is being written is finished.
         """
@@ -211,7 +212,7 @@ class Session:
                 self._saver.wait()
             else:
                 self._saver.save(must_succeed=True)
-        except Exception as error:  # the user should read the failure itself
+        except Exception as error:  # do not hide the first error
             _log.debug("the state at step %d was not saved: %s", self._trainer.step, error_text(error))
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
@@ -235,7 +236,7 @@ class Session:
         return is_due(every, self._trainer.step if step is None else step, self._recipe.train.steps)
 
     def _is_checkpoint_step(self, step: int) -> bool:
-        """Whether an uninterrupted run saves a checkpoint after `step`; a run is rolled back to no other one."""
+        """Return whether an uninterrupted run saves a checkpoint after `step`. Rollbacks use only these."""
         train = self._recipe.train
         evaluated = any(self._is_due(each.built.part.settings.every, step) for each in self._evaluations)
         return step == 0 or self._is_due(train.checkpoint_every, step) or (bool(train.keep_best) and evaluated)

@@ -1,4 +1,4 @@
-"""Interrupts work between training steps when a stop is requested."""
+"""Stops the work between training steps (sampling, evaluation) when a stop was requested."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ __all__ = ["Interruptible", "Stopped"]
 
 
 class Stopped(Exception):
-    """A stop of the run was requested."""
+    """Raised to end the work of a run, because a stop was requested."""
 
 
 class Interruptible:
-    """A display whose `progress` raises Stopped at the next unit of work once `stop()` is true."""
+    """A display whose `progress` raises Stopped at the next progress update after `stop()` is true."""
 
     def __init__(self, display: ProgressDisplay, stop: Callable[[], bool]) -> None:
         self._display, self._stop = display, stop

@@ -32,7 +32,7 @@ class SweepOutcome:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The last validation loss, and the last value of every score that the run itself took, by name."""
+        """The last validation loss, and the last value of every score that the run itself computed, by name."""
         log, found = RunFolder(self.folder).log, {}
         for record in log.records("step"):
             if record["validation_loss"] is not None:

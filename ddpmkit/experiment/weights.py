@@ -1,6 +1,6 @@
 """Selects the weights to generate images with: those of the last step, a stored average, or a post-hoc EMA.
 
-A choice means the same for a run in progress (`TrainerWeights`) and for a checkpoint (`CheckpointWeights`).
+The same choice works for a run in progress (`TrainerWeights`) and for a checkpoint (`CheckpointWeights`).
 """
 
 import copy
@@ -35,15 +35,15 @@ class WeightsSource(Protocol):
         ...
 
     def network(self, choice: WeightsChoice) -> nn.Module | None:
-        """The network with these weights; None if this source has no such average."""
+        """Return the network with these weights; None if this source does not have the average."""
         ...
 
     def power_averages(self) -> Mapping[float, Mapping[str, Tensor]]:
-        """The averages of `train.ema_sigma_rels`, by width."""
+        """Return the averages of `train.ema_sigma_rels`, by width."""
         ...
 
     def copy(self) -> nn.Module:
-        """A network of its own for the caller."""
+        """Return a copy of the network, which the caller may change."""
         ...
 
 
@@ -65,14 +65,14 @@ class TrainerWeights:
         return self._trainer.settings
 
     def network(self, choice: WeightsChoice) -> nn.Module | None:
-        """The trainer's network or average itself, not a copy."""
+        """Return the trainer's network or average itself, not a copy."""
         if choice == RAW:
             return self._trainer.network
         average = self._trainer.averages.get(choice)
         return average.network if average is not None else None
 
     def power_averages(self) -> Mapping[float, Mapping[str, Tensor]]:
-        """As of now, with all earlier snapshots on disk."""
+        """Return the current averages. Waits until all earlier snapshots are on disk."""
         self._wait_for_snapshots()
         return {
             choice.value: average.network.state_dict()
@@ -81,7 +81,7 @@ class TrainerWeights:
         }
 
     def copy(self) -> nn.Module:
-        """A copy of the trainer's network."""
+        """Return a copy of the trainer's network."""
         return copy.deepcopy(self._trainer.network)
 
 
@@ -99,7 +99,7 @@ class CheckpointWeights:
         return self._checkpoint.step
 
     def network(self, choice: WeightsChoice) -> nn.Module | None:
-        """A network for inference. Raises InputError for weights of another architecture."""
+        """Return a network for inference. Raises InputError for weights of another architecture."""
         part = "model" if choice == RAW else average_part(choice)
         tensors = self._checkpoint.tensors(part)
         if not tensors and choice != RAW:
@@ -109,7 +109,7 @@ class CheckpointWeights:
         return network
 
     def power_averages(self) -> Mapping[float, Mapping[str, Tensor]]:
-        """Raises InputError for averages of another architecture."""
+        """Return the stored averages, by width. Raises InputError for averages of another architecture."""
         widths = self.train.ema_sigma_rels
         averages = {
             width: self._checkpoint.tensors(average_part(WeightsChoice("sigma_rel", width))) for width in widths
@@ -120,15 +120,15 @@ class CheckpointWeights:
         return averages
 
     def copy(self) -> nn.Module:
-        """A copy for inference."""
+        """Return a copy for inference."""
         return copy.deepcopy(self._network).eval().requires_grad_(False)
 
 
 def select_network(choice: WeightsChoice, source: WeightsSource, snapshots: Snapshots) -> nn.Module:
-    """The network of `source` with the chosen weights.
+    """Return the network of `source` with the chosen weights.
 
-    A run that stores no average at all has its last weights instead. Raises InputError for an average that the run does
-    not store, or a width that its snapshots do not give.
+    If the run stores no average, return the last weights. Raises InputError for an average that the run does not store,
+    or a width that cannot be mixed from its snapshots.
     """
     stored = _stored_choice(choice, source.train)
     if (network := source.network(stored)) is not None:
@@ -143,7 +143,7 @@ def select_network(choice: WeightsChoice, source: WeightsSource, snapshots: Snap
 
 
 def _stored_choice(choice: WeightsChoice, train: TrainSection) -> WeightsChoice:
-    """The choice by the name under which a run stores it. Raises InputError if the run does not."""
+    """Return the choice by the name under which a run stores it. Raises InputError if the run does not store it."""
     stored = train.stored_average(choice)
     if stored is not None:
         return stored

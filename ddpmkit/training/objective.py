@@ -30,7 +30,7 @@ class BatchKey(NamedTuple):
     step: int
     """Index of the batch; after a rollback it is not the index of the optimizer step."""
     positions: range
-    """Positions of the images in the batch: a part of it, if gradients are accumulated."""
+    """Positions of the images in the batch. If gradients are accumulated, these are a part of the batch."""
 
 
 class NoisedBatch(NamedTuple):

@@ -59,7 +59,7 @@ class Trainer:
         self.network, self.objective, self.images, self.settings = network, objective, images, settings
         self.step = 0
         self.skipped = 0
-        """Steps skipped since the last one that was taken."""
+        """Number of steps that were skipped after the last optimizer step."""
         self.rollbacks = 0
         """Number of rollbacks. After each, the run uses other batches and other noise."""
         self.averages: dict[WeightsChoice, Average] = build_averages(network, settings)

@@ -122,5 +122,5 @@ def test_buffers_are_not_mixed(tmp_path: Path) -> None:
             assert not torch.equal(mixed[name], value)
     assert torch.equal(mixed["tied.weight"], mixed["linear.weight"])
     save_checkpoint(tmp_path / "snapshots", 2, {"ema-sigma_rel-0.1": {"other": torch.zeros(2)}}, lock)
-    with pytest.raises(InputError, match="step-00000002 is of another network"):
+    with pytest.raises(InputError, match="step-00000002 belongs to another network"):
         Snapshots(tmp_path / "snapshots").posthoc_average(0.07, 3, current, network)

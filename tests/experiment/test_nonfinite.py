@@ -1,4 +1,6 @@
 import itertools
+import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +88,32 @@ def test_stop_saves_the_steps_before_and_records_images_and_timesteps(
     (kept,) = checkpoint_folders(tmp_path / "checkpoints")
     assert step_of(kept) == incident["step"] - 1
     assert all(torch.isfinite(value).all() for value in tensors(tmp_path).values())
-    assert "on_nonfinite" in str(caught.value)
+    assert f"The weights after step {step_of(kept)} are saved. The images and timesteps" in caught.value.message
+    assert 'on_nonfinite = "skip"' in str(caught.value)
+
+
+def test_stop_states_that_the_weights_could_not_be_saved(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    def full_disk() -> bool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        return False
+
+    with pytest.raises(RunFailed, match="the loss is nan") as caught:
+        ddpmkit.run(unlucky(small), tmp_path, registry=registry, stop=full_disk)
+    (incident,) = incidents(tmp_path)
+    assert checkpoint_folders(tmp_path / "checkpoints") == []
+    expected = rf"The weights after step {incident['step'] - 1} are not saved: .*step-\d+ could not be written.*"
+    assert re.search(expected + r"There is no checkpoint\.", caught.value.message)
+
+
+def test_a_nan_loss_of_infinite_weights_names_the_weight(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    recipe = small(backbone={"use": "local/runaway"}, train={"learning_rate": 3e37})
+    with pytest.raises(RunFailed, match="the loss is nan") as caught:
+        ddpmkit.run(recipe, tmp_path, registry=registry)
+    (incident,) = incidents(tmp_path)
+    step = incident["step"] - 1
+    assert f"The weights after step {step} are not saved: weight of model is not finite." in caught.value.message
+    assert "There is no checkpoint." in caught.value.message
+    assert "skip" not in str(caught.value)
 
 
 def test_the_suggestion_to_skip_works_on_the_same_run(small: Recipe, registry: Registry, tmp_path: Path) -> None:
@@ -165,7 +192,7 @@ def test_rollback_continues_from_the_last_checkpoint_with_other_batches(
     assert int(tensors(tmp_path)["progress/detours"]) == len(went) > 0
     for incident in went:
         back = (incident["step"] - 1) // 2 * 2
-        assert incident["done"] == f"rolled back to step {back}, continues with other batches"
+        assert incident["done"] == f"rolled back to step {back}; training continues with other batches"
 
 
 def test_rollback_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
@@ -181,10 +208,14 @@ def test_a_weight_that_overflows_is_never_saved(small: Recipe, registry: Registr
         backbone={"use": "local/runaway"},
         train={"learning_rate": 3e37, "checkpoint_every": 1, "on_nonfinite": policy, "keep_last": 0},
     )
-    with pytest.raises(RunFailed, match="of model is not finite, and was not saved"):
+    with pytest.raises(RunFailed, match="of model is not finite, and was not saved") as caught:
         ddpmkit.run(recipe, tmp_path, registry=registry)
     folders = checkpoint_folders(tmp_path / "checkpoints")
     assert len(folders) > 1
+    assert f"The last checkpoint is that of step {max(map(step_of, folders))}." in caught.value.message
+    assert "are saved" not in caught.value.message
+    assert "images" not in caught.value.message
+    assert ("skip" in str(caught.value), '"rollback"' in str(caught.value)) == (False, policy != "rollback")
     for folder in folders:
         assert torch.isfinite(open_checkpoint(folder).tensors("model")["weight"]).all()
 

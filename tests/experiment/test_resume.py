@@ -1,4 +1,4 @@
-"""Which runs are resumed, which are rejected, and what is shown of the changes since the last start."""
+"""Which runs are resumed, which are rejected, and what is shown of the changes since the last checkpoint."""
 
 import logging
 import shutil
@@ -123,7 +123,7 @@ def test_changed_validation_images_are_shown_and_recorded_once(
     messages()
     run = ddpmkit.run(small(data=data, train={"steps": 2}), tmp_path / "run")
     text = f"the validation images: 3 then, {left} now"
-    assert f"changed since the last start: {text}" in messages()
+    assert f"changed since the last checkpoint: {text}" in messages()
     (incident,) = incidents(tmp_path / "run")
     assert (incident["step"], incident["changes"]) == (1, ["train.steps: 1 -> 2", text])
     assert f"validation_images = {left}" in run.checkpoint.lock.read_text()

@@ -51,9 +51,7 @@ def test_a_temporarily_full_disk_has_no_effect(small: Recipe, tmp_path: Path) ->
     ddpmkit.run(recipe, tmp_path / "run", stop=full_disk_before_step(tmp_path / "run", 6, 8), display=recorder)
     assert step_records(tmp_path / "run") == step_records(tmp_path / "straight")
     assert saved_steps(tmp_path / "run") == [2, 4, 8, 10, 12, 14, 16, 18, 20]
-    (message,) = (
-        remark for remark in recorder.messages if "could not be written" in remark or "cannot be written" in remark
-    )
+    (message,) = (text for text in recorder.messages if "could not be written" in text or "cannot be written" in text)
     assert message.endswith("It is tried again at the next interval.")
     for part in ("model", "ema", "optimizer"):
         one, two = (
