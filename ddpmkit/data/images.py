@@ -1,6 +1,6 @@
 """Turns the images of a dataset into training batches: order, random crop, horizontal flip, scaling to [-1, 1].
 
-Every random choice is a pure function of (seed, step, index in the global batch).
+Every random choice is a pure function of (seed, step, index in the batch).
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class ImageSource:
         return len(self.dataset)
 
     def batch(self, step: int, positions: range, batch_size: int) -> Batch:
-        """The images at `positions` (within 0 .. batch_size-1) of the global batch of optimizer step `step` (from 0).
+        """Return the images at `positions` (within 0 .. batch_size-1) of the batch of optimizer step `step` (from 0).
 
         A batch may span two epochs: each epoch contains every image exactly once.
         """

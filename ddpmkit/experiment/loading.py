@@ -7,7 +7,7 @@ from ddpmkit.checkpoint import newest_checkpoint, open_checkpoint
 from ddpmkit.contracts import RunEnded
 from ddpmkit.experiment.loaded_run import Run
 from ddpmkit.experiment.model import build_model
-from ddpmkit.experiment.overrides import Purpose, apply_overrides
+from ddpmkit.experiment.overrides import OpenedFor, apply_overrides
 from ddpmkit.experiment.resume import check_alpha_bar
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import chosen_registry, read_lock
@@ -23,7 +23,7 @@ def load(
     plugins: Sequence[Path | str] = (),
     registry: Registry | None = None,
     trust: bool = False,
-    purpose: Purpose | None = None,
+    purpose: OpenedFor | None = None,
     device: str | None = None,
     ended: RunEnded | None = None,
 ) -> Run:

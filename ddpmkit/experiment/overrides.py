@@ -8,18 +8,18 @@ from ddpmkit.errors import InputError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe import Recipe, differences, read_lock, reject_unused_overrides
 
-__all__ = ["Purpose", "apply_overrides"]
+__all__ = ["OpenedFor", "apply_overrides"]
 
-Purpose = Literal["sample", "evaluate", "visualize"]
-"""What a run is opened for."""
+OpenedFor = Literal["sample", "evaluate", "visualize"]
+"""The command that a run is opened for."""
 
-_USED: Mapping[Purpose, Sequence[str]] = {
+_USED: Mapping[OpenedFor, Sequence[str]] = {
     "sample": ("sampler", "train.device"),
     "evaluate": ("sampler", "metric", "data", "train.device"),
     "visualize": ("sampler", "data", "train.device"),
 }
 """The sections and keys that each purpose uses."""
-_ACTIVITY: Mapping[Purpose, str] = {"sample": "sampling", "evaluate": "evaluation", "visualize": "visualization"}
+_ACTIVITY: Mapping[OpenedFor, str] = {"sample": "sampling", "evaluate": "evaluation", "visualize": "visualization"}
 _NOT_USED: Mapping[str, str] = {
     "sampler.count": "-n sets the number of images; in Python, the first argument of `sample`"
 }
@@ -32,7 +32,7 @@ def apply_overrides(
     *,
     registry: Registry | None,
     trust: bool,
-    purpose: Purpose | None,
+    purpose: OpenedFor | None,
 ) -> Recipe:
     """Return the `recipe` of a checkpoint, changed by `overrides`.
 

@@ -218,8 +218,8 @@ class Session:
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         """Restore the trainer, the log and the samples to `checkpoint`; None: to the start."""
         if checkpoint is not None:
-            parts = {name: checkpoint.tensors(name) for name in part_names(self._trainer)}
-            if kept_optimizer := restore(self._trainer, checkpoint.step, parts):
+            tensors = {name: checkpoint.tensors(name) for name in part_names(self._trainer)}
+            if kept_optimizer := restore(self._trainer, checkpoint.step, tensors):
                 self._display.message(
                     "each weight keeps the optimizer, Muon or Adam, that it had when the run began; a new run has "
                     f"another one for {', '.join(kept_optimizer)}"

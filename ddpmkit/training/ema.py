@@ -1,5 +1,6 @@
-"""Moving averages of the weights: exponential (EMA), or with a power-function profile that grows with training (EDM2).
+"""Moving averages of the weights: exponential (EMA), or with a power-function profile (EDM2).
 
+A power-function average becomes longer during training: it is always over the same fraction of the steps.
 Only parameters are averaged. Buffers of the network, such as running statistics, are copied.
 """
 

@@ -12,8 +12,9 @@ QUARTERS = 4
 
 
 class LossByQuarter:
-    """Sums of per-image losses in four equal ranges of t. They are stored in
-    checkpoints, so that a resumed run logs the same values.
+    """Sums of per-image losses in four equal ranges of t.
+
+    They are stored in checkpoints, so that a resumed run logs the same values.
     """
 
     def __init__(self, timesteps: int, device: torch.device) -> None:

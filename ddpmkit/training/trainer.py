@@ -71,7 +71,7 @@ class Trainer:
         """Context manager around each phase of a step, given the name of the phase, to measure its time."""
 
     def train_step(self) -> StepOutcome:
-        """Take optimizer step `self.step + 1`.
+        """Take optimizer step `self.step + 1`, with the learning rate of `ddpmkit.training.learning_rate`.
 
         Raises NotFinite for a loss or gradient that is NaN or infinity, before it reaches the weights.
         """

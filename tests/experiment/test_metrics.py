@@ -65,7 +65,7 @@ def built(recipe: Recipe, *, skip: bool = False) -> tuple[list[BuiltMetric], lis
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "expected"),
     [
         ("no protocol", "its `protocol` must be a MetricProtocol, not NoneType."),
         ("text as protocol", "its `protocol` must be a MetricProtocol, not str."),
@@ -75,11 +75,11 @@ def built(recipe: Recipe, *, skip: bool = False) -> tuple[list[BuiltMetric], lis
     ],
 )
 def test_a_metric_without_a_valid_protocol_or_direction_is_named(
-    recipe: Callable[..., Recipe], fault: str, said: str
+    recipe: Callable[..., Recipe], fault: str, expected: str
 ) -> None:
     with pytest.raises(PluginError, match=r"metric 'local/odd' \(unpackaged 0\): its") as caught:
         built(recipe({"use": "local/odd", "fault": fault}))
-    assert said in caught.value.message
+    assert expected in caught.value.message
     assert caught.value.remedies[0].startswith("report it to the authors of")
 
 
