@@ -109,7 +109,7 @@ skip_metrics_option = click.option(
 """`--skip-unavailable-metrics`; the command receives `skip_unavailable_metrics`."""
 
 trust_option = click.option(
-    "--trust", is_flag=True, help="Allow code that a run from someone else names, such as a metric's extractor."
+    "--trust", is_flag=True, help="Allow code that the run of another user names, such as a metric's extractor."
 )
 """`--trust`; the command receives `trust`."""
 

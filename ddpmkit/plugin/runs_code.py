@@ -14,7 +14,7 @@ class RunsCode:
     """Marks a config field whose value names code that the component imports or executes.
 
     `extractor: Annotated[str, RunsCode("a module that is imported")]`. A value in the user's own recipe is used
-    without a question. A value in a run folder or a checkpoint from someone else requires `--trust`. An empty value
+    without a question. A value in a run folder or a checkpoint of another user requires `--trust`. An empty value
     and the default of the field never require it.
     """
 

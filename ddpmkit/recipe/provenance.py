@@ -61,7 +61,7 @@ class Provenance(BaseModel):
         return f"{plugin.distribution} {version_in_run} then, {plugin.version} now"
 
     def restore_hints(self, plugin: FoundPlugin) -> Iterator[str]:
-        """Yield how to restore a plugin to the version of the run."""
+        """Yield the commands that restore a plugin to the version of the run."""
         version_in_run = self.version_of(plugin)
         if plugin.path is not None or version_in_run == plugin.version:
             yield f"restore {plugin.path or plugin.distribution} as it was to continue this run"
@@ -71,7 +71,7 @@ class Provenance(BaseModel):
             )
 
     def install_hints(self, use: str, registry: Registry) -> Iterator[str]:
-        """Yield how to install the component that the run used and that `registry` does not have."""
+        """Yield the commands that install the component that the run used and that `registry` does not have."""
         namespace = namespace_of(use)
         for plugin in registry.plugins:
             if plugin.namespace == namespace and (why := self.plugin_change(plugin)) is not None:
@@ -96,7 +96,7 @@ class Provenance(BaseModel):
                 yield one_line(f"{name}: {versions_in_run[name]} -> {version}")
 
     def arithmetic_changes(self, current: Self) -> Iterator[str]:
-        """Yield what has changed that affects the rounding of sums."""
+        """Yield each change of device, precision or threads, which affects the rounding of sums."""
         for name, value in current.arithmetic.items():
             if (value_in_run := self.arithmetic.get(name)) not in (None, value):
                 yield one_line(f"{name}: {value_in_run} -> {value}")

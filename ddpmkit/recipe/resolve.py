@@ -151,7 +151,7 @@ class _Resolution:
         return part
 
     def _component(self, section: SectionKind, table: Table) -> RegisteredComponent | None:
-        """Return the component that `use` names; None if there is none, or if `use` is not a string.
+        """Return the component that `use` names; None if it does not exist, or if `use` is not a string.
 
         A `use` that is not a string is reported with the section's other keys.
         """
@@ -229,7 +229,7 @@ class _Resolution:
         self.merged.unused_key_notes += unused_key_notes(self.merged, unused)
 
     def _with_untrusted_code(self, value: Any) -> Any:
-        """Attach the untrusted code of the whole recipe to a part that names some of it."""
+        """Return a part that names untrusted code with all such code of the recipe, and other values unchanged."""
         if isinstance(value, tuple):
             return tuple(map(self._with_untrusted_code, value))
         own = [table.key for table, part in self.parts if part is value]

@@ -72,7 +72,7 @@ class InterpolatedNoise:
 
 @dataclass(frozen=True)
 class _WithInitialNoise:
-    """A noise source with another draw 0."""
+    """A noise source with another x_T, its draw 0."""
 
     noise: NoiseSource
     initial: Tensor

@@ -13,7 +13,7 @@ class CosineConfig(ComponentConfig):
     s: float = Field(default=0.008, ge=0)
     """Offset that keeps beta of the first timesteps above 0."""
     max_beta: float = Field(default=0.999, gt=0, lt=1)
-    """Upper limit of beta, the share of the signal's variance that one noising step replaces."""
+    """Upper limit of beta, the fraction of the signal's variance that one noising step replaces."""
 
 
 @hookimpl

@@ -16,7 +16,7 @@ class FdConfig(ComponentConfig):
     extractor: Annotated[str, RunsCode("a TorchScript file that is run, or a function that is imported and called")]
     """A TorchScript file (`extractor.pt`), or a function that returns a torch module (`package.module:function`). It
     takes float32 [B, 3, H, W] and returns features [B, D], or maps [B, D, h, w] that are averaged. Its code is run, so
-    use only an extractor that you trust. The extractor of another person's run requires `--trust`."""
+    use only an extractor that you trust. The extractor of another user's run requires `--trust`."""
     size: int = Field(default=224, ge=1)
     """Height and width to which images are resized, bicubic and antialiased."""
     mean: tuple[float, ...] = Field(default=(127.5,), min_length=1, max_length=3)

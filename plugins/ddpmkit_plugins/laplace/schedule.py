@@ -18,7 +18,7 @@ class LaplaceSchedule:
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar, float64 [T]."""
+        """Return alpha_bar, float64 [T]."""
         u = torch.arange(1, self.timesteps + 1, dtype=torch.float64) / (self.timesteps + 1)
         quantile = torch.sign(0.5 - u) * torch.log1p(-2 * (u - 0.5).abs())
         return torch.sigmoid(self.config.mean - self.config.scale * quantile)

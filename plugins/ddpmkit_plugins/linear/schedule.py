@@ -26,7 +26,7 @@ class LinearSchedule:
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar, float64 [T]."""
+        """Return alpha_bar, float64 [T]."""
         count = self.config.reference_timesteps
         first, last = self.config.first_beta ** (1 / self.power), self.config.last_beta ** (1 / self.power)
         beta = torch.linspace(first, last, count, dtype=torch.float64) ** self.power

@@ -18,7 +18,7 @@ class SigmoidSchedule:
         self.timesteps = timesteps
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar, float64 [T]. Clipping the betas keeps the last value above 0."""
+        """Return alpha_bar, float64 [T]. Clipping the betas keeps the last value above 0."""
         config = self.config
         t = torch.arange(self.timesteps + 1, dtype=torch.float64) / self.timesteps
         g = torch.sigmoid((config.start + t * (config.end - config.start)) / config.tau)
