@@ -18,7 +18,7 @@ from ddpmkit.testing import Outcome, conformance_checks
 from ddpmkit.testing.conformance import rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-TUTORIAL = PAGE.partition("## From an empty folder\n")[2].partition("\n## ")[0]
+TUTORIAL = PAGE.partition("## Tutorial: a plugin in three commands\n")[2].partition("\n## ")[0]
 GIVEN, WAVES, CONFIG = re.findall(r"^```python\n(.*?)^```$", TUTORIAL, flags=re.MULTILINE | re.DOTALL)
 NEW, NEXT, AGAIN = re.findall(r"^```sh\n(.*?)^```$", TUTORIAL, flags=re.MULTILINE | re.DOTALL)
 PACKAGE = "ddpmkit_acme_zigzag"
@@ -125,7 +125,7 @@ def test_the_commands_of_the_tutorial_work_and_the_first_run_is_not_resumed(pack
     _, check, run = NEXT.splitlines()
     for command in (check, run):
         assert (done := ddpmkit(command)).exit_code == 0, done.output
-    (report,) = re.findall(r"leaves `(.*?)`", TUTORIAL)
+    (report,) = re.findall(r"writes\s+`(.*?)`", TUTORIAL)
     assert Path(report).is_file()
     make_the_change(package)
     for command in AGAIN.splitlines():

@@ -1,4 +1,4 @@
-"""A Fréchet distance that needs no download: manifest and config. This module must not import torch."""
+"""Declares a Fréchet distance that needs no download, and its config. This module must not import torch."""
 
 from collections.abc import Iterator
 

@@ -59,7 +59,7 @@ class EfficientnetFd:
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        """Features, float64 [B, 1280] on the CPU, of images, uint8 [B, C, H, W]."""
+        """Return the features, float64 [B, 1280] on the CPU, of images, uint8 [B, C, H, W]."""
         pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
         large = F.interpolate(pixels, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 255)
         maps: Tensor = self.network.extract_features((large - _MEAN) / _STD)
@@ -67,8 +67,8 @@ class EfficientnetFd:
 
 
 def _network(weights: Path) -> nn.Module:
-    """EfficientNet-Lite0 in evaluation mode. With `weights_only`, no code is loaded from the file."""
-    # The package initializes weights at random; fork_rng restores torch's generator.
+    """Return EfficientNet-Lite0 in evaluation mode. `weights_only=True` prevents code in the file from being run."""
+    # The package initializes the weights from torch's global generator, whose state fork_rng restores.
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))

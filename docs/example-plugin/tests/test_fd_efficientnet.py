@@ -1,4 +1,4 @@
-"""The conformance checks of a metric, and the values of this one."""
+"""Runs the conformance checks of a metric, and tests the values of this metric."""
 
 import pytest
 import torch
