@@ -128,7 +128,7 @@ def test_doctor_works_without_torch(environment: Callable[..., dict[str, Any]]) 
     found = environment(hide=("torch",))
     assert (found["torch"]["state"], found["torch"]["finding"]) == ("problem", "not installed")
     assert found["torch"]["remedies"] == ["pip install 'torch>=2.10' torchvision"]
-    assert found["device"]["finding"] == found["torchvision"]["finding"] == "not known while torch does not work"
+    assert found["device"]["finding"] == found["torchvision"]["finding"] == "unknown, because torch does not work"
     assert found["plugins"]["state"] == "ok"
     assert found["inception"]["state"] == "note"
 
@@ -150,5 +150,5 @@ def test_a_torchvision_that_does_not_match_torch_is_named(
     found = environment(strip="torchvision/_C")
     assert found["torch"]["state"] == "ok"
     assert found["torchvision"]["state"] == "problem"
-    assert "operator torchvision::nms does not exist. They are builds" in found["torchvision"]["finding"]
+    assert "operator torchvision::nms does not exist. The builds do not match" in found["torchvision"]["finding"]
     assert "pip install --force-reinstall torch torchvision" in found["torchvision"]["remedies"]
