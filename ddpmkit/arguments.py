@@ -13,8 +13,8 @@ def checked_int(name: str, value: object, least: int, most: int | None = None) -
     """Return `value` as an int. Raises InputError unless it is an integer from `least` to `most` (None: no limit)."""
     expected = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number {expected}, not {value!r}.")
+        raise InputError(f"{name} must be an integer {expected}, not {value!r}.")
     number = int(value)
     if number < least or (most is not None and number > most):
-        raise InputError(f"{name} must be a whole number {expected}, not {number}.")
+        raise InputError(f"{name} must be an integer {expected}, not {number}.")
     return number

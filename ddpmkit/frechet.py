@@ -38,7 +38,7 @@ def distance_between(real: Mapping[str, Tensor], generated: Mapping[str, Tensor]
         if (count := int(sums["n"])) < 2:
             raise InputError(
                 f"a Fréchet distance needs at least 2 {side} images for a covariance, not {count}.",
-                remedies=["metric.num_samples = 5000" if side == "generated" else "more images in the training set"],
+                remedies=["set metric.num_samples = 5000" if side == "generated" else "add training images"],
             )
     first, second = (moments(int(sums["n"]), sums["sum"], sums["outer"]) for sums in (real, generated))
     return frechet_distance(first, second)

@@ -119,7 +119,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(
                 f"the run folder {self.path.absolute()} cannot be written: {error.strerror or error}.",
-                remedies=["--out DIR names another folder"],
+                remedies=["use --out DIR to choose another folder"],
             ) from error
 
     def check(self) -> None:
@@ -136,7 +136,7 @@ class RunFolder:
             if kind not in (None, expected):
                 raise InputError(
                     f"{self.path / name} is {kind}; a run needs {expected} there.",
-                    remedies=["move it away", "--out names another place"],
+                    remedies=["move it away", "use --out DIR to choose another folder"],
                 )
 
     def _check_made_by_a_run(self) -> None:
@@ -149,7 +149,7 @@ class RunFolder:
         why = f"{self.lock.name} was not written by ddpmkit" if has_lock else f"it has no {self.lock.name}"
         raise InputError(
             f"{self.path.absolute()} is not a run folder: {why} (it contains {found}). Nothing was written there.",
-            remedies=["--out names another place, such as a folder that does not exist yet"],
+            remedies=["use --out DIR to choose another folder, such as one that does not exist yet"],
         )
 
     def _other_files(self) -> list[str]:
@@ -172,13 +172,13 @@ class RunFolder:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise InputError(
-                f"{lock} cannot be opened: {error.strerror or error}.", remedies=["--out DIR starts another run"]
+                f"{lock} cannot be opened: {error.strerror or error}.", remedies=["use --out DIR to start another run"]
             ) from error
         try:
             if not try_lock(handle, self.path):
                 raise InputError(
                     f"{self.path} is being written by {_describe_holder(holder)}.",
-                    remedies=["wait until it is done, or stop it", "--out DIR starts another run"],
+                    remedies=["wait until it is done, or stop it", "use --out DIR to start another run"],
                 )
             since = datetime.now(UTC).isoformat(timespec="seconds")
             facts = {"pid": os.getpid(), "host": platform.node(), "since": since}
@@ -201,7 +201,10 @@ def check_replaceable(files: Iterable[Path]) -> None:
         if _SIGN not in head:
             raise InputError(
                 f"{path} is {kind} that ddpmkit did not write. Nothing was written.",
-                remedies=["--out names another place, such as a folder that does not exist yet", "move it away"],
+                remedies=[
+                    "use --out DIR to choose another folder, such as one that does not exist yet",
+                    "move it away",
+                ],
             )
 
 
@@ -213,7 +216,7 @@ def not_a_run(path: Path, fault: str) -> InputError:
         return InputError(f"{path} is a file, not a run folder.")
     if not path.exists():
         fault = f"does not exist (looked in {path.absolute().parent})"
-    return InputError(f"{path} {fault}.", remedies=[f"ddpmkit run RECIPE --out {quote(str(path))} creates one"])
+    return InputError(f"{path} {fault}.", remedies=[f"run `ddpmkit run RECIPE --out {quote(str(path))}` to create one"])
 
 
 def _describe_holder(holder: Path) -> str:

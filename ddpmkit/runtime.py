@@ -100,7 +100,10 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"train.device = {device!r} is not available: {str(error).splitlines()[0]}",
-            remedies=['train.device = "auto" uses an available device', 'train.device = "cpu" always works'],
+            remedies=[
+                'set train.device = "auto" to use an available device',
+                'set train.device = "cpu", which always works',
+            ],
         ) from error
     if precision == "auto":
         native = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)

@@ -39,7 +39,7 @@ def check_archive(path: Path) -> zipfile.ZipFile:
             f"{path} is not a zip archive ({error}).",
             remedies=[
                 f"remove {path} and run the same command again",
-                "open it in an editor: servers send error pages in place of files",
+                "open it in an editor: it may be an error page of the server",
             ],
         ) from error
     try:

@@ -220,8 +220,8 @@ def test_the_error_for_a_path_that_is_not_a_run_folder_states_what_it_is(tmp_pat
     for name, fault, remedy in (
         ("recipe.toml", "is a recipe, not a run folder.", f"ddpmkit run {tmp_path / 'recipe.toml'}"),
         ("image.png", "is a file, not a run folder.", ""),
-        ("none", "does not exist", f"ddpmkit run RECIPE --out {tmp_path / 'none'} creates one"),
-        ("empty", lacks, f"ddpmkit run RECIPE --out {tmp_path / 'empty'} creates one"),
+        ("none", "does not exist", f"run `ddpmkit run RECIPE --out {tmp_path / 'none'}` to create one"),
+        ("empty", lacks, f"run `ddpmkit run RECIPE --out {tmp_path / 'empty'}` to create one"),
     ):
         done = CliRunner().invoke(main, [*command.split(), str(tmp_path / name)])
         assert done.exit_code == 2

@@ -121,7 +121,7 @@ def test_a_third_party_component_works_in_a_recipe_and_a_broken_plugin_affects_n
     ran = run("ddpmkit", "run", "mine.toml")
     assert ran.returncode == 0, ran.stderr
     assert (
-        "plugin broken.zigzag (ddpmkit-broken 0.3.0) failed to load: ddpmkit plugins list shows the reason\n"
+        "plugin broken.zigzag (ddpmkit-broken 0.3.0) failed to load: run `ddpmkit plugins list` to see the reason\n"
         in ran.stderr
     )
     lock = (tmp_path / "results" / "mine" / "recipe.lock.toml").read_text()
@@ -135,7 +135,7 @@ def test_a_recipe_that_uses_a_broken_plugin_is_rejected(run: Command, tmp_path: 
     for command in (["recipe", "check"], ["run"]):
         refused = run("ddpmkit", *command, "mine.toml")
         assert refused.returncode == 2
-        assert "installed but broken: broken.zigzag (ddpmkit-broken 0.3.0): ImportError" in refused.stderr
+        assert "failed to load: broken.zigzag (ddpmkit-broken 0.3.0): ImportError" in refused.stderr
         assert refused.stderr.count("ImportError") == 1
     assert not (tmp_path / "results").exists()
 

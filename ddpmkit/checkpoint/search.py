@@ -72,7 +72,7 @@ def resumable_checkpoint(parent: Path, wanted: Callable[[int], bool] = lambda _s
 def _no_intact_checkpoint(parent: Path, damaged: Sequence[DamagedCheckpoint]) -> InputError:
     return InputError(
         f"none of the {len(damaged)} checkpoints in {parent} is intact. {damaged[0].message}",
-        remedies=["--out DIR starts a new run in another folder", f"remove {parent.parent} to start over"],
+        remedies=["use --out DIR to start a new run in another folder", f"remove {parent.parent} to start over"],
     )
 
 

@@ -22,8 +22,8 @@ _DEFAULT = Path("data/afhq")
 _FOLDERS = "image-folder"
 """The dataset that reads a folder given without a recipe."""
 _AFHQ_LICENCE = (
-    "AFHQ (Choi et al. 2020, https://github.com/clovaai/stargan-v2) is licensed CC BY-NC 4.0: name its authors, and no "
-    "commercial use."
+    "AFHQ (Choi et al. 2020, https://github.com/clovaai/stargan-v2) is licensed under CC BY-NC 4.0: credit its "
+    "authors; commercial use is not allowed."
 )
 
 

@@ -64,7 +64,7 @@ def _show(terminal: Terminal, found: Sequence["Diagnosis"]) -> None:
             terminal.out.print(textwrap.indent(diagnosis.details.rstrip(), "    "), style="dim")
     terminal.out.print(f"\n{_summary(found)}", style="bold")
     if not terminal.verbose and any(diagnosis.details for diagnosis in found):
-        terminal.show_note("ddpmkit -v doctor shows the tracebacks")
+        terminal.show_note("run `ddpmkit -v doctor` to see the tracebacks")
 
 
 def _summary(found: Sequence["Diagnosis"]) -> str:

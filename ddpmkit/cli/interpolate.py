@@ -39,7 +39,7 @@ def interpolate(terminal: Terminal, request: SamplingRequest, first: str, last: 
     """
     ends = _end(first), _end(last)
     if strength is not None and int in map(type, ends):
-        raise InputError("--strength is only for image files: samples start as pure noise.")
+        raise InputError("--strength applies only to image files: samples start from pure noise.")
 
     def adapt(run: "Run", generator: "ImageGenerator") -> "ImageGenerator":
         from ddpmkit.sampling.editing import STRENGTH

@@ -53,7 +53,7 @@ class PluginChoice:
         for broken in found.broken:
             # An error about a missing component of this plugin shows the reason.
             why = shlex.join(["ddpmkit", "plugins", "list", *broken.plugin.options])
-            _log.warning("plugin %s failed to load: %s shows the reason", broken.plugin, why)
+            _log.warning("plugin %s failed to load: run `%s` to see the reason", broken.plugin, why)
         for sentence in (*rejections(find_commands(found, COMMANDS)), *found.warnings):
             _log.warning(sentence)
         return found.registry()
@@ -120,7 +120,7 @@ def _seed(text: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number < 2**63:
-        raise click.BadParameter(f"{text!r} is not a whole number from 0 to 2**63 - 1.")
+        raise click.BadParameter(f"{text!r} is not an integer from 0 to 2**63 - 1.")
     return number
 
 

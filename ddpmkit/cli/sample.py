@@ -58,9 +58,9 @@ def sample(
     if image is None:
         for option, value in (("--strength", strength), ("--mask", mask)):
             if value is not None:
-                raise InputError(f"{option} needs an image to start from.", remedies=["--from IMAGE"])
+                raise InputError(f"{option} needs an image to start from.", remedies=["add --from IMAGE"])
     if mask is None and resample is not None:
-        raise InputError("--resample needs a mask.", remedies=["--mask IMAGE"])
+        raise InputError("--resample needs a mask.", remedies=["add --mask IMAGE"])
     if image is None:
         request.generate(terminal)
         return

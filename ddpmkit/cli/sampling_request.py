@@ -42,7 +42,7 @@ class SamplingRequest:
         """Raises InputError for another image format, before anything heavy is imported."""
         if self.out is not None and self.out.suffix.lower() in _OTHER_FORMATS:
             raise InputError(
-                f"--out {self.out}: images are written as PNG.", remedies=[f"--out {self.out.with_suffix('.png')}"]
+                f"--out {self.out}: images are written as PNG.", remedies=[f"use --out {self.out.with_suffix('.png')}"]
             )
 
     def generate(

@@ -18,7 +18,7 @@ def inspect_data(data: Part[DataSection], progress: Callable[[int, int], None]) 
     if not component.implements("inspect"):
         raise InputError(
             f"dataset {component.use!r} ({component.origin}) cannot check its files: it has no method `inspect`.",
-            remedies=["ddpmkit data check FOLDER  checks a folder of images"],
+            remedies=["run `ddpmkit data check FOLDER` to check a folder of images"],
         )
     found: Inspection = data.call(
         "inspect",

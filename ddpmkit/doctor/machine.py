@@ -57,8 +57,8 @@ def device() -> Diagnosis:
         "note",
         f"{finding}; an NVIDIA driver is installed, but {reason}",
         (
-            "nvidia-smi  shows the driver and the cards",
-            "https://pytorch.org/get-started/locally lists the torch build for each driver",
+            "run `nvidia-smi` to see the driver and the cards",
+            "see https://pytorch.org/get-started/locally for the torch build for each driver",
         ),
     )
 
@@ -76,11 +76,11 @@ def folder(subject: str, path: Path, *, remedy: str) -> Diagnosis:
         free = shutil.disk_usage(present).free
     except OSError as error:
         finding = f"{path} is not writable: {(error.strerror or str(error)).lower()}"
-        return Diagnosis(subject, "problem", finding, (f"ls -ld {present}  shows the owner", remedy))
+        return Diagnosis(subject, "problem", finding, (f"run `ls -ld {present}` to see the owner", remedy))
     finding = f"{path}, {free / 1e9:,.1f} GB free"
     if free >= _SCARCE_BYTES:
         return Diagnosis(subject, "ok", finding)
-    remedies = (f"df -h {present}  shows the disk", remedy)
+    remedies = (f"run `df -h {present}` to see the disk", remedy)
     return Diagnosis(subject, "problem" if free < _TOO_FEW_BYTES else "note", f"{finding}: little for a run", remedies)
 
 
@@ -90,8 +90,8 @@ def _device_problem(reason: str) -> Diagnosis:
         "problem",
         reason,
         (
-            "https://pytorch.org/get-started/locally lists the torch build for each card and driver",
-            "--set train.device=cpu  uses the CPU instead",
+            "see https://pytorch.org/get-started/locally for the torch build for each card and driver",
+            "add --set train.device=cpu to use the CPU instead",
         ),
     )
 

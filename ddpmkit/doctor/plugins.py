@@ -19,7 +19,7 @@ _TIMEOUT = 60.0
 
 
 def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
-    """One diagnosis for the working plugins, one for each broken plugin, one for each name conflict."""
+    """One diagnosis for the working plugins, one for each that failed to load, one for each name conflict."""
     if not discovery.plugins:
         reason = "no plugin works, not even the built-in ones"
         yield Diagnosis("plugins", "problem", reason, ("pip install --force-reinstall --no-deps ddpmkit",))
@@ -29,7 +29,7 @@ def installed_plugins(discovery: Discovery) -> Iterator[Diagnosis]:
     for warning in discovery.warnings:
         yield Diagnosis("plugins", "note", warning)
     for broken in discovery.broken:
-        finding = f"{broken.plugin} is broken: {broken.reason}"
+        finding = f"{broken.plugin} failed to load: {broken.reason}"
         yield Diagnosis("plugin", "problem", finding, _remedies(broken.plugin, broken.place), broken.traceback)
     for conflict in name_conflicts(discovery.components):
         one = conflict.components[-1].plugin

@@ -46,12 +46,12 @@ def _checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
     if not isinstance(returned, Mapping) or not all(isinstance(tensor, Tensor) for tensor in returned.values()):
         raise RunFailed(
             f"metric {name!r}: {what} returned {_type_of(returned)}, not a mapping of names to tensors.",
-            remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
+            remedies=["run `ddpmkit plugins check` to test the metric", "use another metric"],
         )
     if any(tensor.is_meta for tensor in returned.values()):
         raise RunFailed(
             f"metric {name!r}: {what} returned tensors without values (on the device meta).",
-            remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
+            remedies=["run `ddpmkit plugins check` to test the metric", "use another metric"],
         )
     return {str(key): tensor.detach().cpu() for key, tensor in returned.items()}
 

@@ -25,7 +25,7 @@ def check_scores(name: str, returned: Any) -> CheckedScores:
     if not isinstance(returned, Mapping):
         raise RunFailed(
             f"metric {name!r}: its scores() returned {type(returned).__name__}, not a mapping of names to numbers.",
-            remedies=["`ddpmkit plugins check` tests the metric", "use another metric"],
+            remedies=["run `ddpmkit plugins check` to test the metric", "use another metric"],
         )
     found = CheckedScores({}, {})
     for key, value in returned.items():

@@ -72,7 +72,7 @@ class Snapshots:
                 f"{mixed.error:.0%}.",
                 remedies=[
                     "use a width nearer to the stored ones",
-                    "a smaller train.ema_snapshot_every in a new run stores more snapshots",
+                    "lower train.ema_snapshot_every in a new run to store more snapshots",
                 ],
             )
         like = next(iter(current.values()))

@@ -144,7 +144,7 @@ def check_finite(scores: Scores) -> None:
         values = ", ".join(f"{name} = {text}" for name, text in scores.unusable.items())
         raise RunFailed(
             f"metric {scores.metric!r} returned {values} at step {scores.step:,}, which is not a finite number.",
-            remedies=["look at the samples", "more samples: metric.num_samples", "use another metric"],
+            remedies=["look at the samples", "raise metric.num_samples", "use another metric"],
         )
 
 

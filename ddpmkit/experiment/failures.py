@@ -66,15 +66,16 @@ def _out_of_memory(activity: str, recipe: Recipe) -> RunFailed:
     if activity.startswith("training"):
         keys = f"train.batch_size = {train.batch_size}, train.accumulate = {train.accumulate}"
         remedies = [
-            f"train.accumulate = {2 * train.accumulate} computes the batch in that many parts, with the same result",
-            "train.batch_size: fewer images a step, which is another experiment",
+            f"set train.accumulate = {2 * train.accumulate} to compute the batch in that many parts, with the same "
+            "result",
+            "lower train.batch_size, which changes the experiment",
         ]
     else:
         keys = f"sampler.batch_size = {sampler.batch_size}, train.precision = {train.precision!r}"
         remedies = [
-            f"sampler.batch_size = {max(1, sampler.batch_size // 2)} generates fewer images at a time, with the same "
-            "result",
-            'train.precision = "bfloat16" halves the memory of the network, if the device supports it',
+            f"set sampler.batch_size = {max(1, sampler.batch_size // 2)} to generate fewer images at a time, with "
+            "the same result",
+            'set train.precision = "bfloat16" to halve the memory of the network, if the device supports it',
         ]
     return RunFailed(f"out of memory while {activity} ({keys}).", remedies=remedies)
 

@@ -209,7 +209,7 @@ class Run:
         if not self.recipe.metrics:
             raise InputError(
                 f"the recipe of {self.folder.path} has no [[metric]].",
-                remedies=["""--set 'metric=[{use="clean-fid"}]' adds one for this call"""],
+                remedies=["""add --set 'metric=[{use="clean-fid"}]' to use one for this call"""],
             )
         errors = ErrorCollector()
         metrics: list[BuiltMetric] = []
@@ -267,7 +267,7 @@ class Run:
         except ValueError as error:
             raise InputError(f"weights: {error}.") from error
         if steps is not None:
-            steps = checked_int("steps", steps, 1, self.recipe.diffusion.timesteps)
+            steps = checked_int("the number of sampling steps", steps, 1, self.recipe.diffusion.timesteps)
         source = CheckpointWeights(self.checkpoint, self.recipe.train, self.model.network)
         network = select_network(choice, source, Snapshots(self.folder.snapshots))
         generator = self.model.generator(network, steps=steps)
@@ -276,7 +276,7 @@ class Run:
     def _class(self, name: str) -> int:
         data = self.recipe.data.settings
         if not data.labels:
-            raise InputError("this run was not trained with data.labels: it does not support class conditioning.")
+            raise InputError("this run was trained without data.labels, so it does not support class conditioning.")
         if name not in data.classes:
             raise InputError(f"this run has no class {name!r}.", remedies=[f"one of {', '.join(data.classes)}"])
         return data.classes.index(name)

@@ -116,6 +116,6 @@ def check_keep_best(recipe: Recipe, metrics: Sequence[BuiltMetric], message: Cal
         f"train.keep_best = {score!r}, but no metric of the recipe returns a score of this name that ranks runs.",
         remedies=[
             *([f"scores that can be used: {', '.join(scores)}"] if scores else []),
-            "--set 'train.keep_best=\"\"' keeps no such checkpoint",
+            "add --set 'train.keep_best=\"\"' to keep no such checkpoint",
         ],
     )

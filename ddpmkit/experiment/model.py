@@ -125,7 +125,7 @@ def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:
     if float(alphas_cumprod[-1]) == 0 and diffusion.prediction == "epsilon":
         raise InputError(
             f"schedule {recipe.schedule.component.use!r} ends at alpha_bar = 0, where x0 cannot be recovered from eps.",
-            remedies=['diffusion.prediction = "v" or "x0"', "another schedule"],
+            remedies=['set diffusion.prediction = "v" or "x0"', "use another schedule"],
         )
     return GaussianDiffusion(alphas_cumprod, diffusion.prediction, self_conditioning=diffusion.self_conditioning)
 
@@ -152,7 +152,7 @@ def _alphas_cumprod(recipe: Recipe) -> Tensor:
         reason = error.message if isinstance(error, InputError) else failed
         raise PluginError(
             f"schedule {component.use!r} ({component.origin}): {reason}",
-            remedies=[f"{_check_command(recipe)}  shows the details", "use another schedule"],
+            remedies=[f"run `{_check_command(recipe)}` to see the details", "use another schedule"],
         ) from error
     return alphas_cumprod
 

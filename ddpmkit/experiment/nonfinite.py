@@ -86,10 +86,10 @@ class NonfinitePolicy:
         """Return a remedy for each other policy that can help. Skipping a batch does not make a weight finite."""
         policy, remedies = self._trainer.settings.on_nonfinite, []
         if policy != "skip" and weights_are_finite:
-            remedies.append('train.on_nonfinite = "skip" skips such a batch')
+            remedies.append('set train.on_nonfinite = "skip" to skip such a batch')
         if policy != "rollback":
             remedies.append(
-                'train.on_nonfinite = "rollback" returns to the last checkpoint and continues with other batches'
+                'set train.on_nonfinite = "rollback" to return to the last checkpoint and continue with other batches'
             )
         return remedies
 

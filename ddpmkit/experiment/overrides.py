@@ -48,7 +48,7 @@ def apply_overrides(
         raise InputError(
             "the weights were trained with other values, which --set cannot change:\n"
             + "\n".join(f"    {change}" for change in refused),
-            remedies=["ddpmkit run RECIPE --set ... --out DIR trains with these values"],
+            remedies=["run `ddpmkit run RECIPE --set ... --out DIR` to train with these values"],
         )
     used = _USED[purpose] if purpose else list(dict.fromkeys(key for keys in _USED.values() for key in keys))
     reject_unused_overrides(overrides, used, _ACTIVITY[purpose] if purpose else "an opened run", unused=_NOT_USED)

@@ -35,8 +35,8 @@ def checkpoint_to_resume(
         return None
     recipe, lock = model.recipe, read_lock(checkpoint.lock, registry)
     changes = differences(lock.recipe.as_data(), recipe.as_data())
-    new_run = ["--out DIR starts another run", f"remove {folder.path} to start over"]
-    accept = ["--accept-changes continues anyway, and records the change"]
+    new_run = ["use --out DIR to start another run", f"remove {folder.path} to start over"]
+    accept = ["add --accept-changes to continue anyway and record the change"]
     if refused := [
         change for change in changes if change.affects_model and not (accept_changes and change.is_acceptable)
     ]:
@@ -90,7 +90,10 @@ def check_alpha_bar(model: Model, provenance: Provenance, checkpoint: Checkpoint
     raise InputError(
         f"{checkpoint.path} was trained with another alpha_bar than schedule {schedule.use!r} ({schedule.origin}) "
         "returns now for the same recipe: the schedule's code has changed.",
-        remedies=["ddpmkit run RECIPE --out DIR starts another run", *provenance.restore_hints(schedule.plugin)],
+        remedies=[
+            "run `ddpmkit run RECIPE --out DIR` to start another run",
+            *provenance.restore_hints(schedule.plugin),
+        ],
     )
 
 

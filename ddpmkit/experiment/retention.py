@@ -43,7 +43,7 @@ def check_space(folder: Path, parameters: int, settings: TrainSection) -> str | 
         raise InputError(
             f"{folder.resolve()} has {_megabytes(free)} free; a checkpoint takes {_megabytes(checkpoint_bytes)}, and "
             "two must fit.",
-            remedies=["free some space", "--out DIR names another folder"],
+            remedies=["free some space", "use --out DIR to choose another folder"],
         )
     every = settings.checkpoint_every or settings.steps
     needed = checkpoint_bytes * (settings.keep_last + 1 if settings.keep_last else settings.steps // every + 1)

@@ -152,5 +152,5 @@ def _stored_choice(choice: WeightsChoice, train: TrainSection) -> WeightsChoice:
     key = "ema_decays" if choice.kind == "decay" else "ema_sigma_rels"
     raise InputError(
         f"weights {choice} are not available: this run stores no matching average.",
-        remedies=[f"use one of {', '.join(['raw', *names])}", f"train.{key} of a new run stores it"],
+        remedies=[f"use one of {', '.join(['raw', *names])}", f"set train.{key} in a new run to store it"],
     )

@@ -66,5 +66,5 @@ def _unmatched(names: Iterable[str], found: Iterable[FoundPlugin]) -> Iterator[s
         if name.partition(".")[0] == LOCAL_NAMESPACE:
             continue  # the files given differ from one command to the next
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "ddpmkit plugins list shows what is installed"
+        hint = f"did you mean {close[0]}?" if close else "run `ddpmkit plugins list` to see what is installed"
         yield f"DDPMKIT_DISABLE_PLUGINS contains {name!r}, but no such plugin is installed; {hint}"

@@ -57,7 +57,7 @@ def _system_remedy(error: BaseException) -> str | None:
     while cause is not None and cause not in seen:
         if isinstance(cause, OSError):
             if "No usable temporary directory" in str(cause):
-                return "free some space, or set the environment variable TMPDIR to a folder that is writable"
+                return "free some space, or set TMPDIR=DIR in the environment to a folder that is writable"
             for numbers, remedy in _SYSTEM_REMEDIES.items():
                 if cause.errno in numbers:
                     return remedy

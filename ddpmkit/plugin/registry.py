@@ -96,7 +96,7 @@ class Registry:
             for other in entries.values()
             if use in (other.use, other.id)
         ]
-        lines += [f"installed but broken: {broken}" for broken in self.broken]
+        lines += [f"failed to load: {broken}" for broken in self.broken]
         namespace = namespace_of(use)
         lines += [f"installed but disabled: {plugin}" for plugin in self.disabled if plugin.namespace == namespace]
         if namespace == LOCAL_NAMESPACE:

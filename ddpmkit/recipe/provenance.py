@@ -80,12 +80,14 @@ class Provenance(BaseModel):
         installed = {plugin.path.name if plugin.path else plugin.distribution for plugin in registry.plugins}
         if namespace == LOCAL_NAMESPACE:
             missing = [file for file in self.files if Path(file).name not in installed]
-            yield from (f"--plugin {shlex.quote(file)}  loads what the run was made with" for file in missing)
+            yield from (
+                f"add --plugin {shlex.quote(file)} to load the file that the run was made with" for file in missing
+            )
         else:
             packages = {name: version for name, version in self.distributions.items() if name not in self.files}
             missing = [f"{name}=={version}" for name, version in packages.items() if name not in installed]
             yield from (
-                f"pip install {shlex.quote(package)}  installs what the run was made with" for package in missing
+                f"run `pip install {shlex.quote(package)}` to install what the run was made with" for package in missing
             )
 
     def version_changes(self, current: Self, plugins: Iterable[FoundPlugin]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from ddpmkit.recipe.problems import Problem, RecipeError
 from ddpmkit.recipe.recipe import Recipe
 from ddpmkit.recipe.resolve import resolve
 from ddpmkit.recipe.schema.section_list import LOCK_TABLE
+from ddpmkit.recipe.toml.writer import toml_value
 from ddpmkit.recipe.toml_file import Layer, as_toml_data, read_file
 from ddpmkit.recipe.trust import is_signed_by_user
 
@@ -99,9 +100,10 @@ def _with_bases(top: Layer, folder: Path, seen: tuple[Path, ...] = ()) -> list[L
         return [top]
     key = ("extends",)
     if not isinstance(extends, str) or not extends:
-        raise RecipeError([top.problem("`extends` must be the name of a recipe file", key)])
+        message = f"`extends` must be the name of a recipe file, but is {toml_value(extends)}"
+        raise RecipeError([top.problem(message, key)])
     path = folder / extends
-    base = _mark_lock(read_file(path, requested_by=top.problem("`extends` requires", key)))
+    base = _mark_lock(read_file(path, requested_by=top.problem("`extends` names", key)))
     chain = (*seen, path.resolve())
     if chain[-1] in seen:
         circle = " -> ".join(os.path.relpath(file) for file in chain[chain.index(chain[-1]) :])

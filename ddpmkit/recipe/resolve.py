@@ -113,6 +113,9 @@ class _Resolution:
         table = Table(self.merged, (), {}, "the recipe")
         value = self.merged.values[section.name]
         hint = f"write {section} above its keys"
+        if self.merged.origin((section.name,)).position is None:  # not from a file
+            example = '[{ use = "NAME" }]' if section.repeatable else "{ KEY = VALUE }"
+            hint = f"write it as in {section.name} = {example}"
         if section.repeatable and isinstance(value, Mapping):
             hint = f"write {section} instead of [{section.name}]"
         if not section.repeatable and isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
@@ -249,7 +252,7 @@ class _Resolution:
         if not changes:
             return RecipeError(self.merged.problems)
         reasons, remedies = zip(*changes, strict=True)
-        other_run = "ddpmkit run RECIPE --out DIR starts another run"
+        other_run = "run `ddpmkit run RECIPE --out DIR` to start another run"
         hints = dict.fromkeys(hint for several in remedies for hint in several)
         return RecipeError(self.merged.problems, reasons, remedies=[other_run, *hints])
 

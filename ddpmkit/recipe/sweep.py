@@ -9,6 +9,7 @@ from typing import Any
 
 from ddpmkit.plugin.discovery import discover
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.plural import counted
 from ddpmkit.recipe.checks.table import Table
 from ddpmkit.recipe.checks.validation import validate
 from ddpmkit.recipe.layers import MergedRecipe, Override, merge_layers
@@ -91,10 +92,11 @@ def _varied(merged: MergedRecipe) -> list[list[Override]]:
     for key, choices in lists.items():
         if not isinstance(choices, list) or not choices:
             message = f"`{_toml_path(key)}` in [sweep.over] must be a list of values"
-            merged.problems.append(table.problem(message, ("over", *key)))
+            hint = "write its values in brackets: [1, 2]" if choices == [] else f"write [{toml_value(choices)}]"
+            merged.problems.append(table.problem(message, ("over", *key), hint))
     if not merged.problems and section.mode == "zip" and len({len(choices) for choices in lists.values()}) > 1:
-        lengths = ", ".join(f"{_toml_path(key)} has {len(choices)}" for key, choices in lists.items())
-        merged.problems.append(table.problem(f"mode zip needs lists of the same length: {lengths}", ("over",)))
+        lengths = ", ".join(f"{_toml_path(key)} has {counted(len(values), 'value')}" for key, values in lists.items())
+        merged.problems.append(table.problem(f'mode "zip" needs lists of the same length: {lengths}', ("over",)))
     if merged.problems:
         raise RecipeError(merged.problems[:MAX_PROBLEMS])
     overrides = [list(_overrides(merged, key, choices)) for key, choices in lists.items()]

@@ -47,8 +47,8 @@ class UntrustedCode(InputError):
             f"{one_line(source)} was not written by one of your runs, or was changed later. It names code to run:\n"
             + "\n".join(lines),
             remedies=[
-                "--trust runs this code: use it if you trust the author of the folder (in Python: trust=True)",
-                f"--set '{dotted[0]}=...' replaces it with your value",
+                "add --trust to run this code, if you trust the author of the folder (in Python: trust=True)",
+                f"add --set '{dotted[0]}=...' to replace it with your value",
             ],
         )
 

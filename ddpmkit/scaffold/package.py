@@ -21,11 +21,12 @@ def write_package(name: PluginName, kind: str, folder: Path) -> tuple[Path, ...]
     Raises InputError if `folder` is a file or is not empty. Nothing is overwritten.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder.", remedies=["another folder: --out FOLDER"])
+        raise InputError(f"{folder} is a file, not a folder.", remedies=["use --out FOLDER to choose another folder"])
     if folder.is_dir() and (existing := sorted(entry.name for entry in folder.iterdir() if entry.name not in _IGNORED)):
         shown = ", ".join(existing[:3]) + (" ..." if len(existing) > 3 else "")
         raise InputError(
-            f"{folder} is not empty ({shown}); no file is overwritten.", remedies=["another folder: --out FOLDER"]
+            f"{folder} is not empty ({shown}); no file is overwritten.",
+            remedies=["use --out FOLDER to choose another folder"],
         )
     files = {Path(path): text for path, text in _rendered(name, kind).items()}
     for path, text in files.items():

@@ -15,7 +15,7 @@ __all__ = ["Check", "Outcome", "Rule"]
 
 _FIX_FIRST = (
     "It raises even in the simplest use, so other checks cannot be run. Fix this first. "
-    "`ddpmkit -v plugins check` shows the traceback."
+    "Run `ddpmkit -v plugins check` to see the traceback."
 )
 _REMOVE_XFAIL = "Remove it from `xfail`."
 

@@ -51,7 +51,7 @@ def test_the_summary_lists_the_files_and_the_next_commands(made):
 def test_a_run_without_its_plugin_is_an_error_that_names_the_option(finished):
     result = invoke("sample", finished)
     assert result.exit_code == 2
-    assert result.stderr.count(f"--plugin {PARTS}  loads what the run was made with") == 3
+    assert result.stderr.count(f"add --plugin {PARTS} to load the file that the run was made with") == 3
 
 
 def test_a_finished_run_is_already_complete_when_run_again(recipe, finished):
@@ -183,11 +183,11 @@ def test_a_grid_can_be_written_to_another_folder(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--out", "cats.jpg"], "  - --out cats.png"),
+        (["--out", "cats.jpg"], "  - use --out cats.png"),
         (["--steps", "6"], "5"),
         (["-n", "0"], "-n"),
-        (["--seed", str(2**63)], "is not a whole number from 0 to 2**63 - 1"),
-        (["--seed", "cat"], "'cat' is not a whole number"),
+        (["--seed", str(2**63)], "is not an integer from 0 to 2**63 - 1"),
+        (["--seed", "cat"], "'cat' is not an integer"),
         (["--weights", "best"], "not 'best'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -52,7 +52,7 @@ def test_a_problem_exits_1_and_verbose_shows_its_traceback(doctor: Callable[...,
     assert found.stdout.splitlines()[1] == f"✗ plugin        {LONG.finding}"  # a pipe has no width
     assert found.stdout.endswith("\n1 problem, 2 notes\n")
     assert "Tb" not in found.stdout
-    assert found.stderr == "ddpmkit -v doctor shows the tracebacks\n"
+    assert found.stderr == "run `ddpmkit -v doctor` to see the tracebacks\n"
     verbose = doctor(LONG, arguments=("-v", "doctor"))
     assert "    - uninstall it\n    Tb\n" in verbose.stdout
     assert verbose.stderr == ""

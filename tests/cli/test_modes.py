@@ -89,9 +89,9 @@ def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        ("sample", ["--strength", "0.5"], "  - --from IMAGE"),
+        ("sample", ["--strength", "0.5"], "  - add --from IMAGE"),
         ("sample", ["--mask", "mask.png"], "--mask needs an image to start from"),
-        ("sample", ["--from", "cat.png", "--resample", "2"], "  - --mask IMAGE"),
+        ("sample", ["--from", "cat.png", "--resample", "2"], "  - add --mask IMAGE"),
         ("sample", ["--from", "cat.png", "--strength", "0"], "--strength"),
         ("sample", ["--from", "none.png"], "image file none.png does not exist"),
         ("sample", ["--from", "text.png"], "text.png cannot be read as an image: unknown format"),
@@ -102,7 +102,7 @@ def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
         (
             "interpolate",
             ["3", "9223372036854775808"],
-            "image index must be a whole number from 0",
+            "image index must be an integer from 0",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

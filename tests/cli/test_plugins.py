@@ -367,7 +367,7 @@ def test_all_components_without_required_settings_are_checked(
     lines = {" ".join(line.split()[:3]): line for line in done.output.splitlines()}
     assert f"{len(rules('schedule'))} passed in " in lines["✓ schedule linear"]
     assert "`file` is missing in loss `local/zig`" in lines["- loss local/zig"]
-    assert lines["- loss local/gone"].endswith("it is not available here: no zig")
+    assert lines["- loss local/gone"].endswith("not available here: no zig")
     assert "- dataset image-folder" in lines
     assert lines["- tracker wandb"].endswith("it may publish what it receives, so it is checked only when named")
     totals = lines[next(name for name in lines if "components:" in name)]
@@ -476,4 +476,4 @@ def test_an_unknown_plugin_in_the_list_of_disabled_ones_is_named_with_the_closes
     assert section(plugins("list").stdout, "not disabled") == [f"  {message}; did you mean ddpmkit.cosine?"]
     assert plugins("show", "cosine").stderr.startswith(f"warning: {message}")
     monkeypatch.setenv("DDPMKIT_DISABLE_PLUGINS", "zzz")
-    assert "ddpmkit plugins list shows what is installed" in plugins("show", "cosine").stderr
+    assert "run `ddpmkit plugins list` to see what is installed" in plugins("show", "cosine").stderr

@@ -78,7 +78,7 @@ def test_a_device_that_does_not_compute_is_a_problem(cpu: pytest.MonkeyPatch) ->
         found = device()
         assert found.state == "problem"
         assert message in found.finding
-        assert "--set train.device=cpu  uses the CPU instead" in found.remedies
+        assert "add --set train.device=cpu to use the CPU instead" in found.remedies
 
 
 def test_a_device_that_computes_wrongly_is_a_problem(cpu: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_file_in_place_of_a_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     state, finding, remedies = check(tmp_path / "cache" / "images")
     assert (state, finding) == ("problem", f"{tmp_path / 'cache' / 'images'} is not writable: not a directory")
-    assert remedies == (f"ls -ld {tmp_path / 'cache'}  shows the owner", "use another folder")
+    assert remedies == (f"run `ls -ld {tmp_path / 'cache'}` to see the owner", "use another folder")
 
 
 def test_a_failed_write_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

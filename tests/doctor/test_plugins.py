@@ -66,7 +66,7 @@ def test_a_broken_plugin_is_a_problem_with_a_traceback_and_remedies(plugin: Foun
         Discovery((offering(RIVAL),), (BrokenPlugin(plugin, "ImportError: x", "line 1", "zig.py:3"),))
     )
     assert (found.state, found.details) == ("problem", "line 1")
-    assert found.finding == f"{plugin} is broken: ImportError: x"
+    assert found.finding == f"{plugin} failed to load: ImportError: x"
     assert remedy in found.remedies
 
 

@@ -141,19 +141,19 @@ def test_arguments_are_checked_before_anything_is_generated(small: Recipe, tmp_p
     image = torch.zeros((3, 8, 8), dtype=torch.uint8)
     mask = torch.ones((8, 8), dtype=torch.bool)
     wrong: list[tuple[str, Callable[[], object]]] = [
-        ("count must be a whole number of at least 1, not 0", lambda: run.sample(0)),
-        ("count must be a whole number of at least 1, not -1", lambda: run.edit(image, -1)),
-        ("count must be a whole number of at least 1, not 2.5", lambda: run.sample(2.5)),  # type: ignore[arg-type]
-        ("count must be a whole number of at least 1, not '3'", lambda: run.sample("3")),  # type: ignore[arg-type]
-        ("count must be a whole number of at least 1, not True", lambda: run.sample(True)),
-        ("count must be a whole number of at least 2, not 1", lambda: run.interpolate(0, 1, 1)),
-        ("steps must be a whole number from 1 to 6, not 0", lambda: run.sample(2, steps=0)),
-        ("steps must be a whole number from 1 to 6, not 7", lambda: run.sample(2, steps=7)),
-        ("seed must be a whole number from 0 to .*, not -1", lambda: run.sample(2, seed=-1)),
-        ("seed must be a whole number from 0 to .*, not 9223372036854775808", lambda: run.sample(2, seed=2**63)),
-        ("seed must be a whole number from 0 to .*, not 1.5", lambda: run.visualize(seed=1.5)),  # type: ignore[arg-type]
-        ("resample must be a whole number of at least 1, not 0", lambda: run.inpaint(image, mask, 2, resample=0)),
-        ("num_samples must be a whole number of at least 2, not 0", lambda: run.evaluate(num_samples=0)),
+        ("count must be an integer of at least 1, not 0", lambda: run.sample(0)),
+        ("count must be an integer of at least 1, not -1", lambda: run.edit(image, -1)),
+        ("count must be an integer of at least 1, not 2.5", lambda: run.sample(2.5)),  # type: ignore[arg-type]
+        ("count must be an integer of at least 1, not '3'", lambda: run.sample("3")),  # type: ignore[arg-type]
+        ("count must be an integer of at least 1, not True", lambda: run.sample(True)),
+        ("count must be an integer of at least 2, not 1", lambda: run.interpolate(0, 1, 1)),
+        ("the number of sampling steps must be an integer from 1 to 6, not 0", lambda: run.sample(2, steps=0)),
+        ("the number of sampling steps must be an integer from 1 to 6, not 7", lambda: run.sample(2, steps=7)),
+        ("seed must be an integer from 0 to .*, not -1", lambda: run.sample(2, seed=-1)),
+        ("seed must be an integer from 0 to .*, not 9223372036854775808", lambda: run.sample(2, seed=2**63)),
+        ("seed must be an integer from 0 to .*, not 1.5", lambda: run.visualize(seed=1.5)),  # type: ignore[arg-type]
+        ("resample must be an integer of at least 1, not 0", lambda: run.inpaint(image, mask, 2, resample=0)),
+        ("num_samples must be an integer of at least 2, not 0", lambda: run.evaluate(num_samples=0)),
         ("not ''", lambda: run.sample(2, weights="")),
     ]
     for message, use in wrong:

@@ -33,4 +33,4 @@ def test_a_schedule_that_ends_at_zero_names_the_prediction_to_choose(
     monkeypatch.setattr(CosineSchedule, "alphas_cumprod", lambda schedule: given(schedule) - given(schedule)[-1])
     with pytest.raises(InputError, match="schedule 'cosine' ends at alpha_bar = 0") as caught:
         build_model(read_recipe(small()))
-    assert caught.value.remedies[0] == 'diffusion.prediction = "v" or "x0"'
+    assert caught.value.remedies[0] == 'set diffusion.prediction = "v" or "x0"'

@@ -147,7 +147,7 @@ def broken_next_to_another(distribution: Any, source: str) -> BrokenPlugin:
     with pytest.raises(PluginError) as caught:
         registry.get("loss", "acme/zig")
     (broken,) = found.broken
-    assert f"installed but broken: acme.good (ddpmkit-acme 1.0): {broken.reason}" in caught.value.remedies
+    assert f"failed to load: acme.good (ddpmkit-acme 1.0): {broken.reason}" in caught.value.remedies
     return broken
 
 

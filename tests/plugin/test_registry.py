@@ -59,8 +59,8 @@ def test_suggestions_list_broken_and_disabled_plugins() -> None:
     )
     assert table.suggestions("schedule", "acme/zigzag") == [
         "available: none",
-        "installed but broken: acme.zag (ddpmkit-rival 3.4): ?",
-        "installed but broken: acme.zig (ddpmkit-acme 1.2): ImportError: zig",
+        "failed to load: acme.zag (ddpmkit-rival 3.4): ?",
+        "failed to load: acme.zig (ddpmkit-acme 1.2): ImportError: zig",
         "installed but disabled: acme.zag (ddpmkit-rival 3.4)",
     ]
     assert table.suggestions("schedule", "cosine")[-1] == "installed but disabled: ddpmkit.zig (ddpmkit 0.1)"

@@ -164,7 +164,7 @@ def test_a_word_that_is_not_a_device_is_rejected_with_the_known_ones(registry: R
     with pytest.raises(RecipeError) as caught:
         read_recipe({"train": {"device": "gpu"}}, registry=registry)
     assert caught.value.problems[0].message == (
-        '`device` in [train]: "gpu" is not a device; use "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps"'
+        '`device` in [train] must be "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps", but is "gpu"'
     )
 
 

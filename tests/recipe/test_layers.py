@@ -62,7 +62,7 @@ def test_a_file_may_be_extended_twice_but_not_in_a_circle(read: Read, errors: Er
 
 def test_a_missing_base_is_reported_at_extends(errors: Errors, folder: Path) -> None:
     assert errors('extends = "bass.toml"\n', base="") == (
-        "mine.toml:1:11: `extends` requires bass.toml: there is no such file\n"
+        "mine.toml:1:11: `extends` names bass.toml: there is no such file\n"
         '     1 | extends = "bass.toml"\n'
         "       |           ^^^^^^^^^^^\n"
         "  - did you mean base.toml?\n"
@@ -125,7 +125,7 @@ def test_a_replaced_array_leaves_no_origins(value: str) -> None:
 
 @pytest.mark.parametrize("extends", ["a\\u0000b", "~nobody/x.toml", "/", ".", "x" * 300])
 def test_an_unusual_name_of_a_base_is_an_error_at_extends(errors: Errors, extends: str) -> None:
-    assert errors(f'extends = "{extends}"\n').startswith("mine.toml:1:11: `extends` requires ")
+    assert errors(f'extends = "{extends}"\n').startswith("mine.toml:1:11: `extends` names ")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_lock_whose_component_changed_names_both_versions_and_how_to_start_ano
         read_lock(Path("recipe.lock.toml"), zigzag(Depth, now))
     assert "unknown key `power` in [schedule]" in str(caught.value)
     assert f"made with another version of schedule `{use}`: {why}" in caught.value.message
-    assert caught.value.remedies[0] == "ddpmkit run RECIPE --out DIR starts another run"
+    assert caught.value.remedies[0] == "run `ddpmkit run RECIPE --out DIR` to start another run"
     assert caught.value.remedies[1].startswith(hint)
 
 
@@ -116,9 +116,9 @@ def test_a_misspelled_override_of_a_lock_is_not_blamed_on_its_plugins(folder: Pa
 @pytest.mark.parametrize(
     ("then", "now", "hints"),
     [
-        (FILE, [], ["--plugin zigzag.py  loads what the run was made with"]),
+        (FILE, [], ["add --plugin zigzag.py to load the file that the run was made with"]),
         (FILE, [replace(FILE, version="sha256:b")], ["the run was made with another version: zigzag.py sha256:a then"]),
-        (INSTALLED, [], ["pip install ddpmkit-acme==1.2  installs what the run was made with"]),
+        (INSTALLED, [], ["run `pip install ddpmkit-acme==1.2` to install what the run was made with"]),
         (
             INSTALLED,
             [replace(INSTALLED, version="2")],

@@ -137,7 +137,7 @@ def test_any_chain_ends_at_its_base_or_is_an_error(folder: Path, registry: Regis
         assert (result.train.steps, result.train.seed) == (1, 7)
     else:
         assert f"{met[-1]}.toml:1:11: `extends` " in str(result)
-        assert ("forms a circle" if at in met else f"requires {at}.toml: there is no such file") in str(result)
+        assert ("forms a circle" if at in met else f"names {at}.toml: there is no such file") in str(result)
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])

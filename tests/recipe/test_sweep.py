@@ -76,7 +76,7 @@ def test_overrides_apply_to_the_runs_and_to_the_sweep(sweep) -> None:  # type: i
         ("[sweep.over]\nschedule.use = []\n", "must be a list of values"),
         (
             "[sweep]\nmode = 'zip'\n[sweep.over]\na.b = [1]\nc.d = [1, 2]\n",
-            "lists of the same length: a.b has 1, c.d has 2",
+            "lists of the same length: a.b has 1 value, c.d has 2 values",
         ),
         ("[sweep]\nmode = 'grid'\n", "`over` is missing in [sweep]"),
         ("[sweep]\nover = {a = [1]}\nsteps = 3\n", "unknown key `steps` in [sweep]"),

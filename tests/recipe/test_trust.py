@@ -84,8 +84,8 @@ def test_code_named_by_the_lock_of_another_user_runs_only_if_trusted(
         "recipe.lock.toml was not written by one of your runs, or was changed later. It names code to run:\n"
         '    metric.0.extractor = "evil:go"  a function that is imported and called'
     )
-    assert caught.value.remedies[0].startswith("--trust runs this code")
-    assert caught.value.remedies[1] == "--set 'metric.0.extractor=...' replaces it with your value"
+    assert caught.value.remedies[0].startswith("add --trust to run this code")
+    assert caught.value.remedies[1] == "add --set 'metric.0.extractor=...' to replace it with your value"
     recipe.sampler.build()
     assert Remembering.built == ["ours:default"]
     assert build(read_lock(theirs, registry, trust=True).recipe) == ["ours:default", "evil:go"]

@@ -202,14 +202,14 @@ def test_images_and_masks_of_other_shapes_are_rejected(generator: Make, image: T
         inpainting(made, image, mask.T)
     with pytest.raises(InputError, match="no white pixel, so there is nothing to paint"):
         inpainting(made, image, torch.zeros_like(mask))
-    with pytest.raises(InputError, match="resample must be a whole number of at least 1, not 0"):
+    with pytest.raises(InputError, match="resample must be an integer of at least 1, not 0"):
         inpainting(made, image, mask, 0)
 
 
 def test_interpolation_needs_two_different_ends(generator: Make, image: Tensor) -> None:
-    with pytest.raises(InputError, match="count must be a whole number of at least 2"):
+    with pytest.raises(InputError, match="count must be an integer of at least 2"):
         image_interpolation(generator(), image, image, 1, 0.5)
-    with pytest.raises(InputError, match="count must be a whole number of at least 2"):
+    with pytest.raises(InputError, match="count must be an integer of at least 2"):
         sample_interpolation(generator(), 0, 1, 1)
     with pytest.raises(InputError, match="cannot interpolate between image 3 and itself"):
         sample_interpolation(generator(), 3, 3, 4)

@@ -113,7 +113,7 @@ def print_all(
     counts = [f"{states.count(state)} {state}" for state in order if state in states]
     terminal.out.print(f"\n{len(entries)} components: {', '.join(counts) or 'nothing to check'}", style="bold")
     if "skipped" in states:
-        terminal.show_note("ddpmkit plugins check NAME [--set KEY=VALUE] checks a skipped component")
+        terminal.show_note("run `ddpmkit plugins check NAME [--set KEY=VALUE]` to check a skipped component")
     return not {"failed", "not checked"} & set(states)
 
 

@@ -41,7 +41,7 @@ def list_(terminal: Terminal, plugins: PluginChoice) -> None:
             terminal.out.print(f"  {use:<{use_width}}  {origin:<{origin_width}}  {summary}")
     _print_section(terminal, "name conflicts: no recipe can be read", name_conflicts(found.components), "bold red")
     failed = [f"{broken}\n{broken.traceback}" if terminal.verbose else broken for broken in found.broken]
-    _print_section(terminal, "failed to load (ddpmkit -v plugins list shows the tracebacks)", failed, "bold red")
+    _print_section(terminal, "failed to load (run `ddpmkit -v plugins list` to see the tracebacks)", failed, "bold red")
     _print_section(terminal, "rejected", rejections(commands), "bold red")
     _print_section(terminal, "disabled", found.disabled, "bold")
     _print_section(terminal, "not disabled", found.warnings, "bold red")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["find_components", "kind_option"]
 
+_SIMILAR = 0.6
+"""The ratio of difflib from which a name counts as similar."""
+
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS), help="The kind, if components of several kinds have this name."
 )
@@ -29,16 +32,19 @@ def find_components(registry: "Registry", name: str, kind: str | None) -> list["
     if kind is not None:
         return [registry.get(kind, name)]
     if name in KINDS:
-        raise PluginError(f"{name!r} is a kind of component.", remedies=["ddpmkit plugins list shows its components"])
-    suggestions = registry.suggestions(_nearest_kind(registry, name), name)
-    raise PluginError(f"there is no component {name!r}.", remedies=suggestions)
+        remedy = "run `ddpmkit plugins list` to see its components"
+        raise PluginError(f"{name!r} is a kind of component, not a component.", remedies=[remedy])
+    nearest = _nearest_kind(registry, name)
+    remedies = registry.suggestions(nearest, name) if nearest else ["run `ddpmkit plugins list` to see all components"]
+    raise PluginError(f"there is no component {name!r}.", remedies=remedies)
 
 
-def _nearest_kind(registry: "Registry", name: str) -> str:
-    """Return the kind that has the most similar name, for the suggestions."""
+def _nearest_kind(registry: "Registry", name: str) -> str | None:
+    """Return the kind that has the most similar name, for the suggestions; None if no name is similar."""
 
     def similarity(kind: str) -> float:
         names = [entry.use for entry in registry.of_kind(kind)]
         return max((difflib.SequenceMatcher(None, name, other).ratio() for other in names), default=0.0)
 
-    return max(KINDS, key=similarity)
+    nearest = max(KINDS, key=similarity)
+    return nearest if similarity(nearest) >= _SIMILAR else None

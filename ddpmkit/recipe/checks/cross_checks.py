@@ -59,7 +59,7 @@ def _too_many_steps(recipe: MergedRecipe, sampler: SamplerSection, diffusion: Di
 def _absent_average(recipe: MergedRecipe, sampler: SamplerSection, train: TrainSection) -> Iterator[Problem]:
     weights = parse_weights(sampler.weights)
     if train.stored_average(weights) is None:
-        message = f"`weights` in [sampler] is {toml_value(sampler.weights)}, but [train] keeps no such average"
+        message = f"`weights` in [sampler] is {toml_value(sampler.weights)}, but [train] stores no such average"
         hint = (
             f"add {weights.value} to train.ema_decays"
             if weights.kind == "decay"
@@ -82,7 +82,10 @@ def _guidance_without_training(
             f"`guidance` in [sampler] is {guidance}, but train.label_dropout = 0: guidance needs the unconditional "
             "prediction, which is never trained without label dropout"
         )
-        hints = ("train.label_dropout = 0.1 is usual", "sampler.guidance = 1 samples without guidance")
+        hints = (
+            "set train.label_dropout = 0.1, the usual value",
+            "set sampler.guidance = 1 to sample without guidance",
+        )
         yield Table(recipe, (), {}, "the recipe").problem(message, written, *hints)
 
 
@@ -158,7 +161,9 @@ def unusable_keep_best(
         close = did_you_mean(wanted, ranked)
         why, hints = "no [[metric]] reports a score of this name", [f"did you mean `{close}`?"] if close else usable
     message = f"`keep_best` in [train] is {toml_value(wanted)}, but {why}"
-    yield _table(recipe, "train").problem(message, ("keep_best",), *hints, 'keep_best = "" keeps no best checkpoint')
+    yield _table(recipe, "train").problem(
+        message, ("keep_best",), *hints, 'set keep_best = "" to keep no best checkpoint'
+    )
 
 
 def _table(recipe: MergedRecipe, section: str) -> Table:

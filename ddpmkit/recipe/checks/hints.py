@@ -7,6 +7,7 @@ from ddpmkit.errors import PluginError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recipe.problems import did_you_mean, synonym
 from ddpmkit.recipe.schema.section_list import SECTIONS, Header, SectionKind
+from ddpmkit.recipe.toml.writer import toml_key
 
 __all__ = ["key_hints", "unknown_top_level_key"]
 
@@ -19,6 +20,8 @@ def key_hints(registry: Registry, section: SectionKind | None, name: str) -> lis
     if name == "use" and section is not None:
         names = [entry.use for entry in registry.of_kind(section.kind)] if section.kind else []
         return [f"available: {', '.join(names) or 'none'}" if section.kind else "this section selects no component"]
+    if "." in name:
+        return [f"write {name} without quotes: a quoted name is a single key"]
     if (our_name := synonym(name)) and (section is None or our_name not in section.keys):
         name = our_name
     sections_with_key = [f"`{name}` belongs above the first section"] if name in Header.model_fields else []
@@ -43,7 +46,8 @@ def unknown_top_level_key(registry: Registry, name: str, value: Any) -> list[str
     close = did_you_mean(name, Header.model_fields)
     guesses = key_hints(registry, None, name) or ([f"did you mean `{close}`?"] if close else [])
     known = ", ".join(Header.model_fields)
-    return [f"unknown key `{name}` above the first section", *guesses, f"keys above the first section: {known}"]
+    shown = toml_key(name) if "." in name else name
+    return [f"unknown key `{shown}` above the first section", *guesses, f"keys above the first section: {known}"]
 
 
 def _owners(registry: Registry, name: str) -> Iterator[tuple[SectionKind, str]]:

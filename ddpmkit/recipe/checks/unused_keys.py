@@ -55,7 +55,7 @@ def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     elif train.keep_every and not train.checkpoint_every and not train.keep_best:
         yield ("train", "keep_every"), "checkpoint_every = 0 writes one checkpoint, at the end"
     if sampler.weights == "ema" and not train.ema_decay:
-        yield ("sampler", "weights"), "ema_decay = 0 keeps no average, so the weights of the last step generate images"
+        yield ("sampler", "weights"), "ema_decay = 0 stores no average, so the weights of the last step generate images"
 
 
 def repeated_metrics(metrics: Sequence[Part[MetricSection]]) -> Iterator[str]:

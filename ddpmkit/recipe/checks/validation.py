@@ -179,7 +179,7 @@ def _unknown_key(table: Table, descriptions: KeyDescriptions, name: str) -> Prob
         (name,),
         f"did you mean {described}?" if described and not hints else None,
         *hints,
-        f"keys of {table.title}: {', '.join(names)}",
+        f"keys of {table.title}: {', '.join(names) or 'none'}",
         at_key=True,
     )
 

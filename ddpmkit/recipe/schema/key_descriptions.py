@@ -90,6 +90,8 @@ class KeyDescriptions:
         noun = _NOUNS[kind][plural]
         if kind == "string" and schema.get("minLength", 0) > 0:
             noun = "non-empty strings" if plural else "a non-empty string"
+        if kind == "object" and schema.get("minProperties", 0) > 0:
+            noun = "tables with at least one key" if plural else "a table with at least one key"
         if "minimum" in schema and "maximum" in schema:
             return f"{noun} from {toml_value(schema['minimum'])} to {toml_value(schema['maximum'])}"
         bounds = [words.format(toml_value(schema[bound])) for bound, words in _BOUNDS.items() if bound in schema]

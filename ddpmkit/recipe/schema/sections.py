@@ -82,14 +82,14 @@ class DataSection(ComponentSection):
     @classmethod
     def _listed_once(cls, classes: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if isinstance(classes, tuple) and (twice := [name for name, times in Counter(classes).items() if times > 1]):
-            raise ValueError(f"listed twice: {', '.join(sorted(twice))}")
+            raise ValueError(f"must not list a class twice: {', '.join(sorted(twice))}")
         return classes
 
     @field_validator("labels")
     @classmethod
     def _of_listed_classes(cls, labels: bool, info: ValidationInfo) -> bool:
         if labels and info.data.get("classes") == "all":
-            raise ValueError("class labels need named classes: list them in `classes`")
+            raise ValueError("must be false unless `classes` lists the classes")
         return labels
 
     @property
@@ -134,7 +134,9 @@ class DiffusionSection(Section):
     @classmethod
     def _x0_is_recovered(cls, zero_terminal_snr: bool, info: ValidationInfo) -> bool:
         if zero_terminal_snr and info.data.get("prediction") == "epsilon":
-            raise ValueError('x0 cannot be recovered from eps if no signal is left: set prediction to "v" or "x0"')
+            raise ValueError(
+                'must be false unless prediction is "v" or "x0": x0 cannot be recovered from eps at alpha_bar = 0'
+            )
         return zero_terminal_snr
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ddpmkit.recipe.schema.sections import Interval, Section, Word
 from ddpmkit.recipe.schema.weights_choice import LARGEST_SIGMA_REL, SMALLEST_SIGMA_REL, WeightsChoice
+from ddpmkit.recipe.toml.writer import toml_value
 
 __all__ = ["TrainSection"]
 
@@ -89,7 +90,7 @@ class TrainSection(Section):
     def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
         batch_size = info.data.get("batch_size")
         if batch_size and batch_size % accumulate:
-            raise ValueError(f"{accumulate} does not divide batch_size = {batch_size}")
+            raise ValueError(f"must divide batch_size = {batch_size}, but is {accumulate}")
         return accumulate
 
     @field_validator("ema_decays", "ema_sigma_rels")
@@ -98,7 +99,7 @@ class TrainSection(Section):
         known = [info.data.get("ema_decay"), *values] if info.field_name == "ema_decays" else [*values]
         if twice := [str(value) for value, times in Counter(known).items() if times > 1]:
             also = " (ema_decay counts too)" if info.field_name == "ema_decays" else ""
-            raise ValueError(f"listed twice{also}: {', '.join(twice)}")
+            raise ValueError(f"must not list a value twice{also}: {', '.join(twice)}")
         return values
 
     @field_validator("device")
@@ -106,7 +107,7 @@ class TrainSection(Section):
     def _is_a_device(cls, device: str) -> str:
         if device != "auto" and not _DEVICE.fullmatch(device):
             raise ValueError(
-                f'"{device}" is not a device; use "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps"'
+                f'must be "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps", but is {toml_value(device)}'
             )
         return device
 

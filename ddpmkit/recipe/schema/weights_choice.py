@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpmkit.recipe.toml.writer import toml_value
+
 __all__ = ["LARGEST_SIGMA_REL", "SMALLEST_SIGMA_REL", "WeightsChoice", "parse_weights"]
 
 SMALLEST_SIGMA_REL = 0.001
@@ -40,5 +42,5 @@ def parse_weights(text: str) -> WeightsChoice:
         return WeightsChoice("sigma_rel", value)
     raise ValueError(
         'must be "ema", "raw", "decay=D" with D between 0 and 1, such as "decay=0.9999", or "sigma_rel=S" with S from '
-        f'{SMALLEST_SIGMA_REL} to {LARGEST_SIGMA_REL}, such as "sigma_rel=0.05", not {text!r}'
+        f'{SMALLEST_SIGMA_REL} to {LARGEST_SIGMA_REL}, such as "sigma_rel=0.05", but is {toml_value(text)}'
     )

@@ -33,7 +33,7 @@ class AdmUnetConfig(ComponentConfig):
             raise ValueError("every entry of multipliers must be at least 1")
         levels = range(len(self.multipliers))
         if unknown := [level for level in self.attention_levels if level not in levels]:
-            raise ValueError(f"attention_levels contains {unknown}, but this network has levels {list(levels)}")
+            raise ValueError(f"attention_levels contains {unknown[0]}, but this network has levels 0 to {levels[-1]}")
         for level in sorted({*self.attention_levels, levels[-1]}):
             width = self.dim * self.multipliers[level]
             if width % self.head_dim:

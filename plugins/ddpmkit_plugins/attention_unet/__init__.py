@@ -30,7 +30,8 @@ class AttentionUnetConfig(ComponentConfig):
             raise ValueError("every entry of multipliers must be at least 1")
         levels = range(len(self.multipliers))
         if unknown := [level for level in self.linear_attention_levels if level not in levels]:
-            raise ValueError(f"linear_attention_levels contains {unknown}, but this network has levels {list(levels)}")
+            message = f"linear_attention_levels contains {unknown[0]}, but this network has levels 0 to {levels[-1]}"
+            raise ValueError(message)
         if self.dim % self.groups:
             raise ValueError(f"groups = {self.groups} does not divide dim = {self.dim}")
         return self

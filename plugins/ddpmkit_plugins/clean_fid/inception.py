@@ -41,7 +41,7 @@ def find_inception(named: str) -> Path:
             remedies=[
                 f"download {URL} manually and save it as {cached}",
                 'use a copy: metric.inception = "/path/to/the/file.pt", or DDPMKIT_INCEPTION in the environment',
-                "--skip-unavailable-metrics skips this metric",
+                "add --skip-unavailable-metrics to skip this metric",
             ],
         ) from error
 

@@ -48,7 +48,7 @@ class CleanKid(PairMetric):
             raise InputError(
                 f"metric clean-kid needs at least 2 real and 2 generated images; it received {len(x)} real and "
                 f"{len(y)} generated.",
-                remedies=["metric.num_samples = 5000"],
+                remedies=["set metric.num_samples = 5000"],
             )
         return {"kid": squared_discrepancy(x, y)}
 

@@ -44,7 +44,7 @@ class PrecisionRecall(PairMetric):
             raise InputError(
                 f"metric precision-recall needs more than {self.neighbours} images, real and generated; "
                 f"it received {fewest}.",
-                remedies=["metric.num_samples = 5000", "metric.neighbours = 1"],
+                remedies=["set metric.num_samples = 5000", "set metric.neighbours = 1"],
             )
         return {"precision": covered(y, x, self.neighbours), "recall": covered(x, y, self.neighbours)}
 

@@ -32,7 +32,7 @@ class DiffusersUnetConfig(ComponentConfig):
         if self.block_out_channels[0] % 2:
             raise ValueError("the first entry of block_out_channels must be even, for sines and cosines of t")
         if unknown := [level for level in self.attention_levels if level not in levels]:
-            raise ValueError(f"attention_levels contains {unknown}, but this network has levels {list(levels)}")
+            raise ValueError(f"attention_levels contains {unknown[0]}, but this network has levels 0 to {levels[-1]}")
         for level, width in enumerate(self.block_out_channels):
             if width % self.norm_num_groups or width == self.norm_num_groups:
                 raise ValueError(

@@ -11,8 +11,8 @@ from torch import nn
 from ddpmkit.plugin import InputError, sha256_file
 
 _REMEDIES = (
-    'a TorchScript file: extractor = "/path/to/extractor.pt"',
-    'a function without arguments that returns a torch module: extractor = "package.module:function"',
+    'for a TorchScript file, set extractor = "/path/to/extractor.pt"',
+    'for a function without arguments that returns a torch module, set extractor = "package.module:function"',
 )
 
 

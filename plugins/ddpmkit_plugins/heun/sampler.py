@@ -39,7 +39,10 @@ class HeunSampler:
         if process.alpha_bar_at(process.timesteps - 1) == 0:
             raise InputError(
                 "sampler heun cannot start at alpha_bar = 0, where the noise over the signal is infinite.",
-                remedies=['sampler.use = "ddim", "dpm-solver-2m" or "unipc"', "diffusion.zero_terminal_snr = false"],
+                remedies=[
+                    'set sampler.use = "ddim", "dpm-solver-2m" or "unipc"',
+                    "set diffusion.zero_terminal_snr = false",
+                ],
             )
         timesteps = process.sampling_timesteps(steps, self.config.log_snr_spacing)
         for step, (t, s) in enumerate(pairwise([*timesteps, -1]), start=1):

@@ -151,7 +151,7 @@ def _report_bad(config: HuggingFaceConfig, rows: Rows, bad: Mapping[str, str]) -
             text,
             remedies=[
                 "remove them with `filter` or `select` of the package datasets, then use `save_to_disk`",
-                'data.on_bad_image = "skip"  skips them',
+                'set data.on_bad_image = "skip" to skip them',
             ],
         )
     _log.warning("skipped: %s", text)

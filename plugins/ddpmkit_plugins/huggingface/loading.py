@@ -68,7 +68,7 @@ def _load(config: HuggingFaceConfig) -> Mapping[str, datasets.Dataset]:
         raise InputError(
             f"{' and '.join(unused)} would have no effect: {folder} was written by save_to_disk and contains one "
             "version of one dataset.",
-            remedies=[f"remove {' and '.join(unused)}", "data.path names another dataset"],
+            remedies=[f"remove {' and '.join(unused)}", "set data.path to use another dataset"],
         )
     if not is_saved and int(datasets.__version__.partition(".")[0]) < _FIRST_WITHOUT_CODE:
         raise ComponentUnavailable(
@@ -99,10 +99,10 @@ def _not_loaded(config: HuggingFaceConfig, error: Exception) -> InputError:
         if is_full or "disk space" in str(cause):
             remedies = [
                 f"free some space: the package datasets stores its files in {folder}",
-                "the environment variable HF_HOME=DIR sets another folder",
+                "set HF_HOME=DIR in the environment to use another folder",
             ]
         elif isinstance(cause, OSError) and cause.errno in _NO_LOCKS:
-            remedies = [f"set the environment variable HF_HOME to a folder that supports locks: {folder} does not"]
+            remedies = [f"set HF_HOME=DIR in the environment to a folder that supports locks: {folder} does not"]
         else:
             continue
         reason = _first_line(cause)
@@ -131,7 +131,10 @@ def _classes(dataset: datasets.Dataset, config: HuggingFaceConfig) -> tuple[tupl
     if not isinstance(dataset.features[image], datasets.Image):
         raise InputError(
             f"column {image!r} of {config.path} contains {dataset.features[image]}, not images.",
-            remedies=["data.image_column names another column", "`cast_column(name, datasets.Image())` converts it"],
+            remedies=[
+                "set data.image_column to another column",
+                "convert it with `cast_column(name, datasets.Image())`",
+            ],
         )
     if not config.label_column:
         name = Path(config.path).name
@@ -143,7 +146,7 @@ def _classes(dataset: datasets.Dataset, config: HuggingFaceConfig) -> tuple[tupl
     if lost := sum(value is None or (named and value < 0) for value in values):
         raise InputError(
             f"{lost} rows in column {column!r} of {config.path} have no label.",
-            remedies=['data.label_column = ""  gives all images one class', "use another split"],
+            remedies=['set data.label_column = "" to give all images one class', "use another split"],
         )
     if named:
         return tuple(feature.names), [feature.names[value] for value in values]

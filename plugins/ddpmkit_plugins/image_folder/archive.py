@@ -50,7 +50,10 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
         is_there = "is not a file" if path.exists() else "does not exist"
         raise InputError(
             f"the archive {path.absolute()} {is_there}.",
-            remedies=["--set data.path=FILE  names another archive", 'use = "image-folder"  reads a folder of images'],
+            remedies=[
+                "add --set data.path=FILE to use another archive",
+                'set data.use = "image-folder" to read a folder of images',
+            ],
         )
     with path.open("rb") as file:
         yield _checked(path, _members(file, path.stat().st_size))
@@ -92,7 +95,10 @@ def _checked(path: Path, members: Iterator[Member]) -> list[Member]:
     except Exception as error:
         raise InputError(
             f"{path} is not an intact zip or tar archive: it cannot be read{after} ({error}).",
-            remedies=["download it again: it may be incomplete", "open it in an editor: servers send error pages"],
+            remedies=[
+                "download it again: it may be incomplete",
+                "open it in an editor: it may be an error page of the server",
+            ],
         ) from error
     return list(found.values())
 

@@ -38,7 +38,7 @@ class ImageFolder(DecodedImages):
         decoded = decode_once(
             key, root, split, listing.files, image_shape, lambda: enumerate(listing.files), is_current
         )
-        advice = f": `ddpmkit data check {shlex.quote(str(root))}` lists them all"
+        advice = f": run `ddpmkit data check {shlex.quote(str(root))}` to list them all"
         super().__init__(root, listing, decoded, config.on_bad_image, advice)
 
     @classmethod

@@ -122,7 +122,7 @@ def _report_bad(bad: Mapping[Path, str], policy: str, advice: str) -> None:
     head = f"{len(bad)} {'file is not an intact image' if len(bad) == 1 else 'files are not intact images'}:"
     text = "\n".join([head, *(f"    {line}" for line in named)])
     if policy == "error":
-        raise InputError(text, remedies=["fix or remove them", 'data.on_bad_image = "skip" skips them'])
+        raise InputError(text, remedies=["fix or remove them", 'set data.on_bad_image = "skip" to skip them'])
     _log.warning("skipped: %s", text)
 
 

@@ -34,7 +34,7 @@ def list_images(root: Path, split: str, classes: Sequence[str] | None) -> Listin
         folder = Path(error.filename)
         raise InputError(
             f"the folder {folder.absolute()} cannot be used: {why_unreadable(folder, error)}.",
-            remedies=["fix it, or remove it", "--set data.classes='[\"cat\"]'  names the classes to use"],
+            remedies=["fix it, or remove it", "add --set data.classes='[\"cat\"]' to choose the classes"],
         ) from error
 
 
@@ -73,7 +73,8 @@ def _training_folder(root: Path) -> Path:
     if root.is_dir() and root in _class_folders(root, root).values():
         return root
     looked_for = folder if root.is_dir() else root
-    raise InputError(f"the data folder {looked_for.absolute()} does not exist.", remedies=_layout(root))
+    fault = "is not a folder" if looked_for.exists() else "does not exist"
+    raise InputError(f"the data folder {looked_for.absolute()} {fault}.", remedies=_layout(root))
 
 
 def _class_folders(root: Path, folder: Path) -> dict[str, Path]:
@@ -116,8 +117,8 @@ def _layout(root: Path) -> list[str]:
     return [
         f"the layout is {root}/train/<class>/*.jpg, and {root}/val/<class>/*.jpg for the validation loss; "
         "a folder with images only is one class",
-        "ddpmkit data fetch afhq  downloads Animal Faces-HQ to data/afhq",
-        "--set data.root=DIR  names another folder",
+        "run `ddpmkit data fetch afhq` to download Animal Faces-HQ to data/afhq",
+        "add --set data.root=DIR to use another folder",
     ]
 
 
@@ -134,5 +135,5 @@ def unknown_class(folder: Path, name: str, present: Sequence[str]) -> InputError
     guess = [f"did you mean {close[0]!r}?"] if close else []
     return InputError(
         f"there is no class {name!r} in {folder.absolute()}.",
-        remedies=[*guess, f"available classes: {', '.join(present)}", "--set data.classes=all  uses all of them"],
+        remedies=[*guess, f"available classes: {', '.join(present)}", "add --set data.classes=all to use all of them"],
     )

@@ -63,7 +63,7 @@ class NearestNeighbours:
             raise InputError(
                 "metric nearest-neighbours needs at least 2 different training images; "
                 f"it received {len(x)}, all within {self.config.duplicate_distance:g} grey levels of one of them.",
-                remedies=["more images in the training set", "a smaller metric.duplicate_distance"],
+                remedies=["add training images", "lower metric.duplicate_distance"],
             )
         found = [rows.min(dim=1) for rows in self._distances(y, x)]
         distance, nearest = torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])

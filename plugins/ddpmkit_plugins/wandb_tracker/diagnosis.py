@@ -28,7 +28,7 @@ def connection() -> Diagnosis:
             "wandb",
             "note",
             f"{wandb.__version__}, no key for {host}: runs are offline",
-            ("wandb login", "wandb sync FOLDER  uploads such a run later"),
+            ("wandb login", "run `wandb sync FOLDER` to upload such a run later"),
         )
     return Diagnosis("wandb", "ok", f"{wandb.__version__}, with a key for {host}: runs are online")
 

@@ -85,7 +85,7 @@ class WandbTracker:
             run.finish(exit_code=exit_code)
         except TimeoutError:
             folder = Path(run.dir).parent
-            _log.warning("wandb could not upload everything in time; `wandb sync %s` uploads the rest.", folder)
+            _log.warning("wandb could not upload everything in time: run `wandb sync %s` to upload the rest.", folder)
 
     def _open_online(self, event: RunStarted) -> wandb.Run:
         """Open the run online; offline without a key, without a response in time, or if the server rejects the run."""
@@ -97,7 +97,7 @@ class WandbTracker:
                 wandb.teardown()
                 _set_up_silently()
             reason = str(error).partition("\n")[0].rstrip(".")
-            _log.warning("wandb continues offline: %s. `wandb sync` uploads the run later.", reason)
+            _log.warning("wandb continues offline: %s. Run `wandb sync` to upload the run later.", reason)
             return self._open(event, "offline")
 
     def _open(self, event: RunStarted, mode: Literal["offline"] | None) -> wandb.Run:

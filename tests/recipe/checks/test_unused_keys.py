@@ -46,7 +46,7 @@ def registry() -> Registry:
         ({"train": {"ema_decay": 0.0}}, ""),
         (
             {"train": {"ema_decay": 0.0}, "sampler": {"weights": "ema"}},
-            "`weights` in [sampler] has no effect: ema_decay = 0 keeps no average",
+            "`weights` in [sampler] has no effect: ema_decay = 0 stores no average",
         ),
         ({"sampler": {"use": "heun", "churn_to": 9.0}}, "`churn_to` in [sampler] has no effect: churn = 0"),
         ({"sampler": {"use": "heun", "churn_to": 9.0, "churn": 1.0}}, ""),
