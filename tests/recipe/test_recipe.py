@@ -136,7 +136,7 @@ def test_weights_have_one_canonical_form(weights: str, written: str, registry: R
 
 
 def test_invalid_weights_and_averages_that_training_does_not_keep_are_rejected(registry: Registry) -> None:
-    with pytest.raises(RecipeError, match=r'`weights` in \[sampler\] must be "ema", "raw".*, not \'best\''):
+    with pytest.raises(RecipeError, match=r'`weights` in \[sampler\] must be "ema", "raw".*, but is "best"'):
         read_recipe({"sampler": {"weights": "best"}}, registry=registry)
     with pytest.raises(RecipeError, match=r"stores no such average\n.*add 0.9 to train.ema_decays"):
         read_recipe({"sampler": {"weights": "decay=0.9"}}, registry=registry)
