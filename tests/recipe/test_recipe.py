@@ -147,5 +147,5 @@ def test_invalid_weights_and_averages_that_training_does_not_keep_are_rejected(r
 
 def test_an_average_is_listed_once(registry: Registry) -> None:
     for keys in ({"ema_decays": [0.995]}, {"ema_decays": [0.9, 0.9]}, {"ema_sigma_rels": [0.1, 0.1]}):
-        with pytest.raises(RecipeError, match="must not list a (class|value) twice"):
+        with pytest.raises(RecipeError, match=r"must not list a (class|value) twice"):
             read_recipe({"train": keys}, registry=registry)
