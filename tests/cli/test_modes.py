@@ -96,7 +96,7 @@ def test_an_interpolation_leads_from_sample_to_sample(finished, tmp_path):
         ("sample", ["--from", "none.png"], "image file none.png does not exist"),
         ("sample", ["--from", "text.png"], "text.png cannot be read as an image: unknown format"),
         ("interpolate", ["cat.png", "3"], "interpolation needs two images or two sample indices"),
-        ("interpolate", ["3", "4", "--strength", "0.5"], "samples start as pure noise"),
+        ("interpolate", ["3", "4", "--strength", "0.5"], "samples start from pure noise"),
         ("interpolate", ["3", "3"], "cannot interpolate between image 3 and itself"),
         ("interpolate", ["cat.png", "dog.png", "-n", "1"], "-n"),
         (
