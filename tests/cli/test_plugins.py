@@ -217,7 +217,7 @@ def test_the_check_that_a_schedule_error_suggests_finds_the_same_error(plugins: 
     assert plugins("check", "local/flat", "--plugin", "flat.py").exit_code == 0
     refused = CliRunner().invoke(main, ["run", "flat.toml", "--plugin", "flat.py"])
     assert refused.exit_code == 2
-    (remedy,) = re.findall(r"  - ddpmkit (plugins check .*)  shows the details", refused.stderr)
+    (remedy,) = re.findall(r"  - run `ddpmkit (plugins check .*)` to see the details", refused.stderr)
     assert remedy == "plugins check local/flat --kind schedule --set until=2500 --timesteps 3000 --plugin flat.py"
     checked = CliRunner().invoke(main, shlex.split(remedy))
     assert checked.exit_code == 1

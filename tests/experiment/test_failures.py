@@ -466,7 +466,7 @@ def test_an_invalid_schedule_is_named_before_anything_is_written(
     assert caught.value.message.startswith("schedule 'local/odd' (unpackaged 0): ")
     assert said in caught.value.message
     assert caught.value.remedies[0] == (
-        f"ddpmkit plugins check local/odd --kind schedule --set 'how=\"{how}\"' --timesteps 6  shows the details"
+        f"run `ddpmkit plugins check local/odd --kind schedule --set 'how=\"{how}\"' --timesteps 6` to see the details"
     )
     assert not (tmp_path / "checkpoints").exists()
 

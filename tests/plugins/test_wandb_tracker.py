@@ -209,7 +209,7 @@ def test_without_a_key_it_continues_offline_with_one_warning(
         a_run(tmp_path, WandbConfig(mode="online"))
     assert messages(caplog) == [
         "wandb continues offline: No API key configured. Use `wandb login` to log in. "
-        "`wandb sync` uploads the run later."
+        "Run `wandb sync` to upload the run later."
     ]
     assert sorted(history(tmp_path)) == [10, 20]
     assert capfd.readouterr() == ("", "")
