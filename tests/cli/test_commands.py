@@ -188,7 +188,7 @@ def test_a_grid_can_be_written_to_another_folder(finished, tmp_path):
         (["-n", "0"], "-n"),
         (["--seed", str(2**63)], "is not an integer from 0 to 2**63 - 1"),
         (["--seed", "cat"], "'cat' is not an integer"),
-        (["--weights", "best"], "not 'best'"),
+        (["--weights", "best"], 'but is "best"'),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -154,7 +154,7 @@ def test_arguments_are_checked_before_anything_is_generated(small: Recipe, tmp_p
         ("seed must be an integer from 0 to .*, not 1.5", lambda: run.visualize(seed=1.5)),  # type: ignore[arg-type]
         ("resample must be an integer of at least 1, not 0", lambda: run.inpaint(image, mask, 2, resample=0)),
         ("num_samples must be an integer of at least 2, not 0", lambda: run.evaluate(num_samples=0)),
-        ("not ''", lambda: run.sample(2, weights="")),
+        ('but is ""', lambda: run.sample(2, weights="")),
     ]
     for message, use in wrong:
         with pytest.raises(InputError, match=message):

@@ -262,7 +262,7 @@ def test_a_run_trained_with_another_alpha_bar_is_neither_resumed_nor_sampled(plu
         with pytest.raises(InputError, match="another alpha_bar than schedule 'local/zigzag'") as caught:
             again()
         assert "restore zigzag.py as it was" in str(caught.value)
-        assert "use --out DIR to start another run" in str(caught.value)
+        assert "run `ddpmkit run RECIPE --out DIR` to start another run" in str(caught.value)
     assert Path("run/recipe.lock.toml").read_text() == lock
     assert [folder.name for folder in Path("run/checkpoints").iterdir()] == ["step-00000001"]
 

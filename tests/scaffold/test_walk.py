@@ -135,4 +135,4 @@ def test_the_commands_of_the_tutorial_work_and_the_first_run_is_not_resumed(pack
     assert refused.exit_code == 2
     assert "unknown key `power` in [schedule]" in refused.stderr
     assert "ddpmkit-acme-zigzag 0.1.0" in refused.stderr
-    assert "use --out DIR to start another run" in refused.stderr
+    assert "run `ddpmkit run RECIPE --out DIR` to start another run" in refused.stderr
