@@ -173,7 +173,7 @@ class Run:
         count, seed = checked_int("count", count, 1), self._seed(seed)
         samples = counted(count, "sample")
         display = SafeDisplay(display or SilentDisplay())
-        progress = display.progress(f"{samples} (steps)", generator.sampling_steps(count))
+        progress = display.progress(f"sampling steps for {samples}", generator.sampling_steps(count))
         with explain_failures(f"generating {samples}", self.recipe), progress as advance:
             return generator.images(range(count), seed, advance)
 

@@ -100,7 +100,7 @@ class RunOutputs:
     def _save_samples(self, step: int) -> None:
         settings, seed = self._recipe.sampler.settings, self._recipe.train.seed
         generator, count = self._generator(settings.weights), settings.count
-        description = f"{counted(count, 'sample')} (steps)"
+        description = f"sampling steps for {counted(count, 'sample')}"
         with self._display.progress(description, generator.sampling_steps(count)) as advance:
             images = generator.images(range(count), seed, advance)
         path = save_png(grid(images), self._folder.samples(step), grid_identity(self._model))

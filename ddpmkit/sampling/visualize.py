@@ -43,7 +43,7 @@ def visualize(
     `made_by`: what the strips depend on, as JSON data, for `is_visualized`.
     """
     count = min(8, generator.batch_size)
-    with display.progress("reverse process (steps)", generator.sampling_steps(count)) as advance:
+    with display.progress("sampling steps of the reverse process", generator.sampling_steps(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)
     yield Picture(step, "forward", _write(folder, _FORWARD, forward, made_by))

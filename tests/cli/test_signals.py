@@ -92,7 +92,7 @@ def test_a_signal_in_sampling_saves_and_the_resumed_run_makes_the_grid(
 ) -> None:
     endless = ("train.sample_every=2", "sampler.count=1000000", "sampler.batch_size=1")
     with started(command(*endless)) as process:
-        wait_for(process, "1,000,000 samples (steps) ...")
+        wait_for(process, "sampling steps for 1,000,000 samples ...")
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == exit_code
@@ -144,7 +144,7 @@ def test_a_second_ctrl_c_ends_the_run_immediately(command: Callable[..., list[st
     with started(
         command(*EVERLASTING, "train.sample_every=2", "sampler.count=4000000", "sampler.batch_size=4000000")
     ) as process:
-        wait_for(process, "4,000,000 samples (steps) ...")
+        wait_for(process, "sampling steps for 4,000,000 samples ...")
         process.send_signal(signal.SIGINT)
         wait_for(process, "stopping: ")
         began = time.monotonic()

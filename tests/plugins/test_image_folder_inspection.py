@@ -175,7 +175,7 @@ def test_skipped_files_are_reported(root: Path) -> None:
     (cats / "up").symlink_to("..")
     (note,) = look(root).notes
     assert note == (
-        f"skipped in {cats}, because these are not images by their suffix: 2 x .heic, 2 x folder, 1 x no suffix"
+        f"skipped in {cats}, because their suffixes are not those of images: 2 x .heic, 2 x folder, 1 x no suffix"
     )
 
 

@@ -43,5 +43,5 @@ def ddpmkit_components() -> Iterator[Component]:
         name="image-archive",
         target="ddpmkit_plugins.image_folder.dataset:ImageArchive",
         config="ddpmkit_plugins.image_folder:ImageArchiveConfig",
-        summary="the same layout in a .zip, .tar or .tar.gz, read without extracting it",
+        summary="an image folder in a .zip, .tar or .tar.gz, read without extracting it",
     )

@@ -98,4 +98,4 @@ def _left_out(files: Sequence[Path]) -> Iterator[str]:
         kinds = Counter("folder" if path.is_dir() else path.suffix or "no suffix" for path in other_entries(folder))
         if kinds:
             named = ", ".join(f"{times} x {kind}" for kind, times in sorted(kinds.items()))
-            yield f"skipped in {folder}, because these are not images by their suffix: {named}"
+            yield f"skipped in {folder}, because their suffixes are not those of images: {named}"
