@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ddpmkit.interrupts import STOP_SIGNALS
 
-__all__ = ["Guard", "SettingsGuard", "settings_now"]
+__all__ = ["Guard", "SettingsGuard", "settings_now", "working_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class _Setting(NamedTuple):
     put: Callable[[Any], object]
 
 
-def _cwd() -> str | None:
+def working_folder() -> str | None:
+    """Return the current directory; None if it was deleted."""
     try:
         return os.getcwd()  # noqa: PTH109 -- a Path costs more than all other settings together
     except OSError:
@@ -49,7 +50,7 @@ def _handler_setting(number: signal.Signals) -> _Setting:
 
 
 _PROCESS_SETTINGS = (
-    _Setting("the working directory", _cwd, lambda path: os.chdir(path) if path is not None else None),
+    _Setting("the working directory", working_folder, lambda path: os.chdir(path) if path is not None else None),
     *map(_handler_setting, STOP_SIGNALS),
 )
 

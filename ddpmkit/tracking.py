@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from ddpmkit.contracts import Picture, RunEnded, RunStarted, Scores, StepRecord, Tracker
 from ddpmkit.display import Display, SilentDisplay
 from ddpmkit.errors import error_text
+from ddpmkit.global_state import working_folder
 from ddpmkit.plural import counted
 from ddpmkit.worker import Worker
 
@@ -100,7 +101,7 @@ class TrackerThread:
             self._dropped += 1
             self._queued.popleft()
             return
-        folder = _working_folder()
+        folder = working_folder()
         try:
             deliver(tracker)
         except BaseException as error:  # no signal raises in this thread: it is the tracker's own, SystemExit included
@@ -109,7 +110,7 @@ class TrackerThread:
                 "tracker %s failed with %s; it is disabled, and the run continues.",
                 self.name, error_text(error), exc_info=_log.isEnabledFor(logging.DEBUG),
             )  # fmt: skip
-        if folder is not None and _working_folder() != folder:
+        if folder is not None and working_folder() != folder:
             os.chdir(folder)
             _log.warning("tracker %s changed the working directory; it was restored.", self.name)
         self._queued.popleft()
@@ -178,10 +179,3 @@ class EventDispatcher:
         deliver(self._display)
         for tracker in self._trackers:
             tracker.send(event, deliver)
-
-
-def _working_folder() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 -- compared as text
-    except OSError:
-        return None
