@@ -15,7 +15,7 @@ from ddpmkit.contracts import Dataset, ImageShape
 from ddpmkit.errors import ContractError, RunFailed
 from ddpmkit.global_state import Guard
 from ddpmkit.plural import counted
-from ddpmkit.randomness import Purpose, permutation, stream
+from ddpmkit.randomness import Purpose, as_integers, as_uniform, permutation, words
 
 __all__ = ["Batch", "ImageSource", "evenly_spread", "to_float", "to_uint8"]
 
@@ -60,11 +60,9 @@ class ImageSource:
         A batch may span two epochs: each epoch contains every image exactly once.
         """
         indices = np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
-        images = self._images(indices)
-        out = np.empty((len(indices), *self.image_shape), dtype=np.uint8)
-        for row, position in enumerate(positions):
-            out[row] = self._augment(images[row], step, position)
-        return Batch(to_float(torch.from_numpy(out)), self.labels(indices), torch.from_numpy(indices))
+        images = torch.from_numpy(self._images(indices))
+        augmented = self._augmented(images, step, torch.arange(positions.start, positions.stop))
+        return Batch(to_float(augmented), self.labels(indices), torch.from_numpy(indices))
 
     def center_crops(self, indices: NDArray[np.int64]) -> Tensor:
         """uint8 [B, C, H, W]: the centre of each image, not flipped."""
@@ -105,17 +103,32 @@ class ImageSource:
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.dataset))
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, permutation(self.seed, epoch, len(self.dataset))
+            self._order = epoch, permutation(self.seed, Purpose.ORDER, epoch % 2**48, len(self.dataset)).numpy()
         return int(self._order[1][place])
 
-    def _augment(self, image: NDArray[np.uint8], step: int, position: int) -> NDArray[np.uint8]:
+    def _augmented(self, images: Tensor, step: int | Tensor, positions: Tensor) -> Tensor:
+        """Return a random crop of each image, flipped in half of the cases: uint8 [B, C, H, W]."""
         _, height, width = self.image_shape
-        random = stream(self.seed, Purpose.AUGMENT, step, position)
-        top = int(random.integers(image.shape[1] - height + 1))
-        left = int(random.integers(image.shape[2] - width + 1))
-        flipped = self.flip and random.random() < 0.5
-        crop = image[:, top : top + height, left : left + width]
-        return crop[:, :, ::-1] if flipped else crop
+        random = words(self.seed, Purpose.AUGMENT, step, positions, 3)
+        top = as_integers(random[:, 0], images.shape[2] - height + 1)
+        left = as_integers(random[:, 1], images.shape[3] - width + 1)
+        if images.shape[2:] != (height, width):
+            images = _crops(images, top, left, height, width)
+        if self.flip:
+            is_flipped = as_uniform(random[:, 2]) < 0.5
+            images = torch.where(is_flipped[:, None, None, None], images.flip(3), images)
+        return images
+
+
+def _crops(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Return the part [height, width] of each image that begins at `top` and `left`, int64 [B]."""
+    image, channel = (
+        torch.arange(len(images), device=images.device),
+        torch.arange(images.shape[1], device=images.device),
+    )
+    row = top[:, None] + torch.arange(height, device=images.device)
+    column = left[:, None] + torch.arange(width, device=images.device)
+    return images[image[:, None, None, None], channel[:, None, None], row[:, None, :, None], column[:, None, None, :]]
 
 
 def _described(value: object) -> str:
@@ -129,8 +142,10 @@ def evenly_spread(length: int, most: int) -> NDArray[np.int64]:
     result depends on `length` and `most` only.
     """
     count = min(length, most)
-    edges = np.arange(count + 1, dtype=np.int64) * length // max(count, 1)
-    return stream(0, Purpose.SUBSET, length, count).integers(edges[:-1], edges[1:])
+    edges = torch.arange(count + 1) * length // max(count, 1)
+    random = words(0, Purpose.SUBSET, length, torch.arange(count), 1)[:, 0]
+    chosen: NDArray[np.int64] = (edges[:-1] + as_integers(random, edges.diff())).numpy()
+    return chosen
 
 
 def to_float(images: Tensor) -> Tensor:

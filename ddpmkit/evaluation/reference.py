@@ -20,7 +20,7 @@ from ddpmkit.errors import InputError
 from ddpmkit.evaluation import reference_cache
 from ddpmkit.evaluation.metric_state import State, measure_batches
 from ddpmkit.evaluation.score_values import check_scores
-from ddpmkit.randomness import Purpose, stream
+from ddpmkit.randomness import Purpose, permutation
 
 __all__ = ["Reference", "cached_reference", "reference_states"]
 
@@ -85,7 +85,7 @@ def _measure(metric: Metric, name: str, images: ImageSource, progress: Callable[
     count = len(images)
     if count == 0:
         raise InputError("there are no real images to compare with.", remedies=["put images in train/ of data.root"])
-    order = stream(_SPLIT_SEED, Purpose.SPLIT).permutation(count)
+    order = permutation(_SPLIT_SEED, Purpose.SPLIT, 0, count).numpy()
     if count < _FEWEST_FOR_HALVES:
         _, state = measure_batches(name, metric, metric.measure_real, _batches(images, order), progress)
         return Reference(count, state, {})

@@ -11,7 +11,7 @@ from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero
 from ddpmkit.errors import InputError, PluginError, RunFailed, error_text
 from ddpmkit.global_state import Guard, SettingsGuard
 from ddpmkit.interrupts import is_interrupt
-from ddpmkit.randomness import Purpose, stream
+from ddpmkit.randomness import Purpose, integer
 from ddpmkit.recipe import Recipe, toml_value
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
 from ddpmkit.sampling.generate import ImageGenerator
@@ -105,7 +105,7 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
     # With self-conditioning, the input has the channels of the image, then those of the x0 estimate.
     in_channels = (2 if recipe.diffusion.self_conditioning else 1) * data.channels
     # torch's generator needs a 64-bit seed. The stream INIT is independent of all other random numbers.
-    with seeded_build(int(stream(recipe.train.seed, Purpose.INIT).integers(2**63))), guard("backbone"):
+    with seeded_build(integer(recipe.train.seed, Purpose.INIT)), guard("backbone"):
         network: nn.Module = recipe.backbone.build(
             image_shape=data.image_shape._replace(channels=in_channels),
             num_classes=data.num_classes,

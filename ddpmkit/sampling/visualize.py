@@ -59,7 +59,8 @@ def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, s
     """Return x_t of `count` training images, evenly spread over the dataset, with fixed noise, from t = 0 to T."""
     process = generator.process
     clean = images.center_crops(evenly_spread(len(images), count))
-    noise = normal(seed, Purpose.SAMPLE, 0, range(count), images.image_shape)
+    device = process.alpha_bar.device
+    noise = normal(seed, Purpose.SAMPLE, 0, torch.arange(len(clean), device=device), images.image_shape)
     frames = []
     for percent in MOMENTS:
         t = _at(percent, process.timesteps)
@@ -67,8 +68,8 @@ def forward_frames(generator: ImageGenerator, images: ImageSource, count: int, s
             frames.append((0, clean))
             continue
         # A frame's t is a number of noising steps; timesteps are counted from 0.
-        times = torch.full((count,), t - 1, device=process.alpha_bar.device)
-        noised = process.q_sample(to_float(clean).to(times.device), times, noise.to(times.device))
+        times = torch.full((len(clean),), t - 1, device=device)
+        noised = process.q_sample(to_float(clean).to(device), times, noise)
         frames.append((t, to_uint8(noised)))
     return frames
 

@@ -16,7 +16,7 @@ from ddpmkit.diffusion.checks import check_network_output, describe
 from ddpmkit.diffusion.denoiser import split_learned_variance
 from ddpmkit.errors import ContractError
 from ddpmkit.global_state import Guard
-from ddpmkit.randomness import Purpose, normal, stream, uniform_integers
+from ddpmkit.randomness import Purpose, integer, integers, normal, uniform
 from ddpmkit.runtime import Runtime, seeded_step
 from ddpmkit.training.vlb import variational_bound
 
@@ -86,7 +86,7 @@ class Objective:
         with phase("data and noise"):
             noised = self.noise_batch(batch, key)
         # Randomness in the network itself, such as dropout, is a function of seed and step too.
-        seed = int(stream(key.seed, Purpose.NETWORK, key.step, key.positions.start).integers(2**63))
+        seed = integer(key.seed, Purpose.NETWORK, key.step, key.positions.start)
         with phase("forward"), seeded_step(seed, self.runtime.device):
             losses = self.losses(network, noised)
         if not losses.requires_grad:
@@ -96,33 +96,32 @@ class Objective:
     def noise_batch(self, batch: Batch, key: BatchKey) -> NoisedBatch:
         """Sample timesteps, noise and dropped labels for a training batch."""
         device = self.runtime.device
-        timesteps = uniform_integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps)
-        label = self.drop_labels(batch.label, key)
+        positions = torch.arange(key.positions.start, key.positions.stop, device=device)
         return NoisedBatch(
             batch.x0.to(device),
-            timesteps.to(device),
-            self.sample_noise(key, batch.x0.shape[1:]).to(device),
-            None if label is None else label.to(device),
+            integers(key.seed, Purpose.TIMESTEP, key.step, positions, self.process.timesteps),
+            self.sample_noise(key, positions, batch.x0.shape[1:]),
+            self.drop_labels(batch.label.to(device), key, positions),
             self.conditions_on_estimate(key),
         )
 
-    def sample_noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
-        """Return the noise of a training batch: float32 [B, C, H, W], on the CPU."""
-        noise = normal(key.seed, Purpose.NOISE, key.step, key.positions, image_shape)
+    def sample_noise(self, key: BatchKey, positions: Tensor, image_shape: Sequence[int]) -> Tensor:
+        """Return the noise of a training batch: float32 [B, C, H, W], on the device of `positions`."""
+        noise = normal(key.seed, Purpose.NOISE, key.step, positions, image_shape)
         if self.offset_noise:
-            shared = normal(key.seed, Purpose.OFFSET, key.step, key.positions, (image_shape[0], 1, 1))
+            shared = normal(key.seed, Purpose.OFFSET, key.step, positions, (image_shape[0], 1, 1))
             noise += self.offset_noise * shared
         return noise
 
-    def drop_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
+    def drop_labels(self, label: Tensor, key: BatchKey, positions: Tensor) -> Tensor | None:
         """Return labels int64 [B], some replaced by the null label `num_classes`; None if there are no classes.
 
         Classifier-free guidance needs an unconditional network as well: Ho & Salimans (2022), algorithm 1.
         """
         if not self.num_classes:
             return None
-        samples = [stream(key.seed, Purpose.LABEL_DROPOUT, key.step, position).random() for position in key.positions]
-        return label.masked_fill(torch.tensor(samples) < self.label_dropout, self.num_classes)
+        is_dropped = uniform(key.seed, Purpose.LABEL_DROPOUT, key.step, positions) < self.label_dropout
+        return label.masked_fill(is_dropped, self.num_classes)
 
     def conditions_on_estimate(self, key: BatchKey) -> bool:
         """Return whether the network receives its own estimate of x0: at half of the steps, with self-conditioning.
@@ -130,9 +129,7 @@ class Objective:
         The whole batch makes the same choice, so the other half of the steps need only one network call: Chen et al.
         (2022), algorithm 1.
         """
-        return self.process.self_conditioning and bool(
-            stream(key.seed, Purpose.SELF_CONDITIONING, key.step).random() < 0.5
-        )
+        return self.process.self_conditioning and integer(key.seed, Purpose.SELF_CONDITIONING, key.step) % 2 == 1
 
     def losses(self, network: nn.Module, batch: NoisedBatch) -> Tensor:
         """Return the loss of each image, [B]. No gradient passes through the estimate of self-conditioning.

@@ -22,8 +22,9 @@ from ddpmkit.training.optimizer import Optimizer
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
-# Larger than the number of steps of any run, so that the batches after a rollback are new ones.
-_ROLLBACK_OFFSET = 2**40
+# Larger than the number of steps of any run, so that the batches after a rollback are new ones; and small enough for
+# 65,535 rollbacks, because a step of `ddpmkit.randomness` has 48 bits.
+_ROLLBACK_OFFSET = 2**32
 _EMA = WeightsChoice("ema")
 
 

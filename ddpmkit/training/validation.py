@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ddpmkit.data.images import ImageSource, evenly_spread, to_float
-from ddpmkit.randomness import Purpose, normal, uniform_integers
+from ddpmkit.randomness import Purpose, integers, normal
 from ddpmkit.training.objective import NoisedBatch, Objective
 
 __all__ = ["VALIDATION_IMAGES", "validation_loss"]
@@ -29,11 +29,11 @@ def validation_loss(
     total = 0.0
     for start in range(0, len(chosen), batch_size):
         indices = chosen[start : start + batch_size]
-        positions = range(start, start + len(indices))
+        positions = torch.arange(start, start + len(indices), device=device)
         batch = NoisedBatch(
             to_float(images.center_crops(indices)).to(device),
-            uniform_integers(_SEED, Purpose.VALIDATION, 0, positions, objective.process.timesteps).to(device),
-            normal(_SEED, Purpose.VALIDATION, 1, positions, images.image_shape).to(device),
+            integers(_SEED, Purpose.VALIDATION, 0, positions, objective.process.timesteps),
+            normal(_SEED, Purpose.VALIDATION, 1, positions, images.image_shape),
             images.labels(indices).to(device) if objective.num_classes else None,
             # As in sampling, where all calls except the first have an estimate.
             self_condition=objective.process.self_conditioning,
