@@ -16,6 +16,7 @@ from ddpmkit.experiment.retention import check_space
 from ddpmkit.experiment.session import Session
 from ddpmkit.interrupts import own_sigint_handler
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.randomness import RANDOMNESS_VERSION
 from ddpmkit.recipe import Recipe, chosen_registry, current_provenance, lock_text, read_recipe
 from ddpmkit.run_folder import RunFolder
 from ddpmkit.tracking import EventDispatcher
@@ -73,6 +74,7 @@ def run(
                 parts.model.process.alpha_bar_fingerprint,
                 parts.validation_images.dataset,
                 parts.model.runtime.arithmetic,
+                RANDOMNESS_VERSION,
             )
             checkpoint = checkpoint_to_resume(
                 folder, parts.model, provenance, registry, display, accept_changes=accept_changes

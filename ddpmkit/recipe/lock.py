@@ -93,6 +93,7 @@ def current_provenance(
     alpha_bar_fingerprint: str | None = None,
     held_out: Dataset | None = None,
     arithmetic: Mapping[str, str] | None = None,
+    randomness: int = 1,
 ) -> Provenance:
     """Return the provenance of a run of the recipe that starts now."""
     versions = {name: importlib.metadata.version(name) for name in ("ddpmkit", "torch")}
@@ -103,6 +104,7 @@ def current_provenance(
         validation_fingerprint=None if held_out is None else held_out.fingerprint,
         versions={"python": platform.python_version(), **versions},
         arithmetic=dict(arithmetic or {}),
+        randomness=randomness,
         distributions={part.component.plugin.distribution: part.component.plugin.version for part in recipe.parts},
     )
 

@@ -33,6 +33,8 @@ class Provenance(BaseModel):
     """Versions of `ddpmkit`, `python` and `torch`."""
     arithmetic: dict[str, str] = {}
     """What else affects rounding: device, precision, threads. Empty in older locks."""
+    randomness: int = 1
+    """What a seed means: `ddpmkit.randomness.RANDOMNESS_VERSION`. Older locks do not contain it; theirs is 1."""
     distributions: dict[str, str]
     """Version of every distribution that provided a component, by name; for a plugin that is a file, its hash."""
 

@@ -251,6 +251,24 @@ def test_a_lock_file_without_the_number_of_threads_triggers_no_warning(
     assert not any("warning" in text for text in messages())
 
 
+@pytest.mark.parametrize("accept_changes", [False, True])
+def test_a_run_whose_seed_means_other_random_numbers_is_not_resumed(
+    small: Recipe, tmp_path: Path, accept_changes: bool
+) -> None:
+    """The lock files of the first version contain no `randomness`."""
+    run = ddpmkit.run(small(train={"steps": 1}), tmp_path)
+    lines = run.folder.lock.read_text().splitlines(True)
+    old = [line for line in lines if not line.startswith("randomness = ")]
+    assert len(old) == len(lines) - 1
+    run.folder.lock.write_text("".join(old))
+    parts = {name: run.checkpoint.tensors(name) for name in ("model", "ema", "optimizer", "progress")}
+    save_checkpoint(run.folder.checkpoints, 1, parts, run.folder.lock)
+    with pytest.raises(InputError, match=r"train\.seed = 0 means other random numbers \(version 1 then, 2 now\)"):
+        ddpmkit.run(small(train={"steps": 2}), tmp_path, accept_changes=accept_changes)
+    assert ddpmkit.run(small(train={"steps": 1}), tmp_path).step == 1, "a finished run needs no random numbers"
+    assert len(ddpmkit.load(tmp_path).sample(2)) == 2
+
+
 def test_a_run_trained_with_another_alpha_bar_is_neither_resumed_nor_sampled(plugin: Path, by_plugin: Recipe) -> None:
     ddpmkit.run(by_plugin(1), "run", plugins=[plugin])
     plugin.write_text(ZIGZAG.replace("** 2", "** 3"))
