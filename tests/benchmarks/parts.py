@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ddpmkit.contracts import ImageShape
 from ddpmkit.experiment.build import build_images
 from ddpmkit.experiment.model import build_model
-from ddpmkit.randomness import Purpose, normal, uniform_integers
+from ddpmkit.randomness import Purpose, integers, normal
 from ddpmkit.recipe import Recipe, read_recipe
 from ddpmkit.training.ema import warmed_up_decay
 from ddpmkit.training.trainer import Trainer
@@ -170,8 +170,8 @@ def hand_written(data: Path) -> Callable[[], None]:
     def step() -> None:
         n = next(steps)
         x0 = dataset.batch(n, range(32), 32).x0
-        t = uniform_integers(0, Purpose.TIMESTEP, n, range(32), 50)
-        noise = normal(0, Purpose.NOISE, n, range(32), (3, 32, 32))
+        t = integers(0, Purpose.TIMESTEP, n, torch.arange(32), 50)
+        noise = normal(0, Purpose.NOISE, n, torch.arange(32), (3, 32, 32))
         optimizer.zero_grad(set_to_none=True)
         loss = (network(signal[t] * x0 + sigma[t] * noise, t) - noise).abs().mean()
         loss.backward()

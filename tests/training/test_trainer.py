@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.randomness import Purpose, uniform_integers
+from ddpmkit.randomness import Purpose, integers
 from ddpmkit.recipe import WeightsChoice
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.trainer import NotFinite, Trainer
@@ -82,7 +82,7 @@ def test_an_infinite_loss_never_reaches_the_weights(make_trainer: MakeTrainer, f
     facts = caught.value.facts
     assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "inf", 8)
     assert facts["images"] == item.images.batch(1, range(8), 8).indices.tolist()
-    assert facts["timesteps"] == uniform_integers(3, Purpose.TIMESTEP, 1, range(8), 50).tolist()
+    assert facts["timesteps"] == integers(3, Purpose.TIMESTEP, 1, torch.arange(8), 50).tolist()
 
 
 def test_offset_noise_of_the_recipe_is_used(make_trainer: MakeTrainer) -> None:
