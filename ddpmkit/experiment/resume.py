@@ -63,9 +63,9 @@ def checkpoint_to_resume(
         )
     if lock.provenance.randomness != current.randomness and checkpoint.step < recipe.train.steps:
         raise InputError(
-            f"{folder.path} was trained by another version of ddpmkit, for which train.seed = {recipe.train.seed} means "
-            f"other random numbers (version {lock.provenance.randomness} then, {current.randomness} now): the next steps "
-            "would not be those of this run. Its weights can still be sampled and evaluated.",
+            f"{folder.path} was trained by another version of ddpmkit, in which train.seed = {recipe.train.seed} means "
+            f"other random numbers (version {lock.provenance.randomness} then, {current.randomness} now). The next "
+            "steps would not be those of this run. Its weights can still be sampled and evaluated.",
             remedies=[*new_run, "use the version that the run was made with to finish it"],
         )
     # Other validation images do not change the weights. From here on, the validation losses cannot be compared with the

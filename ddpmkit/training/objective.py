@@ -17,7 +17,7 @@ from ddpmkit.diffusion.denoiser import split_learned_variance
 from ddpmkit.errors import ContractError
 from ddpmkit.global_state import Guard
 from ddpmkit.randomness import Purpose, integer, integers, normal, uniform
-from ddpmkit.runtime import Runtime, seeded_step
+from ddpmkit.runtime import Runtime
 from ddpmkit.training.vlb import variational_bound
 
 __all__ = ["BatchKey", "NoisedBatch", "Objective", "TrainingLosses"]
@@ -27,14 +27,14 @@ class BatchKey(NamedTuple):
     """The seed and the counters that determine all random numbers of a training batch."""
 
     seed: int
-    step: int
-    """Index of the batch; after a rollback it is not the index of the optimizer step."""
-    positions: range
-    """Positions of the images in the batch. If gradients are accumulated, these are a part of the batch."""
+    step: int | Tensor
+    """Index of the batch, an integer or int64 []; after a rollback it is not the index of the optimizer step."""
+    positions: Tensor
+    """Positions of the images in the batch, int64 [B]. If gradients are accumulated, these are a part of the batch."""
 
 
 class NoisedBatch(NamedTuple):
-    """Clean images with everything that is sampled for them. All tensors are on the network's device."""
+    """Clean images with everything that is sampled for them."""
 
     x0: Tensor
     """float32 [B, C, H, W] in [-1, 1]."""
@@ -77,6 +77,8 @@ class Objective:
         batch: Batch,
         key: BatchKey,
         phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext,
+        *,
+        self_condition: bool = False,
     ) -> TrainingLosses:
         """Noise a training batch and compute its losses.
 
@@ -84,52 +86,48 @@ class Objective:
         without a gradient.
         """
         with phase("data and noise"):
-            noised = self.noise_batch(batch, key)
-        # Randomness in the network itself, such as dropout, is a function of seed and step too.
-        seed = integer(key.seed, Purpose.NETWORK, key.step, key.positions.start)
-        with phase("forward"), seeded_step(seed, self.runtime.device):
+            noised = self.noise_batch(batch, key, self_condition=self_condition)
+        with phase("forward"):
             losses = self.losses(network, noised)
         if not losses.requires_grad:
             raise ContractError("loss", "its return value has no gradient: it does not depend on the prediction")
         return TrainingLosses(noised.t, losses)
 
-    def noise_batch(self, batch: Batch, key: BatchKey) -> NoisedBatch:
+    def noise_batch(self, batch: Batch, key: BatchKey, *, self_condition: bool = False) -> NoisedBatch:
         """Sample timesteps, noise and dropped labels for a training batch."""
-        device = self.runtime.device
-        positions = torch.arange(key.positions.start, key.positions.stop, device=device)
         return NoisedBatch(
-            batch.x0.to(device),
-            integers(key.seed, Purpose.TIMESTEP, key.step, positions, self.process.timesteps),
-            self.sample_noise(key, positions, batch.x0.shape[1:]),
-            self.drop_labels(batch.label.to(device), key, positions),
-            self.conditions_on_estimate(key),
+            batch.x0,
+            integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps),
+            self.sample_noise(key, batch.x0.shape[1:]),
+            self.drop_labels(batch.label, key),
+            self_condition,
         )
 
-    def sample_noise(self, key: BatchKey, positions: Tensor, image_shape: Sequence[int]) -> Tensor:
-        """Return the noise of a training batch: float32 [B, C, H, W], on the device of `positions`."""
-        noise = normal(key.seed, Purpose.NOISE, key.step, positions, image_shape)
+    def sample_noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
+        """Return the noise of a training batch: float32 [B, C, H, W], on the device of the positions."""
+        noise = normal(key.seed, Purpose.NOISE, key.step, key.positions, image_shape)
         if self.offset_noise:
-            shared = normal(key.seed, Purpose.OFFSET, key.step, positions, (image_shape[0], 1, 1))
+            shared = normal(key.seed, Purpose.OFFSET, key.step, key.positions, (image_shape[0], 1, 1))
             noise += self.offset_noise * shared
         return noise
 
-    def drop_labels(self, label: Tensor, key: BatchKey, positions: Tensor) -> Tensor | None:
+    def drop_labels(self, label: Tensor, key: BatchKey) -> Tensor | None:
         """Return labels int64 [B], some replaced by the null label `num_classes`; None if there are no classes.
 
         Classifier-free guidance needs an unconditional network as well: Ho & Salimans (2022), algorithm 1.
         """
         if not self.num_classes:
             return None
-        is_dropped = uniform(key.seed, Purpose.LABEL_DROPOUT, key.step, positions) < self.label_dropout
+        is_dropped = uniform(key.seed, Purpose.LABEL_DROPOUT, key.step, key.positions) < self.label_dropout
         return label.masked_fill(is_dropped, self.num_classes)
 
-    def conditions_on_estimate(self, key: BatchKey) -> bool:
+    def conditions_on_estimate(self, seed: int, step: int) -> bool:
         """Return whether the network receives its own estimate of x0: at half of the steps, with self-conditioning.
 
         The whole batch makes the same choice, so the other half of the steps need only one network call: Chen et al.
         (2022), algorithm 1.
         """
-        return self.process.self_conditioning and integer(key.seed, Purpose.SELF_CONDITIONING, key.step) % 2 == 1
+        return self.process.self_conditioning and integer(seed, Purpose.SELF_CONDITIONING, step) % 2 == 1
 
     def losses(self, network: nn.Module, batch: NoisedBatch) -> Tensor:
         """Return the loss of each image, [B]. No gradient passes through the estimate of self-conditioning.

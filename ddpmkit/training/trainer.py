@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.data.images import ImageSource
+from ddpmkit.randomness import Purpose, integer
 from ddpmkit.recipe import TrainSection, WeightsChoice
+from ddpmkit.runtime import seeded_step
 from ddpmkit.training.ema import Average, PowerEma, build_averages
 from ddpmkit.training.learning_rate import learning_rate_at
 from ddpmkit.training.loss_by_quarter import LossByQuarter
@@ -125,10 +127,22 @@ class Trainer:
     def _micro_batch(self, positions: range) -> _MicroBatch:
         """Return the losses of the images at these positions of the batch."""
         settings = self.settings
-        key = BatchKey(settings.seed, self.step + self.rollbacks * _ROLLBACK_OFFSET, positions)
+        step = self.step + self.rollbacks * _ROLLBACK_OFFSET
+        device = self.objective.runtime.device
         with self.phase("data and noise"):
-            batch = self.images.batch(key.step, positions, settings.batch_size)
-        return _MicroBatch(batch.indices, *self.objective.training_losses(self.network, batch, key, self.phase))
+            batch = self.images.batch(step, positions, settings.batch_size)
+            batch = batch._replace(x0=batch.x0.to(device), label=batch.label.to(device))
+        # Randomness in the network itself, such as dropout, is a function of seed and step too.
+        seed = integer(settings.seed, Purpose.NETWORK, step, positions.start)
+        with seeded_step(seed, device):
+            losses = self.objective.training_losses(
+                self.network,
+                batch,
+                BatchKey(settings.seed, step, torch.arange(positions.start, positions.stop, device=device)),
+                self.phase,
+                self_condition=self.objective.conditions_on_estimate(settings.seed, step),
+            )
+        return _MicroBatch(batch.indices, *losses)
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to norm `gradient_clip` (0: never) and return the norm that it had before."""
