@@ -219,11 +219,7 @@ class Session:
         """Restore the trainer, the log and the samples to `checkpoint`; None: to the start."""
         if checkpoint is not None:
             tensors = {name: checkpoint.tensors(name) for name in part_names(self._trainer)}
-            if kept_optimizer := restore(self._trainer, checkpoint.step, tensors):
-                self._display.message(
-                    "each weight keeps the optimizer, Muon or Adam, that it had when the run began; a new run has "
-                    f"another one for {', '.join(kept_optimizer)}"
-                )
+            restore(self._trainer, checkpoint.step, tensors)
             self._saver.saved_step = checkpoint.step
         step = self._trainer.step
         self._log.keep(lambda record: bool(record["step"] <= step))

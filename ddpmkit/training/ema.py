@@ -38,13 +38,23 @@ class Average(ABC):
         """Return the weight of the previous average at optimizer step `step` (from 1)."""
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Compute average += (1 - decay) (weights - average), after optimizer step `step` (from 1)."""
+    def update(self, network: nn.Module, weight: Tensor) -> None:
+        """Compute average += weight (weights - average), without a transfer to the host.
+
+        `weight`: float32 [] on the device, 1 - `decay_at(step)`. With 0, the average does not change, nor do buffers.
+        """
         averages: list[Tensor] = list(self.network.parameters())
-        weights: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.decay_at(step))
+        values: list[Tensor] = list(network.parameters())
+        # torch._foreach_lerp_ takes no weight on the device.
+        if weight.device.type == "cpu":
+            for average, value in zip(averages, values, strict=True):  # one pass over the memory
+                average.lerp_(value, weight.to(average.dtype))
+        else:
+            differences = torch._foreach_sub(values, averages)  # few kernels
+            torch._foreach_mul_(differences, weight)
+            torch._foreach_add_(averages, differences)
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(value)
+            average.copy_(torch.where(weight > 0, value, average))
 
 
 class Ema(Average):

@@ -23,12 +23,13 @@ class LossByQuarter:
         self.sums = torch.zeros(QUARTERS, device=device)
         self.counts = torch.zeros(QUARTERS, device=device)
 
-    def add(self, t: Tensor, loss: Tensor) -> None:
-        """Add per-image losses [B] at timesteps int64 [B]."""
+    def add(self, t: Tensor, loss: Tensor, is_finite: Tensor) -> None:
+        """Add per-image losses [B] at timesteps int64 [B], unless `is_finite`, bool [], is False."""
         quarter = t * QUARTERS // self.timesteps
         # A matrix product, because index_add_ is not deterministic on CUDA.
-        is_in_quarter = (quarter == torch.arange(QUARTERS, device=t.device)[:, None]).float()
-        self.sums += is_in_quarter @ loss.detach().float()
+        is_in_quarter = ((quarter == torch.arange(QUARTERS, device=t.device)[:, None]) & is_finite).float()
+        # NaN times 0 is NaN, so the losses are masked too.
+        self.sums += is_in_quarter @ loss.detach().float().where(is_finite, 0.0)
         self.counts += is_in_quarter.sum(dim=1)
 
     def take(self) -> tuple[float | None, ...]:

@@ -5,7 +5,7 @@ Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ddpmkit.contracts import LayeredBackbone
 __all__ = ["Muon", "hidden_matrices", "orthogonalize"]
 
 _MOMENTUM = 0.95
+_ROUNDS = 5
 _NARROWEST = 8  # matrices with fewer rows or columns are treated as outer layers
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MATRICES: dict[tuple[type[nn.Module], ...], tuple[str, ...]] = {
@@ -47,33 +48,40 @@ def _matrices_of(layer: nn.Module) -> tuple[str, ...]:
     return next((names for kinds, names in _MATRICES.items() if isinstance(layer, kinds)), ())
 
 
-def orthogonalize(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
-    """Return approximately U V^T of the singular value decomposition U S V^T of each matrix [rows, columns].
+def orthogonalize(stacks: Sequence[Tensor], scales: Sequence[float], rate: Tensor) -> list[Tensor]:
+    """Return about scale * rate * U V^T of the singular value decomposition U S V^T of each matrix.
+
+    `stacks`: [count, rows, columns] each, with one scale for each stack; `rate`: [].
 
     A Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
     Each round multiplies x by a polynomial of x x^T. All polynomials are multiplied first, and x once by their product,
-    so the large matrix x is read only twice. Matrices with the same number of rows are processed as one batch.
+    so the large x is read only twice. The Frobenius norm is the root of the trace of x x^T: x is not read for it, and
+    the product is scaled instead of x. Gram matrices of the same size are processed as one batch.
     """
-    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T for matrix in matrices]
-    wide = [x / (x.norm() + 1e-7) for x in wide]
-    indices_by_rows: dict[int, list[int]] = defaultdict(list)
-    for index, x in enumerate(wide):
-        indices_by_rows[len(x)].append(index)
-    for indices in indices_by_rows.values():
-        grams = torch.stack([wide[index] @ wide[index].T for index in indices])
-        for index, product in zip(indices, _product_of_rounds(grams, iterations), strict=True):
-            wide[index] = product @ wide[index]
-    return [x if x.shape == matrix.shape else x.T for x, matrix in zip(wide, matrices, strict=True)]
+    is_tall = [stack.shape[1] > stack.shape[2] for stack in stacks]
+    grams = [x.mT @ x if tall else x @ x.mT for x, tall in zip(stacks, is_tall, strict=True)]
+    products: list[Tensor] = list(grams)
+    by_side: dict[int, list[int]] = defaultdict(list)
+    for index, gram in enumerate(grams):
+        by_side[gram.shape[1]].append(index)
+    for indices in by_side.values():
+        batch = torch.cat([grams[index] for index in indices])
+        found = torch.split(_product_of_rounds(batch), [len(grams[index]) for index in indices])
+        for index, product in zip(indices, found, strict=True):
+            products[index] = product * (rate * scales[index])
+    return [x @ product if tall else product @ x for x, product, tall in zip(stacks, products, is_tall, strict=True)]
 
 
-def _product_of_rounds(gram: Tensor, iterations: int) -> Tensor:
-    """Return the product of the polynomials of all rounds, from x x^T as [count, rows, rows]."""
+def _product_of_rounds(gram: Tensor) -> Tensor:
+    """Return the product of the polynomials of all rounds, divided by the norm of x, from x x^T [count, rows, rows]."""
+    norm = gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()[:, None, None] + 1e-7
+    gram = gram / norm.square()
     product = polynomial = _polynomial(gram)
-    for _ in range(iterations - 1):
+    for _ in range(_ROUNDS - 1):
         gram = polynomial @ gram @ polynomial
         polynomial = _polynomial(gram)
         product = polynomial @ product
-    return product
+    return product / norm
 
 
 def _polynomial(gram: Tensor) -> Tensor:
@@ -83,36 +91,88 @@ def _polynomial(gram: Tensor) -> Tensor:
     return out
 
 
-class Muon(torch.optim.Optimizer):
-    """The optimizer Muon for weight matrices.
+class _Stack:
+    """Weights of one shape, and their momentum in one tensor [count, rows, columns]."""
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        """`weights`: all of the same shape, memory format, dtype and device."""
+        self.weights = list(weights)
+        first = self.weights[0]
+        self.momentum = torch.stack([_as_matrix(torch.zeros_like(weight)).float() for weight in self.weights])
+        self.shaped = [_as_weight(matrix, first) for matrix in self.momentum]
+        # One row for each output.
+        self.scale = -0.2 * max(self.momentum.shape[1:]) ** 0.5
+
+    def nesterov(self, is_finite: Tensor) -> Tensor:
+        """Return the gradients mixed with their running averages (Nesterov momentum): [count, rows, columns]."""
+        present = self.present()
+        gradient = torch.stack([_as_matrix(weight.grad).float() for _, weight in present])  # type: ignore[arg-type]
+        # NaN times 0 is NaN, so gradients that are not finite are removed before they are multiplied.
+        gradient.masked_fill_(~is_finite, 0.0)
+        is_complete = len(present) == len(self.weights)
+        momentum = self.momentum if is_complete else torch.stack([self.momentum[index] for index, _ in present])
+        momentum.lerp_(gradient, (1 - _MOMENTUM) * is_finite)
+        if not is_complete:
+            torch._foreach_copy_([self.momentum[index] for index, _ in present], list(momentum.unbind()))
+        return gradient.lerp_(momentum, _MOMENTUM)
+
+    def present(self) -> list[tuple[int, nn.Parameter]]:
+        """Return the weights that have a gradient, with their indices."""
+        return [(index, weight) for index, weight in enumerate(self.weights) if weight.grad is not None]
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """Return a weight as [outputs, others], with the others in the order in which they are stored."""
+    return (weight.movedim(1, -1) if _is_channels_last(weight) else weight).flatten(1)
+
+
+def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
+    """Return the inverse of `_as_matrix`: a view of `matrix` with the shape and the memory format of `weight`."""
+    if not _is_channels_last(weight):
+        return matrix.view(weight.shape)
+    outputs, channels, height, width = weight.shape
+    return matrix.view(outputs, height, width, channels).movedim(-1, 1)
+
+
+class Muon:
+    """The optimizer Muon for weight matrices, in place and without a transfer to the host.
 
     The root mean square of an update is 0.2 times the learning rate, as is typical for Adam. So both optimizers use the
     same learning rate. The scale is from Liu et al. (2025), "Muon is Scalable for LLM Training", section 2.2
     (https://arxiv.org/abs/2502.16982).
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
+    def __init__(self, matrices: Iterable[nn.Parameter], weight_decay: float = 0.0) -> None:
         """`matrices`: weights of two or more dimensions, as `hidden_matrices` returns them."""
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self._weight_decay = weight_decay
+        groups: dict[Hashable, list[nn.Parameter]] = defaultdict(list)
+        for weight in matrices:
+            groups[weight.shape, _is_channels_last(weight), weight.dtype, weight.device].append(weight)
+        self._stacks = [_Stack(weights) for weights in groups.values()]
+
+    @property
+    def momentum(self) -> dict[nn.Parameter, Tensor]:
+        """The running average of the gradient of each weight, in the shape of the weight."""
+        return {
+            weight: momentum
+            for stack in self._stacks
+            for weight, momentum in zip(stack.weights, stack.shaped, strict=True)
+        }
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # it does not support a closure
-        """Update every weight that has a gradient."""
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            rows = [self._nesterov_gradient(weight).movedim(1, -1) for weight in weights]
-            # One row for each output; channels_last stores the values of a row contiguously in this order.
-            matrices = orthogonalize([each.flatten(1).float() for each in rows])
-            for weight, shaped, matrix in zip(weights, rows, matrices, strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                step = matrix.reshape(shaped.shape).movedim(-1, 1).to(weight.dtype)
-                weight.add_(step, alpha=-0.2 * max(matrix.shape) ** 0.5 * group["lr"])
-
-    def _nesterov_gradient(self, weight: Tensor) -> Tensor:
-        """Return the gradient mixed with its running average (Nesterov momentum)."""
-        gradient, state = weight.grad, self.state[weight]
-        assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-        return gradient.lerp(state["momentum"], _MOMENTUM)
+    def update(self, learning_rate: Tensor, is_finite: Tensor) -> None:
+        """Update every weight that has a gradient, unless `is_finite` is False. See `Optimizer.update`."""
+        stacks = [stack for stack in self._stacks if stack.present()]
+        rate = learning_rate * is_finite
+        matrices = [stack.nesterov(is_finite) for stack in stacks]
+        changes = orthogonalize(matrices, [stack.scale for stack in stacks], rate)
+        for stack, changed in zip(stacks, changes, strict=True):
+            weights: list[Tensor] = [weight for _, weight in stack.present()]
+            if self._weight_decay:
+                torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
+            shaped = [_as_weight(change, weights[0]).to(weights[0].dtype) for change in changed.unbind()]
+            torch._foreach_add_(weights, shaped)

@@ -1,6 +1,11 @@
-"""The recipe's optimizer: Adam or AdamW for all weights, or Muon for hidden layers and AdamW for the others."""
+"""The recipe's optimizer: Adam or AdamW for all weights, or Muon for hidden layers and AdamW for the others.
 
-from collections.abc import Collection, Iterable, Mapping
+An update reads nothing on the host, so a CUDA graph can contain it. `torch.optim` is not used: `torch.compile` cannot
+trace its `step` in one graph, and a step that is not finite must be skipped on the device.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,98 +13,115 @@ from torch import Tensor, nn
 from ddpmkit.recipe import TrainSection
 from ddpmkit.training.muon import Muon, hidden_matrices
 
-__all__ = ["Optimizer"]
+__all__ = ["Optimizer", "clip_gradient"]
 
 _ADAMS = ("step", "exp_avg", "exp_avg_sq")
-_MOMENTUM = "/momentum"
+_EPS = 1e-8
 
 
 class Optimizer:
-    """Updates all weights of a network, and stores their moments. The caller sets the learning rate of each step."""
+    """Updates all weights of a network in place, and stores their moments."""
 
     def __init__(self, network: nn.Module, settings: TrainSection) -> None:
-        """`settings.optimizer` is "adam", "adamw" or "muon"."""
-        self._settings = settings
+        """Allocate the moments. `settings.optimizer` is "adam", "adamw" or "muon"."""
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-        matrices = set(hidden_matrices(network)) if settings.optimizer == "muon" else set()
-        self._assign({name for name, weight in self.weights.items() if weight in matrices})
-
-    def _assign(self, by_muon: Collection[str]) -> None:
-        """Create new optimizers: Muon for the weights with these names, Adam for the others."""
-        settings, rate, decay = self._settings, self._settings.learning_rate, self._settings.weight_decay
-        matrices = [weight for name, weight in self.weights.items() if name in by_muon]
-        others = [weight for name, weight in self.weights.items() if name not in by_muon]
-        adam = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        self._optimizers: list[torch.optim.Optimizer] = []
-        if others:
-            self._optimizers.append(adam(others, lr=rate, betas=settings.betas, weight_decay=decay, fused=True))
-        if matrices:
-            self._optimizers.append(Muon(matrices, lr=rate, weight_decay=decay))
-        self._optimizer_of = {
-            weight: optimizer
-            for optimizer in self._optimizers
-            for group in optimizer.param_groups
-            for weight in group["params"]
+        matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
+        self._muon = Muon(matrices, settings.weight_decay)
+        momentum = self._muon.momentum
+        self._adam = _Adam([weight for weight in self.weights.values() if weight not in momentum], settings)
+        self._moments: dict[nn.Parameter, dict[str, Tensor]] = {
+            **{weight: {"momentum": value} for weight, value in momentum.items()},
+            **self._adam.moments,
         }
 
     @property
     def muon_weights(self) -> list[str]:
         """The names of the weights that Muon updates."""
-        return [name for name, weight in self.weights.items() if isinstance(self._optimizer_of[weight], Muon)]
+        return [name for name, weight in self.weights.items() if "momentum" in self._moments[weight]]
 
-    def assign_as_before(self, names: Iterable[str]) -> list[str]:
-        """Assign weights to Muon as in the checkpoint whose optimizer tensors have these `names`.
+    def update(self, learning_rate: Tensor, is_finite: Tensor) -> None:
+        """Update every weight that has a gradient.
 
-        So a run from an older ddpmkit, which chose other weights, continues bit for bit. Returns the weights for which
-        a new run would choose the other optimizer. Nothing changes unless `names` belong to exactly these weights.
+        `learning_rate`: float32 []; `is_finite`: bool []; both on the device of the weights. If `is_finite` is False,
+        weights and moments do not change, whatever the gradients are.
         """
-        names = list(names)
-        muon_before = {name.removesuffix(_MOMENTUM) for name in names if name.endswith(_MOMENTUM)}
-        muon_now = set(self.muon_weights)
-        is_complete = {name.rpartition("/")[0] for name in names} == self.weights.keys()
-        if self._settings.optimizer != "muon" or not is_complete or muon_before == muon_now:
-            return []
-        self._assign(muon_before)
-        return sorted(muon_before ^ muon_now)
-
-    def step(self, learning_rate: float) -> None:
-        """Update every weight by its gradient."""
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()
+        self._adam.update(learning_rate, is_finite)
+        self._muon.update(learning_rate, is_finite)
 
     def zero_grad(self) -> None:
         """Remove all gradients."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for weight in self.weights.values():
+            weight.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the moments of every weight that has been updated, by `weight name/moment`."""
+        """Return the moments of every weight, by `weight name/moment`."""
         return {
             f"{name}/{moment}": value
             for name, weight in self.weights.items()
-            for moment, value in self._optimizer_of[weight].state.get(weight, {}).items()
+            for moment, value in self._moments[weight].items()
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of `tensors` after every weight has been updated."""
-        return {
-            f"{name}/{moment}": () if moment == "step" else tuple(weight.shape)
-            for name, weight in self.weights.items()
-            for moment in self._moments(weight)
-        }
+        """Return the shapes of `tensors`."""
+        return {name: tuple(value.shape) for name, value in self.tensors().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `tensors` returned. The tensors must have the shapes `shapes()`, or be empty."""
-        for optimizer in self._optimizers:
-            optimizer.state.clear()
-        for key, value in tensors.items():
-            name, _, moment = key.rpartition("/")
-            weight = self.weights[name]
-            # Moments need the memory format of their weights (channels last): the fused Adam reads both in parallel.
-            target = torch.empty_like(weight if value.shape == weight.shape else value, device=weight.device)
-            self._optimizer_of[weight].state[weight][moment] = target.detach().copy_(value)
+        """Load what `tensors` returned. The tensors must have the names and the shapes `shapes()`."""
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name])
 
-    def _moments(self, weight: nn.Parameter) -> tuple[str, ...]:
-        return ("momentum",) if isinstance(self._optimizer_of[weight], Muon) else _ADAMS
+
+class _Adam:
+    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), by torch's fused kernels."""
+
+    def __init__(self, weights: Iterable[nn.Parameter], settings: TrainSection) -> None:
+        self._kernel = torch._fused_adam_ if settings.optimizer == "adam" else torch._fused_adamw_
+        (self._beta1, self._beta2), self._weight_decay = settings.betas, settings.weight_decay
+        self.moments: dict[nn.Parameter, dict[str, Tensor]] = {
+            weight: {
+                "step": torch.zeros((), device=weight.device),
+                "exp_avg": torch.zeros_like(weight, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(weight, requires_grad=False),
+            }
+            for weight in weights
+        }
+        groups: dict[Hashable, list[nn.Parameter]] = defaultdict(list)
+        for weight in self.moments:
+            groups[weight.device, weight.dtype].append(weight)
+        self._groups = list(groups.values())  # a kernel takes tensors of one device and one dtype
+
+    @torch.no_grad()
+    def update(self, learning_rate: Tensor, is_finite: Tensor) -> None:
+        """Update every weight that has a gradient, unless `is_finite` is False. See `Optimizer.update`."""
+        counted = is_finite.float()
+        for group in self._groups:
+            weights = [weight for weight in group if weight.grad is not None]
+            if not weights:
+                continue
+            steps, means, squares = ([self.moments[weight][name] for weight in weights] for name in _ADAMS)
+            torch._foreach_add_(steps, counted)
+            self._kernel(
+                weights,  # type: ignore[arg-type]  # a list of parameters is a list of tensors
+                [weight.grad for weight in weights],  # type: ignore[misc]  # none is None here
+                means,
+                squares,
+                [],
+                steps,
+                lr=learning_rate,
+                beta1=self._beta1,
+                beta2=self._beta2,
+                weight_decay=self._weight_decay,
+                eps=_EPS,
+                amsgrad=False,
+                maximize=False,
+                found_inf=1 - counted,
+            )
+
+
+def clip_gradient(weights: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale the gradient in place to norm `max_norm` (0: never) at most. Return its norm before, float32 []."""
+    weights = list(weights)
+    norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(weights, max_norm, norm)
+    return norm

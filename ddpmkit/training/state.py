@@ -67,11 +67,10 @@ def average_part(choice: WeightsChoice) -> str:
     return "ema" if choice.kind == "ema" else f"ema-{choice}".replace("=", "-")
 
 
-def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Restore the trainer to its state after optimizer step `step`, bit for bit.
 
-    Returns the weights that keep their optimizer, Muon or Adam, although a new run would choose the other one. Raises
-    InputError if tensors are missing or belong to another network.
+    Raises InputError if tensors are missing or belong to another network.
     """
     load_weights(trainer.network, parts["model"])
     for choice, average in trainer.averages.items():
@@ -83,11 +82,8 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     trainer.loss_by_quarter.counts.copy_(progress["loss_counts"])
     trainer.skipped, trainer.rollbacks = int(progress["skipped"]), int(progress["detours"])
     trainer.step = step
-    kept_optimizer = trainer.optimizer.assign_as_before(parts["optimizer"])
-    # Before the first step there are no moments.
-    _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes() if step > trainer.skipped else {})
+    _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes())
     trainer.optimizer.load(parts["optimizer"])
-    return kept_optimizer
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

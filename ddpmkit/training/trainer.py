@@ -20,7 +20,7 @@ from ddpmkit.training.ema import Average, PowerEma, build_averages
 from ddpmkit.training.learning_rate import learning_rate_at
 from ddpmkit.training.loss_by_quarter import LossByQuarter
 from ddpmkit.training.objective import BatchKey, Objective
-from ddpmkit.training.optimizer import Optimizer
+from ddpmkit.training.optimizer import Optimizer, clip_gradient
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
@@ -96,16 +96,18 @@ class Trainer:
             outcome = StepOutcome(float(total), float(self._clip()), learning_rate)
         if not (math.isfinite(outcome.loss) and math.isfinite(outcome.gradient_norm)):
             raise NotFinite(_facts(self.step + 1, outcome, micro_batches))
+        device = self.objective.runtime.device
+        is_finite = torch.ones((), dtype=torch.bool, device=device)
         for micro_batch in micro_batches:
-            self.loss_by_quarter.add(micro_batch.t, micro_batch.losses)
+            self.loss_by_quarter.add(micro_batch.t, micro_batch.losses, is_finite)
         self.is_updating = True
         with self.phase("optimizer"):
-            self.optimizer.step(learning_rate)
+            self.optimizer.update(torch.tensor(learning_rate, device=device), is_finite)
         self.step, self.skipped = self.step + 1, 0
         if self.averages:
             with self.phase("moving average"):
                 for average in self.averages.values():
-                    average.update(self.network, self.step)
+                    self._update_average(average)
         self.is_updating = False
         return outcome
 
@@ -118,7 +120,11 @@ class Trainer:
         for average in self.averages.values():
             # The profile of this average counts every step, also a skipped one.
             if isinstance(average, PowerEma):
-                average.update(self.network, self.step)
+                self._update_average(average)
+
+    def _update_average(self, average: Average) -> None:
+        weight = torch.tensor(1 - average.decay_at(self.step), device=self.objective.runtime.device)
+        average.update(self.network, weight)
 
     def averaged_network(self, weights: WeightsChoice = _EMA) -> nn.Module:
         """Return the network with this average, or the network itself if the recipe does not store this average."""
@@ -146,7 +152,7 @@ class Trainer:
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to norm `gradient_clip` (0: never) and return the norm that it had before."""
-        return nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip or math.inf)
+        return clip_gradient(self.network.parameters(), self.settings.gradient_clip)
 
 
 def _facts(step: int, outcome: StepOutcome, micro_batches: Sequence[_MicroBatch]) -> dict[str, Any]:

@@ -342,16 +342,16 @@ def test_a_failure_in_the_middle_of_an_update_saves_nothing(
     run: RunWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the weights would belong to another step."""
-    steps = Optimizer.step
+    update = Optimizer.update
     taken = []
 
-    def step(optimizer: Optimizer, learning_rate: float) -> None:
+    def failing(optimizer: Optimizer, learning_rate: Tensor, is_finite: Tensor) -> None:
         taken.append(learning_rate)
-        steps(optimizer, learning_rate)
+        update(optimizer, learning_rate, is_finite)
         if len(taken) == 6:
             raise MemoryError
 
-    monkeypatch.setattr(Optimizer, "step", step)
+    monkeypatch.setattr(Optimizer, "update", failing)
     with pytest.raises(RunFailed, match="out of memory while training step 6"):
         run(train={"checkpoint_every": 4})
     assert [step_of(folder) for folder in checkpoint_folders(tmp_path / "checkpoints")] == [4]

@@ -7,6 +7,10 @@ from ddpmkit.recipe import TrainSection
 from ddpmkit.training.ema import Average, Ema, PowerEma, build_averages, warmed_up_decay
 
 
+def weight_at(average: Average, step: int) -> torch.Tensor:
+    return torch.tensor(1 - average.decay_at(step))
+
+
 def test_a_constant_weight_is_approached_as_in_closed_form() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
@@ -14,7 +18,7 @@ def test_a_constant_weight_is_approached_as_in_closed_form() -> None:
     nn.init.ones_(network.weight)
     missing = 1.0
     for step in range(1, 40):
-        ema.update(network, step)
+        ema.update(network, weight_at(ema, step))
         missing *= min(0.9, (1 + step) / (10 + step))
         assert ema.network.weight.item() == pytest.approx(1 - missing, rel=1e-5)
 
@@ -30,7 +34,7 @@ def test_buffers_are_copied_and_never_averaged() -> None:
     network = nn.BatchNorm1d(1)
     ema = Ema(network, decay=0.99)
     network.running_mean = torch.tensor([5.0])
-    ema.update(network, 1)
+    ema.update(network, weight_at(ema, 1))
     assert ema.network.running_mean.item() == 5.0  # type: ignore[union-attr, operator]
 
 
@@ -38,9 +42,29 @@ def test_the_average_takes_no_gradient_and_leaves_the_weights_alone() -> None:
     network = nn.Linear(2, 2)
     before = network.weight.detach().clone()
     ema = Ema(network, decay=0.99)
-    ema.update(network, 1)
+    ema.update(network, weight_at(ema, 1))
     assert torch.equal(network.weight, before)
     assert not any(weight.requires_grad for weight in ema.network.parameters())
+
+
+def test_a_weight_of_0_leaves_averages_and_buffers_alone() -> None:
+    network = nn.BatchNorm1d(2)
+    ema = Ema(network, decay=0.99)
+    before = {name: value.clone() for name, value in ema.network.state_dict().items()}
+    nn.init.constant_(network.weight, 3.0)
+    network.running_mean = torch.tensor([1.0, torch.nan])
+    ema.update(network, torch.tensor(0.0))
+    assert all(torch.equal(value, before[name]) for name, value in ema.network.state_dict().items())
+
+
+def test_an_update_compiles_to_one_graph() -> None:
+    network = nn.BatchNorm1d(3)
+    eager, traced = Ema(network, decay=0.99), Ema(network, decay=0.99)
+    nn.init.constant_(network.weight, 3.0)
+    eager.update(network, torch.tensor(0.25))
+    torch.compile(traced.update, fullgraph=True, backend="eager")(network, torch.tensor(0.25))
+    assert torch.equal(eager.network.weight, traced.network.weight)  # type: ignore[arg-type]
+    assert eager.network.weight.tolist() == [1.5] * 3  # type: ignore[union-attr, operator]
 
 
 def weight_of_each_step(average: Average, steps: int) -> list[float]:
@@ -52,7 +76,7 @@ def weight_of_each_step(average: Average, steps: int) -> list[float]:
         for step in range(1, steps + 1):
             current = nn.Linear(1, 1, bias=False).double()
             nn.init.constant_(current.weight, float(step == counted))
-            average.update(current, step)
+            average.update(current, weight_at(average, step))
         shares.append(network.weight.item())  # type: ignore[union-attr, operator]
     return shares
 

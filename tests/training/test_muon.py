@@ -18,18 +18,23 @@ from ddpmkit_plugins.diffusers_unet.unet import DiffusersUnet
 from ddpmkit_plugins.dit import DitConfig
 from ddpmkit_plugins.dit.transformer import Dit
 
+RATE, YES = torch.tensor(0.1), torch.tensor(True)
 
-def test_singular_values_become_about_1_and_singular_vectors_stay() -> None:
+
+@pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e4])
+def test_singular_values_become_about_1_and_singular_vectors_stay(magnitude: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    matrices = [torch.randn(shape, generator=generator) for shape in [(16, 16), (96, 24), (16, 144), (24, 25)]]
-    for matrix, found in zip(matrices, orthogonalize(matrices), strict=True):
-        assert found.shape == matrix.shape
-        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-        values = u.T @ found @ v.T
-        # Jordan et al. (2024): their coefficients trade exactness for speed; values end in 0.68 .. 1.13.
-        assert values.diagonal().min() > 0.6
-        assert values.diagonal().max() < 1.3
-        assert (values - values.diagonal().diag()).abs().max() < 1e-3
+    shapes = [(2, 16, 16), (3, 96, 24), (2, 16, 144), (1, 24, 25)]
+    stacks = [torch.randn(shape, generator=generator) * magnitude for shape in shapes]
+    for stack, changes in zip(stacks, orthogonalize(stacks, [5.0] * 4, torch.tensor(0.2)), strict=True):
+        assert changes.shape == stack.shape
+        for matrix, found in zip(stack, changes, strict=True):
+            u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+            values = u.T @ found @ v.T
+            # Jordan et al. (2024): their coefficients trade exactness for speed; values end in 0.68 .. 1.13.
+            assert values.diagonal().min() > 0.6
+            assert values.diagonal().max() < 1.3
+            assert (values - values.diagonal().diag()).abs().max() < 1e-3
 
 
 def found_in(network: nn.Module) -> set[str]:
@@ -101,13 +106,13 @@ def test_first_and_last_layers_and_labels_of_the_backbones_are_left_to_adam(
 
 def test_steps_are_those_of_torchs_muon() -> None:
     ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 24 * 40).sin().view(24, 40)) for _ in range(2))
-    mine = Muon([ours], lr=0.02, weight_decay=0.1)
+    mine = Muon([ours], weight_decay=0.1)
     # torch's Muon orthogonalizes in bfloat16.
     other = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         generator = torch.Generator().manual_seed(step)
         ours.grad = theirs.grad = torch.randn(24, 40, generator=generator)
-        mine.step()
+        mine.update(torch.tensor(0.02), YES)
         other.step()
     moved = (theirs - torch.linspace(-1, 1, 24 * 40).sin().view(24, 40)).norm()
     assert (ours - theirs).norm() < 0.02 * moved
@@ -120,7 +125,7 @@ def test_a_convolution_is_a_matrix_with_one_row_for_each_filter() -> None:
     packed = nn.Parameter(weight.clone(memory_format=torch.channels_last))
     for each in (flat, plain, packed):
         each.grad = each.detach().square()
-        Muon([each], lr=0.1).step()
+        Muon([each]).update(RATE, YES)
     expected = flat.view(8, 3, 3, 12).permute(0, 3, 1, 2)
     torch.testing.assert_close(plain, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-6)
@@ -130,5 +135,21 @@ def test_a_convolution_is_a_matrix_with_one_row_for_each_filter() -> None:
 def test_the_root_mean_square_of_a_step_is_a_fifth_of_the_learning_rate() -> None:
     weight = nn.Parameter(torch.zeros(64, 256))
     weight.grad = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-    Muon([weight], lr=0.01).step()
+    Muon([weight]).update(torch.tensor(0.01), YES)
     assert weight.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
+
+
+def test_a_weight_without_a_gradient_is_left_alone() -> None:
+    weights = [nn.Parameter(torch.linspace(-1, 1, 128).sin().view(8, 16) * factor) for factor in (1, 2, 3)]
+    alone = nn.Parameter(weights[2].detach().clone())
+    together, single = Muon(weights, weight_decay=0.1), Muon([alone], weight_decay=0.1)
+    before = weights[1].detach().clone()
+    for weight in (weights[0], weights[2], alone):
+        weight.grad = torch.linspace(0, 5, 128).cos().view(8, 16)
+    for _ in range(2):
+        together.update(RATE, YES)
+        single.update(RATE, YES)
+    assert torch.equal(weights[1], before)
+    assert not together.momentum[weights[1]].any()
+    torch.testing.assert_close(weights[2], alone)
+    torch.testing.assert_close(together.momentum[weights[2]], single.momentum[alone])
