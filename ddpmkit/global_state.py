@@ -62,6 +62,8 @@ _inference_guards: list[object] = []
 def _torch_settings() -> tuple[_Setting, ...]:
     import torch  # only if something else has imported it already
 
+    from ddpmkit.float32_products import float32_products, set_float32_products
+
     devices = ("cpu", "cuda")
 
     def put_inference_mode(is_enabled: bool) -> None:
@@ -119,11 +121,7 @@ def _torch_settings() -> tuple[_Setting, ...]:
             lambda: torch.backends.cudnn.benchmark,
             lambda value: setattr(torch.backends.cudnn, "benchmark", value),
         ),
-        _Setting(
-            "torch.get_float32_matmul_precision()",
-            torch.get_float32_matmul_precision,
-            torch.set_float32_matmul_precision,
-        ),
+        _Setting("torch.get_float32_matmul_precision()", float32_products, set_float32_products),
     )
 
 

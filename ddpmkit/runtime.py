@@ -4,15 +4,17 @@ import contextlib
 import ctypes
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
+from torch import Tensor, nn
 
 from ddpmkit.errors import InputError, safe_str
+from ddpmkit.float32_products import float32_products, set_float32_products
 
-__all__ = ["Runtime", "choose_runtime", "is_out_of_memory", "keep_freed_memory", "seeded_build"]
+__all__ = ["Runtime", "choose_runtime", "is_compiler_error", "is_out_of_memory", "keep_freed_memory", "seeded_build"]
 
 
 # From malloc.h.
@@ -22,10 +24,15 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device, and the dtype of the network's forward pass."""
+    """A device, and how it computes the network."""
 
     device: torch.device
     dtype: torch.dtype
+    """Of the network's forward pass."""
+    tf32: bool = False
+    """Whether products of float32 matrices and convolutions may use TF32, on CUDA devices that have it."""
+    compiles: bool = False
+    """Whether networks are compiled by torch.compile."""
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return a context of mixed precision if `dtype` is bfloat16; weights and losses stay float32."""
@@ -34,17 +41,24 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     @property
+    def precision(self) -> str:
+        """The arithmetic of the network in words: "float32", "bfloat16", "float32, TF32, compiled"."""
+        words = [str(self.dtype).removeprefix("torch.")]
+        words += ["TF32"] if self.tf32 and self.device.type == "cuda" else []
+        words += ["compiled"] if self.compiles else []
+        return ", ".join(words)
+
+    @property
     def arithmetic(self) -> dict[str, str]:
         """What rounding depends on, in addition to the version of torch: device, precision, number of threads."""
-        precision = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cuda":
-            return {"device": torch.cuda.get_device_name(self.device), "precision": precision}
+            return {"device": torch.cuda.get_device_name(self.device), "precision": self.precision}
         if self.device.type != "cpu":
-            return {"device": self.device.type, "precision": precision}
+            return {"device": self.device.type, "precision": self.precision}
         # A sum is split among threads, and each part is added in vectors of the width of the processor.
         return {
             "device": f"cpu ({torch.backends.cpu.get_cpu_capability()})",
-            "precision": precision,
+            "precision": self.precision,
             "threads": str(torch.get_num_threads()),
         }
 
@@ -63,34 +77,69 @@ class Runtime:
             return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-    def matmul_rate(self, size: int = 2048) -> float:
-        """Return the FLOP/s of a product of [size, size] matrices in `dtype`, the best of 6 on this device."""
+    def matmul_rate(self) -> float:
+        """Return the FLOP/s of a product of large square matrices in `dtype`, the best of 6 on this device."""
+        # A GPU multiplies the smaller size in less time than it takes to start.
+        size = 8192 if self.device.type == "cuda" else 2048
         a = torch.randn(size, size, device=self.device, dtype=self.dtype)
+        return 2 * size**3 / self._fewest_seconds(lambda: a @ a)
+
+    def copy_rate(self) -> float:
+        """Return the bytes/s, read and written, of a copy that no cache holds, the best of 6 on this device."""
+        size = 2**29 if self.device.type == "cuda" else 2**27
+        source = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        target = torch.zeros_like(source)
+        return 2 * size / self._fewest_seconds(lambda: target.copy_(source))
+
+    def _fewest_seconds(self, function: Callable[[], Tensor]) -> float:
         seconds = []
         for _ in range(6):
             self.synchronize()
             began = time.perf_counter()
-            a @ a
+            function()
             self.synchronize()
             seconds.append(time.perf_counter() - began)
-        return 2 * size**3 / min(seconds)
+        return min(seconds)
 
     @contextlib.contextmanager
-    def deterministic(self) -> Iterator[None]:
-        """Limit cuDNN to deterministic algorithms, and restore its settings afterwards."""
-        before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    def settings(self) -> Iterator[None]:
+        """Limit cuDNN to deterministic algorithms, allow or forbid TF32, and restore torch's settings afterwards.
+
+        Everything that computes with a network or scores images must be within it. By default, torch allows TF32 for
+        convolutions.
+        """
+        cudnn = torch.backends.cudnn
+        before = cudnn.deterministic, cudnn.benchmark
+        products = float32_products()
         try:
+            cudnn.deterministic, cudnn.benchmark = True, False
+            set_float32_products(products.with_tf32(self.tf32))
             yield
         finally:
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+            cudnn.deterministic, cudnn.benchmark = before
+            set_float32_products(products)
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Compile `network` in place if `compiles`, and return it. The names of its weights stay.
+
+        A copy of a compiled network is not compiled. The compiler starts at the first call.
+        """
+        if self.compiles and network._compiled_call_impl is None:
+            network.compile()
+        return network
 
 
-def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Runtime:
+def choose_runtime(
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    *,
+    tf32: bool = False,
+    compiles: bool = False,
+) -> Runtime:
     """Return the runtime for the device and precision of a recipe.
 
-    Device `auto` is CUDA if it is available, else the CPU. Precision `auto` is bfloat16 if the device supports it
-    natively (CUDA, compute capability 8 or more), else float32. Raises InputError if the device is not available.
+    Device `auto` is CUDA if it is available, else the CPU. Precision `auto` is bfloat16 on CUDA devices that compute it
+    natively, else float32. Raises InputError if the device is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -106,9 +155,14 @@ def choose_runtime(device: str = "auto", precision: Literal["auto", "float32", "
             ],
         ) from error
     if precision == "auto":
-        native = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
-        precision = "bfloat16" if native else "float32"
-    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        precision = "bfloat16" if chosen.type == "cuda" and _has_bfloat16(chosen) else "float32"
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32, compiles)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Return whether a CUDA or ROCm device computes bfloat16 natively. Older devices only emulate it, slowly."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @contextlib.contextmanager
@@ -136,6 +190,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in safe_str(error) for words in _OUT_OF_MEMORY)
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Return whether torch.compile failed. An error that the network itself raises has its own type."""
+    dynamo = sys.modules.get("torch._dynamo.exc")  # importing it takes a second, and only the compiler needs it
+    return dynamo is not None and isinstance(error, cast("type[Exception]", dynamo.TorchDynamoException))
 
 
 def keep_freed_memory() -> None:

@@ -10,7 +10,7 @@ from ddpmkit.experiment.stop_requests import Stopped
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault_location import fix_hint
 from ddpmkit.recipe import Part, Recipe
-from ddpmkit.runtime import is_out_of_memory
+from ddpmkit.runtime import is_compiler_error, is_out_of_memory
 
 __all__ = ["explain_failure", "explain_failures"]
 
@@ -36,6 +36,13 @@ def explain_failure(error: BaseException, activity: str, recipe: Recipe) -> Base
         return error
     if is_out_of_memory(error):
         return _out_of_memory(activity, recipe)
+    if is_compiler_error(error):
+        # The first line names the compiler's back end, the second its error. A stack of the compiler follows.
+        reason = " ".join(error_text(error).splitlines()[:2]).rstrip(".")
+        return RunFailed(
+            f"torch.compile failed while {activity}, with {reason}.",
+            remedies=["set train.compile = false to compute the network without the compiler"],
+        )
     if isinstance(error, ContractError):
         part = next(part for part in recipe.parts if part.component.kind == error.kind)
         return _component_failure(part, f"failed while {activity}: {error}.", error)

@@ -174,7 +174,7 @@ class Run:
         samples = counted(count, "sample")
         display = SafeDisplay(display or SilentDisplay())
         progress = display.progress(f"sampling steps for {samples}", generator.sampling_steps(count))
-        with explain_failures(f"generating {samples}", self.recipe), progress as advance:
+        with explain_failures(f"generating {samples}", self.recipe), self.model.runtime.settings(), progress as advance:
             return generator.images(range(count), seed, advance)
 
     def open_image(self, image: ImageInput) -> Tensor:
@@ -230,6 +230,7 @@ class Run:
             generator = self.generator(evaluation.weights)
             with (
                 explain_failures(f"evaluating by {built.name}", self.recipe),
+                self.model.runtime.settings(),
                 generator.guard(f"metric {built.name!r}"),
             ):
                 scores = evaluate(evaluation, generator, self.step, display, "request")
@@ -245,7 +246,8 @@ class Run:
         images = build_images(self.recipe, "train", self.model.guard)
         generator = self.generator()
         display = SafeDisplay(display or SilentDisplay())
-        with explain_failures("visualizing the forward and the reverse process", self.recipe):
+        activity = "visualizing the forward and the reverse process"
+        with explain_failures(activity, self.recipe), self.model.runtime.settings():
             made_by = strips_identity(self.model)
             return list(visualize(generator, images, self.folder, self.step, self._seed(seed), display, made_by))
 

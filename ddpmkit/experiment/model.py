@@ -62,7 +62,7 @@ class Model:
         if not 1 <= steps <= timesteps:
             raise InputError(f"sampler.steps = {steps} is not between 1 and diffusion.timesteps = {timesteps}.")
         return ImageGenerator(
-            network=network,
+            network=self.runtime.prepare(network),
             process=self.process,
             sampler=sampler or self._sampler(),
             image_shape=self.recipe.data.settings.image_shape,
@@ -95,7 +95,8 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
 
     Raises PluginError for a component that fails, or a schedule that is not valid.
     """
-    runtime = choose_runtime(device or recipe.train.device, recipe.train.precision)
+    train = recipe.train
+    runtime = choose_runtime(device or train.device, train.precision, tf32=train.tf32, compiles=train.compile)
     if runtime.device.type == "cpu":
         keep_freed_memory()
     guard = _settings_guard(recipe)
@@ -111,7 +112,7 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
             num_classes=data.num_classes,
             out_channels=2 * data.channels if learns_variance else data.channels,
         )
-    return Model(recipe, runtime, process, network.to(runtime.device), guard)
+    return Model(recipe, runtime, process, runtime.prepare(network.to(runtime.device)), guard)
 
 
 def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:

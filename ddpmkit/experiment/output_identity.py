@@ -23,7 +23,7 @@ def sampling_identity(model: Model, weights: str) -> dict[str, Any]:
         },
         "weights": _canonical_weights(weights, recipe),
         "seed": recipe.train.seed,
-        "precision": str(model.runtime.dtype).removeprefix("torch."),
+        "precision": model.runtime.precision,
     }
 
 

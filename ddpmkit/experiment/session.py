@@ -59,6 +59,9 @@ class Session:
         names = [each.built.name for each in self._evaluations]
         self._skipped_metrics = tuple(name for name in metric_names(self._recipe) if name not in names)
         self._trainer = Trainer(model.network, self._objective, parts.images, self._recipe.train)
+        for average in self._trainer.averages.values():
+            # Before any use: a validation must not depend on whether a sample came first.
+            model.runtime.prepare(average.network)
         self._saver = Saver(
             self._trainer, folder, self._log, display.message, self._is_checkpoint_step, self._best_step
         )
@@ -106,7 +109,7 @@ class Session:
         try:
             with (
                 torch.enable_grad(),
-                self._parts.model.runtime.deterministic(),
+                self._parts.model.runtime.settings(),
                 explain_failures("running", self._recipe),
             ):
                 finished = self._train_and_finish()

@@ -43,6 +43,8 @@ def unused_core_keys(sections: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         yield ("data", "crop_margin"), f"it adds less than one pixel to {side}; {enough} or more adds one"
     if train.label_dropout and not data.labels:
         yield ("train", "label_dropout"), "the network receives no labels (data.labels = false)"
+    if train.tf32 and train.device.partition(":")[0] not in ("auto", "cuda"):
+        yield ("train", "tf32"), f'device = "{train.device}" has no TF32'
     if train.on_nonfinite == "stop":
         yield ("train", "nonfinite_limit"), 'on_nonfinite = "stop" stops at the first batch'
     if train.ema_snapshot_every and not train.ema_sigma_rels:

@@ -62,6 +62,12 @@ class TrainSection(Section):
     """Seed of all randomness of the run."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network; `auto` is bfloat16 on CUDA GPUs that support it natively, and otherwise float32."""
+    tf32: bool = False
+    """Allow TF32, with a mantissa of 10 bits, in float32 products of matrices and convolutions on CUDA GPUs. It is
+    several times as fast as float32."""
+    compile: bool = False
+    """Compile the network by torch.compile. The first steps take minutes; later ones can be faster on a GPU. The
+    result differs by rounding."""
     device: Word = "auto"
     """Device: `auto` (CUDA if available, otherwise the CPU), `cpu`, `cuda`, `cuda:1` (the second GPU) or `mps`."""
     log_every: int = Field(default=10, ge=1)
