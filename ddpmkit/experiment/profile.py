@@ -83,7 +83,7 @@ def profile(recipe: Recipe, steps: int = 20, progress: Callable[[int], None] = l
         phased, phases = _median_step(trainer, runtime, watch, steps, progress)
         seconds, kernels = phased, None
         if runtime.device.type == "cuda":
-            # To wait after each phase takes time on a device that works beside the host. So the step is timed without.
+            # The host prepares kernels while the device computes, unless it waits after each phase.
             trainer.phase = contextlib.nullcontext
             for _ in range(_STEPS_OF_KERNELS):
                 trainer.train_step()

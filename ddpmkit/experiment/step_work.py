@@ -1,5 +1,6 @@
 """Counts the work of a training step: bytes that its operators read and write, kernels, the time they take."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,11 +94,11 @@ def _changed_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _bytes(tensors: list[Tensor]) -> int:
-    """Return the bytes of different tensors. An expanded tensor has no more than its storage."""
-    sizes = {
-        (each.data_ptr(), each.shape, each.stride()): min(
-            each.numel() * each.element_size(), each.untyped_storage().nbytes()
-        )
-        for each in tensors
-    }
+    """Return the bytes of different tensors; a value that is expanded counts once."""
+    sizes = {(each.data_ptr(), each.shape, each.stride()): _stored_bytes(each) for each in tensors}
     return sum(sizes.values())
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    sizes = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size)
+    return math.prod(sizes) * tensor.element_size()

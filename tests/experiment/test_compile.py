@@ -78,10 +78,11 @@ def test_a_network_that_is_not_one_graph_runs(
     small: Callable[..., dict[str, Any]], with_parts: Callable[..., Registry], tmp_path: Path, graphs: list[int]
 ) -> None:
     part = Component(kind="backbone", name="untraceable", target=f"{__name__}:Untraceable", summary="for a test")
+    registry = with_parts(part)
     recipe = read_recipe(
-        small(backbone={"use": "untraceable"}, train={"steps": 2, "compile": True}), registry=with_parts(part)
+        small(backbone={"use": "local/untraceable"}, train={"steps": 2, "compile": True}), registry=registry
     )
-    assert ddpmkit.run(recipe, out=tmp_path / "run").step == 2
+    assert ddpmkit.run(recipe, out=tmp_path / "run", registry=registry).step == 2
     assert len(graphs) > 1
 
 
