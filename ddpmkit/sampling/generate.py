@@ -65,11 +65,11 @@ class ImageGenerator:
         is_finished = False
         with self._evaluating():
             # A sampler may return a list instead of being a generator; it then calls the network here.
-            with torch.inference_mode(), self.guard("sampler"):
+            with self.runtime.settings(), torch.inference_mode(), self.guard("sampler"):
                 frames = _iterator(self.sampler.sample(denoiser, noise, self.steps))
             while True:
                 # Entered for each frame: a generator must not leave its caller in inference mode.
-                with torch.inference_mode(), self.guard("sampler"):
+                with self.runtime.settings(), torch.inference_mode(), self.guard("sampler"):
                     frame = next(frames, None)
                 if frame is None:
                     return
@@ -112,7 +112,7 @@ class ImageGenerator:
         """Return the seconds of a network call for one batch: the second of two, because the first one is slow."""
         x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
         denoiser = self._denoiser(range(self.batch_size))
-        with self._evaluating(), torch.inference_mode():
+        with self._evaluating(), self.runtime.settings(), torch.inference_mode():
             denoiser(x, 0).x0.sum().item()
             started = time.perf_counter()
             denoiser(x, 0).x0.sum().item()

@@ -47,6 +47,7 @@ def test_run_samples_strips_and_profile_have_the_settings(
         lambda: runs.append(ddpmkit.run(recipe, out=tmp_path / "run", registry=registry)),
         lambda: runs[0].sample(2),
         lambda: runs[0].visualize(),
+        lambda: runs[0].generator().images(range(2), 0),
         lambda: profile(recipe, 1),
     )
     for use in uses:
