@@ -581,6 +581,6 @@ def test_an_error_of_ddpmkit_itself_is_not_attributed_to_a_plugin(
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ddpmkit.training.objective.uniform_integers", fail)
+    monkeypatch.setattr("ddpmkit.training.objective.integers", fail)
     with pytest.raises(ZeroDivisionError):
         run()
