@@ -67,6 +67,10 @@ class Runtime:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def free_memory(self) -> int | None:
+        """Return the free memory of a CUDA device in bytes; None for other devices."""
+        return torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
+
     def peak_memory(self) -> int | None:
         """Return the peak memory in bytes, of the device or (CPU) of the process; None if the system reports none."""
         if self.device.type == "cuda":

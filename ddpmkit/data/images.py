@@ -4,6 +4,8 @@ Every random choice is a pure function of (seed, step, index in the batch).
 """
 
 import contextlib
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,7 @@ class ImageSource:
         self.seed = seed
         self.flip = flip
         self._guard = guard
+        self._reading = threading.Lock()  # a batch may be read in a thread, and a dataset need not be thread-safe
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -59,21 +62,25 @@ class ImageSource:
 
         A batch may span two epochs: each epoch contains every image exactly once.
         """
-        indices = np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
-        images = torch.from_numpy(self._images(indices))
-        augmented = self._augmented(images, step, torch.arange(positions.start, positions.stop))
+        indices = self.indices_of(step, positions, batch_size)
+        images = torch.from_numpy(self.images(indices))
+        augmented = self.augmented(images, step, torch.arange(positions.start, positions.stop))
         return Batch(to_float(augmented), self.labels(indices), torch.from_numpy(indices))
+
+    def indices_of(self, step: int, positions: range, batch_size: int) -> NDArray[np.int64]:
+        """Return the indices int64 [B] of the images of `batch`."""
+        return np.array([self._index(step * batch_size + position) for position in positions], dtype=np.int64)
 
     def center_crops(self, indices: NDArray[np.int64]) -> Tensor:
         """uint8 [B, C, H, W]: the centre of each image, not flipped."""
         _, height, width = self.image_shape
-        images = self._images(indices)
+        images = self.images(indices)
         top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
         return torch.from_numpy(np.ascontiguousarray(images[:, :, top : top + height, left : left + width]))
 
-    def labels(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B], each in 0 .. classes - 1. Raises ContractError."""
-        with self._guard("dataset"):
+    def labels(self, indices: NDArray[np.int64], *, is_guarded: bool = True) -> Tensor:
+        """int64 [B], each in 0 .. classes - 1. Raises ContractError. `is_guarded` is as in `images`."""
+        with self._call(is_guarded):
             labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
@@ -83,9 +90,13 @@ class ImageSource:
             raise ContractError("dataset", f"labels must be in 0 .. {classes - 1}, one for each class, not in {found}")
         return torch.from_numpy(labels.astype(np.int64, copy=False))
 
-    def _images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [B, C, H, W], at least as large as `image_shape`. Raises ContractError."""
-        with self._guard("dataset"):
+    def images(self, indices: NDArray[np.int64], *, is_guarded: bool = True) -> NDArray[np.uint8]:
+        """uint8 [B, C, H, W], at least as large as `image_shape`. Raises ContractError.
+
+        A thread other than the main one sets `is_guarded` to False: a guard restores settings of the whole process,
+        which the main thread may be changing.
+        """
+        with self._call(is_guarded):
             images = self.dataset.images(indices)
         channels, height, width = self.image_shape
         if (
@@ -100,14 +111,22 @@ class ImageSource:
             raise ContractError("dataset", f"images must be uint8 {wanted} or larger, not {_described(images)}")
         return images
 
+    @contextlib.contextmanager
+    def _call(self, is_guarded: bool) -> Iterator[None]:
+        with self._reading, self._guard("dataset") if is_guarded else contextlib.nullcontext():
+            yield
+
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.dataset))
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, permutation(self.seed, Purpose.ORDER, epoch % 2**48, len(self.dataset)).numpy()
         return int(self._order[1][place])
 
-    def _augmented(self, images: Tensor, step: int | Tensor, positions: Tensor) -> Tensor:
-        """Return a random crop of each image, flipped in half of the cases: uint8 [B, C, H, W]."""
+    def augmented(self, images: Tensor, step: int | Tensor, positions: Tensor) -> Tensor:
+        """Return a random crop of each image, flipped in half of the cases: uint8 [B, C, H, W].
+
+        The images, `step` (an integer or int64 []) and `positions` int64 [B] are on one device.
+        """
         _, height, width = self.image_shape
         random = words(self.seed, Purpose.AUGMENT, step, positions, 3)
         top = as_integers(random[:, 0], images.shape[2] - height + 1)

@@ -31,7 +31,10 @@ class NonfinitePolicy:
         self._message, self._restore, self._is_checkpoint_step = message, restore, is_checkpoint_step
 
     def apply(self, error: NotFinite) -> None:
-        """Apply the recipe's policy and record it. Raises RunFailed if the policy is "stop" or its limit is reached."""
+        """Roll back if the policy is "rollback", and record it. Raises RunFailed otherwise, or if the limit is reached.
+
+        With the policy "skip", the trainer itself skips steps, up to the limit.
+        """
         policy = self._trainer.settings.on_nonfinite
         checkpoint = self._rollback_target() if policy == "rollback" else None
         if checkpoint is not None:
@@ -41,12 +44,13 @@ class NonfinitePolicy:
             # The checkpoint contains the old count. With it, the same batches would be used again and fail again.
             self._trainer.rollbacks = rollbacks
             self._record(error, f"rolled back to step {checkpoint.step}; training continues with other batches")
-        elif policy == "skip" and self._may_skip(error):
-            self._trainer.skip_step()
-            self._record(error, "skipped the batch")
         else:
             self._record(error, "stopped")
             raise self._save_and_explain(error) from error
+
+    def record_skip(self, error: NotFinite) -> None:
+        """Record a step that was skipped because it was not finite."""
+        self._record(error, "skipped the batch")
 
     def record_validation_loss(self, step: int, loss: float) -> None:
         """Record a validation loss of NaN or infinity. The weights are finite, so training may still recover."""
@@ -92,10 +96,6 @@ class NonfinitePolicy:
                 'set train.on_nonfinite = "rollback" to return to the last checkpoint and continue with other batches'
             )
         return remedies
-
-    def _may_skip(self, error: NotFinite) -> bool:
-        """Return whether the batch may be skipped. If a weight is not finite, this does not help."""
-        return "tensor" not in error.facts and self._trainer.skipped < self._trainer.settings.nonfinite_limit
 
     def _rollback_target(self) -> Checkpoint | None:
         """Return the last regular checkpoint; None if the run was rolled back to it too often already.

@@ -74,10 +74,11 @@ class Saver:
     def save(self, *, must_succeed: bool = False) -> None:
         """Start to write the trainer's state as it is now; with `must_succeed`, also wait until it is on disk.
 
-        Raises NotFinite instead of saving NaN or infinity. Raises RunFailed if writing fails twice in a row, or once
-        with `must_succeed`. Earlier checkpoints stay.
+        Raises NotFinite instead of saving NaN or infinity, and if a queued step was not finite. Raises RunFailed if
+        writing fails twice in a row, or once with `must_succeed`. Earlier checkpoints stay.
         """
         self.wait()
+        self._trainer.settle()
         step = self._trainer.step
         if step == self.saved_step:
             if must_succeed:
@@ -100,6 +101,7 @@ class Saver:
         state.
         """
         self.wait()
+        self._trainer.settle()
         step = self._trainer.step
         self._start(
             _Write(self._folder.snapshots, step, copy_to_cpu(step, average_tensors(self._trainer, ["sigma_rel"])))

@@ -14,6 +14,7 @@ import torch
 
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
+from ddpmkit.device_program import NotCapturable
 from ddpmkit.display import Display
 from ddpmkit.errors import error_text
 from ddpmkit.experiment.build import RunParts
@@ -58,7 +59,10 @@ class Session:
         self._evaluations = [Evaluation.of(built, model, parts.images) for built in parts.metrics]
         names = [each.built.name for each in self._evaluations]
         self._skipped_metrics = tuple(name for name in metric_names(self._recipe) if name not in names)
-        self._trainer = Trainer(model.network, self._objective, parts.images, self._recipe.train)
+        self._trainer = Trainer(
+            model.network, self._objective, parts.images, self._recipe.train, refused=self._report_uncaptured
+        )
+        self._is_uncaptured_reported = False
         for average in self._trainer.averages.values():
             # Before any use: a validation must not depend on whether a sample came first.
             model.runtime.prepare(average.network)
@@ -83,6 +87,7 @@ class Session:
             self._restore,
             is_checkpoint_step=self._is_checkpoint_step,
         )
+        self._trainer.on_skip = self._nonfinite_policy.record_skip
 
     def run(self, checkpoint: Checkpoint | None) -> RunEnded:
         """Run from `checkpoint` (None: from the start) until the recipe's last step, or until `stop()` is true.
@@ -153,7 +158,7 @@ class Session:
             if outcome is not None and (validate or self._is_due(train.log_every)):
                 self._record(outcome, images / seconds, validate=validate)
                 images, seconds = 0, 0.0
-            if train.ema_sigma_rels and train.ema_snapshot_every and trainer.step % train.ema_snapshot_every == 0:
+            if self._is_snapshot_step(trainer.step):
                 self._save_snapshot()
             if trainer.step == train.steps:
                 # Strips and report of an earlier, shorter run are out of date. They are removed before the last
@@ -164,13 +169,32 @@ class Session:
             self._outputs.make_due(trainer.step)
 
     def _take_step(self) -> StepOutcome | None:
-        """Take a training step. Return None if it was not finite and `train.on_nonfinite` was applied."""
+        """Take a training step. Return its outcome if the run needs it now; None if not, or if it was not finite."""
+        step = self._trainer.step + 1
         try:
-            with explain_failures(f"training step {self._trainer.step + 1}", self._recipe):
-                return self._trainer.train_step()
+            with explain_failures(f"training step {step}", self._recipe):
+                self._trainer.train_step()
+                return self._trainer.settle() if self._needs_outcome(step) else None
         except NotFinite as error:
             self._nonfinite_policy.apply(error)
             return None
+
+    def _needs_outcome(self, step: int) -> bool:
+        """Return whether the run logs, saves, samples or evaluates after `step`, and so must wait for the device."""
+        train = self._recipe.train
+        return (
+            any(self._is_due(each, step) for each in (train.log_every, train.validate_every, train.sample_every))
+            or self._is_snapshot_step(step)
+            or self._is_checkpoint_step(step)
+            or self._is_evaluated(step)
+        )
+
+    def _report_uncaptured(self, error: Exception) -> None:
+        """Say once that the steps run without a CUDA graph, which is only slower."""
+        if not self._is_uncaptured_reported:
+            self._is_uncaptured_reported = True
+            reason = str(error) if isinstance(error, NotCapturable) else error_text(error)
+            self._display.message(f"the training step runs without a CUDA graph, which may be slower: {reason}")
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         loss = None
@@ -237,8 +261,18 @@ class Session:
     def _is_checkpoint_step(self, step: int) -> bool:
         """Return whether an uninterrupted run saves a checkpoint after `step`. Rollbacks use only these."""
         train = self._recipe.train
-        evaluated = any(self._is_due(each.built.part.settings.every, step) for each in self._evaluations)
-        return step == 0 or self._is_due(train.checkpoint_every, step) or (bool(train.keep_best) and evaluated)
+        return (
+            step == 0
+            or self._is_due(train.checkpoint_every, step)
+            or (bool(train.keep_best) and self._is_evaluated(step))
+        )
+
+    def _is_evaluated(self, step: int) -> bool:
+        return any(self._is_due(each.built.part.settings.every, step) for each in self._evaluations)
+
+    def _is_snapshot_step(self, step: int) -> bool:
+        train = self._recipe.train
+        return bool(train.ema_sigma_rels and train.ema_snapshot_every) and step % train.ema_snapshot_every == 0
 
     def _best_step(self, steps: Sequence[int]) -> int | None:
         return self._outputs.best_step(steps)

@@ -97,11 +97,15 @@ class Objective:
         """Sample timesteps, noise and dropped labels for a training batch."""
         return NoisedBatch(
             batch.x0,
-            integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps),
+            self.sample_timesteps(key),
             self.sample_noise(key, batch.x0.shape[1:]),
             self.drop_labels(batch.label, key),
             self_condition,
         )
+
+    def sample_timesteps(self, key: BatchKey) -> Tensor:
+        """Return the timesteps of a training batch: int64 [B], on the device of the positions."""
+        return integers(key.seed, Purpose.TIMESTEP, key.step, key.positions, self.process.timesteps)
 
     def sample_noise(self, key: BatchKey, image_shape: Sequence[int]) -> Tensor:
         """Return the noise of a training batch: float32 [B, C, H, W], on the device of the positions."""

@@ -33,7 +33,10 @@ _PROGRESS_SHAPES: Mapping[str, tuple[int, ...]] = {
 
 
 def state_tensors(trainer: Trainer) -> Parts:
-    """Return the parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average."""
+    """Return the parts of a checkpoint: `model`, `optimizer`, `progress`, and one for each average.
+
+    No step may be queued: call `Trainer.settle` before.
+    """
     parts = {
         "model": dict(trainer.network.state_dict()),
         # The learning rate and the betas are computed from the recipe and the step.
@@ -80,8 +83,7 @@ def restore(trainer: Trainer, step: int, parts: Mapping[str, Mapping[str, Tensor
     _check_shapes("progress", progress, _PROGRESS_SHAPES)
     trainer.loss_by_quarter.sums.copy_(progress["loss_sums"])
     trainer.loss_by_quarter.counts.copy_(progress["loss_counts"])
-    trainer.skipped, trainer.rollbacks = int(progress["skipped"]), int(progress["detours"])
-    trainer.step = step
+    trainer.restart(step, skipped=int(progress["skipped"]), rollbacks=int(progress["detours"]))
     _check_shapes("optimizer", parts["optimizer"], trainer.optimizer.shapes())
     trainer.optimizer.load(parts["optimizer"])
 

@@ -1,18 +1,21 @@
 """Optimizer steps: batch, noise, loss, gradient, clipping, update, moving averages.
 
-A step is a pure function of the weights and of its index.
+A step is a pure function of the weights and of its index. It is a program over tensors that keep their memory: the host
+queues it and reads its result later, and a CUDA device replays it from a graph.
 """
 
 import contextlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddpmkit.data.images import ImageSource
+from ddpmkit.data.training_batches import TrainingBatches
+from ddpmkit.device_program import DeviceProgram
 from ddpmkit.randomness import Purpose, integer
 from ddpmkit.recipe import TrainSection, WeightsChoice
 from ddpmkit.runtime import seeded_step
@@ -21,6 +24,7 @@ from ddpmkit.training.learning_rate import learning_rate_at
 from ddpmkit.training.loss_by_quarter import LossByQuarter
 from ddpmkit.training.objective import BatchKey, Objective
 from ddpmkit.training.optimizer import Optimizer, clip_gradient
+from ddpmkit.training.step_results import NonfiniteGate, StepResult, StepResults, Verdict
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
@@ -28,6 +32,8 @@ __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 # 65,535 rollbacks, because a step of `ddpmkit.randomness` has 48 bits.
 _ROLLBACK_OFFSET = 2**32
 _EMA = WeightsChoice("ema")
+# A step that is refused wastes the steps that are queued after it.
+_MOST_QUEUED = 100
 
 
 class StepOutcome(NamedTuple):
@@ -46,123 +52,176 @@ class NotFinite(Exception):
         self.facts = facts
 
 
-class _MicroBatch(NamedTuple):
-    """A part of a batch: indices into the dataset int64 [B], timesteps int64 [B], losses [B]."""
-
-    indices: Tensor
-    t: Tensor
-    losses: Tensor
-
-
 class Trainer:
     """Everything that changes in training: weights, averages, optimizer state, loss sums since the last log record."""
 
-    def __init__(self, network: nn.Module, objective: Objective, images: ImageSource, settings: TrainSection) -> None:
-        """`network` and the objective's process must be on the device of the objective's runtime."""
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        images: ImageSource,
+        settings: TrainSection,
+        *,
+        capture: bool = True,
+        refused: Callable[[Exception], None] = lambda _error: None,
+    ) -> None:
+        """`network` and the objective's process must be on the device of the objective's runtime.
+
+        `capture` and `refused` are those of `DeviceProgram`.
+        """
         self.network, self.objective, self.images, self.settings = network, objective, images, settings
         self.step = 0
+        """Number of steps, including those that are queued."""
         self.skipped = 0
-        """Number of steps that were skipped after the last optimizer step."""
+        """Number of steps that were skipped after the last optimizer step, when `settle` was called."""
         self.rollbacks = 0
         """Number of rollbacks. After each, the run uses other batches and other noise."""
         self.averages: dict[WeightsChoice, Average] = build_averages(network, settings)
         self.optimizer = Optimizer(network, settings)
         self.is_updating = False
         """True during an update, when weights and averages are from different steps. Do not save the state then."""
-        self.loss_by_quarter = LossByQuarter(objective.process.timesteps, objective.runtime.device)
+        device = objective.runtime.device
+        self.loss_by_quarter = LossByQuarter(objective.process.timesteps, device)
         self.phase: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext
-        """Context manager around each phase of a step, given the name of the phase, to measure its time."""
+        """Context manager around each phase of a step, given the name of the phase, to measure its time. With it, a
+        step is not replayed from a graph."""
+        self.on_skip: Callable[[NotFinite], None] = lambda _error: None
+        """Called by `settle` for each step that was skipped because it was not finite."""
+        self._batches = TrainingBatches(images, settings.batch_size, objective.runtime)
+        self._gate = NonfiniteGate(settings.nonfinite_limit if settings.on_nonfinite == "skip" else 0, device)
+        self._results = StepResults(min(settings.log_every, _MOST_QUEUED), settings.batch_size, device)
+        self._queued = 0
+        self._outcome: StepOutcome | None = None
+        # The inputs of `compute_step`.
+        self._index = torch.zeros((), dtype=torch.int64, device=device)
+        self._learning_rate = torch.zeros((), device=device)
+        self._average_weights = {choice: torch.zeros((), device=device) for choice in self.averages}
+        self._programs = {
+            self_condition: DeviceProgram(
+                functools.partial(self.compute_step, self_condition=self_condition),
+                device,
+                capture=capture,
+                refused=refused,
+            )
+            for self_condition in (False, True)
+        }
 
-    def train_step(self) -> StepOutcome:
-        """Take optimizer step `self.step + 1`, with the learning rate of `ddpmkit.training.learning_rate`.
+    def train_step(self) -> None:
+        """Queue optimizer step `self.step + 1`, with the learning rate of `ddpmkit.training.learning_rate`.
 
-        Raises NotFinite for a loss or gradient that is NaN or infinity, before it reaches the weights.
+        A step whose loss or gradient is NaN or infinity does not change the weights. If too many steps are queued, this
+        calls `settle`.
         """
-        settings = self.settings
-        learning_rate = learning_rate_at(self.step + 1, settings)
+        if self._queued == self._results.capacity:
+            self.settle()
+        seed, index = self.settings.seed, self._batch_index(self.step)
+        with self.phase("data and noise"):
+            self._batches.load(index)
+        self._index.fill_(index)
+        self._learning_rate.fill_(learning_rate_at(self.step + 1, self.settings))
+        for choice, average in self.averages.items():
+            self._average_weights[choice].fill_(1 - average.decay_at(self.step + 1))
+        self_condition = self.objective.conditions_on_estimate(seed, index)
+        # Randomness in the network itself, such as dropout, is a function of seed and step too.
+        with seeded_step(integer(seed, Purpose.NETWORK, index), self.objective.runtime.device):
+            if self.phase is contextlib.nullcontext:
+                self._programs[self_condition]()
+            else:
+                self.compute_step(self_condition=self_condition)
+        self.step, self._queued = self.step + 1, self._queued + 1
+
+    def compute_step(self, *, self_condition: bool) -> None:
+        """Compute and apply the step whose batch, index, learning rate and weights of averages are on the device.
+
+        It reads nothing on the host.
+        """
+        settings, device = self.settings, self.objective.runtime.device
+        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         self.optimizer.zero_grad()
-        total = torch.zeros((), device=self.objective.runtime.device)
-        size, micro_batches = settings.batch_size // settings.accumulate, []
-        for index in range(settings.accumulate):
-            micro_batch = self._micro_batch(range(index * size, (index + 1) * size))
+        size, loss = settings.batch_size // settings.accumulate, torch.zeros((), device=device)
+        timesteps, losses = [], []
+        for start in range(0, settings.batch_size, size):
+            with self.phase("data and noise"):
+                batch = self._batches.batch(self._index, range(start, start + size))
+            found = self.objective.training_losses(
+                self.network,
+                batch,
+                BatchKey(settings.seed, self._index, torch.arange(start, start + size, device=device)),
+                self.phase,
+                self_condition=self_condition,
+            )
             # The sum of these losses is the mean over the batch, so accumulation changes the memory use but not the
             # gradient.
-            loss = micro_batch.losses.sum() / settings.batch_size
+            part = found.losses.sum() / settings.batch_size
             with self.phase("backward"):
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            total += loss.detach()
-            micro_batches.append(micro_batch._replace(losses=micro_batch.losses.detach()))
+                part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss += part.detach()
+            timesteps.append(found.t)
+            losses.append(found.losses.detach())
         with self.phase("clipping"):
-            outcome = StepOutcome(float(total), float(self._clip()), learning_rate)
-        if not (math.isfinite(outcome.loss) and math.isfinite(outcome.gradient_norm)):
-            raise NotFinite(_facts(self.step + 1, outcome, micro_batches))
-        device = self.objective.runtime.device
-        is_finite = torch.ones((), dtype=torch.bool, device=device)
-        for micro_batch in micro_batches:
-            self.loss_by_quarter.add(micro_batch.t, micro_batch.losses, is_finite)
+            gradient_norm = clip_gradient(self.network.parameters(), settings.gradient_clip)
+        verdict = self._gate.judge(loss, gradient_norm)
+        is_applied, is_counted = verdict == Verdict.APPLIED, verdict != Verdict.REFUSED
+        self._results.add(verdict, loss, gradient_norm, torch.cat(losses))
+        self.loss_by_quarter.add(torch.cat(timesteps), torch.cat(losses), is_applied)
         self.is_updating = True
+        for buffer, before in buffers:
+            buffer.copy_(torch.where(is_applied, buffer, before))
         with self.phase("optimizer"):
-            self.optimizer.update(torch.tensor(learning_rate, device=device), is_finite)
-        self.step, self.skipped = self.step + 1, 0
-        if self.averages:
-            with self.phase("moving average"):
-                for average in self.averages.values():
-                    self._update_average(average)
+            self.optimizer.update(self._learning_rate, is_applied)
+        with self.phase("moving average"):
+            for choice, average in self.averages.items():
+                # The profile of a power-function average counts every step, also a skipped one.
+                counts = is_counted if isinstance(average, PowerEma) else is_applied
+                average.update(self.network, self._average_weights[choice] * counts)
         self.is_updating = False
-        return outcome
 
-    def skip_step(self) -> None:
-        """Skip the step for which `train_step` raised NotFinite.
+    def settle(self) -> StepOutcome | None:
+        """Wait for the queued steps. Return the outcome of the last step; None if it was skipped, or there is none.
 
-        The weights do not change, and the next step uses the next batch.
+        Raises NotFinite if a step was refused because its loss or gradient is NaN or infinity. `step` is then the
+        number of steps before it, and the weights are those after that step.
         """
-        self.step, self.skipped = self.step + 1, self.skipped + 1
-        for average in self.averages.values():
-            # The profile of this average counts every step, also a skipped one.
-            if isinstance(average, PowerEma):
-                self._update_average(average)
+        first, results = self.step - self._queued, self._results.read(self._queued)
+        self._queued = 0
+        for step, result in enumerate(results, first + 1):
+            if result.verdict == Verdict.REFUSED:
+                self.restart(step - 1, skipped=self.skipped, rollbacks=self.rollbacks)
+                raise self._not_finite(step, result)
+            if result.verdict == Verdict.SKIPPED:
+                self.skipped, self._outcome = self.skipped + 1, None
+                self.on_skip(self._not_finite(step, result))
+            else:
+                learning_rate = learning_rate_at(step, self.settings)
+                self.skipped, self._outcome = 0, StepOutcome(result.loss, result.gradient_norm, learning_rate)
+        return self._outcome
 
-    def _update_average(self, average: Average) -> None:
-        weight = torch.tensor(1 - average.decay_at(self.step), device=self.objective.runtime.device)
-        average.update(self.network, weight)
+    def restart(self, step: int, *, skipped: int = 0, rollbacks: int = 0) -> None:
+        """Continue after `step`, with the weights as they are. Queued steps are forgotten."""
+        self._results.read(0)
+        self._queued, self._outcome = 0, None
+        self.step, self.skipped, self.rollbacks = step, skipped, rollbacks
+        self._gate.open(skipped)
 
     def averaged_network(self, weights: WeightsChoice = _EMA) -> nn.Module:
         """Return the network with this average, or the network itself if the recipe does not store this average."""
         return self.averages[weights].network if weights in self.averages else self.network
 
-    def _micro_batch(self, positions: range) -> _MicroBatch:
-        """Return the losses of the images at these positions of the batch."""
-        settings = self.settings
-        step = self.step + self.rollbacks * _ROLLBACK_OFFSET
-        device = self.objective.runtime.device
-        with self.phase("data and noise"):
-            batch = self.images.batch(step, positions, settings.batch_size)
-            batch = batch._replace(x0=batch.x0.to(device), label=batch.label.to(device))
-        # Randomness in the network itself, such as dropout, is a function of seed and step too.
-        seed = integer(settings.seed, Purpose.NETWORK, step, positions.start)
-        with seeded_step(seed, device):
-            losses = self.objective.training_losses(
-                self.network,
-                batch,
-                BatchKey(settings.seed, step, torch.arange(positions.start, positions.stop, device=device)),
-                self.phase,
-                self_condition=self.objective.conditions_on_estimate(settings.seed, step),
-            )
-        return _MicroBatch(batch.indices, *losses)
+    def _batch_index(self, step: int) -> int:
+        """Return the index of the batch of optimizer step `step + 1`, which determines all its random numbers."""
+        return step + self.rollbacks * _ROLLBACK_OFFSET
 
-    def _clip(self) -> Tensor:
-        """Scale the gradient down to norm `gradient_clip` (0: never) and return the norm that it had before."""
-        return clip_gradient(self.network.parameters(), self.settings.gradient_clip)
-
-
-def _facts(step: int, outcome: StepOutcome, micro_batches: Sequence[_MicroBatch]) -> dict[str, Any]:
-    """Return the facts about a step as plain JSON values; NaN and infinity are texts."""
-    losses = torch.cat([each.losses.float() for each in micro_batches])
-    return {
-        "step": step,
-        "loss": str(outcome.loss),
-        "gradient_norm": str(outcome.gradient_norm),
-        "images": torch.cat([each.indices for each in micro_batches]).tolist(),
-        "timesteps": torch.cat([each.t for each in micro_batches]).tolist(),
-        "losses": [str(value) for value in losses.tolist()],
-    }
+    def _not_finite(self, step: int, result: StepResult) -> NotFinite:
+        """Return the error with the facts about a step as plain JSON values; NaN and infinity are texts."""
+        index = self._batch_index(step - 1)
+        key = BatchKey(self.settings.seed, index, torch.arange(self.settings.batch_size))
+        return NotFinite(
+            {
+                "step": step,
+                "loss": str(result.loss),
+                "gradient_norm": str(result.gradient_norm),
+                "images": self._batches.indices_of(index).tolist(),
+                "timesteps": self.objective.sample_timesteps(key).tolist(),
+                "losses": [str(loss) for loss in result.losses],
+            }
+        )

@@ -26,7 +26,7 @@ def validation_loss(
     """
     device = objective.runtime.device
     chosen = evenly_spread(len(images), VALIDATION_IMAGES)
-    total = 0.0
+    found = []
     for start in range(0, len(chosen), batch_size):
         indices = chosen[start : start + batch_size]
         positions = torch.arange(start, start + len(indices), device=device)
@@ -38,5 +38,7 @@ def validation_loss(
             # As in sampling, where all calls except the first have an estimate.
             self_condition=objective.process.self_conditioning,
         )
-        total += float(objective.losses(network, batch).sum(dtype=torch.float64))
+        found.append(objective.losses(network, batch))
+    # The host waits for the device here, once.
+    total = sum(float(losses.cpu().sum(dtype=torch.float64)) for losses in found)
     return total / len(chosen) if len(chosen) else None
