@@ -62,6 +62,11 @@ class Runtime:
             "threads": str(torch.get_num_threads()),
         }
 
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether the device has memory of its own, and computes while the host does other work."""
+        return self.device.type != "cpu"
+
     def synchronize(self) -> None:
         """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":

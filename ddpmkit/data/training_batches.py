@@ -56,7 +56,7 @@ class TrainingBatches:
         Raises ContractError for images or labels that the contract of a dataset does not allow.
         """
         is_first = self._resident is None and self._loaded is None
-        if is_first and self._runtime.device.type != "cpu":
+        if is_first and self._runtime.is_accelerator:
             self._resident = self._all_images()
             if self._resident is None:
                 self._reader = ThreadPoolExecutor(1, "training-batches")
@@ -118,7 +118,7 @@ class TrainingBatches:
         return _Examples(*map(self._pinned, self._read(indices, is_guarded=False)))
 
     def _pinned(self, tensor: Tensor) -> Tensor:
-        """Return a copy in memory from which CUDA devices copy without the host, if the device is one."""
+        """For a CUDA device, return a copy in memory from which the device copies without the host."""
         return tensor.pin_memory() if self._runtime.device.type == "cuda" else tensor
 
     def _receive(self, examples: _Examples) -> None:

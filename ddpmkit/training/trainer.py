@@ -24,7 +24,7 @@ from ddpmkit.training.learning_rate import learning_rate_at
 from ddpmkit.training.loss_by_quarter import LossByQuarter
 from ddpmkit.training.objective import BatchKey, Objective
 from ddpmkit.training.optimizer import Optimizer, clip_gradient
-from ddpmkit.training.step_results import NonfiniteGate, StepResult, StepResults, Verdict
+from ddpmkit.training.step_results import NonfiniteGate, StepResult, StepResults
 
 __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 
@@ -160,9 +160,9 @@ class Trainer:
             losses.append(found.losses.detach())
         with self.phase("clipping"):
             gradient_norm = clip_gradient(self.network.parameters(), settings.gradient_clip)
-        verdict = self._gate.judge(loss, gradient_norm)
-        is_applied, is_counted = verdict == Verdict.APPLIED, verdict != Verdict.REFUSED
-        self._results.add(verdict, loss, gradient_norm, torch.cat(losses))
+        judgement = self._gate.judge(loss, gradient_norm)
+        self._results.add(judgement, loss, gradient_norm, torch.cat(losses))
+        is_applied, is_counted = judgement
         self.loss_by_quarter.add(torch.cat(timesteps), torch.cat(losses), is_applied)
         self.is_updating = True
         for buffer, before in buffers:
@@ -185,15 +185,15 @@ class Trainer:
         first, results = self.step - self._queued, self._results.read(self._queued)
         self._queued = 0
         for step, result in enumerate(results, first + 1):
-            if result.verdict == Verdict.REFUSED:
+            if not result.is_counted:
                 self.restart(step - 1, skipped=self.skipped, rollbacks=self.rollbacks)
                 raise self._not_finite(step, result)
-            if result.verdict == Verdict.SKIPPED:
-                self.skipped, self._outcome = self.skipped + 1, None
-                self.on_skip(self._not_finite(step, result))
-            else:
+            if result.is_applied:
                 learning_rate = learning_rate_at(step, self.settings)
                 self.skipped, self._outcome = 0, StepOutcome(result.loss, result.gradient_norm, learning_rate)
+            else:
+                self.skipped, self._outcome = self.skipped + 1, None
+                self.on_skip(self._not_finite(step, result))
         return self._outcome
 
     def restart(self, step: int, *, skipped: int = 0, rollbacks: int = 0) -> None:
