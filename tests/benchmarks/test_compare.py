@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from compare import median_of, table
 from PIL import Image
-from systems import System, ddpmkit, measure
+from systems import System, Task, ddpmkit, measure
 from torch import nn
 
 
@@ -26,8 +26,9 @@ def test_ddpmkit_can_be_measured(tmp_path: Path) -> None:
         (tmp_path / split / "cat").mkdir(parents=True)
         for number in range(4):
             Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(tmp_path / split / "cat" / f"{number}.png")
-    system = ddpmkit(tmp_path)
+    system = ddpmkit(Task(tmp_path))
     system.step()
+    system.settle()
     system.averaged(False)
     images = system.sample(2)
     assert not torch.equal(images, system.sample(2))
