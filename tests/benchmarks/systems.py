@@ -92,8 +92,7 @@ def ddpmkit(task: Task, recipe: str = "afhq_cat", changes: Sequence[str] = ()) -
         first = next(indices)
         return chosen[0].images(range(first, first + count), 0) / 255
 
-    settle = getattr(trainer, "settle", lambda: None)
-    return System(model.network, trainer.train_step, sample, averaged, settle, model.runtime.settings)
+    return System(model.network, trainer.train_step, sample, averaged, trainer.settle, model.runtime.settings)
 
 
 def ddpmkit_adam(task: Task, changes: Sequence[str] = ()) -> System:

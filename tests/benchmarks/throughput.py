@@ -204,9 +204,9 @@ def _large(backbone: Mapping[str, Any], task: Task, **train: Any) -> tuple[Model
     recipe = read_recipe({"data": data, "backbone": backbone, "train": settings}, name="large")
     model = build_model(recipe)
     trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train)
-    settle = getattr(trainer, "settle", lambda: None)
     unused: Callable[[int], torch.Tensor] = torch.zeros
-    return model, System(model.network, trainer.train_step, unused, settle=settle, settings=model.runtime.settings)
+    system = System(model.network, trainer.train_step, unused, settle=trainer.settle, settings=model.runtime.settings)
+    return model, system
 
 
 def _attempt(row: Row, clock: Clock, work: Callable[[], Any]) -> None:

@@ -50,6 +50,7 @@ def trained_state(dim: int, device: str) -> Parts:
     images = build_images(recipe, "train")
     trainer = Trainer(model.network, model.objective(), images, recipe.train)
     trainer.train_step()
+    trainer.settle()
     return state_tensors(trainer)
 
 
