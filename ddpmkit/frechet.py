@@ -12,13 +12,22 @@ from torch import Tensor
 
 from ddpmkit.errors import InputError
 
-__all__ = ["Moments", "added", "distance_between", "feature_sums", "frechet_distance", "moments"]
+__all__ = ["Moments", "added", "distance_between", "feature_sums", "frechet_distance", "in_float64", "moments"]
+
+
+def in_float64(features: Tensor) -> Tensor:
+    """Return features as float64 on their device, or on the CPU if the device has no float64 (MPS)."""
+    return (features.cpu() if features.device.type == "mps" else features).double()
 
 
 def feature_sums(features: Tensor) -> dict[str, Tensor]:
-    """Return count `n` [], `sum` [D] and sum of `outer` products [D, D], float64, of features float64 [B, D]."""
+    """Return count `n` [], `sum` [D] and sum of `outer` products [D, D], float64, of features float64 [B, D].
+
+    All are on the device of `features`.
+    """
     return {
-        "n": torch.tensor(len(features), dtype=torch.float64),
+        # Not torch.tensor: sending a number to a GPU waits for it.
+        "n": torch.full((), len(features), dtype=torch.float64, device=features.device),
         "sum": features.sum(dim=0),
         "outer": features.T @ features,
     }

@@ -22,7 +22,8 @@ class Metric(Protocol):
     The constructor raises ComponentUnavailable if the metric cannot work on this machine; `remedies` state what to do.
 
     A state is a dict of float64 tensors that describes a set of images. States of batches are merged, so the number of
-    images is not limited by memory.
+    images is not limited by memory. A state may be on the metric's device: `merge` receives what `measure_real`,
+    `measure_generated` and `merge` return, and `scores` receives states on the CPU.
     """
 
     @property

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ddpmkit.contracts import ImageShape, Metric
 from ddpmkit.plural import counted
@@ -67,10 +68,16 @@ def estimate_cost(
 def _seconds_per_image(metric: Metric, image_shape: ImageShape) -> float:
     """Seconds per image for the metric on this machine; the first batch is slower and does not count."""
     grey = torch.full((_PROBE_IMAGES, *image_shape), 128, dtype=torch.uint8)
-    metric.measure_generated(grey)
+    _measure(metric, grey)
     started = time.perf_counter()
-    metric.measure_generated(grey)
+    _measure(metric, grey)
     return (time.perf_counter() - started) / _PROBE_IMAGES
+
+
+def _measure(metric: Metric, images: Tensor) -> None:
+    """Measure the images and wait for the result: a GPU computes it after the call has returned."""
+    for tensor in metric.measure_generated(images).values():
+        tensor.cpu()
 
 
 def _in_words(seconds: float) -> str:

@@ -24,6 +24,9 @@ def measure_batches(
 ) -> tuple[int, dict[str, Tensor]]:
     """The number of images, and the merged state of their uint8 batches [B, C, H, W].
 
+    The states of the batches stay on the device of the metric, and the merged state is moved to the CPU, so that a GPU
+    is not waited for after each batch.
+
     `name` is the metric's name; `progress` is called with the number of images just done. Raises ValueError for other
     batches or no batch, RunFailed if the metric does not return a mapping of tensors.
     """
@@ -38,11 +41,11 @@ def measure_batches(
         progress(len(batch))
     if merged is None:
         raise ValueError("there are no images to measure")
-    return done, merged
+    return done, {key: tensor.cpu() for key, tensor in merged.items()}
 
 
 def _checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
-    """The state on the CPU, without gradients. Raises RunFailed if it is not a mapping of tensors."""
+    """The state without gradients. Raises RunFailed if it is not a mapping of tensors."""
     if not isinstance(returned, Mapping) or not all(isinstance(tensor, Tensor) for tensor in returned.values()):
         raise RunFailed(
             f"metric {name!r}: {what} returned {_type_of(returned)}, not a mapping of names to tensors.",
@@ -53,7 +56,7 @@ def _checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
             f"metric {name!r}: {what} returned tensors without values (on the device meta).",
             remedies=["run `ddpmkit plugins check` to test the metric", "use another metric"],
         )
-    return {str(key): tensor.detach().cpu() for key, tensor in returned.items()}
+    return {str(key): tensor.detach() for key, tensor in returned.items()}
 
 
 def _type_of(returned: Any) -> str:

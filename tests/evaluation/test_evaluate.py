@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddpmkit.evaluation import evaluate_metric, reference_states
+from ddpmkit.evaluation.metric_state import measure_batches
+from host_synchronisations import synchronisations
 
 
 @pytest.fixture
@@ -80,3 +83,27 @@ def test_an_unexpected_number_of_images_is_an_error(evaluate, images, num_sample
 def test_a_batch_that_is_not_uint8_images_is_an_error(evaluate, batches, complaint):
     with pytest.raises(ValueError, match=complaint):
         evaluate(batches)
+
+
+def test_states_stay_on_the_device_of_the_metric_until_the_end():
+    """A GPU that exists only as a claim of fake tensors: only the merged state is copied to the host."""
+
+    class OnDevice:
+        def measure(self, images):
+            return {"n": torch.full((), len(images), device="cuda"), "sum": torch.ones(3, device="cuda")}
+
+        def merge(self, first, second):
+            return {name: first[name] + second[name] for name in first}
+
+    metric, found = OnDevice(), {}
+
+    def work():
+        batches = [torch.zeros((2, 3, 8, 8), dtype=torch.uint8)] * 5
+        _, state = measure_batches("on-device", metric, metric.measure, batches, lambda more: None)
+        found.update(state)
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        copies = synchronisations(work)
+    assert len(copies) == 2
+    assert all("metric_state.py" in each and "between cpu and cuda" in each for each in copies)
+    assert {tensor.device.type for tensor in found.values()} == {"cpu"}

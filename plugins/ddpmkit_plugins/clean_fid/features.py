@@ -11,6 +11,7 @@ from cleanfid.resize import build_resizer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpmkit.frechet import in_float64
 from ddpmkit.plugin import sha256_file
 from ddpmkit_plugins.clean_fid import InceptionConfig
 from ddpmkit_plugins.clean_fid.inception import find_inception, load_inception
@@ -19,7 +20,7 @@ REFERENCE = "the training images, resized and cropped as the run does"
 
 
 class InceptionFeatures:
-    """uint8 [B, C, H, W] -> float64 [B, 2048] on the CPU."""
+    """uint8 [B, C, H, W] -> float64 [B, 2048], on the device of the network (on MPS: on the CPU)."""
 
     def __init__(self, config: InceptionConfig, device: torch.device) -> None:
         """Load the network. Raises ComponentUnavailable if its file is not available."""
@@ -43,8 +44,7 @@ class InceptionFeatures:
     def _batch(self, images: Tensor) -> Tensor:
         resized = np.stack([self.resize(image) for image in pixels(images.expand(-1, 3, -1, -1))])
         network_input = torch.from_numpy(resized).permute(0, 3, 1, 2).to(self.device)
-        features: Tensor = self.network(network_input)
-        return features.cpu().double()
+        return in_float64(self.network(network_input))
 
 
 class PairMetric:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpmkit.contracts import Better, MetricProtocol
-from ddpmkit.frechet import added, distance_between, feature_sums
+from ddpmkit.frechet import added, distance_between, feature_sums, in_float64
 from ddpmkit.plugin import InputError
 from ddpmkit_plugins.fd import FdConfig
 from ddpmkit_plugins.fd.extractor import load_extractor
@@ -60,7 +60,7 @@ class Fd:
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> float64 [B, D] on the CPU."""
+        """uint8 [B, C, H, W] -> float64 [B, D], on the device of the network (on MPS: on the CPU)."""
         pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
         size = (self.config.size, self.config.size)
         resized = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
@@ -71,7 +71,7 @@ class Fd:
                 f"extractor {self.config.extractor} returned {shape} for {len(images)} images.",
                 remedies=["it must return [B, D], or maps [B, D, h, w]"],
             )
-        return (features.mean(dim=(2, 3)) if features.ndim == 4 else features).cpu().double()
+        return in_float64(features.mean(dim=(2, 3)) if features.ndim == 4 else features)
 
 
 def _listed(values: tuple[float, ...]) -> str:

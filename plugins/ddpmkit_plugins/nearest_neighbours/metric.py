@@ -26,7 +26,8 @@ class NearestNeighbours:
 
     def __init__(self, config: NearestNeighboursConfig, *, device: torch.device) -> None:
         """Loads nothing; only the images are needed."""
-        self.config, self.device = config, device
+        # MPS has no float64.
+        self.config, self.device = config, torch.device("cpu") if device.type == "mps" else device
         mirrored = " and mirrored" if config.mirrored else ""
         self.protocol = MetricProtocol(
             name="pixels",
@@ -49,7 +50,7 @@ class NearestNeighbours:
     def measure_generated(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 [B, C, H, W] -> the pixels."""
         size = (min(images.shape[2], self.config.size), min(images.shape[3], self.config.size))
-        return {"pixels": F.adaptive_avg_pool2d(images.to(self.device).double(), size).cpu()}
+        return {"pixels": F.adaptive_avg_pool2d(images.to(self.device).double(), size)}
 
     def merge(self, first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pixels of both."""
