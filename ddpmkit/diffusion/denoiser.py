@@ -105,9 +105,10 @@ class Denoiser:
         times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
         output = self._network_output(self.process.network_input(x, self._previous_x0), times, x.shape[1])
         prediction, spread = split_learned_variance(output.to(x.dtype), x.shape[1])
-        estimate = self.process.denoised(prediction, x, times)._replace(spread=spread)
+        # With t as an int, the coefficients are numbers: nothing is looked up on the device.
+        estimate = self.process.denoised(prediction, x, t)._replace(spread=spread)
         if self.known is not None:
-            estimate = self._with_known(self.known, estimate, x, times)
+            estimate = self._with_known(self.known, estimate, x, t)
         self._previous_x0 = estimate.x0 if self.process.self_conditioning else None
         return estimate
 
@@ -119,13 +120,13 @@ class Denoiser:
         conditional, unconditional = self.network(x.repeat(2, 1, 1, 1), times.repeat(2), labels).chunk(2)
         return self.guidance.combine(conditional, unconditional, channels)
 
-    def _with_known(self, known: KnownPixels, estimate: Denoised, x: Tensor, times: Tensor) -> Denoised:
+    def _with_known(self, known: KnownPixels, estimate: Denoised, x: Tensor, t: int) -> Denoised:
         """Replace the estimates at known pixels: an ancestral step there samples from the true posterior.
 
         That posterior is Ho et al. (2020), eq. 7, and its variance is selected by a spread of -1.
         """
         x0 = torch.where(known.where, known.x0, estimate.x0)
-        eps = torch.where(known.where, self.process.eps(x0, x, times), estimate.eps)
+        eps = torch.where(known.where, self.process.eps(x0, x, t), estimate.eps)
         spread = None if estimate.spread is None else estimate.spread.masked_fill(known.where, -1)
         return Denoised(x0, eps, spread)
 

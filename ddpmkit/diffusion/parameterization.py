@@ -3,7 +3,7 @@
 x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps: Ho et al. (2020), eq. 4. v = sqrt(alpha_bar) eps -
 sqrt(1 - alpha_bar) x0: Salimans & Ho (2022), "Progressive Distillation for Fast Sampling of Diffusion Models",
 section 4 (https://arxiv.org/abs/2202.00512); the papers call the two factors alpha and sigma. Here they are
-`signal_scale` and `noise_scale`, [B, 1, 1, 1]. Images are [B, C, H, W].
+`signal_scale` and `noise_scale`: [B, 1, 1, 1], or two numbers for all images. Images are [B, C, H, W].
 """
 
 from torch import Tensor
@@ -26,7 +26,7 @@ def training_target(
 
 
 def to_denoised(
-    prediction: Prediction, output: Tensor, x: Tensor, signal_scale: Tensor, noise_scale: Tensor
+    prediction: Prediction, output: Tensor, x: Tensor, signal_scale: Tensor | float, noise_scale: Tensor | float
 ) -> Denoised:
     """Return x0 and eps from the network's output at x. Solves x = signal_scale x0 + noise_scale eps for the others."""
     if prediction == "epsilon":
@@ -36,6 +36,6 @@ def to_denoised(
     return Denoised(x0=signal_scale * x - noise_scale * output, eps=noise_scale * x + signal_scale * output)
 
 
-def eps_from_x0(x0: Tensor, x: Tensor, signal_scale: Tensor, noise_scale: Tensor) -> Tensor:
+def eps_from_x0(x0: Tensor, x: Tensor, signal_scale: Tensor | float, noise_scale: Tensor | float) -> Tensor:
     """Return the noise in x if the clean image is x0."""
     return (x - signal_scale * x0) / noise_scale

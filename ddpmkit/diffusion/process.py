@@ -1,6 +1,7 @@
 """`GaussianDiffusion`: the noising process of a schedule, and its posterior."""
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -129,12 +130,12 @@ class GaussianDiffusion(nn.Module):
         """Return the correct output of the network at (x_t, t int64 [B]): eps, x0 or v, [B, C, H, W]."""
         return training_target(self.prediction, x0, noise, *self._signal_and_noise_scale(t))
 
-    def denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Denoised:
-        """Return x0 and eps from the network's output [B, C, H, W] at (x, t int64 [B])."""
+    def denoised(self, output: Tensor, x: Tensor, t: Tensor | int) -> Denoised:
+        """Return x0 and eps from the network's output [B, C, H, W] at (x, t), t int64 [B] or an int."""
         return to_denoised(self.prediction, output, x, *self._signal_and_noise_scale(t))
 
-    def eps(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """Return the noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B]."""
+    def eps(self, x0: Tensor, x: Tensor, t: Tensor | int) -> Tensor:
+        """Return the noise in x_t if the clean image is x0; [B, C, H, W] each, t int64 [B] or an int."""
         return eps_from_x0(x0, x, *self._signal_and_noise_scale(t))
 
     # The reverse process.
@@ -227,8 +228,16 @@ class GaussianDiffusion(nn.Module):
         """A hash of alpha_bar, for comparing the schedules of two runs."""
         return alpha_bar_fingerprint(self._alpha_bar)
 
-    def _signal_and_noise_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), [B, 1, 1, 1] each, at t int64 [B]."""
+    @overload
+    def _signal_and_noise_scale(self, t: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def _signal_and_noise_scale(self, t: int) -> tuple[float, float]: ...
+
+    def _signal_and_noise_scale(self, t: Tensor | int) -> tuple[Tensor, Tensor] | tuple[float, float]:
+        """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar): [B, 1, 1, 1] each at t int64 [B], two numbers at an int."""
+        if isinstance(t, int):
+            return math.sqrt(self.alpha_bar_at(t)), math.sqrt(1 - self.alpha_bar_at(t))
         return _at(self.sqrt_alpha_bar, t), _at(self.sqrt_one_minus_alpha_bar, t)
 
 

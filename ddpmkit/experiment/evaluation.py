@@ -113,7 +113,7 @@ def evaluate(
         name=built.name,
         num_samples=count,
         network_calls=generator.network_calls(count),
-        batch_size=generator.batch_size,
+        batch_size=generator.images_per_batch,
         seconds_per_call=generator.seconds_per_call(),
         image_shape=generator.image_shape,
         reference_images=0 if real else len(images),

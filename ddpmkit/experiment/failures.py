@@ -9,10 +9,13 @@ from ddpmkit.errors import ContractError, DdpmkitError, RunFailed, error_text
 from ddpmkit.experiment.stop_requests import Stopped
 from ddpmkit.interrupts import is_interrupt
 from ddpmkit.plugin.fault_location import fix_hint
-from ddpmkit.recipe import Part, Recipe
+from ddpmkit.recipe import Part, Recipe, toml_value
 from ddpmkit.runtime import is_compiler_error, is_out_of_memory
 
 __all__ = ["explain_failure", "explain_failures"]
+
+_FEW_IMAGES = 8
+"""A batch size to try if the automatic one is too large."""
 
 
 @contextlib.contextmanager
@@ -78,10 +81,10 @@ def _out_of_memory(activity: str, recipe: Recipe) -> RunFailed:
             "lower train.batch_size, which changes the experiment",
         ]
     else:
-        keys = f"sampler.batch_size = {sampler.batch_size}, train.precision = {train.precision!r}"
+        keys = f"sampler.batch_size = {toml_value(sampler.batch_size)}, train.precision = {train.precision!r}"
+        fewer = _FEW_IMAGES if sampler.batch_size == "auto" else max(1, sampler.batch_size // 2)
         remedies = [
-            f"set sampler.batch_size = {max(1, sampler.batch_size // 2)} to generate fewer images at a time, with "
-            "the same result",
+            f"set sampler.batch_size = {fewer} to generate fewer images at a time, with the same result",
             'set train.precision = "bfloat16" to halve the memory of the network, if the device supports it',
         ]
     return RunFailed(f"out of memory while {activity} ({keys}).", remedies=remedies)

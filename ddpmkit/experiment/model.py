@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ddpmkit.interrupts import is_interrupt
 from ddpmkit.randomness import Purpose, integer
 from ddpmkit.recipe import Recipe, toml_value
 from ddpmkit.runtime import Runtime, choose_runtime, keep_freed_memory, seeded_build
-from ddpmkit.sampling.generate import ImageGenerator
+from ddpmkit.sampling.generate import ImageGenerator, warn_not_captured
 from ddpmkit.training.objective import Objective
 from ddpmkit.training.state import first_not_finite
 
@@ -31,6 +32,8 @@ class Model:
     network: nn.Module = field(repr=False)
     guard: Guard = contextlib.nullcontext
     """Context manager around each call of a component (by its kind): it restores changed global settings."""
+    not_captured: Callable[[Exception], None] = warn_not_captured
+    """Receives the reason if the network cannot be captured in a CUDA graph for sampling."""
 
     def objective(self) -> Objective:
         """Return the recipe's training objective."""
@@ -72,6 +75,7 @@ class Model:
             num_classes=self.recipe.data.settings.num_classes,
             guidance=settings.guidance,
             guard=self.guard,
+            not_captured=self.not_captured,
         )
 
     @property
@@ -112,7 +116,20 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
             num_classes=data.num_classes,
             out_channels=2 * data.channels if learns_variance else data.channels,
         )
-    return Model(recipe, runtime, process, runtime.prepare(network.to(runtime.device)), guard)
+    prepared = runtime.prepare(network.to(runtime.device))
+    return Model(recipe, runtime, process, prepared, guard, _warning_once(recipe))
+
+
+def _warning_once(recipe: Recipe) -> Callable[[Exception], None]:
+    """Return a function that names the backbone in its first call only: a run has a generator for each output."""
+    reported: list[Exception] = []
+
+    def warn(reason: Exception) -> None:
+        if not reported:
+            reported.append(reason)
+            warn_not_captured(reason, f"the backbone {recipe.backbone.component.use!r}")
+
+    return warn
 
 
 def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:

@@ -1,14 +1,17 @@
 """Generates images from a network, in batches.
 
 Image i is a function of (weights, sampler, seed, i). Its noise is the same bit for bit in every batch. The network
-rounds sums differently in a batch of another size, which may change a pixel by one grey level; the last batch is often
-smaller than the others.
+rounds sums differently in a batch of another size, which may change a pixel by one grey level. On a CPU the last batch
+is often smaller than the others; on other devices it is filled up, because a CUDA graph has fixed shapes.
 """
 
 import contextlib
+import functools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +19,28 @@ from torch import Tensor, nn
 from ddpmkit.contracts import ImageShape, NoiseSource, Sampler, SamplerState
 from ddpmkit.data.images import to_uint8
 from ddpmkit.diffusion import Denoiser, GaussianDiffusion, Guidance, KnownPixels
-from ddpmkit.diffusion.checks import check_network_output, describe
-from ddpmkit.errors import ContractError
+from ddpmkit.diffusion.checks import describe
+from ddpmkit.errors import ContractError, error_text
 from ddpmkit.global_state import Guard
 from ddpmkit.randomness import ImageNoise
 from ddpmkit.runtime import Runtime
+from ddpmkit.sampling.batch_size import choose_batch_size
 from ddpmkit.sampling.initial_noise import InitialNoise, pure_noise
+from ddpmkit.sampling.network_calls import EagerNetwork, NetworkCalls
 
-__all__ = ["ImageGenerator"]
+__all__ = ["ImageGenerator", "warn_not_captured"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_CALLS = 3
+"""Slow calls on CUDA: two eager ones and the capture."""
+
+
+def warn_not_captured(reason: Exception, network: str = "the network") -> None:
+    """Log that sampling is slower than it could be, and why."""
+    _log.warning(
+        "%s is called without a CUDA graph, so sampling is slower: %s", network, error_text(reason).rstrip(".")
+    )
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,8 @@ class ImageGenerator:
     image_shape: ImageShape
     steps: int
     """Sampling steps, 1 .. T of `process`."""
-    batch_size: int
+    batch_size: int | Literal["auto"]
+    """Images generated at once; "auto": as many as `choose_batch_size` finds. `images_per_batch` is the number."""
     runtime: Runtime
     num_classes: int = 0
     """0: unconditional. Otherwise image i has class i modulo this number, unless `chosen_class` is given."""
@@ -50,6 +68,13 @@ class ImageGenerator:
     """Pixels that every image must have."""
     guard: Guard = contextlib.nullcontext
     """Guards each call of the network ("backbone") and of the sampler ("sampler")."""
+    not_captured: Callable[[Exception], None] = warn_not_captured
+    """Called once, with the reason, if the network cannot be captured in a CUDA graph. It is called eagerly then."""
+
+    @functools.cached_property
+    def images_per_batch(self) -> int:
+        """The largest number of images that are generated at once."""
+        return choose_batch_size(self._call_once, self.runtime.device) if self.batch_size == "auto" else self.batch_size
 
     def frames(self, indices: Sequence[int], seed: int) -> Iterator[SamplerState]:
         """Yield every frame of the reverse process of these images, as one batch, from noise to image.
@@ -81,18 +106,20 @@ class ImageGenerator:
     def batches(
         self, indices: range, seed: int, progress: Callable[[int], None] = lambda _more: None
     ) -> Iterator[Tensor]:
-        """Yield uint8 [B, C, H, W] on the CPU, `batch_size` images at a time, in the order of `indices`.
+        """Yield uint8 [B, C, H, W] on the CPU, `images_per_batch` at a time, in the order of `indices`.
 
         `progress` is called with 1 after each sampling step.
         """
-        for start in range(0, len(indices), self.batch_size):
+        size = min(self.images_per_batch, max(1, len(indices)))
+        for start in range(0, len(indices), size):
             finished = False
-            for number, frame in enumerate(self.frames(indices[start : start + self.batch_size], seed)):
+            batch = indices[start : start + size]
+            for number, frame in enumerate(self.frames(self._filled_up(batch, size), seed)):
                 if number:  # the first frame is the noise itself
                     progress(1)
                 if frame.t == 0:
                     finished = True
-                    yield to_uint8(frame.x)
+                    yield to_uint8(frame.x[: len(batch)])
             if not finished:
                 raise ContractError("sampler", "it must end with a frame at t = 0, the finished image")
 
@@ -109,22 +136,46 @@ class ImageGenerator:
         return self._batch_count(count) * self.sampler.network_calls(self.steps)
 
     def seconds_per_call(self) -> float:
-        """Return the seconds of a network call for one batch: the second of two, because the first one is slow."""
-        x = torch.zeros((self.batch_size, *self.image_shape), device=self.runtime.device)
-        denoiser = self._denoiser(range(self.batch_size))
+        """Return the seconds of a network call for one batch, measured after the first calls, which are slower."""
+        images = self.images_per_batch
+        x = torch.zeros((images, *self.image_shape), device=self.runtime.device)
+        denoiser = self._denoiser(range(images))
         with self._evaluating(), self.runtime.settings(), torch.inference_mode():
-            denoiser(x, 0).x0.sum().item()
+            for _ in range(_FIRST_CALLS if self.runtime.device.type == "cuda" else 1):
+                denoiser(x, 0).x0.sum().item()
             started = time.perf_counter()
             denoiser(x, 0).x0.sum().item()
         return time.perf_counter() - started
 
-    def _denoiser(self, indices: Sequence[int]) -> Denoiser:
+    @functools.cached_property
+    def _eager_network(self) -> EagerNetwork:
+        return EagerNetwork(self.network, self.image_shape, self.runtime, self.guard)
+
+    @functools.cached_property
+    def _network_calls(self) -> NetworkCalls:
+        return NetworkCalls(self._eager_network, self.not_captured)
+
+    def _call_once(self, images: int) -> None:
+        """Evaluate the network once for this number of images, without a CUDA graph."""
+        x = torch.zeros((images, *self.image_shape), device=self.runtime.device)
+        with self._evaluating(), self.runtime.settings(), torch.inference_mode():
+            self._denoiser(range(images), self._eager_network)(x, 0)
+
+    def _filled_up(self, batch: range, size: int) -> Sequence[int]:
+        """Repeat the last index until there are `size` of them; on a CPU, return the batch as it is."""
+        if self.runtime.device.type == "cpu" or len(batch) == size:
+            return batch
+        return [*batch, *[batch[-1]] * (size - len(batch))]
+
+    def _denoiser(self, indices: Sequence[int], network: EagerNetwork | None = None) -> Denoiser:
+        """Return the denoiser of one batch. `network` is called instead of the programs."""
+        predict = network or self._network_calls
         if not self.num_classes:
-            return Denoiser(self._predict, self.process, known=self.known)
+            return Denoiser(predict, self.process, known=self.known)
         classes = [index % self.num_classes if self.chosen_class is None else self.chosen_class for index in indices]
         guidance = Guidance(self.guidance, null_label=self.num_classes) if self.guidance != 1 else None
         labels = torch.tensor(classes, device=self.runtime.device)
-        return Denoiser(self._predict, self.process, labels, guidance, self.known)
+        return Denoiser(predict, self.process, labels, guidance, self.known)
 
     def _checked(self, frame: SamplerState, count: int) -> SamplerState:
         """Raise ContractError unless `frame` is a SamplerState of `count` images."""
@@ -138,13 +189,7 @@ class ImageGenerator:
         return frame
 
     def _batch_count(self, count: int) -> int:
-        return -(-count // self.batch_size)
-
-    def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        with self.runtime.autocast(), self.guard("backbone"):
-            out: Tensor = self.network(x, t, label)
-        check_network_output(out, len(x), self.image_shape, x.device)
-        return out
+        return -(-count // self.images_per_batch)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -64,9 +64,11 @@ class InterpolatedNoise:
     count: int
     """2 or more."""
 
-    def __call__(self, indices: Sequence[int], noise_of: NoiseOf, _process: GaussianDiffusion) -> NoiseSource:
+    def __call__(self, indices: Sequence[int], noise_of: NoiseOf, process: GaussianDiffusion) -> NoiseSource:
         """Return a source whose draws are interpolated on the arc between those of both ends."""
-        share = torch.tensor([index / (self.count - 1) for index in indices], dtype=torch.float64)
+        shares = [index / (self.count - 1) for index in indices]
+        # Sent to the device here, once, not with each draw.
+        share = torch.tensor(shares, dtype=torch.float64, device=process.alpha_bar.device)
         return _SphericalNoise(noise_of([self.first]), noise_of([self.last]), share)
 
 
@@ -88,11 +90,11 @@ class _SphericalNoise:
     first: NoiseSource
     last: NoiseSource
     share: Tensor
-    """float64 [B]; 0 is the first, 1 the last."""
+    """float64 [B], on the device of the noise; 0 is the first, 1 the last."""
 
     def __call__(self, draw: int) -> Tensor:
         first, last = self.first(draw), self.last(draw)
         angle = torch.acos(torch.cosine_similarity(first.double().flatten(), last.double().flatten(), dim=0))
-        share = self.share.to(first.device)[:, None, None, None]
+        share = self.share[:, None, None, None]
         of_first, of_last = (torch.sin(part * angle) / torch.sin(angle) for part in (1 - share, share))
         return of_first.to(first.dtype) * first + of_last.to(first.dtype) * last

@@ -42,7 +42,7 @@ def visualize(
 
     `made_by`: what the strips depend on, as JSON data, for `is_visualized`.
     """
-    count = min(8, generator.batch_size)
+    count = min(8, generator.images_per_batch)
     with display.progress("sampling steps of the reverse process", generator.sampling_steps(count)) as advance:
         forward = forward_frames(generator, images, min(count, len(images)), seed)
         reverse = reverse_frames(generator, count, seed, advance)

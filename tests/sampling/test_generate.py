@@ -111,6 +111,13 @@ def test_as_many_network_calls_and_steps_are_made_as_announced(count: int, batch
     assert sum(seen) == images.sampling_steps(count)
 
 
+def test_the_automatic_batch_size_is_64_on_the_cpu() -> None:
+    images = replace(generator(4), batch_size="auto")
+    assert images.images_per_batch == 64
+    assert images.network_calls(65) == 2 * 10
+    assert torch.equal(images.images(range(5), seed=5), generator(64).images(range(5), seed=5))
+
+
 def test_the_network_is_in_evaluation_mode_while_sampling() -> None:
     network = Shrink().train()
     generator(4, network=network).images(range(4), seed=0)

@@ -170,9 +170,10 @@ class SamplerSection(ComponentSection):
     """Number of sampling steps; by default `diffusion.timesteps`, which is also the maximum."""
     count: int = Field(default=36, ge=1)
     """Number of images in a grid of samples."""
-    batch_size: int = Field(default=64, ge=1)
-    """Number of images generated in one batch. It does not change the noise of an image, but rounding may change a
-    pixel by one grey level."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Number of images generated in one batch. `auto`: 64 on the CPU and on MPS; on CUDA the largest power of two that
+    needs at most a quarter of the free memory, at most 1,024. It does not change the noise of an image, but rounding
+    may change a pixel by one grey level."""
     weights: Word = "ema"
     """Weights that generate the samples: "ema", the moving average of `train.ema_decay`; "raw", the weights of the last
     step; "decay=0.9999", an average of `train.ema_decays`; "sigma_rel=0.075", an average of any width, reconstructed
