@@ -30,6 +30,10 @@ class Backbone(Protocol):
 
         `label`: class labels, int64 [B], 0 .. num_classes. The label num_classes is the null label (unconditional).
         None means the null label for all images.
+
+        The result must depend only on the arguments, the weights and buffers, and torch's default generators. On CUDA,
+        calls are captured in a graph, which repeats the kernels of one call without its Python code. A network that
+        waits for the device (`.item()`, a branch on a value of a tensor) cannot be captured. It works, but more slowly.
         """
         ...
 

@@ -43,7 +43,8 @@ class Dataset(Protocol):
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return images, uint8 [B, C, H, W] in 0 .. 255, with (C, H, W) = `image_shape`.
 
-        `indices`: int64 [B], 0 .. len - 1, in any order.
+        `indices`: int64 [B], 0 .. len - 1, in any order. Training on an accelerator may call it in another thread, but
+        never in two threads at once.
         """
         ...
 

@@ -182,7 +182,8 @@ def test_a_step_is_one_graph_that_reads_nothing_on_the_host(
     expected, compiled = make_trainer(**settings), make_trainer(**settings)
     # With fullgraph, the compiler raises an error for code that it cannot trace, such as a branch on a value.
     with torch._dynamo.config.patch(trace_autograd_ops=True):
-        step = torch.compile(compiled.compute_step, fullgraph=True, backend="eager")
+        torch._dynamo.reset()  # a second compilation would take numbers that have changed as variables
+        step = torch.compile(compiled.compute_step, fullgraph=True, dynamic=False, backend="eager")
         compiled._programs = {
             self_condition: DeviceProgram(partial(step, self_condition=self_condition), torch.device("cpu"))
             for self_condition in (False, True)
