@@ -20,8 +20,9 @@ class Loss(Protocol):
 
         A loss may weight timesteps: the signal-to-noise ratio is alpha_bar / (1 - alpha_bar). In a run, alpha_bar is
         float64 if the device supports it, because in float32 it is 1 at the first timesteps of some schedules. The
-        losses may be float32 or float64, and must have a gradient with respect to `prediction`. They must depend only on
-        the arguments, because on CUDA a graph repeats the kernels of one call without its Python code.
+        losses may be float32 or float64, and must have a gradient with respect to `prediction`.
+
+        They must depend only on the arguments: on CUDA, a graph repeats the kernels of a call without its Python code.
         """
         ...
 

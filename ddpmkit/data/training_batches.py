@@ -16,13 +16,13 @@ from ddpmkit.data.images import Batch, ImageSource, to_float
 from ddpmkit.errors import ContractError
 from ddpmkit.runtime import Runtime
 
-__all__ = ["TrainingBatches"]
+__all__ = ["Examples", "TrainingBatches"]
 
 _MOST_OF_FREE_MEMORY = 0.25
 _READ_AT_ONCE = 1024
 
 
-class _Examples(NamedTuple):
+class Examples(NamedTuple):
     """`images` uint8 [N, C, H, W] before augmentation, `label` int64 [N]."""
 
     images: Tensor
@@ -39,12 +39,12 @@ class TrainingBatches:
         """Nothing is read before the first `load`."""
         self.source, self.batch_size, self._runtime = source, batch_size, runtime
         self._indices = torch.zeros(batch_size, dtype=torch.int64, device=runtime.device)
-        self._resident: _Examples | None = None
+        self._resident: Examples | None = None
         """All images, if they stay on the device."""
-        self._loaded: _Examples | None = None
+        self._loaded: Examples | None = None
         """The images of the batch that was loaded last, otherwise."""
         self._reader: ThreadPoolExecutor | None = None
-        self._next: tuple[int, Future[_Examples]] | None = None
+        self._next: tuple[int, Future[Examples]] | None = None
 
     def indices_of(self, index: int) -> NDArray[np.int64]:
         """Return the indices int64 [batch_size] of the images of batch `index` in the dataset."""
@@ -80,7 +80,7 @@ class TrainingBatches:
         places = torch.arange(positions.start, positions.stop, device=index.device)
         return Batch(to_float(self.source.augmented(images, index, places)), label, indices)
 
-    def _all_images(self) -> _Examples | None:
+    def _all_images(self) -> Examples | None:
         """Return all images on the device; None if they are too large for it."""
         free, length = self._runtime.free_memory(), len(self.source)
         size = self.source.images(np.zeros(1, dtype=np.int64)).shape[1:]
@@ -95,13 +95,13 @@ class TrainingBatches:
             _check_size(read.images, images)
             images[start : start + len(indices)] = read.images.to(device)
             label[start : start + len(indices)] = read.label.to(device)
-        return _Examples(images, label)
+        return Examples(images, label)
 
-    def _read(self, indices: NDArray[np.int64], *, is_guarded: bool = True) -> _Examples:
+    def _read(self, indices: NDArray[np.int64], *, is_guarded: bool = True) -> Examples:
         images = torch.from_numpy(self.source.images(indices, is_guarded=is_guarded))
-        return _Examples(images, self.source.labels(indices, is_guarded=is_guarded))
+        return Examples(images, self.source.labels(indices, is_guarded=is_guarded))
 
-    def _read_ahead(self, index: int) -> _Examples:
+    def _read_ahead(self, index: int) -> Examples:
         """Return the examples of batch `index`, and start to read the next batch in the thread."""
         number, reading = self._next or (index, self._start_reading(index))
         if number != index:  # a rollback
@@ -110,21 +110,21 @@ class TrainingBatches:
         self._next = index + 1, self._start_reading(index + 1)
         return examples
 
-    def _start_reading(self, index: int) -> Future[_Examples]:
+    def _start_reading(self, index: int) -> Future[Examples]:
         assert self._reader is not None
         return self._reader.submit(self._read_pinned, self.indices_of(index))
 
-    def _read_pinned(self, indices: NDArray[np.int64]) -> _Examples:
-        return _Examples(*map(self._pinned, self._read(indices, is_guarded=False)))
+    def _read_pinned(self, indices: NDArray[np.int64]) -> Examples:
+        return Examples(*map(self._pinned, self._read(indices, is_guarded=False)))
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         """For a CUDA device, return a copy in memory from which the device copies without the host."""
         return tensor.pin_memory() if self._runtime.device.type == "cuda" else tensor
 
-    def _receive(self, examples: _Examples) -> None:
+    def _receive(self, examples: Examples) -> None:
         if self._loaded is None:
             device = self._runtime.device
-            self._loaded = _Examples(*(torch.empty_like(each, device=device) for each in examples))
+            self._loaded = Examples(*(torch.empty_like(each, device=device) for each in examples))
         _check_size(examples.images, self._loaded.images)
         for source, target in zip(examples, self._loaded, strict=True):
             _send(source, target)

@@ -51,7 +51,8 @@ class Average(ABC):
                 average.lerp_(value, weight.to(average.dtype))
         else:
             differences = torch._foreach_sub(values, averages)  # few kernels
-            torch._foreach_mul_(differences, weight)
+            # With another dtype, the host would read the weight.
+            torch._foreach_mul_(differences, weight.to(differences[0].dtype))
             torch._foreach_add_(averages, differences)
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(torch.where(weight > 0, value, average))

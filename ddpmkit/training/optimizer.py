@@ -99,7 +99,7 @@ class _Adam:
             if not weights:
                 continue
             steps, means, squares = ([self.moments[weight][name] for weight in weights] for name in _ADAMS)
-            torch._foreach_add_(steps, counted)
+            torch._foreach_add_(steps, [counted] * len(steps))
             self._kernel(
                 weights,  # type: ignore[arg-type]  # a list of parameters is a list of tensors
                 [weight.grad for weight in weights],  # type: ignore[misc]  # none is None here
