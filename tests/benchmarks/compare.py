@@ -5,6 +5,11 @@
 Needs `pip install denoising-diffusion-pytorch diffusers` in its environment. Every measurement is a separate process,
 and the systems take turns, so that a slow moment of the machine affects all of them. `--python` names the interpreter
 of another environment.
+
+    python tests/benchmarks/compare.py --data data/afhq --device cuda
+
+measures on a GPU instead, in images per second: batch sizes 32 and 512, and two large networks. There, all systems of
+a part are in one process (`throughput.py`).
 """
 
 import argparse
@@ -21,6 +26,12 @@ SYSTEMS = ("ddpmkit", "ddpmkit-coarse", "ddpmkit-adam", "ddpmkit-original", "luc
 HEAD = (
     "| system | parameters | GFLOP per step | training steps/s | generated images/s "
     "| share of the matmul rate | peak memory |"
+)
+
+GPU_PARTS = ("batch-32", "batch-512", "large", "large-compiled")
+GPU_HEAD = (
+    "| system | precision | batch size | training images/s | generated images/s (at a time) | share of the matmul rate "
+    "| device waits | kernels per step |"
 )
 
 
@@ -60,6 +71,45 @@ def table(medians: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def throughput_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of `throughput.py` as a Markdown table, then why numbers are missing."""
+    lines = [GPU_HEAD, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        generated = "-"
+        if row["generated_per_second"] is not None:
+            generated = f"{row['generated_per_second']:,.1f} ({row['generated']:,})"
+        cells = [
+            *(row["system"], row["precision"], str(row["batch_size"]), _number(row["images_per_second"], ",.1f")),
+            *(generated, _number(row["share_of_matmul_rate"], ".0%"), _number(row["idle_share"], ".0%")),
+            _number(row["kernels"], ",.0f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for row in rows:
+        if row["problem"] is not None:
+            lines.append(f"- {row['system']}, {row['precision']}, batch size {row['batch_size']}: {row['problem']}")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def measured_on_gpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure every part in a new process."""
+    rows: list[dict[str, Any]] = []
+    for part in arguments.parts:
+        command = [
+            *(arguments.python, str(Path(__file__).with_name("throughput.py")), part),
+            *("--data", str(arguments.data), "--device", arguments.device),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{part} failed:\n{done.stderr}")
+        rows += json.loads(done.stdout)
+    return rows
+
+
 def main() -> None:
     """Measure all systems in turn, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,7 +120,15 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--out", type=Path, help="where to write the JSON")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
+    parser.add_argument("--parts", nargs="+", choices=GPU_PARTS, default=GPU_PARTS, help="parts to measure on a GPU")
     arguments = parser.parse_args()
+    if arguments.device != "cpu":
+        rows = measured_on_gpu(arguments)
+        sys.stdout.write(throughput_table(rows))
+        if arguments.out is not None:
+            arguments.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        return
     rounds: dict[str, list[dict[str, Any]]] = {system: [] for system in arguments.systems}
     for _ in range(arguments.rounds):
         for system in arguments.systems:
