@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--gpu-tests-on") is None:
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu") is not None:  # the folder `gpu` is a keyword too
                 item.add_marker(pytest.mark.skip(reason="needs a GPU: run with --gpu-tests-on cuda"))
 
 

@@ -166,7 +166,7 @@ def large(task: Task, compiles: bool, clock: Clock, save: Callable[[list[Row]], 
     networks = _SMALL if clock.device.type == "cpu" else LARGE
     rows = [Row(name + (", compiled" if compiles else ""), "bfloat16", task.batch_size) for name in networks]
     for row, backbone in zip(rows, networks.values(), strict=True):
-        _attempt(row, clock, partial(_measure_large, row, backbone, task, compiles, clock))
+        _attempt(row, clock, partial(measure_large, row, backbone, task, compiles, clock))
         save(rows)
         gc.collect()
         if clock.device.type == "cuda":
@@ -174,7 +174,8 @@ def large(task: Task, compiles: bool, clock: Clock, save: Callable[[list[Row]], 
     return rows
 
 
-def _measure_large(row: Row, backbone: Mapping[str, Any], task: Task, compiles: bool, clock: Clock) -> None:
+def measure_large(row: Row, backbone: Mapping[str, Any], task: Task, compiles: bool, clock: Clock) -> None:
+    """Measure the training of a network, and its share of the rate of a large matrix product."""
     # FLOP are counted in the operators of a small batch. A compiled network or a replayed graph hides them.
     model, system = _large(backbone, task, batch_size=2)
     with system.settings(), FlopCounterMode(display=False) as counter:
