@@ -201,7 +201,7 @@ def measure_large(row: Row, backbone: Mapping[str, Any], task: Task, compiles: b
 
 def _large(backbone: Mapping[str, Any], task: Task, **train: Any) -> tuple[Model, System]:
     settings = {"precision": "bfloat16", "device": task.device, **train}
-    data = {"use": "critters", "image_size": 64, "size": 500}
+    data = {"use": "critters", "image_size": 64, "size": 100}
     recipe = read_recipe({"data": data, "backbone": backbone, "train": settings}, name="large")
     model = build_model(recipe)
     trainer = Trainer(model.network, model.objective(), build_images(recipe, "train"), recipe.train)
