@@ -15,7 +15,18 @@ from ddpmkit.contracts import LayeredBackbone
 __all__ = ["Muon", "hidden_matrices", "orthogonalize"]
 
 _MOMENTUM = 0.95
-_ROUNDS = 5
+_ROUNDS = (
+    (13.6638, -129.555, 427.01, -546.333, 237.049),
+    (4.53076, -9.82579, 8.7988, -3.19703, 0.401038),
+)
+"""The coefficients of x, x^3, x^5, x^7 and x^9 in each round.
+
+Each round is the polynomial of this form that deviates least from 1 on the interval that contains the singular values:
+first 0.01209 .. 1, then 0.1459 .. 1.8541. Such rounds are the best ones with these degrees: Amsel et al. (2025), "The
+Polar Express" (https://arxiv.org/abs/2505.16932), theorem 3.1.
+"""
+_EPS = 1e-7  # matrices with smaller singular values change less
+_TINY = 1e-15
 _NARROWEST = 8  # matrices with fewer rows or columns are treated as outer layers
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MATRICES: dict[tuple[type[nn.Module], ...], tuple[str, ...]] = {
@@ -48,46 +59,52 @@ def _matrices_of(layer: nn.Module) -> tuple[str, ...]:
     return next((names for kinds, names in _MATRICES.items() if isinstance(layer, kinds)), ())
 
 
-def orthogonalize(stacks: Sequence[Tensor], scales: Sequence[float], rate: Tensor) -> list[Tensor]:
-    """Return about scale * rate * U V^T of the singular value decomposition U S V^T of each matrix.
+def orthogonalize(stacks: Sequence[Tensor], rate: Tensor) -> list[Tensor]:
+    """Return about rate * U V^T of the singular value decomposition U S V^T of each matrix.
 
-    `stacks`: [count, rows, columns] each, with one scale for each stack; `rate`: [].
+    `stacks`: float32 [count, rows, columns] each; `rate`: []. Singular values from 1.3 % of the largest one become
+    0.7 to 1.3 times `rate`; smaller ones are multiplied by about 58 / (the largest one) at least.
 
-    A Newton-Schulz iteration of fifth order, whose coefficients bring singular values to 0.7 .. 1.2 in a few rounds.
-    Each round multiplies x by a polynomial of x x^T. All polynomials are multiplied first, and x once by their product,
-    so the large x is read only twice. The Frobenius norm is the root of the trace of x x^T: x is not read for it, and
-    the product is scaled instead of x. Gram matrices of the same size are processed as one batch.
+    Two polynomials of x x^T are multiplied with each other, and their product with x, so the large x is read only
+    twice. Matrices x x^T of the same size are processed as one batch.
     """
     is_tall = [stack.shape[1] > stack.shape[2] for stack in stacks]
     grams = [x.mT @ x if tall else x @ x.mT for x, tall in zip(stacks, is_tall, strict=True)]
-    products: list[Tensor] = list(grams)
     by_side: dict[int, list[int]] = defaultdict(list)
     for index, gram in enumerate(grams):
         by_side[gram.shape[1]].append(index)
+    roots: dict[int, Tensor] = {}
     for indices in by_side.values():
-        batch = torch.cat([grams[index] for index in indices])
-        found = torch.split(_product_of_rounds(batch), [len(grams[index]) for index in indices])
-        for index, product in zip(indices, found, strict=True):
-            products[index] = product * (rate * scales[index])
-    return [x @ product if tall else product @ x for x, product, tall in zip(stacks, products, is_tall, strict=True)]
+        batch = _inverse_roots(torch.cat([grams[index] for index in indices]), rate)
+        roots.update(zip(indices, torch.split(batch, [len(grams[index]) for index in indices]), strict=True))
+    return [
+        x @ roots[index] if tall else roots[index] @ x
+        for index, (x, tall) in enumerate(zip(stacks, is_tall, strict=True))
+    ]
 
 
-def _product_of_rounds(gram: Tensor) -> Tensor:
-    """Return the product of the polynomials of all rounds, divided by the norm of x, from x x^T [count, rows, rows]."""
-    norm = gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()[:, None, None] + 1e-7
-    gram = gram / norm.square()
-    product = polynomial = _polynomial(gram)
-    for _ in range(_ROUNDS - 1):
+def _inverse_roots(gram: Tensor, rate: Tensor) -> Tensor:
+    """Return about rate * gram^(-1/2), from x x^T [count, rows, rows]."""
+    trace = gram.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None].clamp(min=_TINY)
+    gram = gram / trace
+    square = gram @ gram
+    # The fourth powers of the eigenvalues have this sum, so none is larger than its fourth root. In contrast to the
+    # trace, it is near the largest eigenvalue: no round is spent on the difference.
+    bound = square.square().sum(dim=(1, 2), keepdim=True).sqrt().sqrt().clamp(min=_TINY)
+    gram, square = gram / bound, square / bound.square()
+    product = polynomial = _polynomial(gram, square, _ROUNDS[0])
+    for coefficients in _ROUNDS[1:]:
         gram = polynomial @ gram @ polynomial
-        polynomial = _polynomial(gram)
+        polynomial = _polynomial(gram, gram @ gram, coefficients)
         product = polynomial @ product
-    return product / norm
+    return product * (rate / ((trace * bound).sqrt() + _EPS))
 
 
-def _polynomial(gram: Tensor) -> Tensor:
-    """Return 3.4445 - 4.7750 g + 2.0315 g^2, with the coefficients of Jordan et al."""
-    out = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-    out.diagonal(dim1=1, dim2=2).add_(3.4445)
+def _polynomial(gram: Tensor, square: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Return a + b g + c g^2 + d g^3 + e g^4 with a single product."""
+    a, b, c, d, e = coefficients
+    out = torch.baddbmm(torch.add(gram * b, square, alpha=c), square, torch.add(gram * d, square, alpha=e))
+    out.diagonal(dim1=1, dim2=2).add_(a)
     return out
 
 
@@ -103,15 +120,17 @@ class _Stack:
         # One row for each output.
         self.scale = -0.2 * max(self.momentum.shape[1:]) ** 0.5
 
-    def nesterov(self, is_finite: Tensor) -> Tensor:
-        """Return the gradients mixed with their running averages (Nesterov momentum): [count, rows, columns]."""
+    def nesterov(self, share: Tensor, bits: Tensor) -> Tensor:
+        """Return the gradients mixed with their running averages (Nesterov momentum): [count, rows, columns].
+
+        `share`: the share of the gradient in its running average, float32 []. `bits`: int32 [], see `Muon.update`.
+        """
         present = self.present()
         gradient = torch.stack([_as_matrix(weight.grad).float() for _, weight in present])  # type: ignore[arg-type]
-        # NaN times 0 is NaN, so gradients that are not finite are removed before they are multiplied.
-        gradient.masked_fill_(~is_finite, 0.0)
+        gradient.view(torch.int32).bitwise_and_(bits)
         is_complete = len(present) == len(self.weights)
         momentum = self.momentum if is_complete else torch.stack([self.momentum[index] for index, _ in present])
-        momentum.lerp_(gradient, (1 - _MOMENTUM) * is_finite)
+        momentum.lerp_(gradient, share)
         if not is_complete:
             torch._foreach_copy_([self.momentum[index] for index, _ in present], list(momentum.unbind()))
         return gradient.lerp_(momentum, _MOMENTUM)
@@ -167,12 +186,15 @@ class Muon:
     def update(self, learning_rate: Tensor, is_finite: Tensor) -> None:
         """Update every weight that has a gradient, unless `is_finite` is False. See `Optimizer.update`."""
         stacks = [stack for stack in self._stacks if stack.present()]
-        rate = learning_rate * is_finite
-        matrices = [stack.nesterov(is_finite) for stack in stacks]
-        changes = orthogonalize(matrices, [stack.scale for stack in stacks], rate)
-        for stack, changed in zip(stacks, changes, strict=True):
+        rate, share = learning_rate * is_finite, (1 - _MOMENTUM) * is_finite
+        # NaN times 0 is NaN, so gradients that are not finite must be 0 before they are multiplied. All bits of a
+        # number and `bits` are the number or 0: one pass, seven times as fast on a CPU as `masked_fill_`.
+        bits = -is_finite.to(torch.int32)
+        for stack, changed in zip(
+            stacks, orthogonalize([each.nesterov(share, bits) for each in stacks], rate), strict=True
+        ):
             weights: list[Tensor] = [weight for _, weight in stack.present()]
             if self._weight_decay:
                 torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
             shaped = [_as_weight(change, weights[0]).to(weights[0].dtype) for change in changed.unbind()]
-            torch._foreach_add_(weights, shaped)
+            torch._foreach_add_(weights, shaped, alpha=stack.scale)

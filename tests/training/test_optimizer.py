@@ -95,8 +95,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     assert not are_equal(state(item, optimizer), before)
 
 
-# Not yet "muon": torch 2.14 finds no fake implementation of the fused kernel when it traces both optimizers together.
-@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_update_compiles_to_one_graph_with_the_same_bits(kind: str) -> None:
     results = []
     for is_traced in (False, True):
