@@ -99,7 +99,7 @@ def install(wheels: Path, site: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *options, *files], check=True)
 
 
-_PICTURES = """
+_STAND_IN_IMAGES = """
 import sys
 import numpy
 from pathlib import Path
@@ -330,9 +330,9 @@ def run(arguments: argparse.Namespace) -> Results:
         results.facts = json.loads(output_of(_FACTS, arguments.device))
         data = arguments.data
         if data is None:
-            data = folder / "pictures"
-            output_of(_PICTURES, str(data))
-            results.facts["images"] = "600 generated pictures"
+            data = folder / "images"
+            output_of(_STAND_IN_IMAGES, str(data))
+            results.facts["images"] = "600 generated images"
         parts = planned(data.resolve(), arguments.device, folder)
         results.parts = parts
         for number, part in enumerate(parts):
@@ -353,7 +353,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collect-wheels", type=Path, metavar="DIR", help="download the wheels, and do nothing else")
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="folder with the wheels")
-    parser.add_argument("--data", type=Path, metavar="AFHQ", help="images in the layout of AFHQ  [default: pictures]")
+    parser.add_argument(
+        "--data", type=Path, metavar="AFHQ", help="images in the layout of AFHQ  [default: generated images]"
+    )
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path("gpu-results"))
     parser.add_argument("--device", default="cuda")
