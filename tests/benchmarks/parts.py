@@ -1,4 +1,4 @@
-"""Measure the cost of everything but the network: reading images, FID, plugins, the first step.
+"""Measure the cost of everything but the network: reading images, FID, plugins, the first step, sampling.
 
     python tests/benchmarks/parts.py --data data/afhq
 
@@ -148,6 +148,29 @@ def fid(images: int = 128, of: int = 5000) -> dict[str, float]:
     return {"milliseconds_an_image": 1000 * network, "scoring_seconds": scoring, "share_beyond_the_network": share}
 
 
+def sampling(data: Path, images: int = 1024) -> dict[str, float]:
+    """Measure the time of sampling outside of the network, as a share of all. The weights are the initial ones."""
+    model = build_model(shipped(data))
+    generator = model.generator(model.network)
+    began, inside = 0.0, 0.0
+
+    def enter(*_arguments: Any) -> None:
+        nonlocal began
+        model.runtime.synchronize()
+        began = time.perf_counter()
+
+    def leave(*_arguments: Any) -> None:
+        nonlocal inside
+        model.runtime.synchronize()
+        inside += time.perf_counter() - began
+
+    generator.seconds_per_call()  # the first call allocates
+    model.network.register_forward_pre_hook(enter)
+    model.network.register_forward_hook(leave)
+    took, made = _seconds(lambda: generator.images(range(images), seed=0))
+    return {"images": len(made), "images_per_second": images / took, "share_outside_the_network": 1 - inside / took}
+
+
 # Both sides omit Muon, whose time is not a cost of plugins.
 _WIRED = ("loss.use=l1", "train.optimizer=adam", "train.warmup_steps=0", "train.learning_rate_decay=none")
 
@@ -220,11 +243,14 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
+_PARTS = ("images", "listing", "first_step", "fid", "plugin_overhead", "sampling")
+
+
 def main() -> None:
     """Measure the given parts; all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("parts", nargs="*", default=["images", "listing", "first_step", "fid", "plugin_overhead"])
+    parser.add_argument("parts", nargs="*", default=list(_PARTS))
     arguments = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "images": lambda: images(arguments.data),
@@ -232,6 +258,7 @@ def main() -> None:
         "first_step": lambda: first_step(arguments.data),
         "fid": fid,
         "plugin_overhead": lambda: plugin_overhead(arguments.data),
+        "sampling": lambda: sampling(arguments.data),
     }
     for name in arguments.parts:
         sys.stdout.write(json.dumps({"part": name, **measures[name]()}) + "\n")
