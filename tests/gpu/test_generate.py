@@ -60,7 +60,7 @@ def test_guidance_and_self_conditioning_are_replayed_with_the_labels_of_each_bat
     small: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = small(
-        data={"labels": True},
+        data={"labels": True, "classes": ["cat", "dog"]},
         diffusion={"self_conditioning": True},
         sampler={"use": "ddim", "guidance": 2.0},
         train={"label_dropout": 0.1},

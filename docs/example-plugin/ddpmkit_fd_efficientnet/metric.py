@@ -10,7 +10,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from ddpmkit.contracts import Better, MetricProtocol
-from ddpmkit.frechet import added, distance_between, feature_sums
+from ddpmkit.frechet import added, distance_between, feature_sums, in_float64
 from ddpmkit.plugin import sha256_file
 from ddpmkit_fd_efficientnet import EfficientnetFdConfig
 
@@ -63,7 +63,7 @@ class EfficientnetFd:
         pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
         large = F.interpolate(pixels, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 255)
         maps: Tensor = self.network.extract_features((large - _MEAN) / _STD)
-        return maps.mean(dim=(2, 3)).cpu().double()
+        return in_float64(maps.mean(dim=(2, 3)))
 
 
 def _network(weights: Path) -> nn.Module:
