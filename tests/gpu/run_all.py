@@ -140,7 +140,7 @@ def planned(data: Path, device: str, folder: Path) -> list[Part]:
 
     def throughput(name: str) -> list[str]:
         script = [str(ROOT / "tests" / "benchmarks" / "throughput.py"), name, "--data", str(data), "--device", device]
-        return [*python[:1], *script, "--out", str(folder / f"{name}.json")]
+        return [sys.executable, *script, "--out", str(folder / f"{name}.json")]
 
     parts = [
         Part("tests", 3, [*python, *tests]),
@@ -319,6 +319,7 @@ def run(arguments: argparse.Namespace) -> Results:
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "TQDM_DISABLE": "1",  # the other packages show a bar for each batch of images
             "DDPMKIT_CACHE": str(folder / "cache"),
             "DDPMKIT_STATE": str(folder / "state"),
         }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -115,3 +116,10 @@ def test_every_part_names_an_existing_script(tmp_path: Path) -> None:
     scripts = [Path(word) for word in commands if word.endswith((".py", ".toml"))]
     assert scripts
     assert all(script.is_file() for script in scripts)
+
+
+def test_a_benchmark_starts_in_another_folder(tmp_path: Path) -> None:
+    (part,) = [part for part in planned(tmp_path, "cuda", tmp_path) if part.name == "large"]
+    done = subprocess.run([*part.command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--block-seconds" in done.stdout
