@@ -3,7 +3,6 @@
 import dataclasses
 import traceback
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from ddpmkit.runtime import Runtime
 from ddpmkit.training.trainer import Trainer
 
 aten = torch.ops.aten
-PROJECT = Path(__file__).parents[2]
 CUDA = torch.device("cuda:0")
 # Reading a value and finding the nonzero ones wait for the device.
 WAITS = {aten._local_scalar_dense, aten.nonzero, aten.is_nonzero, aten.masked_select, aten.equal, aten._unique2}
@@ -42,7 +40,7 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operator = func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if operator in WAITS or any(tensor.device.type == "cpu" for tensor in tensors):
-            frames = [frame for frame in traceback.extract_stack()[:-1] if frame.filename.startswith(str(PROJECT))]
+            frames = [each for each in traceback.extract_stack()[:-1] if "site-packages" not in each.filename]
             self.found.append(f"{func} at {frames[-1].filename}:{frames[-1].lineno}")
         if operator in WAITS:
             return aten.zeros(()) if operator is aten.nonzero else 0
