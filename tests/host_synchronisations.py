@@ -28,15 +28,16 @@ class HostSynchronisations(TorchDispatchMode):
     ) -> Any:
         name = func.overloadpacket.__name__
         if name in _WAITS or (name in ("index", "index_put", "index_put_") and _has_mask(args[1])):
-            self._record(name)
+            self.record(name)
         out = func(*args, **(kwargs or {}))
         # A tensor of one value on the host is sent with the kernel, without a copy.
         devices = {each.device.type for each in (*_tensors(args), *_tensors([out])) if each.device.type != "meta"}
         if name in ("_to_copy", "copy_", "to") and len(devices) > 1:
-            self._record(f"{name} between {' and '.join(sorted(devices))}")
+            self.record(f"{name} between {' and '.join(sorted(devices))}")
         return out
 
-    def _record(self, what: str) -> None:
+    def record(self, what: str) -> None:
+        """Add what happened to `found`, with its place."""
         frames = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
         place = next(frame for frame in reversed(frames) if frame.filename != __file__)
         self.found.append(f"{what} at {place.filename}:{place.lineno}")

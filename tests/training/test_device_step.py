@@ -1,15 +1,14 @@
 """A training step on a CUDA device never waits for the host or reads it: counted without a GPU, on fake tensors."""
 
 import dataclasses
-import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from ddpmkit.data.training_batches import Examples
@@ -18,38 +17,32 @@ from ddpmkit.experiment.model import build_model
 from ddpmkit.recipe import read_recipe
 from ddpmkit.runtime import Runtime
 from ddpmkit.training.trainer import Trainer
+from host_synchronisations import HostSynchronisations
 
-aten = torch.ops.aten
 CUDA = torch.device("cuda:0")
-# Reading a value and finding the nonzero ones wait for the device.
-WAITS = {aten._local_scalar_dense, aten.nonzero, aten.is_nonzero, aten.masked_select, aten.equal, aten._unique2}
-# Fake tensors know no result of these; on CUDA they run on the device.
-FUSED = {aten._fused_adam_, aten._fused_adamw_}
+# Fake tensors cannot compute these. On CUDA they run on the device.
+FUSED = {torch.ops.aten._fused_adam_, torch.ops.aten._fused_adamw_}
+TIMES_A_TENSOR = torch.ops.aten._foreach_mul_.Tensor
 
 
-class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Lists the operators that read a tensor of the CPU, or that the host must wait for, with their places."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: list[str] = []
+class StepSynchronisations(HostSynchronisations):
+    """Also records each use of a tensor on the CPU: a graph would keep the value that it had during the capture."""
 
     def __torch_dispatch__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        operator = func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if operator in WAITS or any(tensor.device.type == "cpu" for tensor in tensors):
-            frames = [each for each in traceback.extract_stack()[:-1] if "site-packages" not in each.filename]
-            self.found.append(f"{func} at {frames[-1].filename}:{frames[-1].lineno}")
-        if operator in WAITS:
-            return aten.zeros(()) if operator is aten.nonzero else 0
-        if operator in FUSED:
+        if any(tensor.device.type == "cpu" for tensor in tensors):
+            self.record(f"{func} uses a tensor of the CPU")
+        if func.overloadpacket in FUSED:
             return None
-        if func is aten._foreach_mul_.Tensor:  # the same, for which fake tensors need no value
+        if func is TIMES_A_TENSOR:
             torch._foreach_mul_(args[0], [args[1]] * len(args[0]))
             return None
-        return func(*args, **(kwargs or {}))
+        try:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        except DataDependentOutputException:  # the read was recorded; a fake tensor has no value
+            return False
 
 
 def fake_copy(module: nn.Module) -> nn.Module:
@@ -69,7 +62,7 @@ def waits_of_a_step(sections: dict[str, Any]) -> list[str]:
     recipe = read_recipe({"data": {**data, **sections.pop("data", {})}, **sections}, name="step")
     model, images = build_model(recipe, "cpu"), build_images(recipe, "train")
     objective = model.objective()
-    waits = Waits()
+    waits = StepSynchronisations()
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         with FakeTensorMode(allow_non_fake_inputs=True):
