@@ -78,12 +78,12 @@ def philox(counter: Sequence[Word], key: tuple[int, int]) -> tuple[Word, Word, W
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
-        # A product has 64 bits. As int64 it may be negative, but its two halves are right.
+        # A product has 64 bits. As int64 it may be negative, but its bits are right.
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1 = _high(product1) ^ c1 ^ k0, product1 & _WORD
-        c2, c3 = _high(product0) ^ c3 ^ k1, product0 & _WORD
+        c0, c1 = ((product1 >> 32) ^ c1 ^ k0) & _WORD, _low(product1)
+        c2, c3 = ((product0 >> 32) ^ c3 ^ k1) & _WORD, _low(product0)
         k0, k1 = (k0 + _KEY_INCREMENTS[0]) & _WORD, (k1 + _KEY_INCREMENTS[1]) & _WORD
-    return c0, c1, c2, c3
+    return c0, c1 & _WORD, c2, c3 & _WORD
 
 
 def words(seed: int, purpose: Purpose, step: int | Tensor, indices: Tensor, count: int = 4) -> Tensor:
@@ -207,5 +207,9 @@ def _in_range(name: str, value: int, bits: int) -> int:
     return value
 
 
-def _high(product: Word) -> Word:
-    return (product >> 32) & _WORD
+def _low(product: Word) -> Word:
+    """Return a product whose low word is right: the upper bits only enter an XOR of which the low word is kept.
+
+    A mask would be one more kernel. But an integer must fit into int64, because it meets a tensor there.
+    """
+    return product & _WORD if isinstance(product, int) else product
