@@ -4,6 +4,7 @@ Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -59,12 +60,13 @@ def _matrices_of(layer: nn.Module) -> tuple[str, ...]:
     return next((names for kinds, names in _MATRICES.items() if isinstance(layer, kinds)), ())
 
 
-def orthogonalize(stacks: Sequence[Tensor], rate: Tensor) -> list[Tensor]:
-    """Return about rate * U V^T of the singular value decomposition U S V^T of each matrix.
+def orthogonalize(stacks: Sequence[Tensor], scales: Sequence[float], rate: Tensor) -> list[Tensor]:
+    """Return about scale * rate * U V^T of the singular value decomposition U S V^T of each matrix.
 
-    `stacks`: float32 [count, rows, columns] each; `rate`: []. With the bound (sum S^8)^(1/8), which is 1 to 2 times the
-    largest singular value for up to 256 rows: singular values from 1.21 % of the bound become 0.7 to 1.3 times `rate`,
-    and smaller ones 58 to 62 times `rate` / bound as large as before.
+    `stacks`: float32 [count, rows, columns] each, with one scale for each; `rate`: []. With the bound
+    (sum S^8)^(1/8), which is 1 to 2 times the largest singular value for up to 256 rows: singular values from 1.21 % of
+    the bound become 0.7 to 1.3 times scale * rate, and smaller ones 58 to 62 times scale * rate / bound as large as
+    before.
 
     Both polynomials of x x^T are multiplied with each other, and x with their product, so the large x is read only
     twice. Matrices x x^T of the same size are processed as one batch.
@@ -78,6 +80,7 @@ def orthogonalize(stacks: Sequence[Tensor], rate: Tensor) -> list[Tensor]:
     for indices in by_side.values():
         batch = _inverse_roots(torch.cat([grams[index] for index in indices]), rate)
         roots.update(zip(indices, torch.split(batch, [len(grams[index]) for index in indices]), strict=True))
+    torch._foreach_mul_([roots[index] for index in range(len(stacks))], scales)
     return [
         x @ roots[index] if tall else roots[index] @ x
         for index, (x, tall) in enumerate(zip(stacks, is_tall, strict=True))
@@ -109,38 +112,6 @@ def _polynomial(gram: Tensor, square: Tensor, coefficients: Sequence[float]) -> 
     return out
 
 
-class _Stack:
-    """Weights of one shape, and their momentum in one tensor [count, rows, columns]."""
-
-    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
-        """`weights`: all of the same shape, memory format, dtype and device."""
-        self.weights = list(weights)
-        first = self.weights[0]
-        self.momentum = torch.stack([_as_matrix(torch.zeros_like(weight)).float() for weight in self.weights])
-        self.shaped = [_as_weight(matrix, first) for matrix in self.momentum]
-        # One row for each output.
-        self.scale = -0.2 * max(self.momentum.shape[1:]) ** 0.5
-
-    def nesterov(self, share: Tensor, bits: Tensor) -> Tensor:
-        """Return the gradients mixed with their running averages (Nesterov momentum): [count, rows, columns].
-
-        `share`: the share of the gradient in its running average, float32 []. `bits`: int32 [], see `Muon.update`.
-        """
-        present = self.present()
-        gradient = torch.stack([_as_matrix(weight.grad).float() for _, weight in present])  # type: ignore[arg-type]
-        gradient.view(torch.int32).bitwise_and_(bits)
-        is_complete = len(present) == len(self.weights)
-        momentum = self.momentum if is_complete else torch.stack([self.momentum[index] for index, _ in present])
-        momentum.lerp_(gradient, share)
-        if not is_complete:
-            torch._foreach_copy_([self.momentum[index] for index, _ in present], list(momentum.unbind()))
-        return gradient.lerp_(momentum, _MOMENTUM)
-
-    def present(self) -> list[tuple[int, nn.Parameter]]:
-        """Return the weights that have a gradient, with their indices."""
-        return [(index, weight) for index, weight in enumerate(self.weights) if weight.grad is not None]
-
-
 def _is_channels_last(weight: Tensor) -> bool:
     return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -150,12 +121,12 @@ def _as_matrix(weight: Tensor) -> Tensor:
     return (weight.movedim(1, -1) if _is_channels_last(weight) else weight).flatten(1)
 
 
-def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
-    """Return the inverse of `_as_matrix`: a view of `matrix` with the shape and the memory format of `weight`."""
+def _as_weight(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the inverse of `_as_matrix`: a view of contiguous values with the shape and memory format of `weight`."""
     if not _is_channels_last(weight):
-        return matrix.view(weight.shape)
+        return values.view(weight.shape)
     outputs, channels, height, width = weight.shape
-    return matrix.view(outputs, height, width, channels).movedim(-1, 1)
+    return values.view(outputs, height, width, channels).movedim(-1, 1)
 
 
 class Muon:
@@ -167,34 +138,63 @@ class Muon:
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], weight_decay: float = 0.0) -> None:
-        """`matrices`: weights of two or more dimensions, as `hidden_matrices` returns them."""
+        """`matrices`: weights of two or more dimensions on one device, as `hidden_matrices` returns them."""
         self._weight_decay = weight_decay
         groups: dict[Hashable, list[nn.Parameter]] = defaultdict(list)
         for weight in matrices:
-            groups[weight.shape, _is_channels_last(weight), weight.dtype, weight.device].append(weight)
-        self._stacks = [_Stack(weights) for weights in groups.values()]
+            groups[weight.shape, _is_channels_last(weight), weight.dtype].append(weight)
+        self._stacks = list(groups.values())  # weights of one shape
+        weights = [weight for stack in self._stacks for weight in stack]
+        sizes = [weight.numel() for weight in weights]
+        # In one tensor, so that all momenta are updated at once.
+        self._momentum = torch.zeros(sum(sizes), device=weights[0].device if weights else None)
+        self._parts = dict(zip(weights, torch.split(self._momentum, sizes), strict=True))
 
     @property
     def momentum(self) -> dict[nn.Parameter, Tensor]:
         """The running average of the gradient of each weight, in the shape of the weight."""
-        return {
-            weight: momentum
-            for stack in self._stacks
-            for weight, momentum in zip(stack.weights, stack.shaped, strict=True)
-        }
+        return {weight: _as_weight(part, weight) for weight, part in self._parts.items()}
 
     @torch.no_grad()
     def update(self, learning_rate: Tensor, is_finite: Tensor) -> None:
         """Update every weight that has a gradient, unless `is_finite` is False. See `Optimizer.update`."""
-        stacks = [stack for stack in self._stacks if stack.present()]
-        rate, share = learning_rate * is_finite, (1 - _MOMENTUM) * is_finite
+        stacks = [[weight for weight in stack if weight.grad is not None] for stack in self._stacks]
+        stacks = [stack for stack in stacks if stack]
+        weights = [weight for stack in stacks for weight in stack]
+        if not weights:
+            return
+        rate = learning_rate * is_finite
+        matrices = torch.split(self._nesterov(weights, is_finite), [len(stack) * stack[0].numel() for stack in stacks])
+        changes = orthogonalize(
+            [matrix.view(-1, *_as_matrix(stack[0]).shape) for matrix, stack in zip(matrices, stacks, strict=True)],
+            [_scale(stack[0]) for stack in stacks],
+            rate,
+        )
+        values: list[Tensor] = list(weights)
+        if self._weight_decay:
+            torch._foreach_mul_(values, 1 - rate * self._weight_decay)
+        every = [change for changed in changes for change in changed.unbind()]
+        shaped = [_as_weight(change, weight).to(weight.dtype) for change, weight in zip(every, weights, strict=True)]
+        torch._foreach_add_(values, shaped)
+
+    def _nesterov(self, weights: Sequence[nn.Parameter], is_finite: Tensor) -> Tensor:
+        """Return the gradients mixed with their running averages (Nesterov momentum), in one float32 vector.
+
+        `weights`: those that have a gradient, in the order of the stacks.
+        """
+        gradient = torch.cat([_as_matrix(weight.grad).flatten() for weight in weights]).float()  # type: ignore[arg-type]
         # NaN times 0 is NaN, so a gradient that is not finite must be 0 before it is multiplied. An AND of its bits,
         # with ones to keep it or zeros to clear it, is seven times as fast on a CPU as `masked_fill_`.
-        bits = -is_finite.to(torch.int32)
-        changes = orthogonalize([stack.nesterov(share, bits) for stack in stacks], rate)
-        for stack, changed in zip(stacks, changes, strict=True):
-            weights: list[Tensor] = [weight for _, weight in stack.present()]
-            if self._weight_decay:
-                torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
-            shaped = [_as_weight(change, weights[0]).to(weights[0].dtype) for change in changed.unbind()]
-            torch._foreach_add_(weights, shaped, alpha=stack.scale)
+        gradient.view(torch.int32).bitwise_and_(-is_finite.to(torch.int32))
+        parts = [self._parts[weight] for weight in weights]
+        is_complete = len(parts) == len(self._parts)
+        momentum = self._momentum if is_complete else torch.cat(parts)
+        momentum.lerp_(gradient, (1 - _MOMENTUM) * is_finite)
+        if not is_complete:
+            torch._foreach_copy_(parts, list(torch.split(momentum, [len(part) for part in parts])))
+        return gradient.lerp_(momentum, _MOMENTUM)
+
+
+def _scale(weight: Tensor) -> float:
+    """Return the scale of the update of a weight, with the sign of a descent. A matrix has one row for each output."""
+    return -0.2 * math.sqrt(max(_as_matrix(weight).shape))

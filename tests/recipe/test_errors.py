@@ -160,11 +160,12 @@ def test_a_device_of_torch_is_accepted(device: str, registry: Registry) -> None:
     assert read_recipe({"train": {"device": device}}, registry=registry).train.device == device
 
 
-def test_a_word_that_is_not_a_device_is_rejected_with_the_known_ones(registry: Registry) -> None:
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:01", "cpu:1", "CUDA"])
+def test_a_word_that_is_not_a_device_is_rejected_with_the_known_ones(device: str, registry: Registry) -> None:
     with pytest.raises(RecipeError) as caught:
-        read_recipe({"train": {"device": "gpu"}}, registry=registry)
+        read_recipe({"train": {"device": device}}, registry=registry)
     assert caught.value.problems[0].message == (
-        '`device` in [train] must be "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps", but is "gpu"'
+        f'`device` in [train] must be "auto", "cpu", "cuda", "cuda:1" (the second GPU) or "mps", but is "{device}"'
     )
 
 

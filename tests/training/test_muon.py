@@ -28,7 +28,7 @@ def test_singular_values_come_into_the_stated_interval_and_singular_vectors_stay
     for shape in [(2, 16, 16), (3, 96, 24), (2, 16, 144), (1, 128, 130)]:
         u, _, v = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
         before = torch.logspace(0, -4, min(shape[1:]), dtype=torch.float64) * magnitude
-        [found] = orthogonalize([(u * before @ v).float()], torch.tensor(1.0))
+        [found] = orthogonalize([(u * before @ v).float()], [1.0], torch.tensor(1.0))
         assert found.shape == shape
         in_basis = u.mT @ found.double() @ v.mT
         after = in_basis.diagonal(dim1=1, dim2=2)
@@ -47,7 +47,7 @@ def test_equal_singular_values_come_into_the_stated_interval(rank: int) -> None:
     """With one singular value their bound is reached; with many equal ones the bound is far away."""
     q = torch.linalg.qr(torch.randn(40, 24, generator=torch.Generator().manual_seed(0))).Q
     q[:, rank:] = 0
-    [found] = orthogonalize([q[None]], torch.tensor(1.0))
+    [found] = orthogonalize([q[None]], [1.0], torch.tensor(1.0))
     factor = (found[0] * q).sum() / rank
     assert 0.7 < factor < 1.3
     torch.testing.assert_close(found[0], factor * q)
@@ -56,7 +56,7 @@ def test_equal_singular_values_come_into_the_stated_interval(rank: int) -> None:
 @pytest.mark.parametrize("magnitude", [0.0, 1e-20, 1e-12])
 def test_a_matrix_that_is_almost_zero_has_a_small_update(magnitude: float) -> None:
     x = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0)) * magnitude
-    [found] = orthogonalize([x], torch.tensor(1.0))
+    [found] = orthogonalize([x], [1.0], torch.tensor(1.0))
     assert found.isfinite().all()
     assert found.norm() < 1e-3
     assert found.any() == (magnitude > 0)

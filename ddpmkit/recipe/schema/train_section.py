@@ -16,7 +16,7 @@ from ddpmkit.recipe.toml.writer import toml_value
 __all__ = ["TrainSection"]
 
 # In addition to CPU and the usual GPUs: Intel (xpu), Ascend (npu) and Gaudi (hpu), for which torch has backends.
-_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu|npu|hpu)(:(0|[1-9]\d*))?")
 
 
 class TrainSection(Section):
