@@ -4,6 +4,7 @@ After each training step, it does the following if it is due, in this order: val
 samples, compute scores. At the end, it makes the strips and the report.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -238,6 +239,9 @@ class Session:
             if is_interrupted or self._trainer.is_updating:
                 self._saver.wait()
             else:
+                # A resumed run takes a step that was not finite again, and reports it.
+                with contextlib.suppress(NotFinite):
+                    self._trainer.settle()
                 self._saver.save(must_succeed=True)
         except Exception as error:  # do not hide the first error
             _log.debug("the state at step %d was not saved: %s", self._trainer.step, error_text(error))

@@ -16,6 +16,7 @@ from ddpmkit.contracts import ImageShape
 from ddpmkit.errors import RunFailed
 from ddpmkit.plugin import Component, ComponentConfig
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.training.trainer import Trainer
 
 Recipe = Callable[..., dict[str, Any]]
 
@@ -90,6 +91,29 @@ def test_stop_saves_the_steps_before_and_records_images_and_timesteps(
     assert all(torch.isfinite(value).all() for value in tensors(tmp_path).values())
     assert f"The weights after step {step_of(kept)} are saved. The images and timesteps" in caught.value.message
     assert 'on_nonfinite = "skip"' in str(caught.value)
+
+
+def test_a_failure_after_a_step_that_was_not_finite_saves_the_steps_before_both(
+    small: Recipe, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queued step is found only when the state is saved."""
+    recipe = unlucky(small, log_every=100, steps=100, checkpoint_every=0)
+    with pytest.raises(RunFailed):
+        ddpmkit.run(recipe, tmp_path / "stopped", registry=registry)
+    (incident,) = incidents(tmp_path / "stopped")
+    train_step = Trainer.train_step
+
+    def failing(trainer: Trainer) -> None:
+        if trainer.step == incident["step"]:
+            raise ValueError("something else")
+        train_step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", failing)
+    with pytest.raises(ValueError, match="something else"):
+        ddpmkit.run(recipe, tmp_path / "failed", registry=registry)
+    (kept,) = checkpoint_folders(tmp_path / "failed" / "checkpoints")
+    assert step_of(kept) == incident["step"] - 1
+    assert_equal(tensors(tmp_path / "failed"), tensors(tmp_path / "stopped"))
 
 
 def test_stop_states_that_the_weights_could_not_be_saved(small: Recipe, registry: Registry, tmp_path: Path) -> None:
