@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.contracts import ImageShape, Metric
+from ddpmkit.evaluation.metric_state import checked_state
 from ddpmkit.plural import counted
 
 __all__ = ["EvaluationCost", "estimate_cost"]
@@ -53,7 +54,7 @@ def estimate_cost(
     reference_images: int = 0,
 ) -> EvaluationCost:
     """The cost of generating `num_samples` images in `network_calls` calls, and of measuring them and the reference."""
-    measuring = (num_samples + reference_images) * _seconds_per_image(metric, image_shape)
+    measuring = (num_samples + reference_images) * _seconds_per_image(name, metric, image_shape)
     return EvaluationCost(
         metric=name,
         protocol=metric.protocol.name,
@@ -65,18 +66,18 @@ def estimate_cost(
     )
 
 
-def _seconds_per_image(metric: Metric, image_shape: ImageShape) -> float:
+def _seconds_per_image(name: str, metric: Metric, image_shape: ImageShape) -> float:
     """Seconds per image for the metric on this machine; the first batch is slower and does not count."""
     grey = torch.full((_PROBE_IMAGES, *image_shape), 128, dtype=torch.uint8)
-    _measure(metric, grey)
+    _measure(name, metric, grey)
     started = time.perf_counter()
-    _measure(metric, grey)
+    _measure(name, metric, grey)
     return (time.perf_counter() - started) / _PROBE_IMAGES
 
 
-def _measure(metric: Metric, images: Tensor) -> None:
+def _measure(name: str, metric: Metric, images: Tensor) -> None:
     """Measure the images and wait for the result: a GPU computes it after the call has returned."""
-    for tensor in metric.measure_generated(images).values():
+    for tensor in checked_state(name, "measuring", metric.measure_generated(images)).values():
         tensor.cpu()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ddpmkit.contracts import Metric
 from ddpmkit.errors import RunFailed
 
-__all__ = ["State", "measure_batches"]
+__all__ = ["State", "checked_state", "measure_batches"]
 
 State = Mapping[str, Tensor]
 """The state of a metric over some images: float64 tensors by name, on the CPU."""
@@ -35,8 +35,8 @@ def measure_batches(
     for batch in batches:
         if batch.dtype != torch.uint8 or batch.ndim != 4:
             raise ValueError(f"a metric needs uint8 [B, C, H, W], not {batch.dtype} {list(batch.shape)}")
-        state = _checked_state(name, "measuring", measure(batch))
-        merged = state if merged is None else _checked_state(name, "its merge()", metric.merge(merged, state))
+        state = checked_state(name, "measuring", measure(batch))
+        merged = state if merged is None else checked_state(name, "its merge()", metric.merge(merged, state))
         done += len(batch)
         progress(len(batch))
     if merged is None:
@@ -44,8 +44,11 @@ def measure_batches(
     return done, {key: tensor.cpu() for key, tensor in merged.items()}
 
 
-def _checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
-    """The state without gradients. Raises RunFailed if it is not a mapping of tensors."""
+def checked_state(name: str, what: str, returned: Any) -> dict[str, Tensor]:
+    """Return a state without gradients. Raises RunFailed if it is not a mapping of tensors with values.
+
+    `name` is the metric's name, and `what` names the call that returned it.
+    """
     if not isinstance(returned, Mapping) or not all(isinstance(tensor, Tensor) for tensor in returned.values()):
         raise RunFailed(
             f"metric {name!r}: {what} returned {_type_of(returned)}, not a mapping of names to tensors.",

@@ -32,6 +32,7 @@ __all__ = ["NotFinite", "StepOutcome", "Trainer"]
 # 65,535 rollbacks, because a step of `ddpmkit.randomness` has 48 bits.
 _ROLLBACK_OFFSET = 2**32
 _EMA = WeightsChoice("ema")
+_LARGEST = torch.finfo(torch.float32).max
 # A step that is refused wastes the steps that are queued after it.
 _MOST_QUEUED = 100
 
@@ -118,7 +119,7 @@ class Trainer:
         with self.phase("data and noise"):
             self._batches.load(index)
         self._index.fill_(index)
-        self._learning_rate.fill_(learning_rate_at(self.step + 1, self.settings))
+        self._learning_rate.fill_(min(learning_rate_at(self.step + 1, self.settings), _LARGEST))
         for choice, average in self.averages.items():
             self._average_weights[choice].fill_(1 - average.decay_at(self.step + 1))
         self_condition = self.objective.conditions_on_estimate(seed, index)
