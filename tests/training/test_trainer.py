@@ -180,6 +180,8 @@ def test_a_step_is_one_graph_that_reads_nothing_on_the_host(
     make_trainer: MakeTrainer, take_step: TakeStep, flat_weights: FlatWeights, settings: dict[str, object]
 ) -> None:
     expected, compiled = make_trainer(**settings), make_trainer(**settings)
+    if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        pytest.skip("this version of torch traces no backward pass")
     # With fullgraph, the compiler raises an error for code that it cannot trace, such as a branch on a value.
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch._dynamo.reset()  # a second compilation would take numbers that have changed as variables
