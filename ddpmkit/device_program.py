@@ -4,6 +4,7 @@ A step of a small network consists of hundreds of short kernels, and Python star
 them. A replay starts all of them at once. Other devices call the function each time, so they run the same program.
 """
 
+import functools
 import gc
 import warnings
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class DeviceProgram(Generic[Result]):
         """
         self.function, self._device, self._refused = function, device, refused
         self._captures = capture and device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._captures else None  # type: ignore[no-untyped-call]
+        self._stream = _capture_stream(device) if self._captures else None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Result | None = None
         self._calls = 0
@@ -123,6 +124,12 @@ class DeviceProgram(Generic[Result]):
     def _refuse(self, error: Exception) -> None:
         self._captures = False
         self._refused(error)
+
+
+@functools.cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which all programs are captured: cuBLAS keeps a workspace of some MiB for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _end_failed_capture(graph: torch.cuda.CUDAGraph, error: BaseException) -> None:

@@ -6,7 +6,7 @@ Every random choice is a pure function of (seed, step, index in the batch).
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class ImageSource:
     def labels(self, indices: NDArray[np.int64], *, is_guarded: bool = True) -> Tensor:
         """int64 [B], each in 0 .. classes - 1. Raises ContractError. `is_guarded` is as in `images`."""
         with self._call(is_guarded):
-            labels, classes = self.dataset.labels(indices), len(self.dataset.class_names)
+            labels, classes = _copied(self.dataset.labels(indices)), len(self.dataset.class_names)
         if not isinstance(labels, np.ndarray) or labels.shape != indices.shape or labels.dtype.kind not in "iu":
             raise ContractError("dataset", f"labels must be int64 [{len(indices)}], not {_described(labels)}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
@@ -97,7 +97,7 @@ class ImageSource:
         which the main thread may be changing.
         """
         with self._call(is_guarded):
-            images = self.dataset.images(indices)
+            images = _copied(self.dataset.images(indices))
         channels, height, width = self.image_shape
         if (
             not isinstance(images, np.ndarray)
@@ -148,6 +148,11 @@ def _crops(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -
     row = top[:, None] + torch.arange(height, device=images.device)
     column = left[:, None] + torch.arange(width, device=images.device)
     return images[image[:, None, None, None], channel[:, None, None], row[:, None, :, None], column[:, None, None, :]]
+
+
+def _copied(value: Any) -> Any:
+    """Copy an array: a dataset may use its memory again in the next call, or return a view that torch does not take."""
+    return np.array(value, order="C") if isinstance(value, np.ndarray) else value
 
 
 def _described(value: object) -> str:

@@ -131,8 +131,8 @@ class TrainingBatches:
 
 
 def _send(source: Tensor, target: Tensor) -> None:
-    """Copy to the device. Torch keeps pinned memory until the copy is done."""
-    target.copy_(source, non_blocking=True)
+    """Copy to the device. Torch keeps pinned memory, and no other memory, until the copy is done."""
+    target.copy_(source, non_blocking=source.is_pinned())
 
 
 def _check_size(images: Tensor, first: Tensor) -> None:

@@ -87,7 +87,7 @@ class Snapshots:
 
     def _before(self, step: int) -> Iterator[Checkpoint]:
         for path in checkpoint_folders(self.folder):
-            if step_of(path) < step:
+            if 0 < step_of(path) < step:  # earlier versions wrote one of step 0 after a rollback
                 try:
                     yield open_checkpoint(path, load=True)
                 except DamagedCheckpoint as error:

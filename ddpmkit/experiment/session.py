@@ -137,6 +137,7 @@ class Session:
             self._outputs.finish(is_changed=is_changed)
             self._saver.finish()
         except Stopped:
+            self._settle_for_resume()
             self._save(must_succeed=True)
             return False
         except BaseException as error:
@@ -175,7 +176,11 @@ class Session:
         try:
             with explain_failures(f"training step {step}", self._recipe):
                 self._trainer.train_step()
-                return self._trainer.settle() if self._needs_outcome(step) else None
+            if not self._needs_outcome(step):
+                return None
+            # Work that a device does later may fail here.
+            with explain_failures(f"computing the training steps up to {step}", self._recipe):
+                return self._trainer.settle()
         except NotFinite as error:
             self._nonfinite_policy.apply(error)
             return None
@@ -239,12 +244,15 @@ class Session:
             if is_interrupted or self._trainer.is_updating:
                 self._saver.wait()
             else:
-                # A resumed run takes a step that was not finite again, and reports it.
-                with contextlib.suppress(NotFinite):
-                    self._trainer.settle()
+                self._settle_for_resume()
                 self._saver.save(must_succeed=True)
         except Exception as error:  # do not hide the first error
             _log.debug("the state at step %d was not saved: %s", self._trainer.step, error_text(error))
+
+    def _settle_for_resume(self) -> None:
+        """Wait for the queued steps. A resumed run takes a step that was not finite again, and reports it."""
+        with contextlib.suppress(NotFinite):
+            self._trainer.settle()
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         """Restore the trainer, the log and the samples to `checkpoint`; None: to the start."""
@@ -276,7 +284,12 @@ class Session:
 
     def _is_snapshot_step(self, step: int) -> bool:
         train = self._recipe.train
-        return bool(train.ema_sigma_rels and train.ema_snapshot_every) and step % train.ema_snapshot_every == 0
+        # The run may be at step 0 again after a rollback.
+        return (
+            step > 0
+            and bool(train.ema_sigma_rels and train.ema_snapshot_every)
+            and step % train.ema_snapshot_every == 0
+        )
 
     def _best_step(self, steps: Sequence[int]) -> int | None:
         return self._outputs.best_step(steps)

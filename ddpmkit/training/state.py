@@ -106,7 +106,7 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
     It compares only the largest magnitude of each tensor: one pass, no extra memory, one transfer to the CPU.
     """
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
     if not floating:
         return None
     largest = torch.stack(torch._foreach_norm(list(floating.values()), math.inf))

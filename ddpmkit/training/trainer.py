@@ -22,6 +22,7 @@ from ddpmkit.runtime import seeded_step
 from ddpmkit.training.ema import Average, PowerEma, build_averages
 from ddpmkit.training.learning_rate import learning_rate_at
 from ddpmkit.training.loss_by_quarter import LossByQuarter
+from ddpmkit.training.network_buffers import NetworkBuffers
 from ddpmkit.training.objective import BatchKey, Objective
 from ddpmkit.training.optimizer import Optimizer, clip_gradient
 from ddpmkit.training.step_results import NonfiniteGate, StepResult, StepResults
@@ -89,6 +90,7 @@ class Trainer:
         self.on_skip: Callable[[NotFinite], None] = lambda _error: None
         """Called by `settle` for each step that was skipped because it was not finite."""
         self._batches = TrainingBatches(images, settings.batch_size, objective.runtime)
+        self._buffers = NetworkBuffers(network)
         self._gate = NonfiniteGate(settings.nonfinite_limit if settings.on_nonfinite == "skip" else 0, device)
         self._results = StepResults(min(settings.log_every, _MOST_QUEUED), settings.batch_size, device)
         self._queued = 0
@@ -125,10 +127,15 @@ class Trainer:
         self_condition = self.objective.conditions_on_estimate(seed, index)
         # Randomness in the network itself, such as dropout, is a function of seed and step too.
         with seeded_step(integer(seed, Purpose.NETWORK, index), self.objective.runtime.device):
-            if self.phase is contextlib.nullcontext:
-                self._programs[self_condition]()
-            else:
-                self.compute_step(self_condition=self_condition)
+            try:
+                if self.phase is contextlib.nullcontext:
+                    self._programs[self_condition]()
+                else:
+                    self.compute_step(self_condition=self_condition)
+            except BaseException:
+                if not self.is_updating:  # a part of the network may have updated its buffers
+                    self._buffers.restore()
+                raise
         self.step, self._queued = self.step + 1, self._queued + 1
 
     def compute_step(self, *, self_condition: bool) -> None:
@@ -137,7 +144,7 @@ class Trainer:
         It reads nothing on the host.
         """
         settings, device = self.settings, self.objective.runtime.device
-        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
+        self._buffers.save()
         self.optimizer.zero_grad()
         size, loss = settings.batch_size // settings.accumulate, torch.zeros((), device=device)
         timesteps, losses = [], []
@@ -166,8 +173,7 @@ class Trainer:
         is_applied, is_counted = judgement
         self.loss_by_quarter.add(torch.cat(timesteps), torch.cat(losses), is_applied)
         self.is_updating = True
-        for buffer, before in buffers:
-            buffer.copy_(torch.where(is_applied, buffer, before))
+        self._buffers.finish(is_applied)
         with self.phase("optimizer"):
             self.optimizer.update(self._learning_rate, is_applied)
         with self.phase("moving average"):

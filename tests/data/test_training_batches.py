@@ -91,6 +91,39 @@ def test_the_batches_are_those_of_the_image_source(runtime: Runtime) -> None:
         assert batches.indices_of(index).tolist() == source.batch(index, range(SIZE), SIZE).indices.tolist()
 
 
+class Reusing(Labelled):
+    """Returns the same memory in each call, as a view that torch does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = np.empty((LENGTH, 3, 8, 8), dtype=np.uint8)
+        self.shared_labels = np.empty(LENGTH, dtype=np.int64)
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        out = self.shared[: len(indices), :, :, ::-1]
+        out[...] = super().images(indices)
+        return out
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        out = self.shared_labels[: len(indices)]
+        out[...] = super().labels(indices)
+        return out
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
+def test_a_dataset_may_use_its_memory_again(runtime: Runtime) -> None:
+    expected = ImageSource(Labelled(), SHAPE)
+    source = ImageSource(Reusing(), SHAPE)
+    batches = TrainingBatches(source, SIZE, runtime)
+    for index in range(4):
+        batches.load(index)
+        if batches._next is not None:
+            batches._next[1].result()
+        source.center_crops(np.arange(SIZE))  # as a validation does in between
+        found = batches.batch(torch.tensor(index), range(SIZE))
+        assert all(torch.equal(*pair) for pair in zip(found, expected.batch(index, range(SIZE), SIZE), strict=True))
+
+
 def test_images_that_fit_are_read_once_and_others_in_a_thread() -> None:
     calls = {}
     for name, runtime in RUNTIMES.items():

@@ -219,6 +219,33 @@ def test_rollback_continues_from_the_last_checkpoint_with_other_batches(
         assert incident["done"] == f"rolled back to step {back}; training continues with other batches"
 
 
+def test_a_stop_leaves_a_queued_step_that_was_not_finite_to_the_process_that_resumes(
+    small: Recipe, registry: Registry, tmp_path: Path
+) -> None:
+    recipe = unlucky(small, above=1.4, on_nonfinite="rollback", checkpoint_every=10, log_every=10)
+    ddpmkit.run(recipe, tmp_path / "whole", registry=registry)
+    (first, *others) = incidents(tmp_path / "whole")
+    calls = itertools.count(1)
+
+    def after_the_step() -> bool:
+        return next(calls) > first["step"]
+
+    ddpmkit.run(recipe, tmp_path / "stopped", registry=registry, stop=after_the_step)
+    assert not (tmp_path / "stopped" / "incidents.jsonl").exists()
+    ddpmkit.run(recipe, tmp_path / "stopped", registry=registry)
+    assert incidents(tmp_path / "stopped") == [first, *others]
+    assert_equal(tensors(tmp_path / "stopped"), tensors(tmp_path / "whole"))
+
+
+def test_a_rollback_to_the_start_writes_no_snapshot_of_it(small: Recipe, registry: Registry, tmp_path: Path) -> None:
+    recipe = unlucky(
+        small, above=1.4, on_nonfinite="rollback", checkpoint_every=0, ema_sigma_rels=(0.05, 0.1), ema_snapshot_every=10
+    )
+    ddpmkit.run(recipe, tmp_path, registry=registry)
+    assert incidents(tmp_path)
+    assert {step_of(folder) for folder in checkpoint_folders(tmp_path / "snapshots")} == {10, 20}
+
+
 def test_rollback_gives_up_after_its_limit(small: Recipe, registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="step 1: the loss is nan"):
         ddpmkit.run(unlucky(small, above=-100, on_nonfinite="rollback", nonfinite_limit=3), tmp_path, registry=registry)

@@ -95,3 +95,4 @@ def test_the_first_tensor_with_nan_or_infinity_is_named(value: float) -> None:
     assert first_not_finite(tensors) == "b"
     assert first_not_finite({name: tensors[name] for name in ("count", "a")}) is None
     assert first_not_finite({"count": torch.tensor(3)}) is None
+    assert first_not_finite({"empty": torch.ones(0, 3), **tensors}) == "b"

@@ -108,6 +108,30 @@ def test_a_step_that_is_not_finite_changes_nothing(
     assert facts["timesteps"] == integers(3, Purpose.TIMESTEP, 1, torch.arange(8), 50).tolist()
 
 
+def test_a_step_that_fails_changes_nothing(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two parts has updated the statistics of batch normalization when the second one fails."""
+    item = make_trainer(batch_norm=True, accumulate=2)
+    item.train_step()
+    before = everything(item)
+    backward = Tensor.backward
+    calls: list[Tensor] = []
+
+    def failing(loss: Tensor) -> None:
+        calls.append(loss)
+        if len(calls) == 2:
+            raise MemoryError
+        backward(loss)  # type: ignore[no-untyped-call]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "backward", failing)
+        with pytest.raises(MemoryError):
+            item.train_step()
+    item.settle()
+    after = everything(item)
+    assert item.step == 1
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
 def test_steps_are_skipped_up_to_the_limit(make_trainer: MakeTrainer, spoil_batches: SpoilBatches) -> None:
     item = make_trainer(on_nonfinite="skip", nonfinite_limit=2)
     spoil_batches(item, 1, 3, 4, 6, 7, 8)
