@@ -1,6 +1,8 @@
 """Applies `train.on_nonfinite` to a loss, gradient or weight that is NaN or infinity: stop, skip, or roll back."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ddpmkit.checkpoint import Checkpoint, resumable_checkpoint
 from ddpmkit.errors import DdpmkitError, RunFailed
@@ -59,7 +61,8 @@ class NonfinitePolicy:
 
     def _save_and_explain(self, error: NotFinite) -> RunFailed:
         """Save the weights before the step if they are finite, and return the error that ends the run."""
-        step, sentences, weights_are_finite = self._trainer.step, [f"{_description(error)}."], True
+        step, weights_are_finite = self._trainer.step, True
+        sentences = [f"{_description(error)}.", *self._reached_limit(error)]
         try:
             self._saver.save(must_succeed=True)
             sentences.append(f"The weights after step {step} are saved.")
@@ -78,9 +81,19 @@ class NonfinitePolicy:
             remedies=[
                 *self._other_policies(weights_are_finite=weights_are_finite),
                 "a smaller train.learning_rate, train.gradient_clip = 1.0, or train.warmup_steps = 500: as another "
-                "run, or with --accept-changes",
+                "run, because the saved weights may have diverged already, or with --accept-changes",
             ],
         )
+
+    def _reached_limit(self, error: NotFinite) -> list[str]:
+        """Return a sentence if the policy has reached its limit."""
+        settings = self._trainer.settings
+        limit = f"as often as train.nonfinite_limit = {settings.nonfinite_limit} allows."
+        if settings.on_nonfinite == "skip" and "tensor" not in error.facts:
+            return [f"The batches before were skipped in a row, {limit}"]
+        if settings.on_nonfinite == "rollback" and self._saver.saved_step is not None:
+            return [f"The run has returned to its last checkpoint {limit}"]
+        return []
 
     def _last_checkpoint(self) -> str:
         step = self._saver.saved_step
@@ -115,7 +128,7 @@ class NonfinitePolicy:
         return checkpoint if done < self._trainer.settings.nonfinite_limit else None
 
     def _record(self, error: NotFinite, done: str) -> None:
-        self._folder.incidents.append("nonfinite", {**error.facts, "done": done})
+        self._folder.incidents.append("nonfinite", {**_as_json(error.facts), "done": done})
         if done != "stopped":
             self._message(f"{_description(error)}; {done}")
 
@@ -124,4 +137,13 @@ def _description(error: NotFinite) -> str:
     facts = error.facts
     if "tensor" in facts:
         return f"step {facts['step']}: {facts['tensor']} of {facts['part']} is not finite, and was not saved"
-    return f"step {facts['step']}: the loss is {facts['loss']} and the gradient norm {facts['gradient_norm']}"
+    return f"step {facts['step']}: the loss is {facts['loss']:.4g} and the gradient norm {facts['gradient_norm']:.4g}"
+
+
+def _as_json(value: Any) -> Any:
+    """Return facts with NaN and infinity as texts, because JSON has no such numbers."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -219,16 +219,16 @@ class Trainer:
         return step + self.rollbacks * _ROLLBACK_OFFSET
 
     def _not_finite(self, step: int, result: StepResult) -> NotFinite:
-        """Return the error with the facts about a step as plain JSON values; NaN and infinity are texts."""
+        """Return the error with the facts about a step."""
         index = self._batch_index(step - 1)
         key = BatchKey(self.settings.seed, index, torch.arange(self.settings.batch_size))
         return NotFinite(
             {
                 "step": step,
-                "loss": str(result.loss),
-                "gradient_norm": str(result.gradient_norm),
+                "loss": result.loss,
+                "gradient_norm": result.gradient_norm,
                 "images": self._batches.indices_of(index).tolist(),
                 "timesteps": self.objective.sample_timesteps(key).tolist(),
-                "losses": [str(loss) for loss in result.losses],
+                "losses": list(result.losses),
             }
         )

@@ -124,6 +124,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=GPU_PARTS, default=GPU_PARTS, help="parts to measure on a GPU")
     arguments = parser.parse_args()
     if arguments.device != "cpu":
+        test = [arguments.python, "-c", "import sys, torch; torch.empty(0, device=sys.argv[1])", arguments.device]
+        if error := subprocess.run(test, capture_output=True, text=True, check=False).stderr:
+            parser.error(f"--device {arguments.device} is not available: {error.strip().splitlines()[-1]}")
+    if arguments.device != "cpu":
         rows = measured_on_gpu(arguments)
         sys.stdout.write(throughput_table(rows))
         if arguments.out is not None:

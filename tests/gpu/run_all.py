@@ -353,13 +353,13 @@ def main() -> int:
     """Collect wheels, or run everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collect-wheels", type=Path, metavar="DIR", help="download the wheels, and do nothing else")
-    parser.add_argument("--wheels", type=Path, metavar="DIR", help="folder with the wheels")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="folder with the wheels; needed to run")
     parser.add_argument(
         "--data", type=Path, metavar="AFHQ", help="images in the layout of AFHQ  [default: generated images]"
     )
-    parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("gpu-results"))
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=8, help="time for everything  [default: 8]")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("gpu-results"), help="[default: gpu-results]")
+    parser.add_argument("--device", default="cuda", help="[default: cuda]; cpu tests the script itself")
     arguments = parser.parse_args()
     if arguments.collect_wheels is not None:
         collect_wheels(arguments.collect_wheels)

@@ -103,7 +103,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     after = everything(item)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     facts = caught.value.facts
-    assert (facts["step"], facts["loss"], len(facts["losses"])) == (2, "nan", 8)
+    assert (facts["step"], str(facts["loss"]), len(facts["losses"])) == (2, "nan", 8)
     assert facts["images"] == item.images.batch(1, range(8), 8).indices.tolist()
     assert facts["timesteps"] == integers(3, Purpose.TIMESTEP, 1, torch.arange(8), 50).tolist()
 
