@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-__all__ = ["DeviceProgram", "NotCapturable"]
+__all__ = ["DeviceProgram", "NotCapturable", "only_once"]
 
 Result = TypeVar("Result")
 
@@ -124,6 +124,18 @@ class DeviceProgram(Generic[Result]):
     def _refuse(self, error: Exception) -> None:
         self._captures = False
         self._refused(error)
+
+
+def only_once(report: Callable[[Exception], None]) -> Callable[[Exception], None]:
+    """Return a function that calls `report` the first time only, for the `refused` of several programs."""
+    reported: list[Exception] = []
+
+    def report_first(error: Exception) -> None:
+        if not reported:
+            reported.append(error)
+            report(error)
+
+    return report_first
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from ddpmkit.contracts import Loss, Sampler, Schedule
+from ddpmkit.device_program import only_once
 from ddpmkit.diffusion import GaussianDiffusion, check_alphas_cumprod, with_zero_terminal_snr
 from ddpmkit.errors import InputError, PluginError, RunFailed, error_text
 from ddpmkit.global_state import Guard, SettingsGuard
@@ -117,19 +118,9 @@ def build_model(recipe: Recipe, device: str | None = None) -> Model:
             out_channels=2 * data.channels if learns_variance else data.channels,
         )
     prepared = runtime.prepare(network.to(runtime.device))
-    return Model(recipe, runtime, process, prepared, guard, _warning_once(recipe))
-
-
-def _warning_once(recipe: Recipe) -> Callable[[Exception], None]:
-    """Return a function that names the backbone in its first call only: a run has a generator for each output."""
-    reported: list[Exception] = []
-
-    def warn(reason: Exception) -> None:
-        if not reported:
-            reported.append(reason)
-            warn_not_captured(reason, f"the backbone {recipe.backbone.component.use!r}")
-
-    return warn
+    # Once for all generators: a run has one for each output.
+    name = f"the backbone {recipe.backbone.component.use!r}"
+    return Model(recipe, runtime, process, prepared, guard, only_once(lambda reason: warn_not_captured(reason, name)))
 
 
 def _process(recipe: Recipe, guard: Guard) -> GaussianDiffusion:

@@ -15,7 +15,7 @@ import torch
 
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.contracts import RunEnded, RunStarted, StepRecord
-from ddpmkit.device_program import NotCapturable
+from ddpmkit.device_program import NotCapturable, only_once
 from ddpmkit.display import Display
 from ddpmkit.errors import error_text
 from ddpmkit.experiment.build import RunParts
@@ -61,9 +61,8 @@ class Session:
         names = [each.built.name for each in self._evaluations]
         self._skipped_metrics = tuple(name for name in metric_names(self._recipe) if name not in names)
         self._trainer = Trainer(
-            model.network, self._objective, parts.images, self._recipe.train, refused=self._report_uncaptured
+            model.network, self._objective, parts.images, self._recipe.train, refused=only_once(self._report_uncaptured)
         )
-        self._is_uncaptured_reported = False
         for average in self._trainer.averages.values():
             # Before any use: a validation must not depend on whether a sample came first.
             model.runtime.prepare(average.network)
@@ -196,11 +195,9 @@ class Session:
         )
 
     def _report_uncaptured(self, error: Exception) -> None:
-        """Say once that the steps run without a CUDA graph, which is only slower."""
-        if not self._is_uncaptured_reported:
-            self._is_uncaptured_reported = True
-            reason = str(error) if isinstance(error, NotCapturable) else error_text(error)
-            self._display.message(f"the training step runs without a CUDA graph, which may be slower: {reason}")
+        """Say that the steps run without a CUDA graph, which is only slower."""
+        reason = str(error) if isinstance(error, NotCapturable) else error_text(error)
+        self._display.message(f"the training step runs without a CUDA graph, which may be slower: {reason}")
 
     def _record(self, outcome: StepOutcome, images_per_second: float, *, validate: bool) -> None:
         loss = None

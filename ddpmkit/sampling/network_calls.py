@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit.contracts import ImageShape
-from ddpmkit.device_program import DeviceProgram
+from ddpmkit.device_program import DeviceProgram, only_once
 from ddpmkit.diffusion.checks import check_network_output
 from ddpmkit.global_state import Guard
 from ddpmkit.runtime import Runtime
@@ -48,7 +48,7 @@ class NetworkCalls:
     def __init__(self, network: EagerNetwork, not_captured: Callable[[Exception], None]) -> None:
         """`not_captured` is called once, with the reason, if the network cannot be captured in a CUDA graph."""
         self._network = network
-        self._not_captured = _only_once(not_captured)
+        self._not_captured = only_once(not_captured)
         self._programs: dict[object, tuple[_Inputs, DeviceProgram[Tensor]]] = {}
 
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
@@ -79,14 +79,3 @@ class NetworkCalls:
 def _call(network: EagerNetwork, inputs: _Inputs) -> Callable[[], Tensor]:
     # Not a method: a cycle of references would keep the graph and its memory until the next garbage collection.
     return lambda: network(*inputs)
-
-
-def _only_once(report: Callable[[Exception], None]) -> Callable[[Exception], None]:
-    reported: list[Exception] = []
-
-    def report_first(reason: Exception) -> None:
-        if not reported:
-            reported.append(reason)
-            report(reason)
-
-    return report_first
